@@ -1,0 +1,54 @@
+# Two promises: `make demo` installs and runs the main job; `make test` installs and passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO ?= demo
+
+.PHONY: help demo install test test-slow lint format bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.installed  ## install, make a synthetic archive of 24 studies, score it, compare with the truth
+	$(BIN)/cac demo --out $(DEMO)
+
+install: $(VENV)/.installed  ## install the command `cac` into .venv
+
+test: $(VENV)/.installed-dev  ## install with the development tools, then lint and run the tests with coverage
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+
+test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side by side
+	$(BIN)/python -m bench.bench_index
+	$(BIN)/python -m bench.bench_cascade
+	$(BIN)/python -m bench.bench_rescore
+
+clean:  ## remove the environment and the demo
+	rm -rf $(VENV) $(DEMO)
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(not ok and "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.created
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt $(VENV)/.created
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,297 @@
+"""The warehouse: tables as Parquet under one folder or fsspec URL, and the ledger over them.
+
+Published tables are replaced whole, by a file written aside, flushed to the disk and renamed: a
+reader sees the old table or the new one. What a run has finished but not yet published lies in
+`_staging/`, outside every table's folder; the next run publishes what a killed one left there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+import duckdb
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cac_core.errors import CacError
+from schemas.instance import INSTANCES
+from schemas.lesion import LESIONS
+from schemas.run import RUNS
+from schemas.score import SCORES
+from schemas.series import SERIES
+from schemas.table import InvalidTable, TableSpec
+
+_STAGING = "_staging"
+#: Tables that are kept per model, in a hive partition `model=<id>`.
+_PER_MODEL = {SCORES.name, LESIONS.name}
+
+
+def run_sql(name: str, parameters: dict[str, object] | None = None, **tables: pa.Table) -> pa.Table:
+    """Run the SQL file `cac_core/cohort/sql/<name>.sql` in memory over Arrow tables.
+
+    Parameters
+    ----------
+    parameters : values of the `$name` placeholders in the file.
+    **tables : the tables the file speaks of, by name.
+    """
+    text = files("cac_core.cohort").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    with duckdb.connect(":memory:") as connection:
+        for table_name, table in tables.items():
+            connection.register(table_name, table)
+        return connection.sql(text, params=parameters).to_arrow_table()
+
+
+class Warehouse:
+    """Tables of one warehouse.
+
+    Parameters
+    ----------
+    url : a folder, or any fsspec URL (`s3://bucket/cac`, `memory://cac`).
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        filesystem, root = fsspec.core.url_to_fs(self.url)
+        self._filesystem = filesystem
+        self._root = PurePosixPath(root)
+        self.is_local = "file" in filesystem.protocol
+
+    # -- state -----------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Whether the warehouse holds any table."""
+        return any(self._parts(spec) for spec in (INSTANCES, SCORES, RUNS))
+
+    def check_writable(self) -> None:
+        """Write and remove a probe file; leaves no trace.
+
+        Raises
+        ------
+        CacError
+            If the warehouse cannot be created or written.
+        """
+        probe = self._root / f".probe-{uuid.uuid4().hex}"
+        created: list[Path] = []
+        try:
+            if self.is_local:
+                created = _missing_parents(Path(self._root))
+            self._filesystem.makedirs(str(self._root), exist_ok=True)
+            with self._filesystem.open(str(probe), "wb") as stream:
+                stream.write(b"probe")
+            self._filesystem.rm_file(str(probe))
+        except (OSError, NotImplementedError, ValueError) as error:
+            raise self._unwritable(error) from None
+        finally:
+            for folder in created:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the warehouse for one writer; released by the system if the process dies.
+
+        Raises
+        ------
+        CacError
+            If another process on this machine is writing, or the folder cannot be written.
+        """
+        if not self.is_local:
+            yield
+            return
+        try:
+            Path(self._root).mkdir(parents=True, exist_ok=True)
+            stream = Path(self._root / "_lock").open("w")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise self._unwritable(error) from None
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CacError(
+                    f"Another run is writing to the warehouse {self.url}.",
+                    "Wait for it to end, or stop it; `cac status` shows what is there.",
+                ) from None
+            yield
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def read(self, spec: TableSpec, model: str | None = None) -> pa.Table:
+        """A published table, checked against its schema; no rows where it does not exist yet.
+
+        Raises
+        ------
+        CacError
+            If a file cannot be read or breaks the schema.
+        """
+        parts = self._parts(spec, model)
+        tables = [self._read_part(path) for path in parts]
+        if not tables:
+            return spec.empty()
+        try:
+            return spec.validate(pa.concat_tables(tables))
+        except (InvalidTable, pa.ArrowInvalid) as error:
+            raise CacError(
+                f"The table `{spec.name}` in {self.url} does not fit this version: {error}.",
+                "It was written by another version or changed by hand; score into a new "
+                "warehouse, or restore the table.",
+            ) from None
+
+    def models(self) -> tuple[str, ...]:
+        """Model ids with published scores, in alphabetical order."""
+        names = {PurePosixPath(path).parent.name for path in self._parts(SCORES)}
+        return tuple(sorted(name.removeprefix("model=") for name in names))
+
+    def replace(self, spec: TableSpec, table: pa.Table, model: str | None = None) -> None:
+        """Publish a table in place of the old one; readers see one or the other.
+
+        Raises
+        ------
+        InvalidTable
+            If the table breaks its schema; nothing is written then.
+        CacError
+            If the file cannot be written.
+        """
+        self._write(self._folder(spec, model) / f"{spec.name}.parquet", spec.validate(table))
+
+    def add_run(self, row: dict[str, object]) -> None:
+        """Append one row to the table `runs`."""
+        self._write(
+            self._root / RUNS.name / f"run-{row['run_id']}.parquet", RUNS.from_rows([row])
+        )
+
+    # -- scores: stage, publish, ledger ------------------------------------------------------
+
+    def stage(self, model: str, part: str, scores: pa.Table, lesions: pa.Table) -> None:
+        """Keep the finished rows of one shard safe until they are published.
+
+        Lesions go first: a score row is never there without its lesions.
+        """
+        for spec, table in ((LESIONS, lesions), (SCORES, scores)):
+            name = f"{spec.name}-{part}.parquet"
+            self._write(self._root / _STAGING / f"model={model}" / name, spec.validate(table))
+
+    def publish(self, model: str) -> int:
+        """Merge the staged rows of a model into its published tables; newest row wins.
+
+        Returns
+        -------
+        The number of score rows that were staged.
+        """
+        staged = {spec.name: self._staged(spec, model) for spec in (SCORES, LESIONS)}
+        # Each part holds whole studies: a score part tells which lesion parts are complete.
+        parts = [self._read_part(path) for path in staged[SCORES.name]]
+        if not parts:
+            return 0
+        new_scores = pa.concat_tables(parts)
+        new_lesions = [
+            self._read_part(path)
+            for path in staged[LESIONS.name]
+            if path.replace(f"{LESIONS.name}-", f"{SCORES.name}-") in staged[SCORES.name]
+        ]
+        scores = run_sql("latest_scores", old=self.read(SCORES, model), new=new_scores)
+        lesions = run_sql(
+            "current_lesions",
+            old=self.read(LESIONS, model),
+            new=pa.concat_tables(new_lesions) if new_lesions else LESIONS.empty(),
+            rescored=new_scores.select(["study_key"]),
+        )
+        self.replace(LESIONS, lesions, model)
+        self.replace(SCORES, scores, model)
+        for path in (*staged[SCORES.name], *staged[LESIONS.name]):
+            self._filesystem.rm_file(path)
+        return int(new_scores.num_rows)
+
+    def pending(self, wanted: pa.Table, model: str, *, retry_failed: bool = False) -> pa.Table:
+        """Rows of `wanted` whose identity is not in the ledger yet: one anti-join.
+
+        Parameters
+        ----------
+        wanted : columns `study_key`, `instances_digest`, `model_digest`, `protocol_digest`,
+            `core_version`, and any others, which are handed through.
+        retry_failed : also return those whose last row has status `failed`.
+        """
+        return run_sql(
+            "pending",
+            {"retry_failed": retry_failed},
+            wanted=wanted,
+            scores=self.read(SCORES, model),
+        )
+
+    # -- files -------------------------------------------------------------------------------
+
+    def _folder(self, spec: TableSpec, model: str | None) -> PurePosixPath:
+        if spec.name in _PER_MODEL:
+            return self._root / spec.name / f"model={model}"
+        return self._root / spec.name
+
+    def _parts(self, spec: TableSpec, model: str | None = None) -> list[str]:
+        folder = self._folder(spec, model or "*") if spec.name in _PER_MODEL else None
+        pattern = (folder or self._root / spec.name) / "*.parquet"
+        return sorted(str(path) for path in self._filesystem.glob(str(pattern)))
+
+    def _staged(self, spec: TableSpec, model: str) -> list[str]:
+        pattern = self._root / _STAGING / f"model={model}" / f"{spec.name}-*.parquet"
+        return sorted(str(path) for path in self._filesystem.glob(str(pattern)))
+
+    def _read_part(self, path: str) -> pa.Table:
+        try:
+            with self._filesystem.open(path, "rb") as stream:
+                return pq.read_table(stream, partitioning=None)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise CacError(
+                f"The file {path} of the warehouse cannot be read ({type(error).__name__}).",
+                "Restore it from a backup, or move it away and score again.",
+            ) from None
+
+    def _write(self, path: PurePosixPath, table: pa.Table) -> None:
+        """Write aside, flush, rename."""
+        aside = self._root / _STAGING / f"write-{uuid.uuid4().hex}.tmp"
+        try:
+            for folder in (aside.parent, path.parent):
+                self._filesystem.makedirs(str(folder), exist_ok=True)
+            with self._filesystem.open(str(aside), "wb") as stream:
+                pq.write_table(table, stream, compression="zstd")
+                stream.flush()
+                if self.is_local:
+                    os.fsync(stream.fileno())
+            if self.is_local:
+                Path(aside).replace(Path(path))
+                _sync_folder(Path(path.parent))
+            else:
+                self._filesystem.mv(str(aside), str(path))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._filesystem.rm_file(str(aside))
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: Exception) -> CacError:
+        cause = getattr(error, "strerror", None) or type(error).__name__
+        return CacError(
+            f"The warehouse {self.url} cannot be written ({cause}).",
+            "Choose another folder with --warehouse, or free space and permissions there.",
+        )
+
+
+def _missing_parents(folder: Path) -> list[Path]:
+    """Folders that creating `folder` would create, deepest first."""
+    missing = []
+    while not folder.exists() and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    return missing
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a rename to the disk, so that a power cut cannot undo it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,179 @@
+"""Reads headers in supervised processes: one that dies or hangs costs its file, not the batch.
+
+The pools of the standard library lose the batch with the worker (concurrent.futures) or wait for
+ever (multiprocessing.Pool), and their start methods import the main module again, which for the
+command line means Prefect. So the readers are plain child processes of a light module.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe, wait
+from time import monotonic
+
+from cac_core.dicom.header import HeaderRow
+from cac_core.dicom.part10 import HeaderLimits
+from cac_core.errors import CacError
+from cac_core.keys import Keyring
+from schemas.codes import FileReason
+
+_CHUNK = 256
+#: A loaded machine may take this long to start an interpreter.
+_START_SECONDS = 60.0
+_WORKER_MODULE = "cac_core.dicom.header_worker"
+
+
+class _Reader:
+    """One child process and the chunk it is reading."""
+
+    def __init__(self, keyring: Keyring, limits: HeaderLimits, module: str) -> None:
+        self.connection, theirs = Pipe()
+        self.chunk: list[int] = []
+        self.ready = False
+        self.deadline = monotonic() + _START_SECONDS
+        with theirs:
+            # The secret goes through the pipe: arguments and environment are for all to read.
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+            )
+        self.connection.send((keyring, limits))
+
+    def stop(self) -> None:
+        """End the process; one stuck in the kernel (a dead network drive) is not waited for."""
+        self.connection.close()
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=2.0)
+
+
+def read_headers(
+    paths: Sequence[str],
+    keyring: Keyring,
+    *,
+    workers: int,
+    limits: HeaderLimits,
+    progress: Callable[[int, int], None] | None = None,
+    worker_module: str = _WORKER_MODULE,
+) -> list[HeaderRow]:
+    """Read the headers of `paths` in at most `workers` processes.
+
+    Returns
+    -------
+    One row per path, in order (`cac_core.dicom.header.HEADER_COLUMNS`). A file whose reader died
+    or exceeded `limits.seconds`, alone, has reason `header_limits`.
+
+    Raises
+    ------
+    CacError
+        If reader processes cannot be started.
+    """
+    if not paths:
+        return []
+    pool = _Pool(paths, keyring, limits, worker_module)
+    try:
+        pool.run(max(1, workers), progress)
+    finally:
+        pool.stop()
+    return [row for row in pool.rows if row is not None]
+
+
+class _Pool:
+    def __init__(
+        self, paths: Sequence[str], keyring: Keyring, limits: HeaderLimits, module: str
+    ) -> None:
+        self.paths = paths
+        self.keyring, self.limits, self.module = keyring, limits, module
+        self.rows: list[HeaderRow | None] = [None] * len(paths)
+        self.done = 0
+        self.readers: list[_Reader] = []
+        self.chunks: deque[list[int]] = deque()
+
+    def run(self, workers: int, progress: Callable[[int, int], None] | None) -> None:
+        total = len(self.paths)
+        size = max(1, min(_CHUNK, -(-total // (4 * workers))))
+        self.chunks.extend(
+            list(range(start, min(start + size, total))) for start in range(0, total, size)
+        )
+        while self.done < total:
+            busy = sum(1 for reader in self.readers if reader.chunk or not reader.ready)
+            while len(self.readers) < workers and len(self.chunks) > busy:
+                self.readers.append(_Reader(self.keyring, self.limits, self.module))
+                busy += 1
+            before = self.done
+            self._turn()
+            if progress is not None and self.done != before:
+                progress(self.done, total)
+
+    def _turn(self) -> None:
+        """Hand out chunks, wait for news or a deadline, take both."""
+        for reader in self.readers:
+            if reader.ready and not reader.chunk and self.chunks:
+                self._hand_out(reader)
+        active = [r for r in self.readers if r.chunk or not r.ready]
+        timeout = max(0.0, min((r.deadline for r in active), default=0.0) - monotonic())
+        news = wait([r.connection for r in active], timeout)
+        now = monotonic()
+        for reader in active:
+            if reader.connection in news:
+                self._take(reader)
+            elif now >= reader.deadline:
+                self._lose(reader)
+
+    def _hand_out(self, reader: _Reader) -> None:
+        reader.chunk = self.chunks.popleft()
+        reader.deadline = monotonic() + self.limits.seconds
+        # A reader that has died is found at the next receive.
+        with suppress(OSError):
+            reader.connection.send([self.paths[index] for index in reader.chunk])
+
+    def _take(self, reader: _Reader) -> None:
+        try:
+            message = reader.connection.recv()
+        except (EOFError, OSError):
+            self._lose(reader)
+            return
+        reader.deadline = monotonic() + self.limits.seconds
+        if not reader.ready:
+            reader.ready = True
+            return
+        for index, row in zip(reader.chunk, message, strict=False):
+            self.rows[index] = row
+        self.done += len(message)
+        reader.chunk = reader.chunk[len(message) :]
+
+    def _lose(self, reader: _Reader) -> None:
+        """Replace a reader that died or hangs; read the rest of its chunk file by file."""
+        self.readers.remove(reader)
+        reader.stop()
+        if not reader.ready:
+            code = reader.process.returncode
+            raise CacError(
+                f"A header reader process did not start (exit status {code}).",
+                f"Try: {sys.executable} -m {self.module} 0",
+            )
+        if len(reader.chunk) == 1:
+            self.rows[reader.chunk[0]] = (FileReason.HEADER_LIMITS.value,)
+            self.done += 1
+        else:
+            self.chunks.extendleft([index] for index in reversed(reader.chunk))
+
+    def stop(self) -> None:
+        """End every reader, whatever it is doing."""
+        for reader in self.readers:
+            reader.stop()
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment and import path, with numerical libraries kept to one thread."""
+    path = [item or os.getcwd() for item in sys.path]  # noqa: PTH109 - a string is wanted
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}

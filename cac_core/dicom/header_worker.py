@@ -1,0 +1,56 @@
+"""Entry of a header reader process: `python -m cac_core.dicom.header_worker FILE_DESCRIPTOR`.
+
+Receives keyring and limits, then chunks of paths; sends rows in the same order. Started by
+`cac_core.dicom.header_pool`, not by people.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from time import monotonic
+
+from cac_core.dicom.header import HeaderRow, read_header
+from cac_core.dicom.part10 import HeaderLimits
+from cac_core.keys import Keyring
+
+#: What is done is sent at least this often, so that a hang is noticed and little is lost by it.
+_SEND_EVERY_S = 0.25
+
+
+def serve(connection: Connection) -> None:
+    """Answer chunks of paths with their header rows until the other side closes."""
+    keyring: Keyring
+    limits: HeaderLimits
+    keyring, limits = connection.recv()
+    _bound_memory(limits.memory_bytes)
+    connection.send("ready")
+    while True:
+        try:
+            paths: list[str] = connection.recv()
+        except EOFError:
+            return
+        rows: list[HeaderRow] = []
+        last = monotonic()
+        for path in paths:
+            rows.append(read_header(path, keyring, limits))
+            now = monotonic()
+            if now - last > _SEND_EVERY_S:
+                connection.send(rows)
+                rows, last = [], now
+        if rows:
+            connection.send(rows)
+
+
+def _bound_memory(limit: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+if __name__ == "__main__":
+    # Ctrl-C reaches the whole process group; the parent decides when a reader ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(Connection(int(sys.argv[1])))

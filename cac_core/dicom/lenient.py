@@ -1,0 +1,57 @@
+"""Second reading, by pydicom, of headers that break the encoding rules.
+
+pydicom repairs much that real writers get wrong. It reads from a bounded copy of the file's
+beginning, and its reader process is ended when it takes too long.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+
+from cac_core.dicom.part10 import DEFLATED, RawHeader
+
+#: Enough for any header worth repairing; a million empty items do not fit.
+_READ_BYTES = 256 * 1024
+
+
+def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
+    """Read the `wanted` elements with pydicom, or None where it cannot either.
+
+    Deflated data sets are refused: pydicom inflates them whole.
+    """
+    content = os.pread(descriptor, _READ_BYTES, 0)
+    if DEFLATED.encode() in content[:4096]:
+        return None
+    import pydicom
+    from pydicom import config
+    from pydicom.dataelem import RawDataElement
+
+    # Its warnings quote header values; they must not reach a terminal or a log.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    config.settings.reading_validation_mode = config.IGNORE
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = pydicom.dcmread(
+                io.BytesIO(content), stop_before_pixels=True, specific_tags=list(wanted), force=True
+            )
+        except Exception:  # noqa: BLE001 - pydicom raises many kinds on broken bytes
+            return None
+        meta = dataset.file_meta
+        raw = RawHeader(
+            transfer_syntax=str(meta.get("TransferSyntaxUID", "")),
+            media_class=str(meta.get("MediaStorageSOPClassUID", "")),
+            has_preamble=content[128:132] == b"DICM",
+            little_endian=bool(dataset.original_encoding[1] is not False),
+            lenient=True,
+        )
+        for tag in wanted:
+            element = dataset.get_item(tag)
+            if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+                raw.values[tag] = element.value
+            elif element is not None:
+                raw.values[tag] = b"sequence"
+    return raw

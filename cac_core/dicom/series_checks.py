@@ -1,0 +1,103 @@
+"""Whether the slices of a series belong together, and what a reader of the score should know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cac_core.dicom.frames import Frame
+from cac_core.dicom.geometry import (
+    MAX_TILT_DEG,
+    SAME_POSITION_MM,
+    common_orientation,
+    slice_normal,
+    tolerance_mm,
+)
+from cac_core.errors import StudyError
+from schemas.codes import QualityFlag, StudyReason
+
+#: Increments above this are flagged: small plaques are lost between slices.
+THICK_SLICES_MM = 5.0
+_SAME_PIXEL_SPACING_MM = 0.001
+
+
+def check_frames(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Check that all slices are of one kind and return their common orientation (6,).
+
+    Raises
+    ------
+    StudyError
+        `mixed_orientation` (a localizer among the slices included), `mixed_matrix`,
+        `mixed_acquisitions`, `gantry_tilt` (as the header states it), `invalid_geometry`.
+    """
+    if any(frame.is_localizer for frame in frames) and len(frames) > 1:
+        raise StudyError(StudyReason.MIXED_ORIENTATION, "a localizer among the slices")
+    orientation = common_orientation(np.array([frame.orientation for frame in frames]))
+    _check_matrix(frames)
+    references = {frame.frame_of_reference for frame in frames} - {None}
+    if len(references) > 1:
+        detail = f"{len(references)} frames of reference"
+        raise StudyError(StudyReason.MIXED_ACQUISITIONS, detail)
+    _check_acquisitions(frames, orientation)
+    tilt = max((frame.tilt_deg for frame in frames), key=abs)
+    if abs(tilt) > MAX_TILT_DEG:
+        raise StudyError(StudyReason.GANTRY_TILT, f"GantryDetectorTilt {tilt:.1f} degrees")
+    return orientation
+
+
+def series_flags(slices: Sequence[Frame], spacing_mm: float) -> set[QualityFlag]:
+    """Return flags from the headers of the slices kept, given the true slice increment."""
+    flags: set[QualityFlag] = set()
+    tolerance = tolerance_mm(spacing_mm)
+    if round(spacing_mm, 2) > THICK_SLICES_MM:
+        flags.add(QualityFlag.THICK_SLICES)
+    for frame in slices:
+        stated, thickness = frame.spacing_attribute_mm, frame.slice_thickness_mm
+        if stated is not None and abs(abs(stated) - spacing_mm) > tolerance:
+            flags.add(QualityFlag.SPACING_ATTRIBUTE_MISMATCH)
+        if thickness is not None and thickness > spacing_mm + tolerance:
+            flags.add(QualityFlag.OVERLAPPING_SLICES)
+        if thickness is not None and 0 < thickness < spacing_mm - tolerance:
+            flags.add(QualityFlag.GAPPED_SLICES)
+        if not frame.has_rescale_type:
+            flags.add(QualityFlag.MISSING_RESCALE_TYPE)
+    if _has_number_gap([frame.instance_number for frame in slices]):
+        flags.add(QualityFlag.INSTANCE_NUMBER_GAP)
+    return flags
+
+
+def _check_matrix(frames: Sequence[Frame]) -> None:
+    sizes = {(frame.rows, frame.columns) for frame in frames}
+    if len(sizes) > 1:
+        raise StudyError(StudyReason.MIXED_MATRIX, f"{len(sizes)} different matrices")
+    spacings = np.array([frame.pixel_spacing_mm for frame in frames])
+    if np.ptp(spacings, axis=0).max() > _SAME_PIXEL_SPACING_MM:
+        detail = f"PixelSpacing from {spacings.min():.3f} to {spacings.max():.3f} mm"
+        raise StudyError(StudyReason.MIXED_MATRIX, detail)
+
+
+def _check_acquisitions(frames: Sequence[Frame], orientation: NDArray[np.float64]) -> None:
+    """Acquisitions one after another along the table are one scan; interleaved ones are two."""
+    acquisitions = np.array([frame.acquisition_number or 0 for frame in frames])
+    if np.unique(acquisitions).size < 2:
+        return
+    along = np.array([frame.position for frame in frames]) @ slice_normal(orientation)
+    if not np.isfinite(along).all():
+        return
+    order = np.lexsort((acquisitions, np.round(along / SAME_POSITION_MM)))
+    runs = 1 + np.count_nonzero(np.diff(acquisitions[order]))
+    if runs > np.unique(acquisitions).size:
+        raise StudyError(StudyReason.MIXED_ACQUISITIONS, "acquisitions interleave along the table")
+
+
+def _has_number_gap(numbers: Sequence[int | None]) -> bool:
+    """Tell whether InstanceNumber shows that slices outside those at hand may exist.
+
+    Numbers that start above one, or skip some where the positions are regular.
+    """
+    known = sorted({number for number in numbers if number is not None})
+    if len(known) != len(numbers):
+        return False
+    return known[0] > 1 or known[-1] - known[0] + 1 > len(known)

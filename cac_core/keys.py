@@ -1,0 +1,88 @@
+"""Keyed pseudonyms: the only form in which patients, studies, series and files leave memory.
+
+HMAC-SHA-256 under the site's secret, because a plain digest of an eight-digit record number is
+found by trial in under a minute. Without the secret the keys cannot be linked to anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from cac_core.errors import UsageError
+
+#: Environment variable that holds the secret.
+SECRET_VARIABLE = "CAC_LINKAGE_KEY"
+#: A secret of fewer bytes than this can be guessed; `cac doctor` warns of it.
+ADVISED_SECRET_BYTES = 16
+_HEX_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keyring:
+    """Derives every key of the warehouse from one secret; never prints it."""
+
+    secret: bytes
+
+    def patient_key(self, patient_id: str) -> str:
+        """Key of a patient: 32 hexadecimal digits over the normalised PatientID."""
+        return self._digest(f"patient:{normalise_patient_id(patient_id)}")
+
+    def study_key(self, study_instance_uid: str) -> str:
+        """Key of a study: 32 hexadecimal digits over StudyInstanceUID."""
+        return self._digest(f"study:{study_instance_uid}")
+
+    def path_key(self, path: str) -> str:
+        """Key of a file path; archive paths often hold names and record numbers."""
+        return self._digest(f"path:{path}")
+
+    def pseudonym_uid(self, uid: str) -> str:
+        """Replacement UID `2.25.<integer>` of a series or instance (DICOM PS3.15 action U).
+
+        The integer is the first 128 bits of the HMAC of `uid:` + UID, so the holder of the secret
+        can find the original again, and nobody else.
+        """
+        return f"2.25.{int(self._digest(f'uid:{uid}'), 16)}"
+
+    def _digest(self, message: str) -> str:
+        # Surrogates come from undecodable file names; they must hash, not raise.
+        data = message.encode("utf-8", "surrogateescape")
+        return hmac.new(self.secret, data, hashlib.sha256).hexdigest()[:_HEX_DIGITS]
+
+
+def normalise_patient_id(patient_id: str) -> str:
+    """PatientID as it enters the key: NFKC, all white space removed, upper case."""
+    return "".join(unicodedata.normalize("NFKC", patient_id).split()).upper()
+
+
+def load_keyring(key_file: Path | None = None) -> Keyring:
+    """Read the secret from the key file where one is named, else from the environment.
+
+    Raises
+    ------
+    UsageError
+        If there is no secret or its file cannot be read.
+    """
+    if key_file is not None:
+        try:
+            secret = key_file.read_bytes().strip()
+        except OSError as error:
+            raise UsageError(
+                f"The key file {key_file} cannot be read ({error.strerror}).",
+                "Create it with: umask 077; openssl rand -hex 32 > FILE",
+            ) from None
+        source = f"the key file {key_file}"
+    else:
+        secret = os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape")
+        source = f"the environment variable {SECRET_VARIABLE}"
+    if not secret:
+        raise UsageError(
+            f"No linkage secret: {source} is not set or empty.",
+            f"Make one, keep it safe and use the same each night: "
+            f'export {SECRET_VARIABLE}="$(openssl rand -hex 32)"',
+        )
+    return Keyring(secret)

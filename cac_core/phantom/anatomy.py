@@ -1,0 +1,323 @@
+"""Soft tissue, lung and bone of an analytic thorax, rendered slice by slice.
+
+Coordinates are millimetres in the patient's frame: x to the left, y to the back, z to the head,
+with the origin in the middle of the heart's slice range and of the field of view. Sizes follow
+ordinary adults; HU values are those of textbooks at 120 kV (fat -100, muscle 50, blood 40,
+marrow 150, cortical bone 700, inflated lung -850).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+Floats = NDArray[np.float32]
+
+HU_AIR, HU_LUNG, HU_FAT, HU_MUSCLE = -1000.0, -850.0, -100.0, 50.0
+HU_EPICARDIAL_FAT = -85.0
+_EDGE_MM = 1.6  # width of a tissue border: what the kernel of an attenuation scan leaves of it
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """A rotated ellipsoid: `axes` holds its three unit axes as rows, in patient coordinates."""
+
+    centre: NDArray[np.float64]
+    radii: NDArray[np.float64]
+    axes: NDArray[np.float64]
+
+    def coverage(self, x: Floats, y: Floats, z: float) -> Floats:
+        """Share of each pixel inside, 0 to 1, with a soft border; x and y broadcast."""
+        norm = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+        dx, dy, dz = x - self.centre[0], y - self.centre[1], z - self.centre[2]
+        for axis, radius in zip(self.axes, self.radii, strict=True):
+            along = dx * np.float32(axis[0] / radius) + dy * np.float32(axis[1] / radius)
+            along += np.float32(axis[2] * dz / radius)
+            norm += along * along
+        return _soft((1 - np.sqrt(norm)) * np.float32(self.radii.min()))
+
+    def depth(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """1 at the centre, 0 on the surface, negative outside; points (n, 3)."""
+        local = (points - self.centre) @ self.axes.T / self.radii
+        return np.asarray(1 - np.sqrt((local**2).sum(axis=1)))
+
+    def reaches(self, z: float) -> bool:
+        """Whether a slice at z can meet the ellipsoid."""
+        half = float(np.sqrt(((self.axes[:, 2] * self.radii) ** 2).sum()))
+        return abs(z - float(self.centre[2])) <= half + 2 * _EDGE_MM
+
+
+@dataclass(frozen=True)
+class Tube:
+    """A tube along a polyline, drawn as discs where it crosses a slice."""
+
+    points: NDArray[np.float64]  # (n, 3), mm
+    radius: float
+
+    def coverage(self, x: Floats, y: Floats, z: float) -> Floats:
+        """Share of each pixel inside, 0 to 1; the tube may run along or across the slice."""
+        near = self.points[np.abs(self.points[:, 2] - z) < self.radius]
+        best = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+        for px, py, pz in near:
+            radius = np.sqrt(self.radius**2 - (pz - z) ** 2)
+            distance = np.sqrt((x - np.float32(px)) ** 2 + (y - np.float32(py)) ** 2)
+            np.maximum(best, _soft(np.float32(radius) - distance), out=best)
+        return best
+
+
+@dataclass(frozen=True)
+class HeartFrame:
+    """The heart's own axes: u to the lateral wall, v to the sternum, w from base to apex."""
+
+    centre: NDArray[np.float64]
+    axes: NDArray[np.float64]  # rows u, v, w in patient coordinates
+    scale: float
+
+    def to_patient(self, local: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (n, 3) given in heart coordinates of a heart of scale 1."""
+        return np.asarray(self.centre + self.scale * (local @ self.axes))
+
+
+@dataclass(frozen=True)
+class Thorax:
+    """One person's anatomy; every number drawn from one seed."""
+
+    frame: HeartFrame
+    chambers: tuple[tuple[Ellipsoid, float], ...]  # with HU; walls before cavities
+    pericardium: tuple[Ellipsoid, ...]
+    vessels: tuple[tuple[Tube, float], ...]
+    aorta: Tube
+    body_radii: tuple[float, float]
+    wall_mm: float
+    lung_hu: float
+    spine: tuple[float, float, float]  # x, y, radius
+    rib_phase: float
+    diaphragm_z: tuple[float, float]  # right, left
+    heart_top_z: float
+
+    @property
+    def cavity_radii(self) -> tuple[float, float]:
+        """Half axes of the inside of the rib cage, mm."""
+        ax, ay = self.body_radii
+        return ax - self.wall_mm - 17, ay - 0.8 * self.wall_mm - 15
+
+    def muscle_depth(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Largest depth in any chamber wall; positive inside the heart muscle or its blood."""
+        return np.asarray(np.max([chamber.depth(points) for chamber, _ in self.chambers], axis=0))
+
+
+def draw_thorax(rng: np.random.Generator) -> Thorax:
+    """Draw one person's anatomy."""
+    frame = _draw_frame(rng)
+    wall = float(rng.uniform(14, 48))
+    body = (float(rng.uniform(142, 168)) + wall * 0.8, float(rng.uniform(102, 120)) + wall * 0.8)
+    spine = (float(rng.normal(0, 3)), body[1] - wall * 0.55 - 46.0, float(rng.uniform(17, 21)))
+    aorta = _aorta(frame, spine, rng)
+    trunk = _smooth(
+        frame.to_patient(np.array([[-2, 26, 2], [2, 25, -12], [8, 18, -30]], float)), 40
+    )
+    blood = float(rng.uniform(34, 52))
+    veins = Tube(_line(aorta.points[10] + np.array([-32, 8, 60]), frame.centre + np.array([-46, 22, 8]), 60), 9.5)
+    return Thorax(
+        frame=frame,
+        chambers=_chambers(frame, blood, rng),
+        pericardium=_pericardium(frame, rng),
+        vessels=((aorta, blood), (Tube(trunk, 13.0), blood), (veins, blood)),
+        aorta=aorta,
+        body_radii=body,
+        wall_mm=wall,
+        lung_hu=float(rng.uniform(-880, -760)),
+        spine=spine,
+        rib_phase=float(rng.uniform(0, 30)),
+        diaphragm_z=(float(rng.uniform(-52, -26)), float(rng.uniform(-64, -40))),
+        heart_top_z=float(frame.centre[2] + rng.uniform(50, 60) * frame.scale),
+    )
+
+
+def render_slice(thorax: Thorax, x: Floats, y: Floats, z: float, texture: Floats) -> Floats:
+    """HU of tissue, lung and bone in the plane z, without coronaries, calcium and noise.
+
+    Parameters
+    ----------
+    x, y : pixel centres, mm, shapes (1, columns) and (rows, 1).
+    texture : lung texture of shape (rows, columns), mean 0 and standard deviation 1.
+    """
+    ax, ay = thorax.body_radii
+    body = _ellipse(x, y, 0.0, 0.0, ax, ay)
+    hu = HU_AIR + body * np.float32(HU_FAT - HU_AIR)
+    cavity = thorax.cavity_radii
+    hu = _blend(hu, _ellipse(x, y, 0.0, 2.0, cavity[0] + 17, cavity[1] + 15), HU_MUSCLE)
+    inside = _ellipse(x, y, 0.0, 0.0, *cavity)
+    lung = np.float32(thorax.lung_hu) + 45 * texture
+    hu = hu + inside * (lung - hu)
+    hu = _blend(hu, inside * _mediastinum(thorax, x, y), -70.0)
+    hu = _blend(hu, inside * _organs(thorax, x, y, z), 55.0)
+    hu = _blend(hu, heart_coverage(thorax, x, y, z), HU_EPICARDIAL_FAT)
+    for vessel, value in thorax.vessels:
+        hu = _blend(hu, vessel.coverage(x, y, z), value)
+    for chamber, value in thorax.chambers:
+        if chamber.reaches(z):
+            hu = _blend(hu, chamber.coverage(x, y, z), value)
+    hu = _bones(thorax, hu, x, y, z, cavity)
+    return _blend(hu, _table(x, y, ay), -300.0)
+
+
+def heart_coverage(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
+    """Share of each pixel inside the heart silhouette, as a reader would outline it."""
+    best = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+    parts = [part for part in thorax.pericardium if part.reaches(z)]
+    for part in parts:
+        np.maximum(best, part.coverage(x, y, z), out=best)
+    if not parts or z > thorax.heart_top_z:
+        return np.zeros_like(best)
+    # A heart does not grow into the ribs or the spine.
+    a, b = thorax.cavity_radii
+    best *= _ellipse(x, y, 0.0, 0.0, a - 3, b - 3)
+    sx, sy, radius = thorax.spine
+    return best * (1 - _ellipse(x, y, sx, sy, radius * 1.15 + 4, radius + 4))
+
+
+def _draw_frame(rng: np.random.Generator) -> HeartFrame:
+    apex = np.array([0.62, -0.55, -0.52]) + rng.normal(0, 0.09, 3)
+    apex /= np.linalg.norm(apex)
+    lateral = np.array([1.0, 0.0, 0.0]) - apex[0] * apex
+    lateral /= np.linalg.norm(lateral)
+    centre = np.array([rng.uniform(8, 24), rng.uniform(-30, -12), rng.normal(0, 5)])
+    return HeartFrame(
+        centre, np.stack([lateral, np.cross(apex, lateral), apex]), float(rng.uniform(0.90, 1.14))
+    )
+
+
+def _ellipsoid(frame: HeartFrame, local: tuple[float, float, float], radii: object) -> Ellipsoid:
+    centre = frame.to_patient(np.array([local], float))[0]
+    return Ellipsoid(centre, np.asarray(radii, float) * frame.scale, frame.axes)
+
+
+def _chambers(
+    frame: HeartFrame, blood: float, rng: np.random.Generator
+) -> tuple[tuple[Ellipsoid, float], ...]:
+    muscle = blood + float(rng.uniform(2, 12))
+    wall = float(rng.uniform(8, 12))
+    left = np.array([28.0, 28.0, 44.0]) * rng.uniform(0.93, 1.05)
+    parts = [
+        ((12, -8, 24), left, muscle),
+        ((-16, 14, 18), np.array([26.0, 24.0, 38.0]) * rng.uniform(0.95, 1.08), muscle),
+        ((8, -20, -28), np.array([27.0, 20.0, 19.0]) * rng.uniform(0.9, 1.15), blood),
+        ((-32, -2, -20), np.array([20.0, 24.0, 23.0]) * rng.uniform(0.9, 1.1), blood),
+        ((12, -8, 22), left - wall, blood),
+        ((-16, 14, 17), np.array([22.0, 20.0, 33.0]), blood),
+    ]
+    return tuple((_ellipsoid(frame, local, radii), hu) for local, radii, hu in parts)
+
+
+def _pericardium(frame: HeartFrame, rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
+    fat = float(rng.uniform(0.94, 1.1))
+    return (
+        _ellipsoid(frame, (0, 0, 8), np.array([48.0, 45.0, 64.0]) * fat),
+        _ellipsoid(frame, (-8, -6, -22), np.array([48.0, 42.0, 38.0]) * fat),
+        _ellipsoid(frame, (-4, 14, -24), np.array([32.0, 26.0, 34.0]) * fat),
+    )
+
+
+def _aorta(frame: HeartFrame, spine: tuple[float, float, float], rng: np.random.Generator) -> Tube:
+    root = frame.to_patient(np.array([[-4.0, 6.0, -10.0]]))[0]
+    side = frame.scale * rng.uniform(0.9, 1.1)
+    top = root[2] + 88 + rng.normal(0, 5)
+    back = np.array([spine[0] + 24.0, spine[1] - 8.0, 0.0])
+    knots = np.array(
+        [
+            root,
+            root + np.array([-9 * side, -4, 28]),
+            root + np.array([-12 * side, 0, 56]),
+            [root[0] - 2, root[1] + 16, top - 6],
+            [root[0] + 18, (root[1] + back[1]) / 2 + 6, top],
+            [back[0], back[1] - 4, top - 26],
+            [back[0], back[1], 20],
+            [back[0] - 6, back[1] + 2, -60],
+            [back[0] - 12, back[1] + 2, -190],
+        ]
+    )
+    return Tube(_smooth(knots, 420), float(rng.uniform(12.5, 16.5)))
+
+
+def _smooth(knots: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """A monotone cubic through the knots, sampled at n points."""
+    steps = np.linalg.norm(np.diff(knots, axis=0), axis=1)
+    at = np.concatenate([[0], np.cumsum(steps)])
+    return np.asarray(PchipInterpolator(at, knots)(np.linspace(0, at[-1], n)))
+
+
+def _line(start: NDArray[np.float64], end: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    return start + np.linspace(0, 1, n)[:, None] * (end - start)
+
+
+def _mediastinum(thorax: Thorax, x: Floats, y: Floats) -> Floats:
+    """A band of fat from the sternum to the spine that parts the lungs."""
+    half = 26 + 10 * np.clip(y / 60, -0.6, 1)
+    return _soft(half - np.abs(x - np.float32(thorax.spine[0]))) * np.ones_like(y)
+
+
+def _organs(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
+    """Liver and spleen under the domes of the diaphragm."""
+    best = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+    for side, top in zip((-1, 1), thorax.diaphragm_z, strict=True):
+        dome = Ellipsoid(
+            np.array([side * 66.0, 4.0, top - 52.0]), np.array([80.0, 98.0, 52.0]), np.eye(3)
+        )
+        if z <= top + 2 * _EDGE_MM:
+            centre = (
+                dome
+                if z > top - 52
+                else Ellipsoid(np.array([side * 66.0, 4.0, z]), dome.radii, np.eye(3))
+            )
+            np.maximum(best, centre.coverage(x, y, z), out=best)
+    return best
+
+
+def _bones(
+    thorax: Thorax, hu: Floats, x: Floats, y: Floats, z: float, cavity: tuple[float, float]
+) -> Floats:
+    sx, sy, radius = thorax.spine
+    level = (z + thorax.rib_phase) % 30.0
+    marrow, cortex = (95.0, 110.0) if level < 6 else (165.0, 420.0)
+    body = _ellipse(x, y, sx, sy, radius * 1.15, radius)
+    inner = _ellipse(x, y, sx, sy, radius * 1.15 - 2.5, radius - 2.5)
+    hu = _blend(_blend(hu, body, cortex), inner, marrow)
+    canal_y = sy + radius + 8
+    hu = _blend(hu, _ellipse(x, y, sx, canal_y + 14, 7, 16), 380.0 if level >= 10 else HU_MUSCLE)
+    hu = _blend(hu, _ellipse(x, y, sx, canal_y, 9, 7.5), 30.0)
+    sternum = _ellipse(x, y, 0.0, -cavity[1] - 6, 19, 5.5)
+    hu = _blend(_blend(hu, sternum, 380.0), _ellipse(x, y, 0.0, -cavity[1] - 6, 16, 3), 130.0)
+    # Ribs descend from the spine to the front: the same level lies higher at the back.
+    a, b = cavity[0] + 6, cavity[1] + 6
+    radius_here = np.sqrt((x / a) ** 2 + (y / b) ** 2)
+    off_wall = np.abs(radius_here - 1) * min(a, b)
+    height = (z + thorax.rib_phase - 0.55 * y) % 30.0 - 15.0
+    rib = _soft(4.5 - np.sqrt(off_wall**2 + (0.8 * height) ** 2))
+    rib *= np.abs(x) > 22
+    return _blend(_blend(hu, rib, 480.0), rib * (off_wall < 2.0) * (np.abs(height) < 3), 200.0)
+
+
+def _table(x: Floats, y: Floats, body_back: float) -> Floats:
+    depth = y - (body_back + 6) - 0.0009 * (x * x)
+    return _soft(2.0 - np.abs(depth - 12)) * (np.abs(x) < 200)
+
+
+def _ellipse(x: Floats, y: Floats, cx: float, cy: float, a: float, b: float) -> Floats:
+    norm = np.sqrt(
+        ((x - np.float32(cx)) / np.float32(a)) ** 2 + ((y - np.float32(cy)) / np.float32(b)) ** 2
+    )
+    return _soft((1 - norm) * np.float32(min(a, b)))
+
+
+def _soft(inside_mm: Floats) -> Floats:
+    """From a signed distance (positive inside) to a coverage between 0 and 1."""
+    soft: Floats = np.clip(inside_mm / np.float32(_EDGE_MM) + np.float32(0.5), 0, 1)
+    return soft
+
+
+def _blend(hu: Floats, coverage: Floats, value: float) -> Floats:
+    return hu + coverage * (np.float32(value) - hu)

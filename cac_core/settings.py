@@ -1,0 +1,119 @@
+"""Settings of a site: one TOML file, read once, refused where a key is unknown.
+
+The resolved settings are stored with every run; they hold no secret (only the name of the file
+that does).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cac_core.errors import UsageError
+from cac_core.protocol import ScoringProtocol
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClusterSettings(_Section):
+    """Where the studies are scored.
+
+    `local` starts worker processes on this machine; `address` joins a running Dask scheduler;
+    `slurm` and `kubernetes` start workers there (extras of the same name). `options` go to the
+    cluster class unchanged, for instance `queue` and `walltime` of SLURM.
+    """
+
+    kind: Literal["local", "address", "slurm", "kubernetes"] = "local"
+    workers: int | None = Field(default=None, ge=1)
+    memory_limit: str = "auto"
+    address: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScoringSettings(_Section):
+    """How a run is cut up, and what it tolerates."""
+
+    shard_size: int = Field(default=250, ge=1)
+    timeout_s: float = Field(default=120.0, gt=0)
+    failure_budget: float = Field(default=0.05, ge=0, le=1)
+    publish_every_s: float = Field(default=300.0, ge=0)
+
+
+class Settings(_Section):
+    """Everything a site can set. Command-line options override these.
+
+    Relative paths are taken from the folder of the settings file.
+    """
+
+    archive: tuple[Path, ...] = ()
+    warehouse: str | None = None
+    model: Path | None = None
+    key_file: Path | None = None
+    rules: Path | None = None
+    index_workers: int | None = Field(default=None, ge=1)
+    protocol: ScoringProtocol = ScoringProtocol()
+    cluster: ClusterSettings = ClusterSettings()
+    scoring: ScoringSettings = ScoringSettings()
+
+    def public(self) -> dict[str, Any]:
+        """The settings as plain JSON values, without the folders of the archive.
+
+        Archive folders are left out because their names can identify people.
+        """
+        return self.model_dump(mode="json", exclude={"archive", "key_file"})
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read `cac.toml`; without a path, the defaults.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is no TOML, or holds an unknown key or a wrong value.
+    """
+    if path is None:
+        return Settings()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"The settings file {path} cannot be read ({error.strerror}).",
+            "Name another with --config, or leave the option out for the defaults.",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The settings file {path} is not valid TOML ({error}).", "Mend that line."
+        ) from None
+    try:
+        return _anchored(Settings.model_validate(values), path.resolve().parent)
+    except ValidationError as error:
+        raise UsageError(
+            f"The settings file {path}: {_first_fault(error)}.",
+            "`cac doctor --settings` lists every key with its default.",
+        ) from None
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """Make the relative paths of a settings file absolute, from the folder it lies in."""
+    update: dict[str, Any] = {"archive": tuple(folder / item for item in settings.archive)}
+    for name in ("model", "key_file", "rules"):
+        value: Path | None = getattr(settings, name)
+        update[name] = None if value is None else folder / value
+    if settings.warehouse is not None and "://" not in settings.warehouse:
+        update["warehouse"] = str(folder / settings.warehouse)
+    return settings.model_copy(update=update)
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = []
+    for fault in faults:
+        key = ".".join(str(part) for part in fault["loc"]) or "the file"
+        unknown = fault["type"] in ("extra_forbidden", "unexpected_keyword_argument")
+        texts.append(f"unknown key `{key}`" if unknown else f"`{key}`: {fault['msg']}")
+    return "; ".join(texts)

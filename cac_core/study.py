@@ -1,0 +1,201 @@
+"""One study from files to its rows: read, segment, guard, score. The only broad except is here.
+
+This is what runs inside a worker. It raises nothing but the interrupts: whatever happens to a
+study becomes its score row, and the neighbours never hear of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from cac_core.dicom.contrast import blood_pool_hu, looks_contrast_enhanced
+from cac_core.dicom.volume import CtVolume, read_volume
+from cac_core.errors import StudyError
+from cac_core.model.cascade import Cascade, Segmentation
+from cac_core.protocol import ScoringProtocol
+from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
+from cac_core.scoring.lesions import label_lesions
+from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
+from schemas.codes import QualityFlag, Status, StudyReason
+
+#: A heart mask smaller than this is no heart: the smallest adult hearts hold above 250 ml.
+MIN_HEART_VOLUME_ML = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """A chosen file as the index saw it: path, size and modification time."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class StudyWork:
+    """What a worker needs for one study. Holds paths and keys, no pixels and no identifiers."""
+
+    study_key: str
+    patient_key: str | None
+    study_date: dt.date | None
+    files: tuple[FileStamp, ...]
+    instances_digest: str
+    header: Mapping[str, object] = field(default_factory=dict)
+    flags: tuple[QualityFlag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Rows of one study: exactly one for `scores`, any number for `lesions`."""
+
+    score: dict[str, object]
+    lesions: list[dict[str, object]]
+
+
+def score_study(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) -> StudyResult:
+    """Score one study; never raises for a fault of the study or of this program.
+
+    Returns
+    -------
+    A result whose score row has status `scored`, `rejected` or `failed` with its reason.
+    """
+    try:
+        return _score(work, cascade, protocol)
+    except StudyError as error:
+        return unscored(work, error)
+    except MemoryError:
+        return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a decoder's panic is no Exception
+        # Only the class: the text of a foreign exception may hold a path or a header value.
+        detail = f"{type(error).__module__}.{type(error).__qualname__}"
+        return unscored(work, StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False))
+
+
+def unscored(work: StudyWork, error: StudyError) -> StudyResult:
+    """The row of a study that has no score, with the reason."""
+    row = _identity(work)
+    row.update(
+        status=Status.REJECTED.value if error.rejected else Status.FAILED.value,
+        reason=error.reason.value,
+        detail=error.detail or None,
+        quality_flags=_join(work.flags),
+    )
+    return StudyResult(row, [])
+
+
+def _score(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) -> StudyResult:
+    start = perf_counter()
+    _check_unchanged(work)
+    volume = read_volume([Path(stamp.path) for stamp in work.files])
+    read_done = perf_counter()
+    threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
+    segmentation = cascade.segment(
+        volume.hu,
+        volume.spacing_mm,
+        threshold_hu=threshold,
+        min_area_mm2=protocol.min_area_mm2,
+        connectivity=protocol.connectivity,
+    )
+    model_done = perf_counter()
+    _check_heart(volume, segmentation)
+    lesions = label_lesions(
+        volume.hu,
+        segmentation.calcium_class,
+        segmentation.heart_mask,
+        volume.spacing_mm,
+        protocol,
+        threshold_hu=threshold,
+    )
+    score = score_calcium(lesions, protocol)
+    noise = noise_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
+    flags = {
+        *work.flags,
+        *volume.flags,
+        *kvp_flags,
+        *quality_flags(segmentation.heart_mask, volume.spacing_mm, noise),
+    }
+    row = _identity(work)
+    row.update(_geometry(volume))
+    row.update(
+        status=Status.SCORED.value,
+        agatston=score.agatston,
+        agatston_noncoronary=score.agatston_noncoronary,
+        cac_category=score.cac_category,
+        calcium_volume_mm3=score.calcium_volume_mm3,
+        calcium_mass_mg=score.calcium_mass_mg,
+        n_lesions=score.n_lesions,
+        heart_volume_ml=heart_volume_ml(segmentation.heart_mask, volume.spacing_mm),
+        noise_hu=noise,
+        quality_flags=_join(flags),
+        threshold_hu=threshold,
+        pixel_digest=volume.pixel_digest,
+        seconds_read=read_done - start,
+        seconds_heart=segmentation.seconds_heart,
+        seconds_calcium=segmentation.seconds_calcium,
+        seconds_model=model_done - read_done,
+        seconds_score=perf_counter() - model_done,
+    )
+    return StudyResult(row, lesions.rows(work.study_key, protocol.digest))
+
+
+def _check_unchanged(work: StudyWork) -> None:
+    """Refuse files that changed since they were indexed: the digest would name other pixels."""
+    for stamp in work.files:
+        try:
+            now = os.stat(stamp.path)  # noqa: PTH116 - a Path per file costs as much as the stat
+        except OSError as error:
+            raise StudyError(
+                StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False
+            ) from None
+        if (now.st_size, now.st_mtime_ns) != (stamp.size_bytes, stamp.mtime_ns):
+            raise StudyError(StudyReason.FILES_CHANGED, rejected=False)
+
+
+def _check_heart(volume: CtVolume, segmentation: Segmentation) -> None:
+    """Reject volumes without a heart, and hearts filled with contrast medium."""
+    size = heart_volume_ml(segmentation.heart_mask, volume.spacing_mm)
+    if looks_contrast_enhanced(volume.hu, segmentation.heart_mask, volume.spacing_mm):
+        blood = blood_pool_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
+        raise StudyError(StudyReason.CONTRAST_ENHANCED, f"blood pool about {blood:.0f} HU")
+    if size < MIN_HEART_VOLUME_ML:
+        raise StudyError(StudyReason.NO_HEART, f"heart mask of {size:.0f} ml")
+
+
+def _identity(work: StudyWork) -> dict[str, object]:
+    return {
+        "study_key": work.study_key,
+        "patient_key": work.patient_key,
+        "study_date": work.study_date,
+        "instances_digest": work.instances_digest,
+        **work.header,
+    }
+
+
+def _geometry(volume: CtVolume) -> dict[str, object]:
+    increment, row_spacing, column_spacing = volume.spacing_mm
+    acquisition = volume.acquisition
+    return {
+        "n_slices": volume.hu.shape[0],
+        "slice_increment_mm": increment,
+        "row_spacing_mm": row_spacing,
+        "column_spacing_mm": column_spacing,
+        "slice_thickness_mm": acquisition.slice_thickness_mm,
+        "Manufacturer": acquisition.manufacturer,
+        "ManufacturerModelName": acquisition.model,
+        "KVP": acquisition.kvp,
+        "XRayTubeCurrent": acquisition.tube_current_ma,
+        "ConvolutionKernel": acquisition.kernel,
+        "TransferSyntaxUID": acquisition.transfer_syntax_uid,
+    }
+
+
+def _join(flags: object) -> str:
+    assert isinstance(flags, (set, tuple))
+    return ";".join(sorted({flag.value for flag in flags}))

@@ -1,0 +1,373 @@
+"""The `cac` command line. Commands that need neither Prefect nor torch import neither."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cac_core.errors import CacError
+from schemas.table import InvalidTable
+
+app = typer.Typer(
+    name="cac",
+    help="Scores coronary artery calcium on archived SPECT/CT attenuation scans, for whole cohorts.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+key_app = typer.Typer(help="Find out what a key stands for; works only where the secret is.")
+app.add_typer(key_app, name="key")
+
+console = Console(stderr=True)
+
+FAULT, OVER_BUDGET = 1, 3
+
+Archive = Annotated[
+    list[Path] | None, typer.Argument(help="Folders (or files) of DICOM studies, any layout.")
+]
+WarehouseOption = Annotated[
+    str | None, typer.Option("--warehouse", "-w", help="Folder or fsspec URL of the results.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Settings file, usually cac.toml.")
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Folder with the weights; default: the shipped ones."),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="One JSON object on standard output; all else on stderr.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", help="Score at most this many studies.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def main() -> None:
+    """Entry point: every fault becomes one line and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except (CacError, InvalidTable) as error:
+        _complain(str(error))
+        sys.exit(getattr(error, "exit_code", FAULT))
+    except KeyboardInterrupt:
+        _complain("Interrupted. What was finished is kept; the same command goes on from there.")
+        sys.exit(FAULT)
+    except BrokenPipeError:
+        # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _complain(text: str) -> None:
+    console.print(f"[bold red]cac:[/] {_escape(text)}", highlight=False, soft_wrap=True)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def print_json(value: object) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+@contextmanager
+def _flow_environment(quiet: bool) -> Iterator[None]:
+    """Environment, progress and clean-up around one flow run in this process."""
+    from flows.environment import accounted_run, prepare_environment
+    from flows.progress import RunProgress, showing
+
+    with accounted_run(prepare_environment()), showing(RunProgress(console, quiet=quiet)):
+        yield
+
+
+def _rescore(quiet: bool, **parameters: Any) -> dict[str, Any]:
+    """Check the request, then run the flow: a wrong argument costs no Prefect start."""
+    from flows.request import Request, prepare
+
+    prepare(Request(**parameters | {"archive": tuple(parameters["archive"])}))
+    with _flow_environment(quiet):
+        from flows.rescore import nightly_rescore
+
+        return nightly_rescore(**parameters)
+
+
+def _strings(paths: list[Path] | None) -> list[str]:
+    return [str(path) for path in paths or ()]
+
+
+def _finish(summary: dict[str, Any], as_json: bool) -> None:
+    from flows.tables import summary_table
+
+    if as_json:
+        print_json(summary)
+    else:
+        Console().print(summary_table(summary))
+    if summary["outcome"] == "over_budget":
+        _complain(
+            f"{summary['failed']} studies failed, more than the failure budget allows. "
+            "`cac status` lists the reasons, `cac retry` tries them again."
+        )
+        raise typer.Exit(OVER_BUDGET)
+
+
+@app.command(epilog="Example: `cac score /archive/spect-ct -w /data/cac --limit 100`")
+def score(
+    archive: Archive = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    limit: LimitOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be scored; write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score every study of the archive that has no score yet.
+
+    Indexes the archive, chooses the CTAC series of each study, runs the cascade and the Agatston
+    score, and writes one row per study. A second run on the same archive scores nothing.
+    """
+    parameters: dict[str, Any] = {
+        "archive": _strings(archive),
+        "warehouse": warehouse,
+        "config": None if config is None else str(config),
+        "model": None if model is None else str(model),
+        "limit": limit,
+    }
+    if dry_run:
+        from flows.preview import preview_run
+
+        _show_preview(preview_run(**parameters), as_json)
+        return
+    _finish(_rescore(quiet, **parameters), as_json)
+
+
+@app.command(epilog="Example: `cac retry /archive/spect-ct -w /data/cac`")
+def retry(
+    archive: Archive = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score the studies again whose last row has status `failed`, and any new ones."""
+    summary = _rescore(
+        quiet,
+        archive=_strings(archive),
+        warehouse=warehouse,
+        config=None if config is None else str(config),
+        model=None if model is None else str(model),
+        limit=limit,
+        retry_failed=True,
+    )
+    _finish(summary, as_json)
+
+
+def _show_preview(preview: dict[str, Any], as_json: bool) -> None:
+    from flows.tables import preview_table
+
+    if as_json:
+        print_json(preview)
+    else:
+        Console().print(preview_table(preview))
+
+
+@app.command(epilog="Example: `cac index /archive/spect-ct -w /data/cac`")
+def index(
+    archive: Archive = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Read the headers of new and changed files and choose the CTAC series; score nothing."""
+    from flows.preview import index_only
+    from flows.progress import RunProgress
+    from flows.tables import index_table
+
+    result = index_only(
+        _strings(archive),
+        warehouse,
+        None if config is None else str(config),
+        RunProgress(console, quiet=quiet),
+    )
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(index_table(result))
+
+
+@app.command(epilog="Example: `cac status -w /data/cac`")
+def status(
+    warehouse: WarehouseOption = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """Show what the warehouse holds: runs, scores by category, reasons."""
+    from flows.preview import warehouse_status
+    from flows.tables import status_table
+
+    result = warehouse_status(warehouse, None if config is None else str(config))
+    if as_json:
+        print_json(result)
+    else:
+        for part in status_table(result):
+            Console().print(part)
+
+
+@app.command(epilog="Example: `cac schema --json | jq .tables.scores`")
+def schema(as_json: JsonOption = False) -> None:
+    """Print the data dictionary: every table, column, unit and code (Markdown, or JSON)."""
+    from schemas.dictionary import dictionary, dictionary_markdown
+
+    if as_json:
+        print_json(dictionary())
+    else:
+        sys.stdout.write(dictionary_markdown())
+
+
+@key_app.command("lookup", epilog="Example: `cac key lookup 0f3a... /archive/spect-ct`")
+def key_lookup(
+    key: Annotated[str, typer.Argument(help="A patient_key, study_key or path_key.")],
+    archive: Archive = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the files behind a key. Prints paths of the archive: mind who sees the screen."""
+    from flows.preview import lookup
+
+    found = lookup(key, _strings(archive), None if config is None else str(config))
+    if as_json:
+        print_json({"key": key, "files": found})
+    else:
+        sys.stdout.write("".join(f"{path}\n" for path in found))
+
+
+@app.command(epilog="Example: `cac phantom ./archive --studies 24 --seed 1`")
+def phantom(
+    out: Annotated[Path, typer.Argument(help="New or empty folder for the archive.")],
+    studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=1)] = 24,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same archive.", min=0)] = 1,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a synthetic SPECT/CT archive with known truth (OUT, and truth.parquet beside it)."""
+    from flows.demo import make_phantom
+    from flows.progress import RunProgress
+
+    result = make_phantom(out, studies, seed, RunProgress(console, quiet=quiet))
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(
+            f"{result['studies']} studies in {result['archive']}, truth in {result['truth']}"
+        )
+
+
+@app.command(epilog="Example: `cac demo --out demo`")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for archive and results.")] = Path(
+        "demo"
+    ),
+    studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=1)] = 24,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same archive.", min=0)] = 1,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Make a synthetic archive, score it, and show the scores beside the truth."""
+    from flows.demo import DEMO_SECRET, make_phantom
+    from flows.evaluation import compare_with_truth
+    from flows.progress import RunProgress
+    from flows.tables import demo_tables
+
+    # The demo alone brings a secret of its own: its patients do not exist.
+    os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
+    made = make_phantom(out / "archive", studies, seed, RunProgress(console, quiet=quiet))
+    warehouse = str(out / "warehouse")
+    summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
+    agreement = compare_with_truth(warehouse, Path(made["truth"]))
+    if as_json:
+        print_json(summary | {"archive": made["archive"], "truth": made["truth"],
+                              "agreement": agreement})
+        return
+    for part in demo_tables(summary, agreement, made):
+        Console().print(part)
+
+
+@app.command(epilog="Example: `cac evaluate --studies 20`")
+def evaluate(
+    warehouse: WarehouseOption = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="truth.parquet of a synthetic archive.")
+    ] = None,
+    studies: Annotated[
+        int, typer.Option("--studies", help="Unseen synthetic studies, without --truth.", min=2)
+    ] = 20,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the first study.", min=0)] = 5000,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare the model with the truth of synthetic scans it was not trained on.
+
+    With --warehouse and --truth, compares published scores with that truth; else makes new scans,
+    scores them in memory and compares.
+    """
+    from flows.evaluation import compare_with_truth, evaluate_unseen
+    from flows.progress import RunProgress
+    from flows.tables import agreement_tables
+
+    if (warehouse is None) != (truth is None):
+        raise typer.BadParameter("--warehouse and --truth go together")
+    if warehouse is not None and truth is not None:
+        result = compare_with_truth(warehouse, truth)
+    else:
+        result = evaluate_unseen(studies, seed, model, RunProgress(console, quiet=quiet))
+    if as_json:
+        print_json(result)
+        return
+    for part in agreement_tables(result):
+        Console().print(part)
+
+
+@app.command(epilog="Example: `cac doctor --config cac.toml`")
+def doctor(
+    config: ConfigOption = None,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="Print every setting with its value.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this installation: versions, decoders, weights, secret, memory and disk."""
+    from flows.doctor import checks, resolved_settings
+    from flows.tables import doctor_table
+
+    if show_settings:
+        sys.stdout.write(resolved_settings(config))
+        return
+    found = checks(config)
+    if as_json:
+        print_json({"checks": found, "ok": all(check["ok"] for check in found)})
+    else:
+        Console().print(doctor_table(found))
+    if not all(check["ok"] for check in found):
+        raise typer.Exit(FAULT)
+
+

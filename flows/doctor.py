@@ -1,0 +1,118 @@
+"""Checks of an installation: what a person would look at first when a run does not work."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cac_core.dicom.pixels import available_decoders
+from cac_core.errors import CacError
+from cac_core.keys import ADVISED_SECRET_BYTES, load_keyring
+from cac_core.model.weights import verify_weights
+from cac_core.settings import load_settings
+from flows.environment import prepare_environment
+
+_PACKAGES = (
+    "prefect",
+    "fastapi",
+    "sqlalchemy",
+    "dask",
+    "distributed",
+    "torch",
+    "pydicom",
+    "pyarrow",
+    "duckdb",
+    "pandera",
+    "lifelines",
+    "numpy",
+)
+_MIN_MEMORY_PER_CORE_GIB = 1.0
+
+
+def checks(config: Path | None) -> list[dict[str, Any]]:
+    """Run every check; one that fails does not stop the others."""
+    table: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
+        ("Python", _python),
+        ("packages", _packages),
+        ("settings", lambda: _settings(config)),
+        ("linkage secret", lambda: _secret(config)),
+        ("weights", lambda: _weights(config)),
+        ("decoders", _decoders),
+        ("memory", _memory),
+        ("Prefect home", _prefect_home),
+    ]
+    results = []
+    for name, check in table:
+        try:
+            ok, found = check()
+        except CacError as error:
+            ok, found = False, str(error)
+        results.append({"name": name, "ok": ok, "found": found})
+    return results
+
+
+def resolved_settings(config: Path | None) -> str:
+    """Every setting with its value, as JSON."""
+    return json.dumps(load_settings(config).model_dump(mode="json"), indent=2) + "\n"
+
+
+def _python() -> tuple[bool, str]:
+    return (3, 11) <= sys.version_info[:2] <= (3, 13), platform.python_version()
+
+
+def _packages() -> tuple[bool, str]:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    text = ", ".join(found)
+    return not missing, f"{text}; missing: {', '.join(missing)}" if missing else text
+
+
+def _settings(config: Path | None) -> tuple[bool, str]:
+    load_settings(config)
+    return True, "defaults" if config is None else str(config)
+
+
+def _secret(config: Path | None) -> tuple[bool, str]:
+    secret = load_keyring(load_settings(config).key_file).secret
+    if len(secret) < ADVISED_SECRET_BYTES:
+        return False, f"{len(secret)} bytes can be guessed; make one with: openssl rand -hex 32"
+    return True, f"set, {len(secret)} bytes"
+
+
+def _weights(config: Path | None) -> tuple[bool, str]:
+    weights = verify_weights(load_settings(config).model)
+    return True, f"{weights.model_id}, checksums match"
+
+
+def _decoders() -> tuple[bool, str]:
+    decoders = available_decoders()
+    missing = sorted(name for name, there in decoders.items() if not there)
+    if missing:
+        return False, f"no decoder for {', '.join(missing)}"
+    return True, ", ".join(sorted(decoders))
+
+
+def _memory() -> tuple[bool, str]:
+    cores = len(os.sched_getaffinity(0))
+    gib = psutil.virtual_memory().available / 2**30
+    enough = gib / cores >= _MIN_MEMORY_PER_CORE_GIB
+    return enough, f"{gib:.1f} GiB free for {cores} worker processes"
+
+
+def _prefect_home() -> tuple[bool, str]:
+    home = prepare_environment()
+    free = shutil.disk_usage(home).free / 2**30
+    return os.access(home, os.W_OK) and free > 1, f"{home}, {free:.0f} GiB free"

@@ -1,0 +1,153 @@
+"""Progress of a run on standard error: a live bar on a terminal, one line per shard elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from time import monotonic
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from schemas.codes import Status
+
+
+class RunProgress:
+    """Counts studies as they finish, and shows them. Safe to call from several threads.
+
+    Parameters
+    ----------
+    console : where to write; a terminal gets a live bar, anything else a line per shard.
+    quiet : write nothing at all, only count.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._started = monotonic()
+        self.total = 0
+        self.seconds = 0.0
+        self.statuses: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+
+    def say(self, text: str) -> None:
+        """One line of plain news."""
+        if not self._quiet:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def counting(self, unit: str) -> Iterator[Callable[[int, int], None] | None]:
+        """Show a count of something that takes a while; yields the callback (done, total)."""
+        if self._quiet or not self._console.is_terminal:
+            yield None
+            return
+        with _bar(self._console, unit) as bar:
+            task = bar.add_task("", total=None, note="")
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def scoring(self, total: int) -> Iterator[None]:
+        """Show studies while they are scored."""
+        self.total = total
+        self._started = monotonic()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._stop)
+            if not self._quiet and self._console.is_terminal:
+                self._bar = stack.enter_context(_bar(self._console, "studies"))
+                self._task = self._bar.add_task("scoring", total=total, note="")
+            yield
+
+    def _stop(self) -> None:
+        self.seconds = monotonic() - self._started
+        self._bar = None
+
+    def study_done(self, score: dict[str, object]) -> None:
+        """Count one finished study."""
+        with self._lock:
+            self.statuses[str(score["status"])] += 1
+            if score.get("reason"):
+                self.reasons[str(score["reason"])] += 1
+            if self._bar is not None and self._task is not None:
+                self._bar.update(self._task, completed=self.done, note=self._note())
+
+    def shard_done(self, shard: int, shards: int) -> None:
+        """Report a finished shard where there is no live bar."""
+        if self._bar is None:
+            self.say(f"shard {shard}/{shards}: {self.done}/{self.total} studies, {self._note()}")
+
+    @property
+    def done(self) -> int:
+        """Studies finished so far."""
+        return sum(self.statuses.values())
+
+    @property
+    def rate(self) -> float:
+        """Studies per second since scoring began."""
+        return self.done / max(monotonic() - self._started, 1e-6)
+
+    def _note(self) -> str:
+        left = (self.total - self.done) / self.rate if self.done else float("nan")
+        parts = [f"{self.rate:.2f} studies/s", f"{format_seconds(left)} left"]
+        for status in (Status.REJECTED, Status.FAILED):
+            if self.statuses[status.value]:
+                parts.append(f"{self.statuses[status.value]} {status.value}")
+        if self.reasons:
+            listed = ", ".join(f"{name} {n}" for name, n in self.reasons.most_common(4))
+            parts.append(f"({listed})")
+        return ", ".join(parts)
+
+
+_CURRENT: ContextVar[RunProgress | None] = ContextVar("run_progress", default=None)
+
+
+@contextlib.contextmanager
+def showing(progress: RunProgress) -> Iterator[RunProgress]:
+    """Make this the progress of the run that starts inside; a flow takes only plain parameters."""
+    token = _CURRENT.set(progress)
+    try:
+        yield progress
+    finally:
+        _CURRENT.reset(token)
+
+
+def current_progress() -> RunProgress:
+    """The progress set by `showing`; for a deployment, lines on standard error."""
+    return _CURRENT.get() or RunProgress(Console(stderr=True))
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: `45 s`, `12 min`, `3 h 20 min`; `?` where it is not known."""
+    if seconds != seconds or seconds < 0:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _bar(console: Console, unit: str) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )

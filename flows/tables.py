@@ -1,0 +1,162 @@
+"""Terminal tables of the commands; they format what is counted elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from flows.progress import format_seconds
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Outcome of a rescoring run."""
+    table = _pairs(f"Run {summary['run_id']}")
+    table.add_row("studies in the archive", str(summary["studies"]))
+    table.add_row("scored", str(summary["scored"]))
+    table.add_row("rejected", str(summary["rejected"]))
+    table.add_row("failed", str(summary["failed"]))
+    table.add_row("skipped, scored before", str(summary["skipped"]))
+    for reason, count in sorted(summary["reasons"].items()):
+        table.add_row(f"  study: {reason}", str(count))
+    for reason, count in sorted(summary["file_reasons"].items()):
+        table.add_row(f"  file: {reason}", str(count))
+    table.add_row("time", format_seconds(summary["seconds"]))
+    table.add_row("studies per second", f"{summary['studies_per_second']:.2f}")
+    table.add_row("model", summary["model"])
+    table.add_row("warehouse", summary["warehouse"])
+    return table
+
+
+def preview_table(preview: dict[str, Any]) -> Table:
+    """What a run would do."""
+    table = _pairs("Dry run: nothing is written")
+    table.add_row("files", str(preview["files"]))
+    for reason, count in sorted(preview["file_reasons"].items()):
+        table.add_row(f"  file: {reason}", str(count))
+    table.add_row("studies", str(preview["studies"]))
+    table.add_row("to score", str(preview["to_score"]))
+    for reason, count in sorted(preview["to_reject"].items()):
+        table.add_row(f"  to reject: {reason}", str(count))
+    table.add_row("scored before", str(preview["skipped"]))
+    table.add_row("model", preview["model"])
+    table.add_row("warehouse", preview["warehouse"])
+    return table
+
+
+def index_table(result: dict[str, Any]) -> Table:
+    """What an archive holds."""
+    table = _pairs("Archive index")
+    table.add_row("files", str(result["files"]))
+    table.add_row("files opened", str(result["files_opened"]))
+    for reason, count in sorted(result["file_reasons"].items()):
+        table.add_row(f"  file: {reason}", str(count))
+    table.add_row("studies", str(result["studies"]))
+    table.add_row("series", str(result["series"]))
+    table.add_row("CTAC series chosen", str(result["selected"]))
+    for reason, count in sorted(result["series_reasons"].items()):
+        table.add_row(f"  series: {reason}", str(count))
+    table.add_row("headers per second", f"{result['headers_per_second']:.0f}")
+    table.add_row("warehouse", result["warehouse"])
+    return table
+
+
+def status_table(result: dict[str, Any]) -> list[Table]:
+    """Scores per model, and the last runs."""
+    tables = []
+    for model, rows in result["models"].items():
+        table = Table(title=f"Scores of {model}", title_justify="left")
+        for name in ("status", "reason", "CAC category"):
+            table.add_column(name)
+        table.add_column("studies", justify="right")
+        for row in rows:
+            table.add_row(
+                row["status"], row["reason"] or "", row["cac_category"] or "", str(row["studies"])
+            )
+        tables.append(table)
+    runs = Table(title="Last runs", title_justify="left")
+    for name in ("started", "job", "outcome"):
+        runs.add_column(name)
+    for name in ("studies", "scored", "rejected", "failed", "skipped"):
+        runs.add_column(name, justify="right")
+    runs.add_column("time", justify="right")
+    for row in result["runs"]:
+        runs.add_row(
+            f"{row['started_at']:%Y-%m-%d %H:%M}",
+            row["job"],
+            row["outcome"],
+            *(str(row[name]) for name in ("studies", "scored", "rejected", "failed", "skipped")),
+            format_seconds(row["seconds"]),
+        )
+    return [*tables, runs]
+
+
+def agreement_tables(result: dict[str, Any]) -> list[Table]:
+    """Concordance matrix and agreement with the truth."""
+    matrix = Table(title="Categories: truth (rows) by model (columns)", title_justify="left")
+    matrix.add_column("CAC")
+    for name in result["categories"]:
+        matrix.add_column(name, justify="right")
+    rows = result["concordance_truth_by_model"]
+    for name, row in zip(result["categories"], rows, strict=True):
+        matrix.add_row(name, *(str(count) for count in row))
+    low, high = result["kappa_ci"]
+    table = _pairs("Agreement with the truth")
+    table.add_row("studies", str(result["n"]))
+    kappa = "not defined" if result["kappa_linear"] is None else (
+        f"{result['kappa_linear']:.3f} ({low:.3f} to {high:.3f})"
+    )
+    table.add_row("linear-weighted kappa (95 % CI)", kappa)
+    table.add_row("same category", f"{100 * result['same_category']:.1f} %")
+    if result["r2_log"] is not None:
+        table.add_row("r2 of log(1 + Agatston)", f"{result['r2_log']:.3f}")
+    table.add_row(
+        "true 0 scored below 1",
+        f"{result['truth_zero_scored_zero']} of {result['truth_zero']}",
+    )
+    table.add_row(
+        "true above 100 scored above 0",
+        f"{result['truth_above_100_scored_above_0']} of {result['truth_above_100']}",
+    )
+    if "heart_dice_mean" in result:
+        table.add_row(
+            "heart Dice, mean (minimum)",
+            f"{result['heart_dice_mean']:.3f} ({result['heart_dice_minimum']:.3f})",
+        )
+    if "defects_planted" in result:
+        table.add_row(
+            "planted defects found", f"{result['defects_found']} of {result['defects_planted']}"
+        )
+    table.add_row("seconds per study, median", f"{result['seconds_per_study_median']:.2f}")
+    return [matrix, table]
+
+
+def demo_tables(
+    summary: dict[str, Any], agreement: dict[str, Any], made: dict[str, Any]
+) -> list[Table]:
+    """End of the demo: counts, agreement, and where everything is."""
+    places = _pairs("Where it is")
+    places.add_row("DICOM archive", made["archive"])
+    places.add_row("truth", made["truth"])
+    places.add_row("scores", f"{summary['warehouse']}/scores/model={summary['model']}/")
+    places.add_row("look at it", f"cac status -w {summary['warehouse']}")
+    return [summary_table(summary), *agreement_tables(agreement), places]
+
+
+def doctor_table(checks: list[dict[str, Any]]) -> Table:
+    """Result of the checks, one line each."""
+    table = Table(title="Installation", title_justify="left")
+    table.add_column("check")
+    table.add_column("")
+    table.add_column("found", overflow="fold")
+    for check in checks:
+        mark = "[green]ok[/]" if check["ok"] else "[red]fault[/]"
+        table.add_row(check["name"], mark, check["found"])
+    return table
+
+
+def _pairs(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("")
+    table.add_column("", overflow="fold")
+    return table

@@ -1,0 +1,140 @@
+"""Machine-readable codes: study status, reasons, quality flags, lesion classes, categories.
+
+A failure is a row. Each member below is written verbatim into the `reason` or
+`quality_flags` column of a table; its `description` goes into the data dictionary.
+Renaming a member changes published data: add, do not rename.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DescribedCode(StrEnum):
+    """A string enum whose members carry a one-line description for people."""
+
+    description: str
+
+    def __new__(cls, value: str, description: str = "") -> DescribedCode:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.description = description
+        return member
+
+
+class Status(DescribedCode):
+    """What became of one study."""
+
+    SCORED = "scored", "an Agatston score was computed"
+    REJECTED = "rejected", "the study cannot be scored soundly; `reason` says why"
+    FAILED = "failed", "scoring broke off; the study is tried again by `cac retry`"
+
+
+class FileReason(DescribedCode):
+    """Why a file of the archive contributes no instance."""
+
+    EMPTY_FILE = "empty_file", "the file has zero bytes"
+    NOT_DICOM = "not_dicom", "the file is not a DICOM Part 10 file or data set"
+    TRUNCATED = "truncated", "the file ends inside its header or its pixel data"
+    UNREADABLE_HEADER = "unreadable_header", "the header breaks the DICOM encoding rules"
+    HEADER_LIMITS = "header_limits", "the header exceeds the limits on size, depth, items or time"
+    NO_PERMISSION = "no_permission", "the operating system refused to open or read the file"
+    VANISHED = "vanished", "the file was listed but could not be opened any more"
+    SYMLINK_LOOP = "symlink_loop", "a symbolic link that leads back into its own path"
+    DICOMDIR = "dicomdir", "a media directory record, not an image"
+    MISSING_STUDY_UID = "missing_study_uid", "StudyInstanceUID is absent or empty"
+    MISSING_SERIES_UID = "missing_series_uid", "SeriesInstanceUID is absent or empty"
+    MISSING_SOP_UID = "missing_sop_uid", "SOPInstanceUID or SOPClassUID is absent or empty"
+    DUPLICATE_INSTANCE = "duplicate_instance", "another file holds the same SOPInstanceUID"
+
+
+class SeriesReason(DescribedCode):
+    """Why a series of a study was not chosen as its CTAC series."""
+
+    NOT_CT = "not_ct", "Modality is not CT"
+    NOT_CT_IMAGE = "not_ct_image", "SOP class is neither CT nor Enhanced CT Image Storage"
+    LOCALIZER = "localizer", "ImageType or description marks a localizer (scout, topogram)"
+    DERIVED = "derived", "a reformat, fused, captured or otherwise derived series"
+    NOT_AXIAL = "not_axial", "ImageType or orientation says the slices are not axial"
+    CONTRAST_AGENT = "contrast_agent", "the header names a contrast agent"
+    KVP_OUT_OF_RANGE = "kvp_out_of_range", "KVP lies outside the accepted range"
+    TOO_FEW_SLICES = "too_few_slices", "fewer slices than the rule table asks for"
+    COVERAGE_TOO_SHORT = "coverage_too_short", "the slices cover too little along the axis"
+    FIELD_OF_VIEW_TOO_SMALL = "field_of_view_too_small", "reconstruction diameter is too small"
+    GATED_CARDIAC = "gated_cardiac", "an ECG-gated or dedicated cardiac (calcium, CTA) scan"
+    EXCLUDED_DESCRIPTION = "excluded_description", "the description matches an excluding pattern"
+    NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing marks it as CTAC and the rules ask for a mark"
+    OUTRANKED = "outranked", "a plausible CTAC series, but another of the study ranks higher"
+
+
+class StudyReason(DescribedCode):
+    """Why a study carries no score."""
+
+    NO_CT_SERIES = "no_ct_series", "the study holds no CT series"
+    NO_CTAC_SERIES = "no_ctac_series", "the study holds CT, but no series passes the CTAC rules"
+    MISSING_POSITION = "missing_position", "a slice lacks ImagePositionPatient"
+    MISSING_ORIENTATION = "missing_orientation", "a slice lacks ImageOrientationPatient"
+    MISSING_PIXEL_SPACING = "missing_pixel_spacing", "PixelSpacing is absent, zero or negative"
+    MISSING_RESCALE = "missing_rescale", "RescaleSlope or RescaleIntercept is absent or unusable"
+    NOT_HOUNSFIELD = "not_hounsfield", "RescaleType or the photometric rule says: not HU"
+    INVALID_GEOMETRY = "invalid_geometry", "orientation or position values are not usable numbers"
+    NOT_AXIAL_ORIENTATION = "not_axial_orientation", "the slice normal is not the body axis"
+    MIXED_ORIENTATION = "mixed_orientation", "slices of different orientation in one series"
+    MIXED_MATRIX = "mixed_matrix", "slices of different Rows, Columns or PixelSpacing"
+    MIXED_ACQUISITIONS = "mixed_acquisitions", "two acquisitions or frames of reference mixed"
+    GANTRY_TILT = "gantry_tilt", "the positions run oblique to the slice normal"
+    DUPLICATE_POSITIONS = "duplicate_positions", "two different slices at one position"
+    MISSING_SLICES = "missing_slices", "one or more slices are missing inside the series"
+    UNEVEN_SPACING = "uneven_spacing", "the slice positions do not lie on a regular grid"
+    TOO_FEW_SLICES = "too_few_slices", "too few readable slices for a volume"
+    TOO_LARGE = "too_large", "declared size exceeds the limits on pixels, frames or bytes"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax", "no decoder for this syntax"
+    PIXEL_HEADER_MISMATCH = "pixel_header_mismatch", "code stream or pixel data contradict Rows x Columns"
+    TRUNCATED_PIXEL_DATA = "truncated_pixel_data", "pixel data are shorter than the header says"
+    DECODE_FAILED = "decode_failed", "the decoder refused the pixel data"
+    UNREADABLE_FILE = "unreadable_file", "a chosen file could not be read any more"
+    FILES_CHANGED = "files_changed", "a chosen file changed between index and scoring"
+    CONTRAST_ENHANCED = "contrast_enhanced", "the blood pool is as bright as contrast medium"
+    NO_HEART = "no_heart", "the heart network found no plausible heart"
+    TIMEOUT = "timeout", "scoring took longer than the limit per study"
+    WORKER_DIED = "worker_died", "the worker process died on this study, alone, more than once"
+    OUT_OF_MEMORY = "out_of_memory", "the study needed more memory than the limit per worker"
+    INTERNAL_ERROR = "internal_error", "an error in this program; `detail` names the exception class"
+
+
+class QualityFlag(DescribedCode):
+    """A property of a scored volume that a reader of the score should know."""
+
+    LOSSY_COMPRESSION = "lossy_compression", "the pixels were once lossily compressed"
+    KVP_NOT_120 = "kvp_not_120", "KVP differs from 120 and the 130 HU threshold was kept"
+    KVP_THRESHOLD_ADJUSTED = "kvp_threshold_adjusted", "threshold taken from the kVp table"
+    MISSING_KVP = "missing_kvp", "KVP is absent; 120 assumed"
+    MISSING_KERNEL = "missing_kernel", "ConvolutionKernel is absent"
+    SHARP_KERNEL = "sharp_kernel", "a sharp kernel, which raises noise and peaks"
+    THICK_SLICES = "thick_slices", "slice increment above 5 mm"
+    OVERLAPPING_SLICES = "overlapping_slices", "SliceThickness exceeds the slice increment"
+    GAPPED_SLICES = "gapped_slices", "SliceThickness is below the slice increment"
+    DUPLICATE_SLICES_DROPPED = "duplicate_slices_dropped", "identical slices were merged"
+    PADDING_REPLACED = "padding_replaced", "padding pixels were set to air"
+    INSTANCE_NUMBER_GAP = "instance_number_gap", "InstanceNumber has a gap at an end"
+    SPACING_ATTRIBUTE_MISMATCH = "spacing_attribute_mismatch", "header spacing contradicts positions"
+    MIXED_PIXEL_REPRESENTATION = "mixed_pixel_representation", "signed and unsigned slices mixed"
+    MISSING_RESCALE_TYPE = "missing_rescale_type", "RescaleType is absent; HU assumed (CT default)"
+    IMPLAUSIBLE_HU = "implausible_hu", "air or soft tissue is far from its expected HU"
+    NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing in the header marks the series as CTAC"
+    SEVERAL_CTAC_SERIES = "several_ctac_series", "the study holds more than one CTAC candidate"
+    INCOMPLETE_HEADER = "incomplete_header", "attributes used for selection are missing"
+    HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
+    HEART_TRUNCATED = "heart_truncated", "the heart touches the first or last slice"
+    HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume outside the usual range"
+
+
+class CalciumClass(DescribedCode):
+    """Class of a calcified lesion, as the calcium network separates them."""
+
+    CORONARY = "coronary", "coronary artery calcification"
+    NONCORONARY = "noncoronary", "calcification of valves, aorta, pericardium or other"
+
+
+#: Agatston categories as the paper words them, in order; see `cac_core.scoring.categories`.
+CAC_CATEGORIES: tuple[str, ...] = ("0", "1-100", "101-400", ">400")

@@ -1,0 +1,99 @@
+"""The data dictionary: every table and code of the warehouse, as JSON or Markdown."""
+
+from __future__ import annotations
+
+from schemas import codes
+from schemas.instance import INSTANCES
+from schemas.lesion import LESIONS
+from schemas.linked import LINKED
+from schemas.registry import REGISTRY_TABLES
+from schemas.results import ESTIMATES
+from schemas.run import RUNS
+from schemas.score import SCORES
+from schemas.series import SERIES
+from schemas.table import ColumnSpec, TableSpec
+
+#: Every table, in the order data pass through them.
+TABLES: tuple[TableSpec, ...] = (
+    INSTANCES,
+    SERIES,
+    SCORES,
+    LESIONS,
+    *REGISTRY_TABLES,
+    LINKED,
+    ESTIMATES,
+    RUNS,
+)
+
+_CODES: tuple[type[codes.DescribedCode], ...] = (
+    codes.Status,
+    codes.FileReason,
+    codes.SeriesReason,
+    codes.StudyReason,
+    codes.QualityFlag,
+    codes.CalciumClass,
+)
+
+
+def dictionary() -> dict[str, object]:
+    """All tables with their columns, and all codes with their meaning."""
+    return {
+        "tables": {
+            table.name: {
+                "description": table.description,
+                "unique": list(table.unique_together),
+                "columns": [_column(column) for column in table.columns],
+            }
+            for table in TABLES
+        },
+        "codes": {
+            enum.__name__: {member.value: member.description for member in enum}
+            for enum in _CODES
+        },
+    }
+
+
+def dictionary_markdown() -> str:
+    """The data dictionary as a Markdown document."""
+    parts = ["# Data dictionary", ""]
+    for table in TABLES:
+        parts += [f"## `{table.name}`", "", table.description, ""]
+        if table.unique_together:
+            parts += [f"Unique: {', '.join(f'`{name}`' for name in table.unique_together)}.", ""]
+        parts += ["| column | type | unit | null | meaning | values |", "|---|---|---|---|---|---|"]
+        parts += [_markdown_row(column) for column in table.columns]
+        parts.append("")
+    for enum in _CODES:
+        parts += [f"## Codes: {enum.__name__}", "", (enum.__doc__ or "").strip(), ""]
+        parts += ["| code | meaning |", "|---|---|"]
+        parts += [f"| `{member.value}` | {member.description} |" for member in enum]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _column(column: ColumnSpec) -> dict[str, object]:
+    return {
+        "name": column.name,
+        "type": str(column.type),
+        "unit": column.unit,
+        "nullable": column.nullable,
+        "description": column.description,
+        "values": list(column.allowed),
+        "minimum": column.ge,
+        "maximum": column.le,
+    }
+
+
+def _markdown_row(column: ColumnSpec) -> str:
+    limits = []
+    if column.allowed:
+        limits.append(", ".join(f"`{code}`" for code in column.allowed))
+    if column.ge is not None:
+        limits.append(f"at least {column.ge:g}")
+    if column.le is not None:
+        limits.append(f"at most {column.le:g}")
+    null = "yes" if column.nullable else "no"
+    return (
+        f"| `{column.name}` | {column.type} | {column.unit} | {null} | {column.description} "
+        f"| {'; '.join(limits)} |"
+    )

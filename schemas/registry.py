@@ -1,0 +1,105 @@
+"""Canonical registry tables: what every site's extract becomes before it is linked."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.table import ColumnSpec, TableSpec
+
+_PATIENT = ColumnSpec("patient_id", pa.string(), "the registry's patient identifier")
+_STUDY_DATE = ColumnSpec("study_date", pa.date32(), "date of the SPECT/CT study")
+
+
+def _yes_no(name: str, description: str) -> ColumnSpec:
+    return ColumnSpec(name, pa.int8(), description, unit="0/1", nullable=True, ge=0, le=1)
+
+
+def _percent(name: str, description: str) -> ColumnSpec:
+    return ColumnSpec(name, pa.float64(), description, unit="%", nullable=True, ge=0, le=100)
+
+
+def _agatston(name: str, description: str) -> ColumnSpec:
+    return ColumnSpec(name, pa.float64(), description, unit="1", nullable=True, ge=0)
+
+
+CLINICAL = TableSpec(
+    "clinical",
+    "Patient characteristics at the time of the study.",
+    (
+        _PATIENT,
+        _STUDY_DATE,
+        ColumnSpec("age_years", pa.float64(), "age at the study", "years", True, ge=0, le=120),
+        ColumnSpec("sex", pa.string(), "sex as recorded", nullable=True, codes=("F", "M")),
+        ColumnSpec("bmi_kg_m2", pa.float64(), "body mass index", "kg/m2", True, ge=8, le=120),
+        _yes_no("hypertension", "history of hypertension"),
+        _yes_no("diabetes", "history of diabetes mellitus"),
+        _yes_no("dyslipidemia", "history of dyslipidemia"),
+        _yes_no("family_history", "family history of premature coronary disease"),
+        _yes_no("smoking", "current smoker"),
+        _yes_no("prior_mi", "myocardial infarction before the study"),
+        _yes_no("prior_pci", "percutaneous coronary intervention before the study"),
+        _yes_no("prior_cabg", "coronary artery bypass grafting before the study"),
+    ),
+    unique_together=("patient_id", "study_date"),
+)
+
+PERFUSION = TableSpec(
+    "perfusion",
+    "Quantitative SPECT perfusion and function.",
+    (
+        _PATIENT,
+        _STUDY_DATE,
+        _percent("stress_tpd_pct", "total perfusion deficit at stress, attenuation-corrected"),
+        _percent("rest_tpd_pct", "total perfusion deficit at rest, attenuation-corrected"),
+        _percent("stress_lvef_pct", "left ventricular ejection fraction after stress"),
+    ),
+    unique_together=("patient_id", "study_date"),
+)
+
+ENCOUNTERS = TableSpec(
+    "encounters",
+    "Discharge abstracts and ambulatory records, many rows per patient.",
+    (
+        _PATIENT,
+        ColumnSpec("admit_date", pa.date32(), "date of admission or visit", nullable=True),
+        ColumnSpec("discharge_date", pa.date32(), "date of discharge", nullable=True),
+        ColumnSpec("record_type", pa.string(), "kind of record", nullable=True),
+        ColumnSpec("diagnosis_code", pa.string(), "ICD-10 code", nullable=True),
+        ColumnSpec("diagnosis_type", pa.string(), "role of the diagnosis", nullable=True),
+        ColumnSpec("procedure_code", pa.string(), "procedure code", nullable=True),
+        ColumnSpec("procedure_date", pa.date32(), "date of the procedure", nullable=True),
+    ),
+)
+
+DEATHS = TableSpec(
+    "deaths",
+    "Vital statistics: one row per death.",
+    (_PATIENT, ColumnSpec("death_date", pa.date32(), "date of death")),
+    unique_together=("patient_id",),
+)
+
+READINGS = TableSpec(
+    "readings",
+    "Calcium readings by people: expert annotation and visual estimate.",
+    (
+        _PATIENT,
+        _STUDY_DATE,
+        ColumnSpec("reader", pa.string(), "pseudonym of the reader"),
+        ColumnSpec("method", pa.string(), "kind of reading", codes=("expert", "visual")),
+        _agatston("agatston", "Agatston score of all coronary arteries"),
+        _agatston("agatston_lm", "Agatston score of the left main"),
+        _agatston("agatston_lad", "Agatston score of the left anterior descending"),
+        _agatston("agatston_lcx", "Agatston score of the left circumflex"),
+        _agatston("agatston_rca", "Agatston score of the right coronary artery"),
+        ColumnSpec(
+            "visual_grade",
+            pa.string(),
+            "visual estimate of coronary calcium",
+            nullable=True,
+            codes=("absent", "equivocal", "present", "extensive"),
+        ),
+    ),
+    unique_together=("patient_id", "study_date", "reader", "method"),
+)
+
+REGISTRY_TABLES = (CLINICAL, PERFUSION, ENCOUNTERS, DEATHS, READINGS)

@@ -1,0 +1,164 @@
+"""How a table is declared: columns with type, unit, meaning and checks, once, for every use.
+
+One `TableSpec` gives the Arrow schema with unit and description as field metadata, the pandera
+schema that checks every border, and the data dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import pandera.pyarrow as pp
+import pyarrow as pa
+from pandera.errors import SchemaErrors
+
+#: Pattern of `patient_key`, `study_key` and every other keyed pseudonym.
+KEY_PATTERN = r"^[0-9a-f]{32}$"
+
+
+class InvalidTable(Exception):
+    """A table breaks its contract. Lists every failing column and check, never a value.
+
+    Parameters
+    ----------
+    table : name of the table.
+    failures : one line per column and check that failed.
+    """
+
+    def __init__(self, table: str, failures: tuple[str, ...]) -> None:
+        super().__init__(table, failures)
+        self.table = table
+        self.failures = failures
+
+    def __str__(self) -> str:
+        return f"table `{self.table}` breaks its schema: " + "; ".join(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """One column: Arrow type, unit, meaning, and what its values must satisfy.
+
+    `codes` restricts the values to those given (an enum class or strings); `pattern` is a regular
+    expression; `ge` and `le` are inclusive bounds. Nulls pass where `nullable`.
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str = ""
+    nullable: bool = False
+    unique: bool = False
+    codes: type[StrEnum] | Iterable[str] | None = None
+    pattern: str | None = None
+    ge: float | None = None
+    le: float | None = None
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """The values that `codes` admits, in order; empty where any value is."""
+        return () if self.codes is None else tuple(str(code) for code in self.codes)
+
+    def arrow_field(self) -> pa.Field:
+        """The Arrow field, with `unit` and `description` in its metadata."""
+        metadata = {"description": self.description, "unit": self.unit}
+        return pa.field(self.name, self.type, nullable=self.nullable, metadata=metadata)
+
+    def pandera_column(self) -> pp.Column:
+        """The pandera column with every check of this specification."""
+        checks: list[pp.Check] = []
+        if self.codes is not None:
+            checks.append(pp.Check.isin(list(self.allowed)))
+        if self.pattern is not None:
+            checks.append(pp.Check.str_matches(self.pattern))
+        if self.ge is not None:
+            checks.append(pp.Check.ge(self.ge))
+        if self.le is not None:
+            checks.append(pp.Check.le(self.le))
+        return pp.Column(self.type, checks, nullable=self.nullable, unique=self.unique)
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table of the warehouse: its name, meaning, columns and row-level rules."""
+
+    name: str
+    description: str
+    columns: tuple[ColumnSpec, ...]
+    unique_together: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Arrow schema with unit and description of every column."""
+        metadata = {"table": self.name, "description": self.description, **self.metadata}
+        return pa.schema([column.arrow_field() for column in self.columns], metadata=metadata)
+
+    @property
+    def pandera_schema(self) -> pp.DataFrameSchema:
+        """The pandera schema: types, ranges, codes and uniqueness; no column more or less."""
+        return pp.DataFrameSchema(
+            {column.name: column.pandera_column() for column in self.columns},
+            strict=True,
+            unique=list(self.unique_together) or None,
+            name=self.name,
+        )
+
+    def empty(self) -> pa.Table:
+        """A table of no rows."""
+        return self.arrow_schema.empty_table()
+
+    def from_rows(self, rows: Iterable[Mapping[str, object]]) -> pa.Table:
+        """Build a checked table from dictionaries; a missing key becomes null.
+
+        Raises
+        ------
+        InvalidTable
+            If a key is no column of this table, or the rows break a check.
+        """
+        materialised = list(rows)
+        known = {column.name for column in self.columns}
+        extra = sorted({key for row in materialised for key in row} - known)
+        if extra:
+            raise InvalidTable(self.name, (f"unknown columns {', '.join(extra)}",))
+        columns = {
+            column.name: [row.get(column.name) for row in materialised] for column in self.columns
+        }
+        try:
+            table = pa.table(columns, schema=_relaxed(self.arrow_schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InvalidTable(self.name, (type(error).__name__ + " while typing rows",)) from None
+        return self.validate(table)
+
+    def validate(self, table: pa.Table) -> pa.Table:
+        """Check all rules at once and return the table under the declared Arrow schema.
+
+        Raises
+        ------
+        InvalidTable
+            With one line per column and check that failed and the number of bad values.
+        """
+        if table.num_rows:
+            try:
+                self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
+            except SchemaErrors as errors:
+                raise InvalidTable(self.name, _summary(errors)) from None
+        missing = [c.name for c in self.columns if c.name not in table.column_names]
+        if missing:
+            raise InvalidTable(self.name, (f"missing columns {', '.join(missing)}",))
+        return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
+
+
+def _relaxed(schema: pa.Schema) -> pa.Schema:
+    """The schema with every field nullable, so that nulls reach the checks and are reported."""
+    return pa.schema([item.with_nullable(True) for item in schema], metadata=schema.metadata)
+
+
+def _summary(errors: SchemaErrors) -> tuple[str, ...]:
+    """Failures as `column: check (n values)`; values are left out, they may identify people."""
+    counts: dict[tuple[str, str], int] = {}
+    for case in errors.failure_cases.to_pylist():
+        key = (str(case["column"]), str(case["check"]))
+        counts[key] = counts.get(key, 0) + 1
+    return tuple(f"{column}: {check} ({n})" for (column, check), n in sorted(counts.items()))

@@ -1,0 +1,68 @@
+"""What runs in a Dask worker: the cascade, loaded once per process, and one call per study.
+
+Imports neither Prefect nor the flows: a worker starts in a second or two and talks to nobody but
+the scheduler.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from cac_core.model.cascade import Cascade
+from cac_core.protocol import ScoringProtocol
+from cac_core.study import StudyResult, StudyWork, score_study
+
+#: Exit status of a worker that ended itself because a study ran past its time limit.
+TIMEOUT_EXIT = 75
+
+
+class CascadePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
+    """Loads the weights when a worker starts, again when it is restarted.
+
+    Parameters
+    ----------
+    folder : folder of the weights as the worker sees it; None for the shipped ones.
+    digest : digest of the weights the run was planned with; other weights are refused.
+    """
+
+    name = "cascade"
+
+    def __init__(self, folder: str | None, digest: str) -> None:
+        self.folder = folder
+        self.digest = digest
+
+    def setup(self, worker: Worker) -> None:
+        """Load and keep the cascade; a failure stops the run at registration."""
+        faulthandler.enable()
+        cascade = Cascade.load(None if self.folder is None else Path(self.folder), threads=1)
+        if cascade.digest != self.digest:
+            raise RuntimeError("this worker finds other weights than the run was planned with")
+        worker.cascade = cascade
+
+
+def score_on_worker(work: StudyWork, protocol: ScoringProtocol, timeout_s: float) -> StudyResult:
+    """Score one study with this worker's cascade, within the time limit.
+
+    A study that runs past the limit takes its process down: native decoders cannot be
+    interrupted in any other way. The nanny starts a new worker and the study gets its row.
+    """
+    with _deadline(timeout_s):
+        return score_study(work, get_worker().cascade, protocol)
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, os._exit, (TIMEOUT_EXIT,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

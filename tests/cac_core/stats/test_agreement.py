@@ -1,0 +1,77 @@
+"""Weighted kappa against the figures that R gives for the tables of the paper's supplement."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cac_core.stats.agreement import concordance, weighted_kappa
+
+# Supplemental Table 3, three levels with 1-100 and 101-400 merged: rows visual, columns DL/expert.
+VISUAL_BY_DL = [[623, 162, 14], [281, 689, 123], [4, 99, 276]]
+VISUAL_BY_EXPERT = [[740, 55, 4], [219, 757, 117], [3, 98, 278]]
+
+
+@pytest.mark.parametrize(
+    ("table", "weighting", "expected"),
+    [
+        (VISUAL_BY_DL, "linear", 0.593),
+        (VISUAL_BY_DL, "quadratic", 0.682),
+        (VISUAL_BY_DL, "unweighted", 0.521),
+        (VISUAL_BY_EXPERT, "linear", 0.709),
+        (VISUAL_BY_EXPERT, "quadratic", 0.778),
+        (VISUAL_BY_EXPERT, "unweighted", 0.653),
+    ],
+)
+def test_kappa_of_the_supplement(table, weighting, expected) -> None:
+    assert weighted_kappa(table, weighting).value == pytest.approx(expected, abs=0.0005)
+
+
+def test_interval_of_fleiss_cohen_everitt() -> None:
+    kappa = weighted_kappa(VISUAL_BY_DL)
+    assert (round(kappa.ci_low, 3), round(kappa.ci_high, 3)) == (0.566, 0.620)
+    assert kappa.n == 2271
+
+
+def test_standard_error_at_kappa_080() -> None:
+    table = [[766, 127, 13, 2], [175, 377, 39, 5], [18, 38, 265, 33], [3, 6, 45, 359]]
+    kappa = weighted_kappa(table)
+    assert kappa.value == pytest.approx(0.8001, abs=5e-5)
+    assert kappa.standard_error == pytest.approx(0.0088, abs=5e-5)
+
+
+def test_perfect_and_undefined() -> None:
+    assert weighted_kappa(np.diag([3, 4, 5])).value == pytest.approx(1.0)
+    assert math.isnan(weighted_kappa([[7, 0], [0, 0]]).value)
+    assert math.isnan(weighted_kappa(np.zeros((3, 3))).value)
+
+
+def test_refuses_what_is_no_table() -> None:
+    with pytest.raises(ValueError, match="square"):
+        weighted_kappa([[1, 2, 3], [4, 5, 6]])
+    with pytest.raises(ValueError, match="negative"):
+        weighted_kappa([[1, -1], [0, 2]])
+
+
+def test_concordance_counts_pairs() -> None:
+    matrix = concordance(["0", "1-100", "0"], ["0", "0", "1-100"], ["0", "1-100"])
+    assert matrix.tolist() == [[1, 1], [1, 0]]
+    with pytest.raises(ValueError, match="outside the levels"):
+        concordance(["x"], ["0"], ["0"])
+    with pytest.raises(ValueError, match="ratings"):
+        concordance(["0"], [], ["0"])
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=16, max_size=16).filter(lambda v: sum(v[1:4]) + v[6] > 0)
+)
+def test_swapping_the_raters_changes_nothing(counts) -> None:
+    table = np.array(counts).reshape(4, 4)
+    one, other = weighted_kappa(table), weighted_kappa(table.T)
+    if not math.isnan(one.value):
+        assert one.value == pytest.approx(other.value)
+        assert one.standard_error == pytest.approx(other.standard_error, abs=1e-9)

@@ -1,0 +1,65 @@
+"""The settings file: defaults, overrides, anchoring of paths, refusal of unknown keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from cac_core.errors import UsageError
+from cac_core.protocol import ScoringProtocol
+from cac_core.settings import Settings, load_settings
+
+
+def test_without_a_file_the_defaults() -> None:
+    settings = load_settings(None)
+    assert settings == Settings()
+    assert settings.protocol == ScoringProtocol()
+    assert settings.cluster.kind == "local"
+
+
+def test_relative_paths_are_anchored_at_the_file(tmp_path) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text('archive = ["a", "/b"]\nwarehouse = "w"\nkey_file = "k"\n')
+    settings = load_settings(path)
+    assert [str(item) for item in settings.archive] == [str(tmp_path / "a"), "/b"]
+    assert settings.warehouse == str(tmp_path / "w")
+    assert settings.key_file == tmp_path / "k"
+
+
+def test_a_url_is_left_as_it_is(tmp_path) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text('warehouse = "s3://bucket/cac"\n')
+    assert load_settings(path).warehouse == "s3://bucket/cac"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("treshold = 1", "unknown key `treshold`"),
+        ("[scoring]\nshard = 1", "unknown key `scoring.shard`"),
+        ("[protocol]\nthreshold = 1", "unknown key `protocol.threshold`"),
+        ("[scoring]\nshard_size = 0", "`scoring.shard_size`"),
+        ('[cluster]\nkind = "yarn"', "`cluster.kind`"),
+        ("archive = [", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, named) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        load_settings(path)
+    assert named in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_public_settings_hold_no_place_that_could_identify(tmp_path) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text('archive = ["/archive/DOE_JOHN"]\nkey_file = "secret.key"\n')
+    text = str(load_settings(path).public())
+    assert "DOE" not in text
+    assert "secret.key" not in text

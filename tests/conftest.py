@@ -1,0 +1,26 @@
+"""Fixtures for all tests: the shared data folder, and a secret for the linkage keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real series made by real scanners, beside the checkout; skips where absent."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the folder of real data (../shared/data) is not here")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def linkage_key(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set a linkage secret for the test, as a site would in its environment."""
+    secret = "a secret used by the tests only"
+    monkeypatch.setenv("CAC_LINKAGE_KEY", secret)
+    return secret
