@@ -251,15 +251,15 @@ def _check_tilt(
     normal: Vector,
     spacing_mm: float,
 ) -> None:
-    """Check that positions run along the normal, in a straight line."""
-    sideways = step - normal * (step @ normal)
-    angle = np.rad2deg(np.arctan2(np.linalg.norm(sideways), abs(step @ normal)))
-    if angle > MAX_TILT_DEG:
-        detail = f"positions run {angle:.1f} degrees off the slice normal"
-        raise StudyError(StudyReason.GANTRY_TILT, detail)
+    """Check that positions run in a straight line, and along the normal."""
     line = origin + np.arange(len(positions))[:, None] * step
     worst = np.linalg.norm(positions - line, axis=1).max()
     # In-plane rounding adds to the tolerance along the normal.
     if worst > 2 * tolerance_mm(spacing_mm):
         detail = f"slices shifted sideways by up to {worst:.2f} mm"
         raise StudyError(StudyReason.UNEVEN_SPACING, detail)
+    sideways = step - normal * (step @ normal)
+    angle = np.rad2deg(np.arctan2(np.linalg.norm(sideways), abs(step @ normal)))
+    if angle > MAX_TILT_DEG:
+        detail = f"positions run {angle:.1f} degrees off the slice normal"
+        raise StudyError(StudyReason.GANTRY_TILT, detail)

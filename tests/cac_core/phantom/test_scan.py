@@ -1,0 +1,107 @@
+"""Synthetic scans: determinism, tissue values, truth, and hardness."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cac_core.phantom.calcium import Blobs, PointSpread, render
+from cac_core.phantom.noise import correlated_noise, heart_noise_hu
+from cac_core.phantom.scan import ScanSettings, draw_settings, synthesise_scan
+from cac_core.phantom.truth import true_agatston, true_category
+
+SETTINGS = ScanSettings(slice_increment_mm=5.0, pixel_spacing_mm=0.9766, tube_current_ma=20.0)
+
+
+@pytest.fixture(scope="module")
+def scan():
+    # Seed 900 aims at a score above 400 (see the assertion below).
+    return synthesise_scan(900, SETTINGS)
+
+
+def test_same_seed_same_bytes(scan) -> None:
+    again = synthesise_scan(900, SETTINGS)
+    assert again.hu.tobytes() == scan.hu.tobytes()
+    assert again.calcium_class.tobytes() == scan.calcium_class.tobytes()
+    assert synthesise_scan(901, SETTINGS).hu.tobytes() != scan.hu.tobytes()
+
+
+def test_shapes_and_types(scan) -> None:
+    assert scan.hu.shape == scan.heart_mask.shape == scan.calcium_class.shape == (44, 512, 512)
+    assert scan.hu.dtype == np.int16
+    assert scan.spacing_mm == (5.0, 0.9766, 0.9766)
+
+
+def test_tissue_looks_like_a_thorax(scan) -> None:
+    clean = scan.hu_noise_free
+    heart = clean[scan.heart_mask & (scan.calcium_class == 0)]
+    assert 30 < np.median(heart[heart > 0]) < 65  # blood and muscle
+    assert -110 < np.median(heart[heart < -60]) < -60  # fat of the grooves
+    assert np.median(clean[:, :20, :20]) == pytest.approx(-1000)
+    lung = clean[(clean > -930) & (clean < -600)]
+    assert lung.size > 0.05 * clean.size
+    assert (clean > 300).sum() > 1000  # bone
+
+
+def test_heart_has_a_plausible_size(scan) -> None:
+    assert 350 < scan.heart_mask.sum() * np.prod(scan.spacing_mm) / 1000 < 1300
+
+
+def test_noise_is_that_of_the_dose() -> None:
+    noise = correlated_noise((8, 128, 128), 24.0, 0.9, np.random.default_rng(0))
+    assert noise[:, 56:72, 56:72].std() == pytest.approx(24 * 1.05, rel=0.1)
+    neighbours = np.corrcoef(noise[:, :, :-1].ravel(), noise[:, :, 1:].ravel())[0, 1]
+    assert neighbours > 0.3
+    # Four times the dose, half the noise; half the thickness, the root of two more.
+    base = heart_noise_hu(20, 5, 120, 1)
+    assert heart_noise_hu(80, 5, 120, 1) == pytest.approx(base / 2)
+    assert heart_noise_hu(20, 2.5, 120, 1) == pytest.approx(base * np.sqrt(2))
+
+
+def test_truth_follows_the_target(scan) -> None:
+    assert scan.target_category == ">400"
+    coronary = (scan.calcium_class == 1) & scan.heart_mask
+    clean = true_agatston(scan.hu_noise_free, coronary, scan.spacing_mm)
+    noisy = true_agatston(scan.hu, coronary, scan.spacing_mm)
+    assert clean > 400
+    assert noisy == pytest.approx(clean, rel=0.25)
+
+
+def test_threshold_alone_overcalls() -> None:
+    """Without a classifier, noise and valves would score: the phantom is not trivial."""
+    empty = synthesise_scan(908, ScanSettings(2.5, 0.9766, 30.0))
+    coronary = (empty.calcium_class == 1) & empty.heart_mask
+    truth = true_agatston(empty.hu, coronary, empty.spacing_mm)
+    everything = true_agatston(empty.hu, empty.heart_mask, empty.spacing_mm)
+    assert everything > truth + 100
+
+
+def test_settings_are_those_of_the_paper() -> None:
+    drawn = [draw_settings(np.random.default_rng(n)) for n in range(200)]
+    assert {item.slice_increment_mm for item in drawn} == {2.5, 3.0, 5.0}
+    assert min(item.tube_current_ma for item in drawn) == 20
+    assert 0.9 < np.mean([item.kvp == 120 for item in drawn]) < 1
+
+
+def test_blur_keeps_the_mass_of_a_blob() -> None:
+    """Sum of HU x voxel volume equals the analytic integral of the Gaussian, whatever the blur."""
+    axis = np.arange(-20, 20, 0.5, dtype=np.float32)
+    levels = np.arange(-20, 20, 2.5)
+    blob = Blobs(np.array([[0.3, -0.2, 0.4]]), np.array([1.5]), np.array([500.0]))
+    expected = 500 * (2 * np.pi) ** 1.5 * 1.5**3
+    for sigma in (0.1, 1.0, 2.0):
+        image = render(blob, PointSpread((sigma, sigma, sigma), 2.5), axis, axis, levels)
+        assert image.sum() * 0.5 * 0.5 * 2.5 == pytest.approx(expected, rel=0.02)
+
+
+def test_true_agatston_by_hand() -> None:
+    hu = np.full((2, 6, 6), 0, np.int16)
+    hu[0, 1:3, 1:3] = 250  # 4 mm2, weight 2
+    hu[1, 4, 4] = 420  # 1 mm2, weight 4
+    calcium = np.ones(hu.shape, bool)
+    assert true_agatston(hu, calcium, (3.0, 1.0, 1.0)) == pytest.approx(4 * 2 + 1 * 4)
+    assert true_agatston(hu, calcium, (1.5, 1.0, 1.0)) == pytest.approx(6)
+    assert true_agatston(hu, calcium, (3.0, 0.9, 0.9)) == pytest.approx(4 * 0.81 * 2)
+    assert [true_category(v) for v in (0, 0.99, 1, 100, 100.1, 400, 400.1)] == [
+        "0", "0", "1-100", "1-100", "101-400", "101-400", ">400",
+    ]
