@@ -51,6 +51,7 @@ class FileReason(DescribedCode):
 class SeriesReason(DescribedCode):
     """Why a series of a study was not chosen as its CTAC series."""
 
+    UNUSABLE_FILES = "unusable_files", "files lack UIDs or have a header that cannot be read"
     NOT_CT = "not_ct", "Modality is not CT"
     NOT_CT_IMAGE = "not_ct_image", "SOP class is neither CT nor Enhanced CT Image Storage"
     LOCALIZER = "localizer", "ImageType or description marks a localizer (scout, topogram)"
@@ -63,6 +64,7 @@ class SeriesReason(DescribedCode):
     FIELD_OF_VIEW_TOO_SMALL = "field_of_view_too_small", "reconstruction diameter is too small"
     GATED_CARDIAC = "gated_cardiac", "an ECG-gated or dedicated cardiac (calcium, CTA) scan"
     EXCLUDED_DESCRIPTION = "excluded_description", "the description matches an excluding pattern"
+    EXCLUDED_KERNEL = "excluded_kernel", "a lung, bone or edge-enhancing reconstruction kernel"
     NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing marks it as CTAC and the rules ask for a mark"
     OUTRANKED = "outranked", "a plausible CTAC series, but another of the study ranks higher"
 
@@ -89,7 +91,10 @@ class StudyReason(DescribedCode):
     TOO_FEW_SLICES = "too_few_slices", "too few readable slices for a volume"
     TOO_LARGE = "too_large", "declared size exceeds the limits on pixels, frames or bytes"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax", "no decoder for this syntax"
-    PIXEL_HEADER_MISMATCH = "pixel_header_mismatch", "code stream or pixel data contradict Rows x Columns"
+    PIXEL_HEADER_MISMATCH = (
+        "pixel_header_mismatch",
+        "code stream or pixel data contradict Rows x Columns",
+    )
     TRUNCATED_PIXEL_DATA = "truncated_pixel_data", "pixel data are shorter than the header says"
     DECODE_FAILED = "decode_failed", "the decoder refused the pixel data"
     UNREADABLE_FILE = "unreadable_file", "a chosen file could not be read any more"
@@ -99,7 +104,10 @@ class StudyReason(DescribedCode):
     TIMEOUT = "timeout", "scoring took longer than the limit per study"
     WORKER_DIED = "worker_died", "the worker process died on this study, alone, more than once"
     OUT_OF_MEMORY = "out_of_memory", "the study needed more memory than the limit per worker"
-    INTERNAL_ERROR = "internal_error", "an error in this program; `detail` names the exception class"
+    INTERNAL_ERROR = (
+        "internal_error",
+        "an error in this program; `detail` names the exception class",
+    )
 
 
 class QualityFlag(DescribedCode):
@@ -117,7 +125,10 @@ class QualityFlag(DescribedCode):
     DUPLICATE_SLICES_DROPPED = "duplicate_slices_dropped", "identical slices were merged"
     PADDING_REPLACED = "padding_replaced", "padding pixels were set to air"
     INSTANCE_NUMBER_GAP = "instance_number_gap", "InstanceNumber has a gap at an end"
-    SPACING_ATTRIBUTE_MISMATCH = "spacing_attribute_mismatch", "header spacing contradicts positions"
+    SPACING_ATTRIBUTE_MISMATCH = (
+        "spacing_attribute_mismatch",
+        "header spacing contradicts positions",
+    )
     MIXED_PIXEL_REPRESENTATION = "mixed_pixel_representation", "signed and unsigned slices mixed"
     MISSING_RESCALE_TYPE = "missing_rescale_type", "RescaleType is absent; HU assumed (CT default)"
     IMPLAUSIBLE_HU = "implausible_hu", "air or soft tissue is far from its expected HU"

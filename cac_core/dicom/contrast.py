@@ -3,7 +3,7 @@
 Unenhanced blood has 30 to 60 HU, depending on haematocrit and little on tube voltage. Contrast
 medium lifts it to about 110 HU late after the injection and to several hundred at its first
 pass. Calcium cannot be told from enhanced blood at a threshold of 130 HU, so such scans must
-not be scored. All estimates are taken on block means of about 5 mm, which brings the noise of a
+not be scored. All estimates are taken on block means of about 8 mm, which brings the noise of a
 CTAC scan (20 to 30 HU per voxel) below 10 HU.
 """
 
@@ -19,7 +19,7 @@ from scipy import ndimage
 #: scanner (60 + 10 HU) and the late phase (110 HU).
 CONTRAST_THRESHOLD_HU = 90.0
 
-_BLOCK_MM = 5.0
+_BLOCK_MM = 8.0
 #: Soft tissue and blood of any enhancement; fat, lung and metal are left out.
 _SOFT_TISSUE_HU = (-20.0, 800.0)
 #: Blood fills about the upper half of a heart's soft tissue: its middle is at this percentile.
@@ -45,7 +45,7 @@ def blood_pool_hu(
 
     Returns
     -------
-    The 75th percentile of 5 mm block means of soft tissue in the mask; NaN below 40 ml of it.
+    The 75th percentile of 8 mm block means of soft tissue in the mask; NaN below 40 ml of it.
     """
     box = _bounding_box(heart_mask)
     if box is None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
+from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
@@ -34,17 +37,17 @@ from schemas.codes import StudyReason
 PARSE_ERRORS = (
     ValueError,
     TypeError,
-    KeyError,
-    IndexError,
+    LookupError,
     AttributeError,
     ArithmeticError,
-    NotImplementedError,
+    RuntimeError,
     AssertionError,
-    RecursionError,
     EOFError,
     OSError,
     struct.error,
     zlib.error,
+    BytesLengthException,
+    InvalidDicomError,
 )
 
 #: All that this package reads of a data set: skipping the rest halves the time.
@@ -99,6 +102,19 @@ _READ_TAGS: list[BaseTag] = [
     *map(Tag, OVERLAY_BIT_POSITIONS),
 ]
 _META_GROUP = 0x0002
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom from warning and logging: its texts hold header values, names included."""
+    propagate = config.logger.propagate
+    config.logger.propagate = False  # its children, the decoders, end here too
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.logger.propagate = propagate
 
 
 def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:

@@ -19,6 +19,7 @@ Vector = NDArray[np.float64]
 
 #: Axes may be off the body axes by this much; the volume is not resampled for it.
 MAX_OBLIQUE_DEG = 5.0
+_MAX_TILTED_GANTRY_DEG = 45.0
 #: Slices of one series agree in orientation to this angle (header rounding is far below).
 MAX_ORIENTATION_SPREAD_DEG = 0.25
 #: Positions may run off the slice normal by this much: 1.7 mm over 200 mm.
@@ -141,6 +142,22 @@ def fit_slice_grid(
     step, origin = _fit_line(grid_index, firsts)
     _check_tilt(step, origin, firsts, slice_normal(orientation), spacing)
     return SliceGrid(groups, spacing, origin)
+
+
+def check_transverse(orientation: Vector) -> None:
+    """Refuse coronal and sagittal slices before their positions are judged.
+
+    Up to 45 degrees the slices may still be axial ones of a tilted gantry.
+
+    Raises
+    ------
+    StudyError
+        `not_axial_orientation`.
+    """
+    off = np.rad2deg(np.arccos(min(abs(slice_normal(orientation)[2]), 1.0)))
+    if off > _MAX_TILTED_GANTRY_DEG:
+        detail = f"slice normal {off:.1f} degrees off the body axis"
+        raise StudyError(StudyReason.NOT_AXIAL_ORIENTATION, detail)
 
 
 def body_axes(orientation: Vector) -> Reorientation:

@@ -7,24 +7,31 @@ worker processes start by the dozen and must start fast.
 
 from __future__ import annotations
 
-import math
 import os
 import stat
-import struct
-from collections.abc import Callable
-from datetime import date
 from functools import lru_cache
+from itertools import pairwise
 
+from cac_core.dicom.header_values import (
+    binary_double,
+    calendar_date,
+    code_text,
+    decimal_string,
+    decimal_strings,
+    integer_string,
+    uid_text,
+    unsigned_integer,
+)
 from cac_core.dicom.part10 import (
     DEFLATED,
     POSITION,
     UNCOMPRESSED,
     HeaderLimits,
-    LimitExceeded,
-    MalformedHeader,
-    NotDicom,
+    LimitExceededError,
+    MalformedHeaderError,
+    NotDicomError,
     RawHeader,
-    TruncatedHeader,
+    TruncatedHeaderError,
     Window,
     walk_header,
 )
@@ -47,7 +54,7 @@ _BIRTH_DATE, _OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME = 0x00100030, 0x00101000, 0x0
 _STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID = 0x0020000D, 0x0020000E, 0x00080018, 0x00200052
 _STUDY_DATE, _ORIENTATION, _SPACING = 0x00080020, 0x00200037, 0x00280030
 _AGENT, _AGENT_SEQUENCE = 0x00180010, 0x00180012
-_SAMPLES = 0x00280002
+_SAMPLES, _KERNEL = 0x00280002, 0x00181210
 
 _CODES = {
     "SOPClassUID": 0x00080016,
@@ -63,7 +70,7 @@ _DEVICE_TEXTS = {
     "ImageType": 0x00080008,
     "Manufacturer": 0x00080070,
     "ManufacturerModelName": 0x00081090,
-    "ConvolutionKernel": 0x00181210,
+    "ConvolutionKernel": _KERNEL,
 }
 _INTEGER_STRINGS = {
     "SeriesNumber": 0x00200011,
@@ -86,26 +93,31 @@ _DOUBLES = {
     "Exposure": 0x00189332,
     "ReconstructionDiameter": 0x00189317,
 }
-#: TriggerTime, TriggerSourceOrType, NominalInterval, HeartRate: numbers or texts that gating sets.
-_GATING = (0x00181060, 0x00181061, 0x00181062, 0x00181088)
+#: TriggerTime and NominalInterval (of the heart beats): set where the scan was gated.
+_GATING = (0x00181060, 0x00181062)
 _SYNCHRONISATION = 0x00189037
 _CARDIAC_PHASE = 0x00209241
 
 WANTED = frozenset(
-    (_CHARSET, _NAME, _PATIENT_ID, _ACCESSION, _BIRTH_DATE, _OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME)
-    + (_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, _ORIENTATION)
-    + (_SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING)
-    + tuple(_CODES.values())
-    + tuple(_FREE_TEXTS.values())
-    + tuple(_DEVICE_TEXTS.values())
-    + tuple(_INTEGER_STRINGS.values())
-    + tuple(_SHORTS.values())
-    + tuple(_DECIMALS.values())
+    (
+        *(_CHARSET, _NAME, _PATIENT_ID, _ACCESSION, _BIRTH_DATE),
+        *(_OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME),
+        *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, _ORIENTATION),
+        *(_SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
+        *_CODES.values(),
+        *_FREE_TEXTS.values(),
+        *_DEVICE_TEXTS.values(),
+        *_INTEGER_STRINGS.values(),
+        *_SHORTS.values(),
+        *_DECIMALS.values(),
+    )
 )
 NESTED = frozenset(
-    (POSITION, _ORIENTATION, _SPACING, _CARDIAC_PHASE, _AGENT, 0x00181210)
-    + tuple(_DECIMALS.values())
-    + tuple(_DOUBLES.values())
+    (
+        *(POSITION, _ORIENTATION, _SPACING, _CARDIAC_PHASE, _AGENT, _KERNEL),
+        *_DECIMALS.values(),
+        *_DOUBLES.values(),
+    )
 )
 
 #: What `read_header` gives, in this order: the columns of `instances` that come from the header.
@@ -182,13 +194,13 @@ def _read_descriptor(
     reason: FileReason | None = None
     try:
         walk_header(Window(descriptor, size, limits), raw, WANTED, NESTED)
-    except NotDicom:
+    except NotDicomError:
         return (FileReason.NOT_DICOM.value,)
-    except TruncatedHeader:
+    except TruncatedHeaderError:
         reason = FileReason.TRUNCATED
-    except LimitExceeded:
+    except LimitExceededError:
         reason = FileReason.HEADER_LIMITS
-    except MalformedHeader:
+    except MalformedHeaderError:
         reason = FileReason.UNREADABLE_HEADER
         if raw.transfer_syntax != DEFLATED:  # pydicom would inflate without bound
             from cac_core.dicom.lenient import reread
@@ -208,7 +220,7 @@ def _read_descriptor(
 
 
 def _has_uids(raw: RawHeader) -> bool:
-    return all(_uid(raw.values, tag) for tag in (_STUDY_UID, _SERIES_UID, _SOP_UID))
+    return all(uid_text(raw.values, tag) for tag in (_STUDY_UID, _SERIES_UID, _SOP_UID))
 
 
 def _names_an_object(raw: RawHeader) -> bool:
@@ -218,26 +230,30 @@ def _names_an_object(raw: RawHeader) -> bool:
 
 
 def _missing_uid(raw: RawHeader) -> FileReason | None:
-    if not _uid(raw.values, _STUDY_UID):
+    if not uid_text(raw.values, _STUDY_UID):
         return FileReason.MISSING_STUDY_UID
-    if not _uid(raw.values, _SERIES_UID):
+    if not uid_text(raw.values, _SERIES_UID):
         return FileReason.MISSING_SERIES_UID
-    if not _uid(raw.values, _SOP_UID) or not _uid(raw.values, _CODES["SOPClassUID"]):
+    if not uid_text(raw.values, _SOP_UID) or not uid_text(raw.values, _CODES["SOPClassUID"]):
         return FileReason.MISSING_SOP_UID
     return None
 
 
 def _pixel_fault(raw: RawHeader, size: int) -> FileReason | None:
-    """`TRUNCATED` where a CT image holds fewer pixel bytes than its header declares."""
-    if _uid(raw.values, _CODES["SOPClassUID"]) not in CT_IMAGE_CLASSES:
+    """Find a CT image that holds fewer pixel bytes than its header declares: `TRUNCATED`."""
+    values = raw.values
+    if uid_text(values, _CODES["SOPClassUID"]) not in CT_IMAGE_CLASSES:
         return None
     if raw.pixel_offset is None:
         return None if raw.lenient else FileReason.TRUNCATED
     if raw.transfer_syntax not in UNCOMPRESSED or raw.pixel_length is None:
         return None
-    shape = [_short(raw, tag) for tag in (0x00280010, 0x00280011, 0x00280100)]
-    frames = _whole(raw.values.get(_INTEGER_STRINGS["NumberOfFrames"], b"")) or 1
-    samples = _short(raw, _SAMPLES) or 1
+    shape = [
+        unsigned_integer(values.get(tag, b""), raw.little_endian)
+        for tag in (0x00280010, 0x00280011, 0x00280100)
+    ]
+    frames = integer_string(values.get(_INTEGER_STRINGS["NumberOfFrames"], b"")) or 1
+    samples = unsigned_integer(values.get(_SAMPLES, b""), raw.little_endian) or 1
     rows, columns, bits = (value or 0 for value in shape)
     expected = (rows * columns * bits * samples * frames + 7) // 8
     held = min(raw.pixel_length, size - raw.pixel_offset)
@@ -249,36 +265,36 @@ def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
     charset = values.get(_CHARSET, b"")
     identity = _identity(raw, charset)
     patient = decode_text(values.get(_PATIENT_ID, b""), charset)
-    study, series = _uid(values, _STUDY_UID), _uid(values, _SERIES_UID)
-    instance, frame = _uid(values, _SOP_UID), _uid(values, _FRAME_UID)
+    study, series = uid_text(values, _STUDY_UID), uid_text(values, _SERIES_UID)
+    instance, frame = uid_text(values, _SOP_UID), uid_text(values, _FRAME_UID)
     row: dict[str, object] = {
         "study_key": _study_key(keyring, study) if study else None,
         "patient_key": _patient_key(keyring, patient) if patient else None,
         "SeriesInstanceUID": _pseudonym(keyring, series) if series else None,
         "SOPInstanceUID": keyring.pseudonym_uid(instance) if instance else None,
         "FrameOfReferenceUID": _pseudonym(keyring, frame) if frame else None,
-        "TransferSyntaxUID": _code(raw.transfer_syntax.encode("latin-1")),
-        "study_date": _date(values.get(_STUDY_DATE, b"")),
+        "TransferSyntaxUID": code_text(raw.transfer_syntax.encode("latin-1")),
+        "study_date": calendar_date(values.get(_STUDY_DATE, b"")),
         "has_contrast_agent": _has_contrast(raw, charset),
         "has_gating": _has_gating(raw),
         "pixel_data_offset": None if raw.transfer_syntax == DEFLATED else raw.pixel_offset,
     }
     for name, tag in _CODES.items():
-        row[name] = _code(values.get(tag, b""))
+        row[name] = code_text(values.get(tag, b""))
     for name, tag in _FREE_TEXTS.items():
         row[name] = scrub_free_text(values.get(tag, b""), charset, identity)
     for name, tag in _DEVICE_TEXTS.items():
         row[name] = scrub_word_wise(values.get(tag) or nested.get(tag, b""), charset, identity)
     for name, tag in _INTEGER_STRINGS.items():
-        row[name] = _whole(values.get(tag, b""))
+        row[name] = integer_string(values.get(tag, b""))
     for name, tag in _SHORTS.items():
-        row[name] = _short(raw, tag)
+        row[name] = unsigned_integer(values.get(tag, b""), raw.little_endian)
     for name, tag in _DECIMALS.items():
-        row[name] = _decimal(values.get(tag) or nested.get(tag, b""))
+        row[name] = decimal_string(values.get(tag) or nested.get(tag, b""))
     if nested:
         for name, tag in _DOUBLES.items():
             if row[name] is None:
-                row[name] = _double(nested.get(tag, b""), raw.little_endian)
+                row[name] = binary_double(nested.get(tag, b""), raw.little_endian)
     row.update(_geometry(raw))
     return row
 
@@ -294,14 +310,14 @@ def _geometry(raw: RawHeader) -> dict[str, object]:
     """Position, orientation and spacing; of multi-frame objects the first frame's."""
     values, nested = raw.values, raw.nested
     row: dict[str, object] = {}
-    spacing = _decimals(values.get(_SPACING) or nested.get(_SPACING, b""), 2)
+    spacing = decimal_strings(values.get(_SPACING) or nested.get(_SPACING, b""), 2)
     if spacing is not None:
         row["row_spacing_mm"], row["column_spacing_mm"] = spacing
-    orientation = _decimals(values.get(_ORIENTATION) or nested.get(_ORIENTATION, b""), 6)
+    orientation = decimal_strings(values.get(_ORIENTATION) or nested.get(_ORIENTATION, b""), 6)
     if orientation is not None:
         row.update(zip(_COSINE_COLUMNS, orientation, strict=True))
     first = values.get(POSITION) or (raw.positions[0] if raw.positions else b"")
-    position = _decimals(first, 3)
+    position = decimal_strings(first, 3)
     if position is not None:
         row.update(zip(_POSITION_COLUMNS, position, strict=True))
     if len(raw.positions) > 1 and orientation is not None:
@@ -315,12 +331,12 @@ def _frame_spacing(positions: list[bytes], orientation: tuple[float, ...]) -> di
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
     places = []
     for content in positions:
-        point = _decimals(content, 3)
+        point = decimal_strings(content, 3)
         if point is None:
             return {}
         places.append(sum(p * n for p, n in zip(point, normal, strict=True)))
     places.sort()
-    gaps = sorted(after - before for before, after in zip(places, places[1:], strict=False))
+    gaps = sorted(after - before for before, after in pairwise(places))
     middle = len(gaps) // 2
     median = gaps[middle] if len(gaps) % 2 else (gaps[middle - 1] + gaps[middle]) / 2
     return {"frame_increment_mm": median, "frame_coverage_mm": places[-1] - places[0]}
@@ -339,7 +355,7 @@ def _has_contrast(raw: RawHeader, charset: bytes) -> bool:
 def _has_gating(raw: RawHeader) -> bool:
     for tag in _GATING:
         content = raw.values.get(tag, b"").strip(b" \0")
-        if content and _decimal(content) != 0.0:
+        if content and decimal_string(content) != 0.0:
             return True
     technique = raw.values.get(_SYNCHRONISATION, b"").strip(b" \0")
     return technique not in (b"", b"NONE") or bool(raw.nested.get(_CARDIAC_PHASE))
@@ -358,77 +374,3 @@ def _patient_key(keyring: Keyring, patient_id: str) -> str:
 @lru_cache(maxsize=256)
 def _pseudonym(keyring: Keyring, uid: str) -> str:
     return keyring.pseudonym_uid(uid)
-
-
-def _uid(values: dict[int, bytes], tag: int) -> str:
-    return values.get(tag, b"").decode("latin-1").strip(" \0\t\r\n")
-
-
-_CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._ ")
-
-
-@lru_cache(maxsize=256)
-def _code(content: bytes) -> str | None:
-    """A defined term or standard UID; anything else a broken header puts there is dropped."""
-    text = content.decode("latin-1").strip(" \0")
-    return text if text and len(text) <= 64 and _CODE_CHARACTERS.issuperset(text) else None
-
-
-@lru_cache(maxsize=256)
-def _date(content: bytes) -> date | None:
-    digits = content.decode("latin-1").strip(" \0").replace(".", "")
-    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
-        return None
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
-    except ValueError:
-        return None
-
-
-def _whole(content: bytes) -> int | None:
-    """An integer string (IS) within 32 bits, else None."""
-    try:
-        number = int(content.strip(b" \0")) if len(content) <= 16 else None
-    except ValueError:
-        return None
-    return number if number is not None and -(2**31) <= number < 2**31 else None
-
-
-def _short(raw: RawHeader, tag: int) -> int | None:
-    """An unsigned binary integer (US, UL), else None."""
-    content = raw.values.get(tag, b"")
-    if len(content) not in (2, 4):
-        return None
-    number = int.from_bytes(content, "little" if raw.little_endian else "big")
-    return number if number < 2**31 else None
-
-
-def _decimal(content: bytes) -> float | None:
-    """A single decimal string (DS) that is a finite, plausible number, else None."""
-    try:
-        number = float(content.strip(b" \0")) if len(content) <= 32 else math.nan
-    except ValueError:
-        return None
-    return number if abs(number) < 1e9 else None
-
-
-def _decimals(content: bytes, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` decimal strings, else None."""
-    parts = content.split(b"\\") if content else ()
-    if len(parts) != count:
-        return None
-    numbers = [_decimal(part) for part in parts]
-    kept = tuple(number for number in numbers if number is not None)
-    return kept if len(kept) == count else None
-
-
-def _double(content: bytes, little_endian: bool) -> float | None:
-    """A binary double (FD), else None."""
-    if len(content) != 8:
-        return None
-    (number,) = struct.unpack("<d" if little_endian else ">d", content)
-    return float(number) if abs(number) < 1e9 else None
-
-
-#: Signature of `read_header`, for those who stand in for it in tests.
-HeaderReader = Callable[[str, Keyring, HeaderLimits], HeaderRow]

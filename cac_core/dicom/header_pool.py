@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Pipe, wait
 from time import monotonic
 
 from cac_core.dicom.header import HeaderRow
@@ -174,6 +174,6 @@ class _Pool:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment and import path, with numerical libraries kept to one thread."""
+    """Pass on the environment and import path; keep numerical libraries to one thread."""
     path = [item or os.getcwd() for item in sys.path]  # noqa: PTH109 - a string is wanted
     return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}

@@ -105,9 +105,9 @@ def _replace_declared(
 def is_plausible(hu: NDArray[np.int16]) -> bool:
     """Tell whether a volume has air (below -800 HU) and soft tissue (-150 to 150 HU).
 
-    A wrong intercept or unit moves one of them below 0.1 % of all. Every 16th pixel is looked at.
+    A wrong intercept or unit moves one of them below 0.1 % of all. Every 32nd pixel is looked at.
     """
-    sample = hu[:, ::4, ::4]
+    sample = hu[:, ::8, ::4]
     air = np.count_nonzero(sample < -800)
     tissue = np.count_nonzero((sample > -150) & (sample < 150))
     return bool(min(air, tissue) >= 0.001 * sample.size)

@@ -146,7 +146,7 @@ def _unchanged(previous: pa.Table | None, by_key: dict[str, ScannedFile]) -> dic
 def _new_rows(
     keys: list[str], by_key: dict[str, ScannedFile], headers: dict[str, HeaderRow]
 ) -> pa.Table:
-    """Checked table of the files that were looked at this time."""
+    """Build the checked table of the files that were looked at this time."""
     blank = (None,) * len(HEADER_COLUMNS)
     rows = []
     for key in keys:

@@ -20,7 +20,8 @@ _UNDEFINED = 0xFFFFFFFF
 _MAX_VALUE_BYTES = 4096
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_SHARED_GROUPS, _PER_FRAME_GROUPS = 0x52009229, 0x52009230
+#: SharedFunctionalGroupsSequence and PerFrameFunctionalGroupsSequence.
+_FUNCTIONAL_GROUPS = frozenset((0x52009229, 0x52009230))
 _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _MODALITY = 0x00080060
 POSITION = 0x00200032
@@ -28,9 +29,7 @@ POSITION = 0x00200032
 _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
-_SHORT_VRS = frozenset(
-    b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
-)
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -62,19 +61,19 @@ class HeaderLimits:
     memory_bytes: int = 2 * 1024**3
 
 
-class MalformedHeader(Exception):
+class MalformedHeaderError(Exception):
     """The bytes break the encoding rules of PS3.5."""
 
 
-class TruncatedHeader(Exception):
+class TruncatedHeaderError(Exception):
     """The file ends inside its header."""
 
 
-class LimitExceeded(Exception):
+class LimitExceededError(Exception):
     """The header exceeds one of its limits."""
 
 
-class NotDicom(Exception):
+class NotDicomError(Exception):
     """Neither a Part 10 file nor a bare data set."""
 
 
@@ -124,20 +123,20 @@ class Window:
             return index
         if position + count > self.size:
             if not self.complete:
-                raise LimitExceeded("inflated bytes")
-            raise TruncatedHeader
+                raise LimitExceededError("inflated bytes")
+            raise TruncatedHeaderError
         wanted = min(max(count, _NEXT_READ), self.size - position)
         if self.spent + wanted > self.limits.header_bytes:
             wanted = count
         self.spent += wanted
         if self.spent > self.limits.header_bytes:
-            raise LimitExceeded("bytes")
+            raise LimitExceededError("bytes")
         if self.descriptor < 0:
-            raise TruncatedHeader
+            raise TruncatedHeaderError
         self.buffer = os.pread(self.descriptor, wanted, position)
         self.base = position
         if len(self.buffer) < count:
-            raise TruncatedHeader
+            raise TruncatedHeaderError
         return 0
 
     def inflate(self, position: int) -> None:
@@ -155,7 +154,7 @@ class Window:
             try:
                 part = inflater.decompress(chunk, limit - total)
             except zlib.error:
-                raise MalformedHeader("deflate") from None
+                raise MalformedHeaderError("deflate") from None
             parts.append(part)
             total += len(part)
         self.complete = total < limit
@@ -165,7 +164,7 @@ class Window:
         """Count one element or item against the limit."""
         self.steps += 1
         if self.steps > self.limits.elements:
-            raise LimitExceeded("elements")
+            raise LimitExceededError("elements")
 
 
 def walk_header(
@@ -177,7 +176,7 @@ def walk_header(
 
     Raises
     ------
-    NotDicom, MalformedHeader, TruncatedHeader, LimitExceeded
+    NotDicomError, MalformedHeaderError, TruncatedHeaderError, LimitExceededError
         With `raw` holding what was found until then.
     """
     start = _data_set_start(window, raw)
@@ -199,7 +198,7 @@ def _data_set_start(window: Window, raw: RawHeader) -> int:
     elif _looks_like_data_set(window.buffer, window.size):
         position = 0
     else:
-        raise NotDicom
+        raise NotDicomError
     while position + 8 <= window.size:
         index = window.hold(position, min(12, window.size - position))
         group, element, vr, length = struct.unpack_from("<HH2sH", window.buffer, index)
@@ -211,9 +210,9 @@ def _data_set_start(window: Window, raw: RawHeader) -> int:
             value = position + 12
             (length,) = struct.unpack_from("<I", window.buffer, window.hold(position, 12) + 8)
         elif vr not in _SHORT_VRS:
-            raise MalformedHeader("file meta")
+            raise MalformedHeaderError("file meta")
         if value + length > window.size:
-            raise TruncatedHeader
+            raise TruncatedHeaderError
         if element in (0x0002, 0x0010) and length <= 64:
             index = window.hold(value, length)
             text = window.buffer[index : index + length].decode("latin-1").strip(" \0")
@@ -268,61 +267,55 @@ def _walk_data_set(
     order = "<" if raw.little_endian else ">"
     read_head = struct.Struct(order + "HH2sH").unpack_from
     read_long = struct.Struct(order + "I").unpack_from
-    size, limit, values = window.size, window.limits.elements, raw.values
-    is_ct: bool | None = None
-    steps = window.steps
+    size, values = window.size, raw.values
     buffer, base = window.buffer, window.base
     while position + 8 <= size:
-        steps += 1
-        if steps > limit:
-            raise LimitExceeded("elements")
         index = position - base
         if index + 12 > len(buffer):
             index = window.hold(position, min(12, size - position))
             buffer, base = window.buffer, window.base
         group, element, vr, length = read_head(buffer, index)
-        tag = group << 16 | element
-        value = position + 8
-        if explicit:
-            if vr in _LONG_VRS:
-                if position + 12 > size:
-                    raise TruncatedHeader
-                (length,) = read_long(buffer, index + 8)
-                value = position + 12
-            elif vr not in _SHORT_VRS:
-                raise MalformedHeader("value representation")
-        else:
+        tag, value = group << 16 | element, position + 8
+        if not explicit:
             (length,) = read_long(buffer, index + 4)
-        if group > 0x0028:
-            if is_ct is None:
-                is_ct = values.get(_MODALITY, b"").strip(b" \0") == b"CT"
-            if not is_ct:
-                return
-            if tag in _PIXEL_TAGS:
-                raw.pixel_offset = value
-                raw.pixel_length = None if length == _UNDEFINED else length
-                return
-        groups = tag in (_SHARED_GROUPS, _PER_FRAME_GROUPS)
-        if length == _UNDEFINED or groups:
-            window.steps = steps
+        elif vr in _LONG_VRS:
+            window.hold(position, 12)
+            (length,) = read_long(buffer, index + 8)
+            value = position + 12
+        elif vr not in _SHORT_VRS:
+            raise MalformedHeaderError("value representation")
+        window.count_step()
+        if group > 0x0028 and _ends_interest(raw, tag, value, length):
+            return
+        if length == _UNDEFINED or tag in _FUNCTIONAL_GROUPS:
             if tag in wanted:
                 values[tag] = b"sequence"
             end = -1 if length == _UNDEFINED else value + length
             frame = _Frame(end, _opens(vr, explicit, length), not explicit or vr == b"UN")
-            position = _walk_sequence(window, value, raw, frame, nested if groups else None)
-            steps, buffer, base = window.steps, window.buffer, window.base
+            enter = nested if tag in _FUNCTIONAL_GROUPS else None
+            position = _walk_sequence(window, value, raw, frame, enter)
+            buffer, base = window.buffer, window.base
             continue
         if value + length > size:
             window.hold(value, length)  # raises: the file, or what was inflated of it, ends here
         if tag in wanted and length <= _MAX_VALUE_BYTES:
-            index = value - base
-            if index + length > len(buffer):
-                index = window.hold(value, length)
-                buffer, base = window.buffer, window.base
+            index = window.hold(value, length)
+            buffer, base = window.buffer, window.base
             values[tag] = buffer[index : index + length]
         position = value + length
-    if size - position > 0 and not window.complete:
-        raise LimitExceeded("inflated bytes")
+    if not window.complete:
+        raise LimitExceededError("inflated bytes")
+
+
+def _ends_interest(raw: RawHeader, tag: int, value: int, length: int) -> bool:
+    """Whether the walk may stop: at the pixels of a CT, after group 0028 of anything else."""
+    if raw.values.get(_MODALITY, b"").strip(b" \0") != b"CT":
+        return True
+    if tag not in _PIXEL_TAGS:
+        return False
+    raw.pixel_offset = value
+    raw.pixel_length = None if length == _UNDEFINED else length
+    return True
 
 
 _SEQUENCE, _IN_ITEM, _FRAGMENTS = range(3)
@@ -338,7 +331,7 @@ class _Frame:
 
 
 def _opens(vr: bytes, explicit: bool, length: int) -> int:
-    """What a value of undefined length holds: items of elements, or fragments of bytes."""
+    """Tell what a value of undefined length holds: items of elements, or fragments of bytes."""
     if explicit and length == _UNDEFINED and vr not in (b"SQ", b"UN"):
         return _FRAGMENTS
     return _SEQUENCE
@@ -356,7 +349,7 @@ def _walk_sequence(
         top = stack[-1]
         if 0 <= top.end <= position:
             if position > top.end:
-                raise MalformedHeader("item length")
+                raise MalformedHeaderError("item length")
             stack.pop()
             continue
         window.count_step()
@@ -374,10 +367,10 @@ def _walk_sequence(
                 (length,) = read_long(window.buffer, window.hold(position, 12) + 8)
                 value = position + 12
             elif vr not in _SHORT_VRS:
-                raise MalformedHeader("value representation")
+                raise MalformedHeaderError("value representation")
             position = _nested_element(window, stack, raw, nested, (tag, vr, length, value))
         if len(stack) > 2 * window.limits.depth:
-            raise LimitExceeded("depth")
+            raise LimitExceededError("depth")
     return position
 
 
@@ -396,15 +389,17 @@ def _delimit(stack: list[_Frame], tag: int, length: int, position: int) -> int:
     if tag == _SEQUENCE_END and top.kind != _IN_ITEM:
         stack.pop()
         return position
-    raise MalformedHeader("delimiter")
+    raise MalformedHeaderError("delimiter")
 
 
 #: Sequences to enter where implicit coding does not say that they are sequences: functional
 #: groups of CT (PS3.3 C.8.15.3), plane, measures, and the unassigned ones of converted objects.
 _IMPLICIT_SEQUENCES = frozenset(
-    (0x00209113, 0x00209116, 0x00289110, 0x00189301, 0x00189304, 0x00189308, 0x00189312)
-    + (0x00189314, 0x00189321, 0x00189325, 0x00189329, 0x00209111, 0x00209170, 0x00209171)
-    + (0x00189118, 0x00180012)
+    (
+        *(0x00209113, 0x00209116, 0x00289110, 0x00189301, 0x00189304, 0x00189308, 0x00189312),
+        *(0x00189314, 0x00189321, 0x00189325, 0x00189329, 0x00209111, 0x00209170, 0x00209171),
+        *(0x00189118, 0x00180012),
+    )
 )
 
 

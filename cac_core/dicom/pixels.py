@@ -33,10 +33,10 @@ _NATIVE = (
     uid.ExplicitVRBigEndian,
 )
 #: Decoder plugin of pydicom for each compressed syntax. RLE stays with pydicom's own decoder:
-#: the Rust one is three times faster but panics on broken frames.
+#: the Rust one is three times faster but panics on broken frames. JPEG Extended (12 bits, lossy)
+#: is not here: no decoder under a licence that this project can use reads it.
 _PLUGINS: dict[UID, str] = {
     uid.JPEGBaseline8Bit: "gdcm",
-    uid.JPEGExtended12Bit: "gdcm",
     uid.JPEGLossless: "gdcm",
     uid.JPEGLosslessSV1: "gdcm",
     uid.JPEGLSLossless: "pyjpegls",
@@ -58,7 +58,6 @@ _JPEG_2000 = (
 #: Syntaxes that lose information, or may: the stream alone cannot prove that it did not.
 LOSSY_SYNTAXES = (
     uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
     uid.JPEGLSNearLossless,
     uid.JPEG2000,
     uid.HTJ2K,
@@ -96,8 +95,8 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
     ------
     StudyError
         `unreadable_file` (no image), `truncated_pixel_data` (no pixel data at all: a file
-        cut inside them parses so), `too_large`, `not_hounsfield` (colour, inverted), `pixel_header_mismatch`,
-        `unsupported_transfer_syntax`.
+        cut inside them parses so), `too_large`, `not_hounsfield` (colour, inverted),
+        `pixel_header_mismatch`, `unsupported_transfer_syntax`.
     """
     if "Rows" not in dataset or "Columns" not in dataset:
         raise StudyError(StudyReason.UNREADABLE_FILE, "not an image")
@@ -169,7 +168,10 @@ class FrameReader:
 
     def __init__(self, dataset: Dataset, layout: PixelLayout) -> None:
         self.layout = layout
-        element = dataset["PixelData"]
+        try:
+            element = dataset["PixelData"]
+        except datafile.PARSE_ERRORS as error:
+            raise StudyError(StudyReason.DECODE_FAILED, type(error).__name__) from None
         data = element.value
         if not isinstance(data, bytes | bytearray):
             raise StudyError(StudyReason.DECODE_FAILED, "pixel data without bytes")

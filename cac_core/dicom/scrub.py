@@ -9,6 +9,7 @@ published tables unreviewed.
 from __future__ import annotations
 
 import re
+import warnings
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -36,11 +37,13 @@ def decode_text(content: bytes, charset: bytes) -> str:
     from pydicom.charset import convert_encodings, decode_bytes
 
     names = [part.strip(" \0") for part in charset.decode("latin-1").split("\\")]
-    try:
-        encodings = convert_encodings(names)
-        text = decode_bytes(content, encodings, set("\\^="))
-    except (LookupError, UnicodeError, ValueError, AttributeError):
-        text = content.decode("latin-1")
+    # pydicom's warnings quote the bytes, which may be a name.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            text = decode_bytes(content, convert_encodings(names), set(b"\\^="))
+        except (LookupError, UnicodeError, ValueError, AttributeError):
+            text = content.decode("latin-1")
     return text.strip(" \0")
 
 

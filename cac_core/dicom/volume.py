@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from cac_core.dicom.geometry import (
     SliceGrid,
     body_axes,
     canonical_affine,
+    check_transverse,
     fit_slice_grid,
 )
 from cac_core.dicom.hounsfield import Padding, declared_padding, is_plausible, to_hounsfield
@@ -76,9 +76,7 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
         pixels.
     """
     try:
-        with warnings.catch_warnings():
-            # Texts of pydicom's warnings hold header values; the checks here stand for them.
-            warnings.simplefilter("ignore")
+        with datafile.quiet_pydicom():
             return _read_volume(paths, limits)
     except (StudyError, KeyboardInterrupt, SystemExit):
         raise
@@ -92,6 +90,7 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
 def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
     files, frames = _read_headers(paths, limits)
     orientation = check_frames(frames)
+    check_transverse(orientation)
     positions = np.array([frame.position for frame in frames])
     grid = fit_slice_grid(positions, orientation, limits.min_slices)
     turn = body_axes(orientation)
@@ -161,8 +160,8 @@ def _read_pixels(
         hu, replaced = to_hounsfield(stored, frame.slope, frame.intercept, file.padding)
         if replaced:
             flags.add(QualityFlag.PADDING_REPLACED)
-        if file.layout.n_frames == 1:
-            del readers[frame.file_index]
+        if file.layout.n_frames == 1:  # the bytes are not needed again: halve the peak of memory
+            del readers[frame.file_index], file.dataset.PixelData
         return turn.plane(hu)
 
     groups = grid.groups[::-1] if turn.reverse_slices else grid.groups

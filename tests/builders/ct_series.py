@@ -37,7 +37,7 @@ _UID_ROOT = "2.25.1203"
 
 
 def thorax(n_slices: int = 24, rows: int = 64, columns: int = 64) -> NDArray[np.int16]:
-    """A body of soft tissue in air with two lungs, unlike its own mirror images.
+    """Draw a body of soft tissue in air with two lungs, unlike its own mirror images.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def write_ct_series(folder: Path, **knobs: object) -> list[Path]:
 
 
 def ct_datasets(options: SeriesOptions) -> list[Dataset]:
-    """Data sets of the slices, duplicates after their originals, not compressed yet."""
+    """Return the data sets of the slices, duplicates after their originals, not compressed yet."""
     hu = options.hu
     if hu is None:
         hu = thorax(options.n_slices, options.rows, options.columns)
@@ -272,7 +272,7 @@ def _slice_dataset(
 def _stored_plane(
     options: SeriesOptions, plane: NDArray[np.int16]
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """The slice as stored, and the offset of its first pixel from the canonical first pixel.
+    """Return the slice as stored, and how far its first pixel is from the canonical first.
 
     Walks from the first stored pixel along the stored directions and looks up, for each
     stored pixel, the canonical one that lies there.

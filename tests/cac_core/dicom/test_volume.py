@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.builders.ct_series import thorax, write_ct_series, write_enhanced_ct
 
 from cac_core.dicom import datafile
 from cac_core.dicom.volume import CtVolume, ReadLimits, read_volume
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
+from tests.builders.ct_series import thorax, write_ct_series, write_enhanced_ct
 
 R, Q = StudyReason, QualityFlag
 
@@ -48,7 +48,11 @@ def test_plain_series(tmp_path: Path) -> None:
     )
     acquisition = volume.acquisition
     assert (acquisition.manufacturer, acquisition.model) == ("Example", "Scanner 1")
-    assert (acquisition.kvp, acquisition.tube_current_ma, acquisition.exposure_mas) == (120, 30, None)
+    assert (acquisition.kvp, acquisition.tube_current_ma, acquisition.exposure_mas) == (
+        120,
+        30,
+        None,
+    )
     assert (acquisition.kernel, acquisition.slice_thickness_mm) == ("B31s", 3.0)
     assert (acquisition.patient_position, acquisition.n_slices) == ("HFS", 24)
     assert acquisition.transfer_syntax_uid == "1.2.840.10008.1.2.1"
@@ -95,8 +99,11 @@ def test_any_storage_gives_the_same_canonical_volume(
     else:
         paths = write_ct_series(tmp_path, shuffle=order, **knobs)
     volume = read_volume(paths)
-    plain = read_volume(write_ct_series(tmp_path / "plain", n_slices=5, rows=rows, columns=13,
-                                        pixel_spacing_mm=(4.0, 3.0)))
+    plain = read_volume(
+        write_ct_series(
+            tmp_path / "plain", n_slices=5, rows=rows, columns=13, pixel_spacing_mm=(4.0, 3.0)
+        )
+    )
     np.testing.assert_array_equal(volume.hu, thorax(5, rows, 13))
     np.testing.assert_allclose(volume.affine, plain.affine, atol=1e-6)
     assert volume.spacing_mm == plain.spacing_mm
@@ -111,8 +118,12 @@ def test_any_storage_gives_the_same_canonical_volume(
         ({"z_mm": [*np.arange(12) * 3.0, *(36 + np.arange(12) * 4.0)]}, R.UNEVEN_SPACING),
         ({"drift_mm": (0.0, 1.0)}, R.GANTRY_TILT),
         ({"header": {"GantryDetectorTilt": "-18.5"}}, R.GANTRY_TILT),
-        ({"row_direction": (0, 1, 0), "column_direction": (0, 0, -1)}, R.GANTRY_TILT),
-        ({"changes": {0: {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}}}, R.MIXED_ORIENTATION),
+        ({"header": {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}}, R.NOT_AXIAL_ORIENTATION),
+        ({"header": {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}}, R.NOT_AXIAL_ORIENTATION),
+        (
+            {"changes": {0: {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}}},
+            R.MIXED_ORIENTATION,
+        ),
         ({"changes": {5: {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}}}, R.MIXED_ORIENTATION),
         ({"changes": {5: {"PixelSpacing": [4.0, 4.1]}}}, R.MIXED_MATRIX),
         ({"changes": {5: {"Rows": 32, "Columns": 128}}}, R.MIXED_MATRIX),

@@ -1,0 +1,187 @@
+"""The rule table of the CTAC selection: read from TOML, checked, frozen, digested."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from cac_core.errors import UsageError
+from schemas.codes import SeriesReason
+
+#: The rules shipped with the product.
+DEFAULT_RULES = Path(__file__).with_name("ctac_rules.toml")
+
+PatternField = Literal[
+    "SeriesDescription", "ProtocolName", "ManufacturerModelName", "ConvolutionKernel"
+]
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _PatternRule(_Rules):
+    name: str
+    pattern: str
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9_]+", value):
+            raise ValueError("lower-case letters, digits and underscores only")
+        return value
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return value
+
+
+class RequiredRules(_Rules):
+    """Ranges outside which a present value rejects."""
+
+    kvp_min: float
+    kvp_max: float
+    min_slices: int
+    min_coverage_mm: float
+    min_reconstruction_diameter_mm: float
+    min_axial_cosine: float
+    allow_without_mark: bool
+
+
+class ImageTypeRules(_Rules):
+    """Values of ImageType that say what a series is."""
+
+    localizer: tuple[str, ...]
+    not_axial: tuple[str, ...]
+    derived: tuple[str, ...]
+    axial: tuple[str, ...]
+    reject_derived_secondary: bool
+
+
+class RoleRules(_Rules):
+    """Patterns of rest and stress acquisitions, and which is preferred at equal rank."""
+
+    rest: str
+    stress: str
+    preferred: Literal["rest", "stress"]
+
+
+class ExcludeRule(_PatternRule):
+    """A description that rejects, with the reason it gives."""
+
+    reason: SeriesReason
+
+
+class KernelRule(_PatternRule):
+    """A reconstruction kernel that rejects."""
+
+
+class PreferRule(_PatternRule):
+    """A text that speaks for CTAC."""
+
+    fields: tuple[PatternField, ...]
+    weight: float
+    mark: bool
+
+
+class FrameRule(_Rules):
+    """Weight of an NM series in the same frame of reference."""
+
+    weight: float
+    mark: bool
+
+
+class LowCurrentRule(_Rules):
+    """Weight of a tube current or exposure as low as attenuation scans have."""
+
+    max_tube_current_ma: float
+    max_exposure_mas: float
+    weight: float
+
+
+class MissingRule(_Rules):
+    """Weights of absent attributes and of cut files."""
+
+    weight: float
+    truncated_weight: float
+
+
+class SelectionRules(_Rules):
+    """Every rule by which the CTAC series of a study is chosen. See `ctac_rules.toml`."""
+
+    required: RequiredRules
+    image_type: ImageTypeRules
+    roles: RoleRules
+    exclude: tuple[ExcludeRule, ...]
+    exclude_kernel: tuple[KernelRule, ...]
+    prefer: tuple[PreferRule, ...]
+    frame_of_reference: FrameRule
+    low_current: LowCurrentRule
+    missing: MissingRule
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of all rules."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_rules(path: Path | None = None) -> SelectionRules:
+    """Read the rules of a site over the shipped ones; without a path, the shipped ones.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is no TOML, or holds an unknown key or a wrong value; the text
+        names the key.
+    """
+    values = _read(DEFAULT_RULES)
+    if path is not None:
+        for key, value in _read(path).items():
+            inner = values.get(key)
+            values[key] = inner | value if _both_tables(inner, value) else value
+    try:
+        return SelectionRules.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(
+            f"The rules file {path or DEFAULT_RULES}: {_faults(error)}.",
+            "The shipped cac_core/dicom/ctac_rules.toml shows every key.",
+        ) from None
+
+
+def _both_tables(inner: object, value: object) -> bool:
+    return isinstance(inner, dict) and isinstance(value, dict)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"The rules file {path} cannot be read ({error.strerror}).",
+            "Name another, or leave it out for the shipped rules.",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The rules file {path} is not valid TOML ({error}).", "Mend that line."
+        ) from None
+
+
+def _faults(error: ValidationError) -> str:
+    texts = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        unknown = fault["type"] == "extra_forbidden"
+        texts.append(f"unknown key `{key}`" if unknown else f"`{key}`: {fault['msg']}")
+    return "; ".join(texts)

@@ -1,0 +1,352 @@
+"""Chooses the CTAC series of each study by the rule table, with a reason for every other series.
+
+An attribute that is present and wrong rejects a series; one that is missing lowers its rank. Among
+the series that pass, the evidence for CTAC ranks them; ties are broken the same way every night,
+whatever the order of the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from cac_core.dicom.header import CT_IMAGE_CLASSES
+from cac_core.dicom.rules import SelectionRules, load_rules
+from cac_core.dicom.series import member_rows
+from schemas.codes import QualityFlag, SeriesReason, StudyReason
+from schemas.series import SERIES
+
+__all__ = [
+    "SelectionRules",
+    "chosen_files",
+    "load_rules",
+    "select_series",
+    "selection_flags",
+    "study_digests",
+    "study_reasons",
+]
+
+Row = dict[str, Any]
+_NO_MARK = "no_ctac_evidence"
+_MISSING = "missing_"
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What the rules say of one series: a reason against it, or its rank."""
+
+    reason: SeriesReason | None
+    rank: float
+    evidence: list[str]
+    role: str | None
+
+
+def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
+    """Fill `selected`, `reason`, `rank_score`, `evidence` and `ctac_role`.
+
+    At most one series per study is selected; every other one has exactly one reason. At equal
+    rank the preferred role (rest), then more slices, the lower SeriesNumber and the UID decide.
+
+    Parameters
+    ----------
+    series : table of `schemas.series.SERIES`, rows in any order.
+    rules : the rule table.
+
+    Returns
+    -------
+    The same rows in the same order.
+    """
+    rows: list[Row] = series.to_pylist()
+    frames = _nuclear_frames(rows)
+    candidates: dict[str, list[tuple[tuple[Any, ...], int]]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        shares_frame = row["FrameOfReferenceUID"] in frames[row["study_key"]]
+        verdict = _judge(row, rules, shares_frame)
+        row.update(
+            selected=False,
+            reason=None if verdict.reason is None else verdict.reason.value,
+            rank_score=verdict.rank,
+            evidence=";".join(verdict.evidence),
+            ctac_role=verdict.role,
+        )
+        if verdict.reason is None:
+            candidates[row["study_key"]].append((_order(row, rules), number))
+    for ranked in candidates.values():
+        ranked.sort()
+        (_, winner), *others = ranked
+        rows[winner]["selected"] = True
+        for _, number in others:
+            rows[number]["reason"] = SeriesReason.OUTRANKED.value
+    return SERIES.from_rows(rows) if rows else SERIES.empty()
+
+
+def study_reasons(series: pa.Table) -> dict[str, StudyReason]:
+    """Why the studies without a selected series have none, by study key."""
+    not_ct = {SeriesReason.NOT_CT.value, SeriesReason.NOT_CT_IMAGE.value}
+    reasons: dict[str, StudyReason] = {}
+    selected: set[str] = set()
+    columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "Modality"))
+    for study, chosen, reason, modality in zip(*columns, strict=True):
+        if chosen:
+            selected.add(study)
+        elif reason not in not_ct and modality == "CT":
+            reasons[study] = StudyReason.NO_CTAC_SERIES
+        else:
+            reasons.setdefault(study, StudyReason.NO_CT_SERIES)
+    return {study: reason for study, reason in reasons.items() if study not in selected}
+
+
+def study_digests(series: pa.Table) -> dict[str, str]:
+    """Digest of the instances that decide a study: of its selected series, else of all.
+
+    Without a selected series it is the SHA-256 of the sorted digests of all series, so that a
+    study is looked at again when any of its files changes.
+    """
+    chosen: dict[str, str] = {}
+    others: dict[str, list[str]] = defaultdict(list)
+    columns = (series[name].to_pylist() for name in ("study_key", "selected", "instances_digest"))
+    for study, selected, digest in zip(*columns, strict=True):
+        others[study].append(digest)
+        if selected:
+            chosen[study] = digest
+    combined = {
+        study: hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+        for study, digests in others.items()
+    }
+    return combined | chosen
+
+
+def selection_flags(series: pa.Table) -> dict[str, tuple[QualityFlag, ...]]:
+    """Quality flags of the studies that the selection itself gives rise to, sorted by name."""
+    flags: dict[str, set[QualityFlag]] = {}
+    columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "evidence"))
+    rivals: set[str] = set()
+    for study, selected, reason, evidence in zip(*columns, strict=True):
+        names = evidence.split(";")
+        if selected:
+            found = flags.setdefault(study, set())
+            if _NO_MARK in names:
+                found.add(QualityFlag.NO_CTAC_EVIDENCE)
+            if any(name.startswith(_MISSING) for name in names):
+                found.add(QualityFlag.INCOMPLETE_HEADER)
+        elif reason == SeriesReason.OUTRANKED.value and _NO_MARK not in names:
+            rivals.add(study)
+    for study in rivals:
+        flags[study].add(QualityFlag.SEVERAL_CTAC_SERIES)
+    return {study: tuple(sorted(found)) for study, found in flags.items()}
+
+
+def chosen_files(instances: pa.Table, series: pa.Table) -> dict[str, list[str]]:
+    """Path keys of each study's selected series, truncated files included.
+
+    Ordered by the pseudonym of SOPInstanceUID: no order of slices, but always the same.
+    """
+    names = ["study_key", "SeriesInstanceUID", "SOPInstanceUID", "path_key", "reason"]
+    chosen = series.filter(series["selected"]).select(names[:2])
+    frame = instances.select(names).to_pandas()
+    frame = frame.merge(chosen.to_pandas(), on=names[:2], how="inner")
+    frame = frame[member_rows(frame)] if len(frame) else frame
+    frame = frame.sort_values(["study_key", "SOPInstanceUID", "path_key"])
+    files: pd.Series[Any] = frame.groupby("study_key")["path_key"].agg(list)
+    return {str(study): list(keys) for study, keys in files.items()}
+
+
+def _nuclear_frames(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
+    """Frames of reference of the NM series of each study."""
+    frames: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["Modality"] == "NM" and row["FrameOfReferenceUID"]:
+            frames[row["study_key"]].add(row["FrameOfReferenceUID"])
+    return frames
+
+
+def _order(row: Row, rules: SelectionRules) -> tuple[Any, ...]:
+    """Sort key: the best candidate of a study comes first."""
+    role = row["ctac_role"]
+    number = row["SeriesNumber"]
+    return (
+        -row["rank_score"],
+        0 if role == rules.roles.preferred else 1 if role is None else 2,
+        -row["n_slices"],
+        math.inf if number is None else number,
+        row["SeriesInstanceUID"] or "",
+    )
+
+
+def _judge(row: Row, rules: SelectionRules, shares_frame: bool) -> _Verdict:
+    evidence: list[str] = []
+    role = _role(row, rules)
+    for check in _CHECKS:
+        reason = check(row, rules, evidence)
+        if reason is not None:
+            return _Verdict(reason, 0.0, evidence, role)
+    rank, marked = _weigh(row, rules, shares_frame, evidence)
+    if not marked:
+        evidence.append(_NO_MARK)
+        if not rules.required.allow_without_mark:
+            return _Verdict(SeriesReason.NO_CTAC_EVIDENCE, rank, evidence, role)
+    return _Verdict(None, rank, evidence, role)
+
+
+def _check_kind(row: Row, rules: SelectionRules, evidence: list[str]) -> SeriesReason | None:
+    if row["Modality"] is not None and row["Modality"] != "CT":
+        return SeriesReason.NOT_CT
+    if row["n_unusable"] or not row["n_files"]:
+        return SeriesReason.UNUSABLE_FILES
+    if row["Modality"] is None:
+        return SeriesReason.NOT_CT
+    # A file cut short within its header may have lost its SOP class; its pixels decide then.
+    known = row["SOPClassUID"] is not None or not row["n_truncated"]
+    if known and row["SOPClassUID"] not in CT_IMAGE_CLASSES:
+        return SeriesReason.NOT_CT_IMAGE
+    return None
+
+
+def _check_image_type(row: Row, rules: SelectionRules, evidence: list[str]) -> SeriesReason | None:
+    kinds = {part.strip().upper() for part in (row["ImageType"] or "").split("\\")} - {""}
+    listed = rules.image_type
+    if kinds & set(listed.localizer):
+        return SeriesReason.LOCALIZER
+    secondary = listed.reject_derived_secondary and {"DERIVED", "SECONDARY"} <= kinds
+    if secondary or kinds & set(listed.derived):
+        return SeriesReason.DERIVED
+    cosine = row["axial_cosine"]
+    tilted = cosine is not None and cosine < rules.required.min_axial_cosine
+    if tilted or kinds & set(listed.not_axial):
+        return SeriesReason.NOT_AXIAL
+    if not kinds & set(listed.axial):
+        evidence.append("missing_axial")
+    return None
+
+
+def _check_contrast(row: Row, rules: SelectionRules, evidence: list[str]) -> SeriesReason | None:
+    return SeriesReason.CONTRAST_AGENT if row["has_contrast_agent"] else None
+
+
+def _check_texts(row: Row, rules: SelectionRules, evidence: list[str]) -> SeriesReason | None:
+    description = plain_words(row["SeriesDescription"] or row["ProtocolName"] or "")
+    for rule in rules.exclude:
+        if _search(rule.pattern, description):
+            evidence.append(rule.name)
+            return rule.reason
+    if row["has_gating"]:
+        evidence.append("gating_attribute")
+        return SeriesReason.GATED_CARDIAC
+    for kernel in rules.exclude_kernel:
+        if _search(kernel.pattern, (row["ConvolutionKernel"] or "").strip()):
+            evidence.append(kernel.name)
+            return SeriesReason.EXCLUDED_KERNEL
+    if not row["ConvolutionKernel"]:
+        evidence.append("missing_kernel")
+    return None
+
+
+def _check_numbers(row: Row, rules: SelectionRules, evidence: list[str]) -> SeriesReason | None:
+    required = rules.required
+    kvp, coverage = row["KVP"], row["coverage_mm"]
+    if kvp is None or kvp <= 0:
+        evidence.append("missing_kvp")
+    elif not required.kvp_min <= kvp <= required.kvp_max:
+        return SeriesReason.KVP_OUT_OF_RANGE
+    if row["n_slices"] < required.min_slices:
+        return SeriesReason.TOO_FEW_SLICES
+    if coverage is None:
+        evidence.append("missing_coverage")
+    elif round(coverage, 3) < required.min_coverage_mm:
+        return SeriesReason.COVERAGE_TOO_SHORT
+    diameter = _field_of_view(row)
+    if diameter is None:
+        evidence.append("missing_diameter")
+    elif diameter < required.min_reconstruction_diameter_mm:
+        return SeriesReason.FIELD_OF_VIEW_TOO_SMALL
+    return None
+
+
+#: In this order: the first that rejects gives the reason.
+_CHECKS: tuple[Callable[[Row, SelectionRules, list[str]], SeriesReason | None], ...] = (
+    _check_kind,
+    _check_image_type,
+    _check_contrast,
+    _check_texts,
+    _check_numbers,
+)
+
+
+def _field_of_view(row: Row) -> float | None:
+    """ReconstructionDiameter, or the width of the matrix where it is missing, in mm."""
+    diameter = row["reconstruction_diameter_mm"]
+    if diameter is not None and diameter > 0:
+        return float(diameter)
+    if row["Columns"] is None or row["column_spacing_mm"] is None:
+        return None
+    return float(row["Columns"] * row["column_spacing_mm"])
+
+
+def _weigh(
+    row: Row, rules: SelectionRules, shares_frame: bool, evidence: list[str]
+) -> tuple[float, bool]:
+    """Add up the evidence for CTAC; return rank and whether a mark was among it."""
+    rank = rules.missing.weight * sum(name.startswith(_MISSING) for name in evidence)
+    marked = False
+    for rule in rules.prefer:
+        if any(_search(rule.pattern, _text(row, name)) for name in rule.fields):
+            evidence.append(rule.name)
+            rank += rule.weight
+            marked |= rule.mark
+    if shares_frame:
+        evidence.append("nm_frame_of_reference")
+        rank += rules.frame_of_reference.weight
+        marked |= rules.frame_of_reference.mark
+    low = rules.low_current
+    current, exposure = row["XRayTubeCurrent"], row["Exposure"]
+    if (current is not None and 0 < current <= low.max_tube_current_ma) or (
+        exposure is not None and 0 < exposure <= low.max_exposure_mas
+    ):
+        evidence.append("low_current")
+        rank += low.weight
+    if row["n_truncated"]:
+        evidence.append("truncated_files")
+        rank += rules.missing.truncated_weight
+    return rank, marked
+
+
+def _role(row: Row, rules: SelectionRules) -> str | None:
+    """`rest` or `stress` where the series' own texts name exactly one of them."""
+    for name in ("SeriesDescription", "ProtocolName"):
+        words = _text(row, name)
+        rest = _search(rules.roles.rest, words)
+        if rest != _search(rules.roles.stress, words):
+            return "rest" if rest else "stress"
+        if rest:
+            return None
+    return None
+
+
+def _text(row: Row, name: str) -> str:
+    value: str = row[name] or ""
+    described = name in ("SeriesDescription", "ProtocolName")
+    return plain_words(value) if described else value.strip()
+
+
+@lru_cache(maxsize=4096)
+def plain_words(text: str) -> str:
+    """Words and numbers of a description, upper case, in single spaces.
+
+    >>> plain_words("CT_AC-rest 3.0mm")
+    'CT AC REST 3 0 MM'
+    """
+    return " ".join(re.findall(r"[^\W\d_]+|\d+", text.upper()))
+
+
+@lru_cache(maxsize=65536)
+def _search(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.IGNORECASE) is not None

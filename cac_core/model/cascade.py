@@ -1,0 +1,212 @@
+"""The cascade: heart silhouette first, then the class of every voxel that can be calcium."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cac_core.model.convlstm import ConvLSTMSegmenter
+from cac_core.model.preprocess import (
+    Spacing,
+    candidates,
+    heart_input,
+    heart_mask,
+    normalise,
+)
+from cac_core.model.weights import WeightsManifest, load_network, verify_weights
+
+#: Slices that go through a network at once; more need more memory and gain nothing on a CPU.
+_BATCH = 8
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What the cascade found; arrays (slice, row, column) on the grid of the volume.
+
+    `calcium_class` is 0 background, 1 coronary, 2 non-coronary, and 0 wherever calcium cannot be
+    (below the threshold, outside the heart, in a component below the minimum area).
+    """
+
+    heart_mask: NDArray[np.bool_]
+    calcium_class: NDArray[np.uint8]
+    n_candidate_pixels: int
+    seconds_heart: float
+    seconds_calcium: float
+
+
+class Cascade:
+    """Both networks, loaded once and used for many volumes."""
+
+    def __init__(
+        self,
+        manifest: WeightsManifest,
+        heart: ConvLSTMSegmenter,
+        calcium: ConvLSTMSegmenter,
+        device: str = "cpu",
+    ) -> None:
+        self.manifest = manifest
+        self.heart = heart.to(device)
+        self.calcium = calcium.to(device)
+        self.device = device
+
+    @classmethod
+    def load(
+        cls, folder: Path | None = None, *, threads: int = 1, device: str = "cpu"
+    ) -> Cascade:
+        """Load weights (default: the shipped ones) and set torch's threads for this process.
+
+        Raises
+        ------
+        WeightsError
+            If they are missing, altered, or do not fit their manifest.
+        """
+        torch.set_num_threads(threads)
+        manifest = verify_weights(folder)
+        heart, calcium = (load_network(manifest, name) for name in ("heart", "calcium"))
+        return cls(manifest, heart, calcium, device)
+
+    @property
+    def model_id(self) -> str:
+        """Short name of the weights."""
+        return self.manifest.model_id
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over both weight files and both configurations."""
+        return self.manifest.digest
+
+    def segment(
+        self,
+        hu: NDArray[np.int16],
+        spacing_mm: Spacing,
+        *,
+        threshold_hu: float = 130.0,
+        min_area_mm2: float = 1.0,
+        connectivity: int = 8,
+    ) -> Segmentation:
+        """Segment one volume in canonical orientation.
+
+        Parameters
+        ----------
+        hu : (slice, row, column).
+        spacing_mm : slice increment, row spacing, column spacing.
+        """
+        start = perf_counter()
+        mask = self.segment_heart(hu, spacing_mm)
+        heart_done = perf_counter()
+        possible = candidates(
+            hu,
+            mask,
+            spacing_mm,
+            threshold_hu=threshold_hu,
+            min_area_mm2=min_area_mm2,
+            connectivity=connectivity,
+        )
+        classes = self.classify(hu, possible)
+        return Segmentation(
+            mask,
+            classes,
+            int(possible.sum()),
+            heart_done - start,
+            perf_counter() - heart_done,
+        )
+
+    @torch.inference_mode()
+    def segment_heart(self, hu: NDArray[np.int16], spacing_mm: Spacing) -> NDArray[np.bool_]:
+        """The heart silhouette, one connected body; empty where none is found."""
+        stack = heart_input(hu, spacing_mm).to(self.device)
+        parts = [
+            self.heart(stack[begin : begin + _BATCH + 2]).softmax(dim=1)[:, 1]
+            for begin in range(0, len(stack) - 2, _BATCH)
+        ]
+        return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def classify(
+        self, hu: NDArray[np.int16], possible: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """Class of every candidate voxel; the network runs only on windows that hold some.
+
+        Equal to `classify_whole`, to the voxel: a window has the receptive field as margin and
+        begins at a multiple of the network's stride.
+        """
+        classes = np.zeros(hu.shape, np.uint8)
+        for run in _runs(possible.any(axis=(1, 2))):
+            for begin in range(run[0], run[1], _BATCH):
+                self._classify_slices(hu, possible, (begin, min(begin + _BATCH, run[1])), classes)
+        return classes
+
+    @torch.inference_mode()
+    def classify_whole(
+        self, hu: NDArray[np.int16], possible: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
+        """The same by running the network over every whole slice: the reference, and slow."""
+        classes = np.zeros(hu.shape, np.uint8)
+        for k in range(hu.shape[0]):
+            scores = self.calcium(self._stack(hu, k, k + 1, (0, hu.shape[1], 0, hu.shape[2])))
+            classes[k] = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        classes[~possible] = 0
+        return classes
+
+    def _classify_slices(
+        self,
+        hu: NDArray[np.int16],
+        possible: NDArray[np.bool_],
+        span: tuple[int, int],
+        classes: NDArray[np.uint8],
+    ) -> None:
+        begin, end = span
+        config, shape = self.calcium.config, hu.shape[1:]
+        core = _bounding_window(possible[begin:end].any(axis=0))
+        wide = _grow(core, config.receptive_field_px, config.stride, shape)
+        near = _grow(core, config.sequence_field_px, 1, shape)
+        stack = self._stack(hu, begin, end, wide)
+        single = _crop(self.calcium.single_slice(stack[1:-1]), wide, near)
+        sequence = self.calcium.sequence(_crop(stack, wide, near))
+        scores = _crop(self.calcium.fuse(single, sequence), near, core)
+        found = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        box = np.s_[begin:end, core[0] : core[1], core[2] : core[3]]
+        classes[box] = np.where(possible[box], found, 0)
+
+    def _stack(self, hu: NDArray[np.int16], begin: int, end: int, window: Window) -> Tensor:
+        """Slices begin - 1 to end, the edge slices repeated, cut to the window, normalised."""
+        indices = np.clip(np.arange(begin - 1, end + 1), 0, hu.shape[0] - 1)
+        r0, r1, c0, c1 = window
+        planes = np.ascontiguousarray(hu[indices, r0:r1, c0:c1])
+        return normalise(torch.from_numpy(planes).to(self.device))
+
+
+def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Stretches (begin, end) of neighbouring True values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _bounding_window(plane: NDArray[np.bool_]) -> Window:
+    rows = np.flatnonzero(plane.any(axis=1))
+    columns = np.flatnonzero(plane.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def _grow(window: Window, margin: int, stride: int, shape: tuple[int, ...]) -> Window:
+    """Add a margin, begin at a multiple of the stride, stay inside the image."""
+    r0, r1, c0, c1 = window
+    return (
+        max(0, r0 - margin) // stride * stride,
+        min(shape[0], r1 + margin),
+        max(0, c0 - margin) // stride * stride,
+        min(shape[1], c1 + margin),
+    )
+
+
+def _crop(x: Tensor, outer: Window, inner: Window) -> Tensor:
+    """From pixels of `outer` to those of `inner`; the last two dimensions are rows, columns."""
+    r0, c0 = inner[0] - outer[0], inner[2] - outer[2]
+    return x[..., r0 : r0 + inner[1] - inner[0], c0 : c0 + inner[3] - inner[2]]

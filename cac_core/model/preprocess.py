@@ -1,0 +1,168 @@
+"""From HU to network input and back: normalisation, the heart's coarse grid, candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes, label
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+#: Both networks see HU clipped to this window and scaled to about -1..4, with 0 at soft tissue.
+HU_WINDOW = (-250.0, 650.0)
+HU_CENTRE, HU_SCALE = 50.0, 150.0
+
+#: The heart network sees a field of this size, centred on the image, in this many pixels a side.
+HEART_FIELD_MM = 448.0
+HEART_PIXELS = 112
+#: Slices it sees are about this far apart: thin slices are skipped and interpolated between.
+HEART_STEP_MM = 5.0
+
+Spacing = tuple[float, float, float]
+
+
+def normalise(hu: Tensor) -> Tensor:
+    """HU to network input; soft tissue becomes 0, the value that padding has."""
+    return (hu.float().clamp(*HU_WINDOW) - HU_CENTRE) / HU_SCALE
+
+
+def heart_slices(n_slices: int, increment_mm: float) -> NDArray[np.int64]:
+    """Indices of the slices the heart network sees."""
+    step = max(1, round(HEART_STEP_MM / increment_mm))
+    return np.arange(step // 2 if n_slices > step // 2 else 0, n_slices, step)
+
+
+def heart_input(hu: NDArray[np.int16], spacing_mm: Spacing) -> Tensor:
+    """The stack the heart network sees.
+
+    Returns
+    -------
+    (slices + 2, 112, 112), normalised; the edge slices are repeated as their own neighbours.
+    """
+    chosen = heart_slices(hu.shape[0], spacing_mm[0])
+    box = _field_box(hu.shape, spacing_mm)
+    planes = torch.from_numpy(np.ascontiguousarray(_cut(hu[chosen], box)))
+    coarse = interpolate(
+        normalise(planes)[:, None],
+        size=(HEART_PIXELS, HEART_PIXELS),
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
+    )[:, 0]
+    return torch.cat([coarse[:1], coarse, coarse[-1:]])
+
+
+def heart_labels(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.float32]:
+    """A mask on the grid of `heart_input` (without the repeated slices): coverage, 0 to 1."""
+    chosen = heart_slices(mask.shape[0], spacing_mm[0])
+    planes = torch.from_numpy(
+        np.ascontiguousarray(_cut(mask[chosen], _field_box(mask.shape, spacing_mm)))
+    )
+    size = (HEART_PIXELS, HEART_PIXELS)
+    coarse = interpolate(
+        planes[:, None].float(), size=size, mode="bilinear", antialias=True, align_corners=False
+    )
+    return coarse[:, 0].numpy()
+
+
+def heart_mask(
+    probability: Tensor, shape: tuple[int, int, int], spacing_mm: Spacing
+) -> NDArray[np.bool_]:
+    """From the coarse probability to a mask at native resolution.
+
+    The largest three-dimensional component at 0.5 is kept, its holes are filled slice by slice,
+    and it is interpolated linearly between slices and pixels.
+
+    Parameters
+    ----------
+    probability : (slices of `heart_slices`, 112, 112).
+    """
+    coarse = probability.numpy()
+    parts, count = label(coarse >= 0.5)
+    if count == 0:
+        return np.zeros(shape, np.bool_)
+    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    kept = np.where((parts == largest) | (coarse < 0.5), coarse, 0.0).astype(np.float32)
+    for plane in kept:
+        plane[binary_fill_holes(plane >= 0.5) & (plane < 0.5)] = 1.0
+    rows = np.flatnonzero((kept >= 0.5).any(axis=(1, 2)))
+    box = _field_box(shape, spacing_mm)
+    mask = np.zeros(shape, np.bool_)
+    chosen = heart_slices(shape[0], spacing_mm[0])
+    first = max(0, int(chosen[rows[0]]) - int(np.diff(chosen[:2]).sum()))
+    last = min(shape[0] - 1, int(chosen[rows[-1]]) + int(np.diff(chosen[:2]).sum()))
+    for k in range(first, last + 1):
+        plane = torch.from_numpy(_between(kept, chosen, k))
+        size = (box[1] - box[0], box[3] - box[2])
+        fine = interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)
+        _paste(mask[k], fine[0, 0].numpy() >= 0.5, box)
+    return mask
+
+
+def candidates(
+    hu: NDArray[np.int16],
+    mask: NDArray[np.bool_],
+    spacing_mm: Spacing,
+    *,
+    threshold_hu: float,
+    min_area_mm2: float,
+    connectivity: int,
+) -> NDArray[np.bool_]:
+    """Voxels that can be calcium: bright, inside the heart, in a large enough 2-D component.
+
+    A lesion is a subset of one such component, so nothing is lost by looking nowhere else.
+    """
+    bright = (hu >= threshold_hu) & mask
+    structure = np.zeros((3, 3, 3), np.bool_)
+    structure[1] = True if connectivity == 8 else [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    parts, count = label(bright, structure=structure)
+    area = np.bincount(parts.ravel(), minlength=count + 1) * (spacing_mm[1] * spacing_mm[2])
+    large = area >= min_area_mm2
+    large[0] = False
+    found: NDArray[np.bool_] = large[parts]
+    return found
+
+
+def _field_box(shape: tuple[int, ...], spacing_mm: Spacing) -> tuple[int, int, int, int]:
+    """Rows and columns (begin, end, begin, end) of the centred field; may reach outside."""
+    box: list[int] = []
+    for size, spacing in zip(shape[1:], spacing_mm[1:], strict=True):
+        wanted = round(HEART_FIELD_MM / spacing)
+        begin = (size - wanted) // 2
+        box += [begin, begin + wanted]
+    return box[0], box[1], box[2], box[3]
+
+
+def _cut(planes: NDArray[np.generic], box: tuple[int, int, int, int]) -> NDArray[np.generic]:
+    """Cut the box out of each plane; what lies outside the image is air (or False)."""
+    r0, r1, c0, c1 = box
+    _, rows, columns = planes.shape
+    inside = planes[:, max(r0, 0) : min(r1, rows), max(c0, 0) : min(c1, columns)]
+    before = (max(-r0, 0), max(r1 - rows, 0)), (max(-c0, 0), max(c1 - columns, 0))
+    if not any(before[0] + before[1]):
+        return inside
+    fill = False if planes.dtype == np.bool_ else -1024
+    return np.pad(inside, ((0, 0), *before), constant_values=fill)
+
+
+def _paste(
+    plane: NDArray[np.bool_], field: NDArray[np.bool_], box: tuple[int, int, int, int]
+) -> None:
+    r0, r1, c0, c1 = box
+    rows, columns = plane.shape
+    top, left = max(r0, 0), max(c0, 0)
+    bottom, right = min(r1, rows), min(c1, columns)
+    plane[top:bottom, left:right] = field[top - r0 : bottom - r0, left - c0 : right - c0]
+
+
+def _between(
+    planes: NDArray[np.float32], chosen: NDArray[np.int64], k: int
+) -> NDArray[np.float32]:
+    """The plane at slice k, linearly between the two nearest of `chosen`; held at the ends."""
+    after = int(np.searchsorted(chosen, k))
+    if after == 0 or after == len(chosen):
+        return planes[min(after, len(chosen) - 1)]
+    low, high = int(chosen[after - 1]), int(chosen[after])
+    share = np.float32((k - low) / (high - low))
+    return (1 - share) * planes[after - 1] + share * planes[after]

@@ -1,0 +1,151 @@
+"""Weights on disk: two safetensors files and a manifest that says what they are.
+
+A manifest names architecture, training data, version and the SHA-256 of each file. Weights whose
+bytes do not match are refused; nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cac_core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
+
+#: The weights that come with this version.
+SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
+MANIFEST = "manifest.json"
+NETWORKS = ("heart", "calcium")
+_HINT = "Install the package again, or name a complete folder with --model."
+
+
+@dataclass(frozen=True)
+class WeightsManifest:
+    """A verified folder of weights."""
+
+    folder: Path
+    name: str
+    version: str
+    digest: str
+    networks: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Any]
+
+    @property
+    def model_id(self) -> str:
+        """Name, version and the first eight digits of the digest; names the hive partition."""
+        return f"{self.name}-{self.version}-{self.digest[:8]}"
+
+
+def verify_weights(folder: Path | None = None) -> WeightsManifest:
+    """Read the manifest of a folder (default: the shipped weights) and check every byte.
+
+    Needs no torch.
+
+    Raises
+    ------
+    WeightsError
+        If the folder or a file is missing, the manifest is malformed, or a checksum differs.
+    """
+    folder = (folder or SHIPPED_WEIGHTS).resolve()
+    path = folder / MANIFEST
+    try:
+        text = path.read_bytes()
+        manifest = json.loads(text)
+        networks = {name: dict(manifest["networks"][name]) for name in NETWORKS}
+        name, version = str(manifest["name"]), str(manifest["version"])
+        expected = {item: str(networks[item]["sha256"]) for item in NETWORKS}
+        files = {item: folder / str(networks[item]["file"]) for item in NETWORKS}
+    except OSError as error:
+        raise WeightsError(f"No weights at {folder} ({error.strerror}).", _HINT) from None
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(f"The manifest {path} is malformed.", _HINT) from None
+    for item, file in files.items():
+        try:
+            found = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise WeightsError(f"The weights {file} cannot be read ({error.strerror}).", _HINT) from None
+        if found != expected[item]:
+            raise WeightsError(
+                f"The weights {file} were altered: their SHA-256 is {found[:12]}..., "
+                f"the manifest says {expected[item][:12]}...",
+                _HINT,
+            )
+    identity = {item: {"sha256": expected[item], "config": networks[item]["config"]}
+                for item in NETWORKS}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return WeightsManifest(
+        folder, name, version, digest, networks, manifest.get("training", {})
+    )
+
+
+def load_network(manifest: WeightsManifest, name: str) -> ConvLSTMSegmenter:
+    """Build one network of a verified folder and load its weights, ready for inference.
+
+    Raises
+    ------
+    WeightsError
+        If the tensors do not fit the architecture that the manifest states.
+    """
+    from safetensors.torch import load_file
+
+    from cac_core.model.convlstm import ConvLSTMSegmenter
+
+    entry = manifest.networks[name]
+    file = manifest.folder / str(entry["file"])
+    try:
+        network = ConvLSTMSegmenter(_config(entry["config"]))
+        network.load_state_dict(load_file(file))
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise WeightsError(
+            f"The weights {file} do not fit the architecture in the manifest "
+            f"({type(error).__name__}).",
+            _HINT,
+        ) from None
+    return network.eval().requires_grad_(False)
+
+
+def save_weights(
+    folder: Path,
+    networks: Mapping[str, ConvLSTMSegmenter],
+    *,
+    name: str,
+    version: str,
+    training: Mapping[str, Any],
+) -> WeightsManifest:
+    """Write both networks and their manifest; gives the manifest as it verifies.
+
+    Parameters
+    ----------
+    networks : `heart` and `calcium`.
+    training : what they were trained on, and what was measured; any JSON values.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = {}
+    for item in NETWORKS:
+        file = folder / f"{item}.safetensors"
+        save_file({k: v.contiguous() for k, v in networks[item].state_dict().items()}, file)
+        entries[item] = {
+            "file": file.name,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "parameters": sum(p.numel() for p in networks[item].parameters()),
+            "config": dataclasses.asdict(networks[item].config),
+        }
+    manifest = {"name": name, "version": version, "networks": entries, "training": dict(training)}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return verify_weights(folder)
+
+
+def _config(values: Mapping[str, Any]) -> NetworkConfig:
+    from cac_core.model.convlstm import NetworkConfig
+
+    dilations = tuple(tuple(int(d) for d in block) for block in values["dense_dilations"])
+    return NetworkConfig(**{**values, "dense_dilations": dilations})

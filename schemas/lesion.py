@@ -1,0 +1,54 @@
+"""Table `lesions`: one row per calcified lesion and slice."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from schemas.codes import CalciumClass
+from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
+
+LESIONS = TableSpec(
+    "lesions",
+    "One row per calcified lesion: a connected component of calcium pixels within one slice.",
+    (
+        ColumnSpec("study_key", pa.string(), "keyed pseudonym of the study", pattern=KEY_PATTERN),
+        ColumnSpec("protocol_digest", pa.string(), "digest of the scoring protocol"),
+        ColumnSpec(
+            "calcium_class", pa.string(), "coronary or non-coronary lesion", codes=CalciumClass
+        ),
+        ColumnSpec(
+            "slice_index", pa.int32(), "slice of the volume, 0 at the feet end", unit="1", ge=0
+        ),
+        ColumnSpec(
+            "centroid_row",
+            pa.float64(),
+            "row of the lesion's centre, 0 at the front of the patient",
+            unit="pixel",
+            ge=0,
+        ),
+        ColumnSpec(
+            "centroid_column",
+            pa.float64(),
+            "column of the lesion's centre, 0 at the patient's right",
+            unit="pixel",
+            ge=0,
+        ),
+        ColumnSpec("n_pixels", pa.int32(), "pixels of the lesion", unit="1", ge=1),
+        ColumnSpec("area_mm2", pa.float64(), "area of the lesion", unit="mm2", ge=0),
+        ColumnSpec("peak_hu", pa.int32(), "largest HU of the lesion", unit="HU"),
+        ColumnSpec("mean_hu", pa.float64(), "mean HU of the lesion", unit="HU"),
+        ColumnSpec(
+            "density_weight", pa.int32(), "Agatston density weight by peak HU", unit="1", ge=1, le=4
+        ),
+        ColumnSpec(
+            "agatston",
+            pa.float64(),
+            "contribution to the Agatston score, scaled by slice increment / 3 mm",
+            unit="1",
+            ge=0,
+        ),
+        ColumnSpec(
+            "volume_mm3", pa.float64(), "number of voxels times voxel volume", unit="mm3", ge=0
+        ),
+    ),
+)

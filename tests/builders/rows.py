@@ -1,0 +1,72 @@
+"""Valid rows of the tables, to be varied by tests."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+
+
+def key(name: object) -> str:
+    """A syntactically valid key that depends on the name."""
+    return hashlib.sha256(str(name).encode()).hexdigest()[:32]
+
+
+def digest(name: object) -> str:
+    """A syntactically valid SHA-256."""
+    return hashlib.sha256(str(name).encode()).hexdigest()
+
+
+def score_row(study: object = 1, **changes: object) -> dict[str, object]:
+    """A scored study; any column can be changed."""
+    row: dict[str, object] = {
+        "study_key": key(study),
+        "patient_key": key(f"patient {study}"),
+        "study_date": dt.date(2024, 5, 17),
+        "status": "scored",
+        "agatston": 12.5,
+        "agatston_noncoronary": 0.0,
+        "cac_category": "1-100",
+        "calcium_volume_mm3": 20.0,
+        "n_lesions": 2,
+        "heart_volume_ml": 640.0,
+        "noise_hu": 22.0,
+        "quality_flags": "",
+        "threshold_hu": 130.0,
+        "n_slices": 44,
+        "slice_increment_mm": 5.0,
+        "row_spacing_mm": 0.98,
+        "column_spacing_mm": 0.98,
+        "instances_digest": digest(study),
+        "pixel_digest": digest(f"pixels {study}"),
+        "model_digest": digest("model"),
+        "protocol_digest": "p" * 16,
+        "core_version": "0.1.0",
+        "run_id": "run",
+        "scored_at": dt.datetime(2024, 6, 1, tzinfo=dt.UTC),
+        "seconds_read": 0.1,
+        "seconds_heart": 0.4,
+        "seconds_calcium": 0.3,
+        "seconds_model": 0.7,
+        "seconds_score": 0.05,
+    }
+    return row | changes
+
+
+def lesion_row(study: object = 1, **changes: object) -> dict[str, object]:
+    """One lesion of a study; any column can be changed."""
+    row: dict[str, object] = {
+        "study_key": key(study),
+        "protocol_digest": "p" * 16,
+        "calcium_class": "coronary",
+        "slice_index": 5,
+        "centroid_row": 200.5,
+        "centroid_column": 260.25,
+        "n_pixels": 4,
+        "area_mm2": 3.8,
+        "peak_hu": 310,
+        "mean_hu": 240.0,
+        "density_weight": 3,
+        "agatston": 19.0,
+        "volume_mm3": 19.0,
+    }
+    return row | changes

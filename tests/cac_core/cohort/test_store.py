@@ -1,0 +1,181 @@
+"""The warehouse: atomic publishing, the ledger, recovery, locks, clear faults."""
+
+from __future__ import annotations
+
+import datetime as dt
+import multiprocessing
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cac_core.cohort.store import Warehouse
+from cac_core.errors import CacError
+from schemas.lesion import LESIONS
+from schemas.score import SCORES
+from schemas.table import InvalidTable
+from tests.builders.rows import digest, lesion_row, score_row
+
+MODEL = "convlstm-test"
+
+
+def _scores(*rows: dict[str, object]) -> pa.Table:
+    return SCORES.from_rows(rows)
+
+
+def _lesions(*rows: dict[str, object]) -> pa.Table:
+    return LESIONS.from_rows(rows)
+
+
+def _wanted(*rows: dict[str, object]) -> pa.Table:
+    names = (
+        "study_key", "instances_digest", "model_digest", "protocol_digest", "core_version",
+    )
+    return pa.table({name: [row[name] for row in rows] for name in names})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "warehouse")
+
+
+def test_staged_rows_are_invisible_until_published(store: Warehouse) -> None:
+    store.stage(MODEL, "run-1", _scores(score_row(1)), _lesions(lesion_row(1)))
+    assert store.read(SCORES, MODEL).num_rows == 0
+    assert store.publish(MODEL) == 1
+    assert store.read(SCORES, MODEL).num_rows == 1
+    assert store.read(LESIONS, MODEL).num_rows == 1
+    assert store.publish(MODEL) == 0
+
+
+def test_published_tables_read_with_plain_duckdb_and_pyarrow(store: Warehouse) -> None:
+    store.stage(MODEL, "run-1", _scores(score_row(1), score_row(2)), _lesions())
+    store.publish(MODEL)
+    found = duckdb.sql(
+        f"SELECT model, count(*) FROM read_parquet('{store.url}/scores/**/*.parquet', "
+        "hive_partitioning = true) GROUP BY model"
+    ).fetchall()
+    assert found == [(MODEL, 2)]
+    assert pq.read_table(f"{store.url}/scores").column("model").to_pylist() == [MODEL, MODEL]
+
+
+def test_a_rescored_study_replaces_its_row_and_lesions(store: Warehouse) -> None:
+    store.stage(
+        MODEL, "a", _scores(score_row(1), score_row(2)),
+        _lesions(lesion_row(1), lesion_row(1, slice_index=9), lesion_row(2)),
+    )
+    store.publish(MODEL)
+    later = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+    newer = score_row(1, agatston=99.0, scored_at=later, instances_digest=digest("more"))
+    store.stage(MODEL, "b", _scores(newer), _lesions(lesion_row(1, slice_index=3)))
+    store.publish(MODEL)
+    scores = {row["study_key"]: row for row in store.read(SCORES, MODEL).to_pylist()}
+    assert len(scores) == 2
+    assert scores[newer["study_key"]]["agatston"] == 99.0
+    mine = [
+        row["slice_index"]
+        for row in store.read(LESIONS, MODEL).to_pylist()
+        if row["study_key"] == newer["study_key"]
+    ]
+    assert mine == [3]
+
+
+def test_two_protocols_live_side_by_side(store: Warehouse) -> None:
+    store.stage(MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)))
+    store.stage(
+        MODEL, "b", _scores(score_row(1, protocol_digest="q" * 16)),
+        _lesions(lesion_row(1, protocol_digest="q" * 16)),
+    )
+    store.publish(MODEL)
+    assert store.read(SCORES, MODEL).num_rows == 2
+    assert store.read(LESIONS, MODEL).num_rows == 2
+
+
+def test_pending_is_what_the_ledger_lacks(store: Warehouse) -> None:
+    done, failed = score_row(1), score_row(2, status="failed", reason="timeout")
+    store.stage(MODEL, "a", _scores(done, failed), _lesions())
+    store.publish(MODEL)
+    new = score_row(3)
+    changed = done | {"study_key": score_row(4)["study_key"]}
+    wanted = _wanted(done, failed, new, changed)
+    pending = store.pending(wanted, MODEL)["study_key"].to_pylist()
+    assert sorted(pending) == sorted([new["study_key"], changed["study_key"]])
+    retried = store.pending(wanted, MODEL, retry_failed=True)["study_key"].to_pylist()
+    assert sorted(retried) == sorted([*pending, failed["study_key"]])
+
+
+@pytest.mark.parametrize(
+    "column", ["instances_digest", "model_digest", "protocol_digest", "core_version"]
+)
+def test_every_part_of_the_identity_counts(store: Warehouse, column: str) -> None:
+    row = score_row(1)
+    store.stage(MODEL, "a", _scores(row), _lesions())
+    store.publish(MODEL)
+    assert store.pending(_wanted(row), MODEL).num_rows == 0
+    assert store.pending(_wanted(row | {column: digest("other")}), MODEL).num_rows == 1
+
+
+def test_rows_that_break_the_schema_are_not_written(store: Warehouse) -> None:
+    with pytest.raises(InvalidTable, match="agatston"):
+        store.stage(MODEL, "a", _scores(score_row(1, agatston=-1.0)), _lesions())
+    assert not list(Path(store.url).rglob("*.parquet"))
+
+
+def test_the_probe_leaves_no_trace(tmp_path: Path) -> None:
+    Warehouse(tmp_path / "a" / "b" / "c").check_writable()
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_unwritable_place_is_a_clear_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CacError, match="cannot be written"):
+        Warehouse(tmp_path / "file" / "warehouse").check_writable()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_torn_file_is_named(store: Warehouse) -> None:
+    store.stage(MODEL, "a", _scores(score_row(1)), _lesions())
+    store.publish(MODEL)
+    path = next(Path(store.url).glob("scores/**/*.parquet"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CacError, match="cannot be read"):
+        store.read(SCORES, MODEL)
+
+
+def _hold(url: str, held: object, release: object) -> None:
+    with Warehouse(url).lock():
+        held.set()  # type: ignore[attr-defined]
+        release.wait(20)  # type: ignore[attr-defined]
+
+
+def test_one_writer_at_a_time(store: Warehouse) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(store.url, held, release))
+    other.start()
+    assert held.wait(20)
+    with pytest.raises(CacError, match="Another run"), store.lock():
+        pass
+    release.set()
+    other.join(20)
+    with store.lock():
+        pass
+
+
+def test_a_memory_url_works_like_a_folder() -> None:
+    store = Warehouse("memory://warehouse-test")
+    store.check_writable()
+    store.stage(MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)))
+    assert store.publish(MODEL) == 1
+    assert store.models() == (MODEL,)
+    assert store.read(SCORES, MODEL).num_rows == 1
+
+
+def test_metadata_of_columns_is_in_the_file(store: Warehouse) -> None:
+    store.stage(MODEL, "a", _scores(score_row(1)), _lesions())
+    store.publish(MODEL)
+    schema = pq.read_schema(next(Path(store.url).glob("scores/**/*.parquet")))
+    assert schema.field("heart_volume_ml").metadata[b"unit"] == b"ml"
+    assert schema.field("agatston").metadata[b"description"]
