@@ -109,7 +109,7 @@ def index_archive(
     )
     headers = dict(zip(to_open, rows, strict=True))
     if not new and previous is not None and previous.num_rows == len(known):
-        table = previous
+        table = _ordered(previous.cast(INSTANCES.arrow_schema))
     else:
         table = _merge(previous, known, _new_rows(new, by_key, headers))
     counts = {item["values"]: item["counts"] for item in table["reason"].value_counts().to_pylist()}
@@ -167,8 +167,15 @@ def _merge(previous: pa.Table | None, known: dict[str, int], new: pa.Table) -> p
     if previous is not None and known:
         kept = previous.take(pa.array(list(known.values()), pa.int64()))
         new = pa.concat_tables([kept.cast(new.schema), new])
-    ordered = new.take(pc.sort_indices(new, sort_keys=[("path_key", "ascending")]))
-    return _mark_duplicates(ordered.combine_chunks())
+    return _mark_duplicates(_ordered(new).combine_chunks())
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    """Order by `path_key`; a table that is in order is returned as it is."""
+    keys = table["path_key"]
+    if len(keys) < 2 or pc.all(pc.less(keys[:-1], keys[1:])).as_py():
+        return table
+    return table.take(pc.sort_indices(table, sort_keys=[("path_key", "ascending")]))
 
 
 def _mark_duplicates(table: pa.Table) -> pa.Table:

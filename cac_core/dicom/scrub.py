@@ -17,6 +17,8 @@ MASK = "***"
 _SHORTEST_NAME = 3
 #: A record number of one character identifies nobody; masking it would eat every "1".
 _SHORTEST_NUMBER = 2
+#: So many digits of a record number, alone, still identify.
+_SHORTEST_DIGITS = 5
 _BETWEEN = r"[-./_ ]?"
 
 
@@ -79,8 +81,10 @@ def _pattern(identity: Identity, whole_words: bool) -> re.Pattern[str] | None:
     for content in identity.numbers:
         for number in decode_text(content, identity.charset).split("\\"):
             trimmed = number.strip()
+            # "MRN 0012345" is typed as "0012345" or "MRN0012345" too.
+            free.update(re.findall(rf"\d{{{_SHORTEST_DIGITS},}}", trimmed))
             if len(trimmed) > _SHORTEST_NAME:
-                free.add(re.escape(trimmed))
+                free.update((re.escape(trimmed), re.escape("".join(trimmed.split()))))
             elif len(trimmed) >= _SHORTEST_NUMBER:
                 bounded.add(re.escape(trimmed))
     free.update(_birth_date_patterns(decode_text(identity.birth_date, identity.charset)))

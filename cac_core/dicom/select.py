@@ -316,7 +316,8 @@ def _weigh(
     if row["n_truncated"]:
         evidence.append("truncated_files")
         rank += rules.missing.truncated_weight
-    return rank, marked
+    # Rounded, so that the order in which weights are added cannot break a tie.
+    return round(rank, 6), marked
 
 
 def _role(row: Row, rules: SelectionRules) -> str | None:

@@ -115,5 +115,6 @@ def threshold_for_kvp(
 
 
 def _sum(values: NDArray[np.float64]) -> float:
-    # Exactly rounded, so that the order of the lesions cannot move a score across a category.
-    return math.fsum(values.tolist())
+    # Neither the order of the lesions nor the last binary digit of a product may move a score that
+    # is a whole number across the edge of a category.
+    return round(math.fsum(values.tolist()), 9)

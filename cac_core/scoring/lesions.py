@@ -138,9 +138,9 @@ def density_weight(
     against 271, 408 and 544 as published (doi 10.1093/ehjci/jey019).
     """
     threshold = protocol.threshold_hu if threshold_hu is None else threshold_hu
-    factor = threshold / protocol.threshold_hu
-    edges = np.array([threshold, *(factor * edge for edge in protocol.weight_edges_hu)])
-    return np.searchsorted(edges, np.asarray(peak_hu, np.float64), side="right")
+    edges = np.array(protocol.weight_edges_hu) * (threshold / protocol.threshold_hu)
+    peak = np.asarray(peak_hu, np.float64)
+    return np.where(peak >= threshold, 1 + np.searchsorted(edges, peak, side="right"), 0)
 
 
 def _check(
@@ -165,7 +165,7 @@ def _calcium_pixels(
     threshold_hu: float,
     connectivity: int,
 ) -> _Pixels:
-    """Pixels that count, with their component. Calcium is sparse: no step but the first is dense."""
+    """Pixels that count, with their component. Only the first step touches the whole volume."""
     found = np.flatnonzero(calcium_class != 0)
     found = found[np.asarray(heart_mask, bool).reshape(-1)[found]]
     values = hu.reshape(-1)[found]
@@ -206,16 +206,14 @@ def _measure(
 ) -> Lesions:
     """Reduce pixels to lesions, drop the small ones, put the rest in order."""
     increment, row_mm, column_mm = spacing_mm
-    n_pixels = np.bincount(pixels.label)
-    first = np.full(len(n_pixels), len(pixels.label), np.intp)
-    np.minimum.at(first, pixels.label, np.arange(len(pixels.label)))
+    _, first, n_pixels = np.unique(pixels.label, return_index=True, return_counts=True)
     peak = np.full(len(n_pixels), np.iinfo(np.int16).min, np.int16)
     np.maximum.at(peak, pixels.label, pixels.hu)
 
-    area = n_pixels * (row_mm * column_mm)
+    area = np.asarray(n_pixels * (row_mm * column_mm), np.float64)
     keep = np.flatnonzero(area >= protocol.min_area_mm2 * (1 - _AREA_TOLERANCE))
-    slices, classes = pixels.index[0][first[keep]], pixels.calcium_class[first[keep]]
-    order = keep[np.lexsort((first[keep], classes, slices))]
+    slices, classes = pixels.index[0][first], pixels.calcium_class[first]
+    order = keep[np.lexsort((first[keep], classes[keep], slices[keep]))]
 
     def mean(values: NDArray[np.intp] | NDArray[np.int16]) -> NDArray[np.float64]:
         sums = np.bincount(pixels.label, values, len(n_pixels))
@@ -226,8 +224,8 @@ def _measure(
     mean_hu = mean(pixels.hu)
     calibration = protocol.mass_calibration_mg_per_ml_hu
     return Lesions(
-        slice_index=pixels.index[0][first[order]],
-        calcium_class=pixels.calcium_class[first[order]],
+        slice_index=slices[order],
+        calcium_class=classes[order],
         n_pixels=n_pixels[order],
         area_mm2=area[order],
         peak_hu=peak[order],

@@ -51,7 +51,7 @@ VENDORS: dict[str, dict[str, Any]] = {
 
 
 def ct_dataset(**attributes: Any) -> Dataset:
-    """A CT slice of a low-dose chest scan; an attribute given as None is left out."""
+    """Make a CT slice of a low-dose chest scan; an attribute given as None is left out."""
     dataset = Dataset()
     values: dict[str, Any] = {
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
@@ -127,7 +127,7 @@ def write_slices(
 
 
 def part10(body: bytes, syntax: str = LITTLE) -> bytes:
-    """A Part 10 file from the bytes of its data set."""
+    """Make a Part 10 file from the bytes of its data set."""
     uid = syntax.encode() + b"\0" * (len(syntax) % 2)
     meta = struct.pack("<HH2sH", 2, 0x10, b"UI", len(uid)) + uid
     length = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta))
@@ -135,7 +135,7 @@ def part10(body: bytes, syntax: str = LITTLE) -> bytes:
 
 
 def element(tag: int, vr: bytes, value: bytes) -> bytes:
-    """One explicit little-endian element."""
+    """Make one explicit little-endian element."""
     value += b"\0" * (len(value) % 2)
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr)
     if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
@@ -144,7 +144,7 @@ def element(tag: int, vr: bytes, value: bytes) -> bytes:
 
 
 def open_sequence(tag: int) -> bytes:
-    """The head of an explicit sequence of undefined length."""
+    """Make the head of an explicit sequence of undefined length."""
     return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"SQ", 0, 0xFFFFFFFF)
 
 

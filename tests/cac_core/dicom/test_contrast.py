@@ -79,6 +79,9 @@ def test_enhanced_blood_is_rejected(blood: float, noise: float) -> None:
 def test_spine_and_plaques_do_not_count() -> None:
     hu, mask = chest(40.0, 0.0)
     assert contrast_score_without_mask(hu, SPACING) < 60
+    bony = hu.copy()
+    bony[:, 45:60, 43:58] = 250  # all that lies between the lungs in the back, 20 mm and more
+    assert contrast_score_without_mask(bony, SPACING) < 60
     hu[mask & (np.random.default_rng(1).random(mask.shape) < 0.02)] = 700
     assert blood_pool_hu(hu, mask, SPACING) < 75
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydicom.data import get_testdata_files
-from tests.builders.dicom_files import ct_dataset, write_dicom, write_slices
 
 from cac_core.dicom import index as index_module
 from cac_core.dicom.header_pool import read_headers
@@ -19,6 +19,7 @@ from cac_core.dicom.scan import scan_archive
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring
 from schemas.instance import INSTANCES
+from tests.builders.dicom_files import ct_dataset, write_dicom, write_slices
 
 KEYS = Keyring(b"a secret of the index tests")
 
@@ -90,94 +91,107 @@ def test_workers_do_not_change_the_table(archive: Path) -> None:
     assert index(archive, workers=1).instances.equals(index(archive, workers=3).instances)
 
 
-class TestIncremental:
-    """A file is opened again only when it is new or changed."""
+def test_nothing_changed(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = index(archive)
 
-    def test_nothing_changed(self, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = index(archive)
+    def refuse(paths: list[str], *_: object, **__: object) -> list[object]:
+        assert not paths
+        return []
 
-        def refuse(paths: list[str], *_: object, **__: object) -> list[object]:
-            assert not paths
-            return []
-
-        monkeypatch.setattr(index_module, "read_headers", refuse)
-        second = index(archive, previous=first.instances)
-        assert second.n_opened == 0
-        assert second.instances.equals(first.instances)
-        assert second.reasons == first.reasons
-
-    def test_new_changed_and_vanished(self, archive: Path) -> None:
-        first = index(archive)
-        touch(archive / "a" / "1.1-001")
-        (archive / "a" / "1.1-002").unlink()
-        write_dicom(archive / "new", ct_dataset(SeriesInstanceUID="9"))
-        second = index(archive, previous=first.instances)
-        assert second.n_opened == 2
-        assert second.instances.equals(index(archive).instances)
-
-    def test_order_of_previous_does_not_matter(self, archive: Path) -> None:
-        first = index(archive)
-        order = list(reversed(range(first.instances.num_rows)))
-        touch(archive / "notes.txt")
-        second = index(archive, previous=first.instances.take(pa.array(order)))
-        assert second.n_opened == 1
-        assert second.instances["path_key"].equals(first.instances["path_key"])
-
-    def test_another_secret_or_schema_starts_anew(self, archive: Path) -> None:
-        first = index(archive)
-        other = index_archive([archive], Keyring(b"another"), previous=first.instances)
-        assert other.n_opened == 10
-        assert index(archive, previous=first.instances.drop(["KVP"])).n_opened == 10
-
-    def test_a_duplicate_takes_over_when_the_first_goes(self, archive: Path) -> None:
-        original, copy = archive / "a" / "1.1-000", archive / "copy"
-        copy.write_bytes(original.read_bytes())
-        first = index(archive)
-        assert first.reasons["duplicate_instance"] == 1
-        marked = copy if reason_of(first, copy) else original
-        kept = original if marked is copy else copy
-        kept.unlink()
-        second = index(archive, previous=first.instances)
-        assert "duplicate_instance" not in second.reasons
-        assert reason_of(second, marked) is None
+    monkeypatch.setattr(index_module, "read_headers", refuse)
+    second = index(archive, previous=first.instances)
+    assert second.n_opened == 0
+    assert second.instances.equals(first.instances)
+    assert second.reasons == first.reasons
 
 
-class TestLinks:
-    """Links are followed; what loops or leads nowhere is a row."""
+def test_new_changed_and_vanished(archive: Path) -> None:
+    first = index(archive)
+    touch(archive / "a" / "1.1-001")
+    (archive / "a" / "1.1-002").unlink()
+    write_dicom(archive / "new", ct_dataset(SeriesInstanceUID="9"))
+    second = index(archive, previous=first.instances)
+    assert second.n_opened == 2
+    assert second.instances.equals(index(archive).instances)
 
-    def test_loops_end(self, archive: Path) -> None:
-        (archive / "a" / "up").symlink_to(archive)
-        (archive / "self").symlink_to(archive / "self")
-        (archive / "nowhere").symlink_to(archive / "gone")
-        found = index(archive)
-        assert found.n_files == 13
-        assert reason_of(found, archive / "a" / "up") == "symlink_loop"
-        assert reason_of(found, archive / "self") == "symlink_loop"
-        assert reason_of(found, archive / "nowhere") == "vanished"
-        assert index(archive, previous=found.instances).n_opened == 0
 
-    def test_outside_folders_are_followed_once(self, archive: Path, tmp_path: Path) -> None:
-        write_slices(tmp_path / "elsewhere", 2, SeriesInstanceUID="7")
-        (archive / "one").symlink_to(tmp_path / "elsewhere")
-        (archive / "two").symlink_to(tmp_path / "elsewhere")
-        found = index(archive)
-        assert found.n_files == 12
-        assert str(archive / "one" / "7-000") in {str(path) for path in found.paths.values()}
+def test_order_of_previous_does_not_matter(archive: Path) -> None:
+    first = index(archive)
+    order = list(reversed(range(first.instances.num_rows)))
+    shuffled = index(archive, previous=first.instances.take(pa.array(order)))
+    assert shuffled.n_opened == 0 and shuffled.instances.equals(first.instances)
+    touch(archive / "notes.txt")
+    second = index(archive, previous=first.instances.take(pa.array(order)))
+    assert second.n_opened == 1
+    assert second.instances["path_key"].equals(first.instances["path_key"])
 
-    def test_links_cannot_multiply(self, tmp_path: Path) -> None:
-        for level in range(30):
-            folder = tmp_path / f"{level:02d}"
-            folder.mkdir()
-            for name in "ab":
-                (folder / name).symlink_to(tmp_path / f"{level + 1:02d}")
-        (tmp_path / "30").mkdir()
-        assert scan_archive([tmp_path / "00"]) == []
 
-    def test_pipes_are_not_opened(self, archive: Path) -> None:
-        os.mkfifo(archive / "pipe")
-        found = index(archive)
-        assert reason_of(found, archive / "pipe") == "not_dicom"
-        assert found.n_opened == 10
+def test_previous_from_parquet(archive: Path, tmp_path: Path) -> None:
+    first = index(archive)
+    pq.write_table(first.instances, tmp_path / "instances.parquet")
+    stored = pq.read_table(tmp_path / "instances.parquet")
+    touch(archive / "notes.txt")
+    second = index(archive, previous=stored)
+    assert second.n_opened == 1
+    assert second.instances.equals(index(archive).instances)
+
+
+def test_another_secret_or_schema_starts_anew(archive: Path) -> None:
+    first = index(archive)
+    other = index_archive([archive], Keyring(b"another"), previous=first.instances)
+    assert other.n_opened == 10
+    assert index(archive, previous=first.instances.drop(["KVP"])).n_opened == 10
+
+
+def test_a_duplicate_takes_over_when_the_first_goes(archive: Path) -> None:
+    original, copy = archive / "a" / "1.1-000", archive / "copy"
+    copy.write_bytes(original.read_bytes())
+    first = index(archive)
+    assert first.reasons["duplicate_instance"] == 1
+    marked = copy if reason_of(first, copy) else original
+    kept = original if marked is copy else copy
+    kept.unlink()
+    second = index(archive, previous=first.instances)
+    assert "duplicate_instance" not in second.reasons
+    assert reason_of(second, marked) is None
+
+
+def test_loops_end(archive: Path) -> None:
+    (archive / "a" / "up").symlink_to(archive)
+    (archive / "self").symlink_to(archive / "self")
+    (archive / "nowhere").symlink_to(archive / "gone")
+    found = index(archive)
+    assert found.n_files == 13
+    assert reason_of(found, archive / "a" / "up") == "symlink_loop"
+    assert reason_of(found, archive / "self") == "symlink_loop"
+    assert reason_of(found, archive / "nowhere") == "vanished"
+    assert index(archive, previous=found.instances).n_opened == 0
+
+
+def test_outside_folders_are_followed_once(archive: Path, tmp_path: Path) -> None:
+    write_slices(tmp_path / "elsewhere", 2, SeriesInstanceUID="7")
+    (archive / "one").symlink_to(tmp_path / "elsewhere")
+    (archive / "two").symlink_to(tmp_path / "elsewhere")
+    found = index(archive)
+    assert found.n_files == 12
+    assert str(archive / "one" / "7-000") in {str(path) for path in found.paths.values()}
+
+
+def test_links_cannot_multiply(tmp_path: Path) -> None:
+    for level in range(30):
+        folder = tmp_path / f"{level:02d}"
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).symlink_to(tmp_path / f"{level + 1:02d}")
+    (tmp_path / "30").mkdir()
+    assert scan_archive([tmp_path / "00"]) == []
+
+
+def test_pipes_are_not_opened(archive: Path) -> None:
+    os.mkfifo(archive / "pipe")
+    found = index(archive)
+    assert reason_of(found, archive / "pipe") == "not_dicom"
+    assert found.n_opened == 10
 
 
 def test_refused_folders_are_rows(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +240,7 @@ def test_nothing_personal_is_stored(tmp_path: Path) -> None:
     )
     found = index(tmp_path)
     text = (str(found.instances.to_pylist()) + repr(found)).casefold()
-    for secret in ("muster", "erika", "0012345", "acc4711", "1950", "1.2.826.77", "maria"):
+    for secret in ("muster", "erika", "0012345", "acc4711", "19500312", "1.2.826.77", "maria"):
         assert secret not in text
 
 
@@ -262,39 +276,37 @@ header_worker.serve(Connection(int(sys.argv[1])))
 """
 
 
-class TestReaderProcesses:
-    """A reader that dies or hangs costs its file only."""
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "bad_worker.py").write_text(BAD_WORKER)
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    return "bad_worker"
 
-    @pytest.fixture
-    def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-        (tmp_path / "modules").mkdir()
-        (tmp_path / "modules" / "bad_worker.py").write_text(BAD_WORKER)
-        monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-        return "bad_worker"
 
-    def test_only_the_bad_files_are_lost(self, tmp_path: Path, module: str) -> None:
-        paths = [str(path) for path in write_slices(tmp_path, 40)]
-        bad = {5: "kill1", 6: "hang", 30: "kill2"}
-        for number, name in bad.items():
-            paths[number] = str(tmp_path / name)
-        start = time.monotonic()
-        limits = HeaderLimits(seconds=1.5)
-        rows = read_headers(paths, KEYS, workers=2, limits=limits, worker_module=module)
-        assert time.monotonic() - start < 30
-        assert len(rows) == 40
-        assert {n: row for n, row in enumerate(rows) if row[0]} == {
-            number: ("header_limits",) for number in bad
-        }
+def test_only_the_bad_files_are_lost(tmp_path: Path, module: str) -> None:
+    paths = [str(path) for path in write_slices(tmp_path, 40)]
+    bad = {5: "kill1", 6: "hang", 30: "kill2"}
+    for number, name in bad.items():
+        paths[number] = str(tmp_path / name)
+    start = time.monotonic()
+    limits = HeaderLimits(seconds=1.5)
+    rows = read_headers(paths, KEYS, workers=2, limits=limits, worker_module=module)
+    assert time.monotonic() - start < 30
+    assert len(rows) == 40
+    assert {n: row for n, row in enumerate(rows) if row[0]} == {
+        number: ("header_limits",) for number in bad
+    }
 
-    def test_readers_that_do_not_start_are_a_fault(self, tmp_path: Path) -> None:
-        with pytest.raises(CacError, match="did not start"):
-            read_headers(
-                ["x"], KEYS, workers=1, limits=HeaderLimits(), worker_module="no_such_module"
-            )
 
-    def test_no_reader_stays(self, archive: Path) -> None:
-        index(archive)
-        children = Path(f"/proc/self/task/{os.getpid()}/children")
-        if children.exists():
-            names = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
-            assert not any(b"header_worker" in n.read_bytes() for n in names if n.exists())
+def test_readers_that_do_not_start_are_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(CacError, match="did not start"):
+        read_headers(["x"], KEYS, workers=1, limits=HeaderLimits(), worker_module="no_such_module")
+
+
+def test_no_reader_stays(archive: Path) -> None:
+    index(archive)
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    if children.exists():
+        names = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
+        assert not any(b"header_worker" in n.read_bytes() for n in names if n.exists())

@@ -1,0 +1,56 @@
+"""Categories of the Agatston score at their edges, for one score and for many."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cac_core.scoring.categories import cac_categories, cac_category
+
+EDGES: list[tuple[float | None, str | None]] = [
+    (0, "0"),
+    (-0.0, "0"),
+    (0.99, "0"),
+    (math.nextafter(1, 0), "0"),
+    (1, "1-100"),
+    (99.5, "1-100"),
+    (100, "1-100"),
+    (100.0001, "101-400"),
+    (100.5, "101-400"),
+    (101, "101-400"),
+    (400, "101-400"),
+    (math.nextafter(400, 500), ">400"),
+    (400.5, ">400"),
+    (5000, ">400"),
+    (math.inf, ">400"),
+    (None, None),
+    (math.nan, None),
+]
+
+
+@pytest.mark.parametrize(("agatston", "category"), EDGES)
+def test_one_score(agatston: float | None, category: str | None) -> None:
+    assert cac_category(agatston) == category
+
+
+def test_many_scores() -> None:
+    found = cac_categories([agatston for agatston, _ in EDGES])
+    assert found.tolist() == [category for _, category in EDGES]
+    assert cac_categories([]).tolist() == []
+
+
+def test_columns_of_pandas_and_numpy() -> None:
+    expected = ["0", None, ">400"]
+    assert cac_categories(np.array([0.5, np.nan, 401])).tolist() == expected
+    assert cac_categories(pd.array([0.5, pd.NA, 401], dtype="Float64")).tolist() == expected
+    assert cac_categories(pd.Series([0.5, None, 401])).tolist() == expected
+
+
+def test_a_negative_score_is_refused() -> None:
+    with pytest.raises(ValueError, match="not negative"):
+        cac_category(-0.1)
+    with pytest.raises(ValueError, match="2 Agatston scores are negative"):
+        cac_categories([3, -1, None, -2])
