@@ -61,12 +61,23 @@ def main() -> None:
     except (CacError, InvalidTable) as error:
         _complain(str(error))
         sys.exit(getattr(error, "exit_code", FAULT))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        # typer turns Ctrl-C into a silent exit with the code that shells give it.
+        if isinstance(leaving, SystemExit) and leaving.code != 128 + signal.SIGINT:
+            raise
         _complain("Interrupted. What was finished is kept; the same command goes on from there.")
         sys.exit(FAULT)
     except BrokenPipeError:
         # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # the last resort: a line and an exit code instead of a traceback
+        if os.environ.get("CAC_DEBUG"):
+            raise
+        _complain(
+            f"A fault of the program or its surroundings: {type(error).__name__}. What was "
+            "finished is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
+        )
+        sys.exit(FAULT)
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -88,11 +99,11 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def _flow_environment(quiet: bool) -> Iterator[None]:
-    """Environment, progress and clean-up around one flow run in this process."""
-    from flows.environment import accounted_run, prepare_environment
+    """Prefect API and progress around one flow run in this process."""
+    from flows.environment import prefect_api, prepare_environment
     from flows.progress import RunProgress, showing
 
-    with accounted_run(prepare_environment()), showing(RunProgress(console, quiet=quiet)):
+    with prefect_api(prepare_environment()), showing(RunProgress(console, quiet=quiet)):
         yield
 
 

@@ -29,8 +29,19 @@ _CONFIG = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
+    # Its news is for administrators; what concerns a study is in the study's row. Some of its
+    # messages hold a task's arguments, and with them paths of the archive.
+    "logging": {"distributed": "critical"},
+    # One thread per process. Dask's own trim threshold (64 KiB) gives every freed volume back to
+    # the kernel, and the next study pays for it in page faults.
+    "distributed.nanny.pre-spawn-environ": {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_TRIM_THRESHOLD_": str(2**30),
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    },
 }
-_THREADS_OFF = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def local_workers(settings: ClusterSettings) -> int:
@@ -51,6 +62,9 @@ def cluster_client(settings: ClusterSettings, plugin: CascadePlugin) -> Iterator
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(_CONFIG))
+        # asyncio too: it reports the broken connections of a cluster that is being torn down.
+        for name in ("distributed", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         client = stack.enter_context(_connect(settings, stack))
         if settings.kind == "address" and not client.scheduler_info()["workers"]:
             raise CacError(
@@ -89,10 +103,6 @@ def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
 
 def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> LocalCluster:
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="cac-workers-"))
-    # Set for the children too: one process per core, one thread per process.
-    previous = {name: os.environ.get(name) for name in _THREADS_OFF}
-    os.environ.update(_THREADS_OFF)
-    stack.callback(_restore_environment, previous)
     return LocalCluster(
         n_workers=local_workers(settings),
         threads_per_worker=1,
@@ -119,11 +129,3 @@ def _batch_cluster(settings: ClusterSettings):  # type: ignore[no-untyped-def]
             f"Install it with: pip install 'cac-cohort[{settings.kind}]'",
         ) from None
     return BatchCluster(**settings.options)
-
-
-def _restore_environment(previous: dict[str, str | None]) -> None:
-    for name, value in previous.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value

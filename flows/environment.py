@@ -1,7 +1,7 @@
 """The process environment of a run, set before Prefect is imported for the first time.
 
-Nothing leaves the machine, nothing needs a server, and a run that was killed leaves nothing that
-the next one has to live with.
+Nothing leaves the machine, nothing needs a server to be set up, and a run that was killed leaves
+nothing that the next one has to live with.
 """
 
 from __future__ import annotations
@@ -9,30 +9,34 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 import psutil
+
+from cac_core.errors import CacError
 
 _DEFAULTS = {
     # Both are needed: the server has an analytics switch of its own.
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
-    # The first start on a machine creates the database and takes far longer than later ones.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_WRAP_LINES": "false",
 }
-_PID_FILE = "cac-run.json"
+_RECORD = "run-{}.json"
+#: The first start on a machine creates the database and takes far longer than later ones.
+_START_TIMEOUT_S = 90.0
 
 
 def prepare_environment() -> Path:
-    """Set the defaults a run needs, keep what the site has set, and give the Prefect home.
-
-    With `PREFECT_API_URL` set the run reports to that server; else an ephemeral API serves it
-    for as long as it lasts.
-    """
+    """Set the defaults a run needs, keep what the site has set, and give the Prefect home."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     home = Path(os.environ.setdefault("PREFECT_HOME", str(_data_home() / "cac-cohort" / "prefect")))
@@ -41,60 +45,104 @@ def prepare_environment() -> Path:
 
 
 @contextlib.contextmanager
-def accounted_run(home: Path):  # type: ignore[no-untyped-def]
-    """Note this process and its children, and clean up after a predecessor that was killed.
+def prefect_api(home: Path) -> Iterator[None]:
+    """Have a Prefect API for as long as this lasts: the site's, or one of our own on loopback.
 
-    An ephemeral API server outlives a killed run (`kill -9`); its process id is on file, so the
-    next run ends it. Servers a site started itself are in no such file and are left alone.
+    With `PREFECT_API_URL` set the run reports to that server. Else one is started in a session of
+    its own, so that Ctrl-C in the terminal reaches the run but not the API that the run still
+    has to tell about it. What a killed run (`kill -9`) left behind is on file and ended first;
+    servers a site started itself are in no such file.
+
+    Raises
+    ------
+    CacError
+        If the API does not answer in time.
     """
-    record = home / _PID_FILE
-    _reap(record)
-    _note(record)
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    for left in home.glob(_RECORD.format("*")):
+        _reap(left)
+    record = home / _RECORD.format(os.getpid())
+    port = _free_port()
+    log = home / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--no-services", "--no-ui",
+             "--analytics-off", "--host", "127.0.0.1", "--port", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     try:
-        yield lambda: _note(record)
+        _note(record, server.pid)
+        _await_health(server, port, log)
+        yield
     finally:
+        del os.environ["PREFECT_API_URL"]
+        server.terminate()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
         record.unlink(missing_ok=True)
+
+
+def _await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = monotonic() + _START_TIMEOUT_S
+    while monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):  # noqa: S310 - loopback
+                return
+        sleep(0.05)
+    raise CacError(
+        "The Prefect API of this run did not start.",
+        f"Its log is {log}; `cac doctor` checks the rest of the installation.",
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _data_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
 
 
-def _note(record: Path) -> None:
-    """Write down this process and its children with their start times (ids are reused)."""
-    me = psutil.Process()
-    processes = [me, *me.children(recursive=True)]
-    entries = []
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            entries.append({"pid": process.pid, "created": process.create_time()})
+def _note(record: Path, server: int) -> None:
+    """Write down this process and its server with their start times (ids are reused)."""
+    entries = [
+        {"pid": pid, "created": psutil.Process(pid).create_time()} for pid in (os.getpid(), server)
+    ]
     aside = record.with_suffix(".tmp")
     aside.write_text(json.dumps(entries), encoding="utf-8")
     aside.replace(record)
 
 
 def _reap(record: Path) -> None:
-    """End the children of a noted run whose own process is gone."""
+    """End the server of a noted run whose own process is gone."""
     try:
-        entries = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return
-    alive = [process for entry in entries if (process := _find(entry)) is not None]
-    if not entries or any(process.pid == entries[0]["pid"] for process in alive):
-        return  # the other run is still at work
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, stubborn = psutil.wait_procs(alive, timeout=5)
-    for process in stubborn:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+        run, server = (_find(entry) for entry in json.loads(record.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        run, server = None, None
+    if run is not None:
+        return  # that run is still at work
+    with contextlib.suppress(psutil.Error):
+        if server is not None:
+            server.terminate()
+            server.wait(timeout=5)
     record.unlink(missing_ok=True)
 
 
 def _find(entry: dict[str, float]) -> psutil.Process | None:
     try:
         process = psutil.Process(int(entry["pid"]))
+        return process if abs(process.create_time() - entry["created"]) < 1.0 else None
     except psutil.Error:
         return None
-    return process if abs(process.create_time() - entry["created"]) < 1.0 else None
