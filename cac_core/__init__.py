@@ -1,0 +1,1 @@
+"""Everything about scoring that a notebook can call: no Prefect, no Dask, no command line."""

@@ -30,5 +30,16 @@ class ScoringProtocol:
     @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(_canonical(dataclasses.asdict(self)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: object) -> object:
+    """Every number as a float: 130 and 130.0 are the same rule and must have the same digest."""
+    if isinstance(value, dict):
+        return {name: _canonical(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value

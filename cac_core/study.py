@@ -12,16 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from cac_core.dicom.contrast import blood_pool_hu, looks_contrast_enhanced
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
-from cac_core.model.cascade import Cascade, Segmentation
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
 from cac_core.scoring.lesions import label_lesions
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
 from schemas.codes import QualityFlag, Status, StudyReason
+
+if TYPE_CHECKING:  # planning a run needs this module, and not torch
+    from cac_core.model.cascade import Cascade, Segmentation
 
 #: A heart mask smaller than this is no heart: the smallest adult hearts hold above 250 ml.
 MIN_HEART_VOLUME_ML = 100.0
@@ -31,7 +34,7 @@ MIN_HEART_VOLUME_ML = 100.0
 class FileStamp:
     """A chosen file as the index saw it: path, size and modification time."""
 
-    path: str
+    path: str = field(repr=False)  # paths hold names; a message of Dask or Prefect must not
     size_bytes: int
     mtime_ns: int
 
@@ -72,7 +75,7 @@ def score_study(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) ->
         return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a decoder's panic is no Exception
+    except BaseException as error:  # noqa: BLE001 - a decoder's panic is no Exception
         # Only the class: the text of a foreign exception may hold a path or a header value.
         detail = f"{type(error).__module__}.{type(error).__qualname__}"
         return unscored(work, StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False))
@@ -181,17 +184,15 @@ def _identity(work: StudyWork) -> dict[str, object]:
 def _geometry(volume: CtVolume) -> dict[str, object]:
     increment, row_spacing, column_spacing = volume.spacing_mm
     acquisition = volume.acquisition
+    # The texts of the header come from the index, which has scrubbed them of the patient.
     return {
         "n_slices": volume.hu.shape[0],
         "slice_increment_mm": increment,
         "row_spacing_mm": row_spacing,
         "column_spacing_mm": column_spacing,
         "slice_thickness_mm": acquisition.slice_thickness_mm,
-        "Manufacturer": acquisition.manufacturer,
-        "ManufacturerModelName": acquisition.model,
         "KVP": acquisition.kvp,
         "XRayTubeCurrent": acquisition.tube_current_ma,
-        "ConvolutionKernel": acquisition.kernel,
         "TransferSyntaxUID": acquisition.transfer_syntax_uid,
     }
 

@@ -1,0 +1,1 @@
+"""Composition: Prefect flows, clusters, progress and the `cac` command line."""

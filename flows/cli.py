@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 
 from cac_core.errors import CacError
-from schemas.table import InvalidTable
+from schemas.table import InvalidTableError
 
 app = typer.Typer(
     name="cac",
-    help="Scores coronary artery calcium on archived SPECT/CT attenuation scans, for whole cohorts.",
+    help="Scores coronary artery calcium on archived SPECT/CT attenuation scans, by the cohort.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -58,7 +58,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
-    except (CacError, InvalidTable) as error:
+    except (CacError, InvalidTableError) as error:
         _complain(str(error))
         sys.exit(getattr(error, "exit_code", FAULT))
     except (KeyboardInterrupt, SystemExit) as leaving:
@@ -315,8 +315,9 @@ def demo(
     summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
     agreement = compare_with_truth(warehouse, Path(made["truth"]))
     if as_json:
-        print_json(summary | {"archive": made["archive"], "truth": made["truth"],
-                              "agreement": agreement})
+        print_json(
+            summary | {"archive": made["archive"], "truth": made["truth"], "agreement": agreement}
+        )
         return
     for part in demo_tables(summary, agreement, made):
         Console().print(part)
@@ -380,5 +381,3 @@ def doctor(
         Console().print(doctor_table(found))
     if not all(check["ok"] for check in found):
         raise typer.Exit(FAULT)
-
-

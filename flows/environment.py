@@ -12,7 +12,6 @@ import os
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,11 +91,11 @@ def prefect_api(home: Path) -> Iterator[None]:
 
 
 def _await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    url = f"http://127.0.0.1:{port}/api/health"
     deadline = monotonic() + _START_TIMEOUT_S
     while monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(OSError, urllib.error.URLError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):  # noqa: S310 - loopback
-                return
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
         sleep(0.05)
     raise CacError(
         "The Prefect API of this run did not start.",

@@ -122,9 +122,7 @@ def lookup(key: str, archive: list[str], config: str | None) -> list[str]:
         )
     settings = load_settings(None if config is None else Path(config))
     roots = archive_roots(tuple(archive), settings)
-    found = index_archive(
-        roots, load_keyring(settings.key_file), workers=index_workers(settings)
-    )
+    found = index_archive(roots, load_keyring(settings.key_file), workers=index_workers(settings))
     table = found.instances
     matches = pc.or_kleene(
         pc.or_kleene(pc.equal(table["study_key"], key), pc.equal(table["patient_key"], key)),

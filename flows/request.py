@@ -47,9 +47,7 @@ class Prepared:
     @property
     def identity(self) -> Identity:
         """The run-wide part of every score's identity."""
-        return Identity(
-            self.weights.digest, self.settings.protocol.digest, self.rules.digest
-        )
+        return Identity(self.weights.digest, self.settings.protocol.digest, self.rules.digest)
 
     @property
     def index_workers(self) -> int:

@@ -122,7 +122,9 @@ class _Rescoring:
             self.progress.scoring(pending.num_rows),
             cluster_client(settings.cluster, plugin) as client,
         ):
-            parts = list(_shards(pending, settings.scoring.shard_size, sum(client.nthreads().values())))
+            parts = list(
+                _shards(pending, settings.scoring.shard_size, sum(client.nthreads().values()))
+            )
             for number, part in enumerate(parts, start=1):
                 score_shard.with_options(task_run_name=f"shard-{number}-of-{len(parts)}")(
                     shards, client, number, part

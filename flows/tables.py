@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from flows.progress import format_seconds
@@ -74,18 +75,17 @@ def status_table(result: dict[str, Any]) -> list[Table]:
                 row["status"], row["reason"] or "", row["cac_category"] or "", str(row["studies"])
             )
         tables.append(table)
-    runs = Table(title="Last runs", title_justify="left")
-    for name in ("started", "job", "outcome"):
-        runs.add_column(name)
-    for name in ("studies", "scored", "rejected", "failed", "skipped"):
-        runs.add_column(name, justify="right")
-    runs.add_column("time", justify="right")
+    counts = ("scored", "rejected", "failed", "skipped")
+    runs = Table(title="Last runs", title_justify="left", box=SIMPLE)
+    runs.add_column("started (UTC)", no_wrap=True)
+    runs.add_column("outcome")
+    for name in (*counts, "time"):
+        runs.add_column(name, justify="right", no_wrap=True)
     for row in result["runs"]:
         runs.add_row(
             f"{row['started_at']:%Y-%m-%d %H:%M}",
-            row["job"],
-            row["outcome"],
-            *(str(row[name]) for name in ("studies", "scored", "rejected", "failed", "skipped")),
+            row["outcome"] + (", retry" if row["job"] == "retry" else ""),
+            *(str(row[name]) for name in counts),
             format_seconds(row["seconds"]),
         )
     return [*tables, runs]
@@ -103,8 +103,10 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
     low, high = result["kappa_ci"]
     table = _pairs("Agreement with the truth")
     table.add_row("studies", str(result["n"]))
-    kappa = "not defined" if result["kappa_linear"] is None else (
-        f"{result['kappa_linear']:.3f} ({low:.3f} to {high:.3f})"
+    kappa = (
+        "not defined"
+        if result["kappa_linear"] is None
+        else (f"{result['kappa_linear']:.3f} ({low:.3f} to {high:.3f})")
     )
     table.add_row("linear-weighted kappa (95 % CI)", kappa)
     table.add_row("same category", f"{100 * result['same_category']:.1f} %")

@@ -1,0 +1,1 @@
+"""Tables as contracts: columns, types, units, codes and checks."""

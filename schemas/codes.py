@@ -16,6 +16,7 @@ class DescribedCode(StrEnum):
     description: str
 
     def __new__(cls, value: str, description: str = "") -> DescribedCode:
+        """Make a member from its value and description."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.description = description
@@ -118,7 +119,6 @@ class QualityFlag(DescribedCode):
     KVP_THRESHOLD_ADJUSTED = "kvp_threshold_adjusted", "threshold taken from the kVp table"
     MISSING_KVP = "missing_kvp", "KVP is absent; 120 assumed"
     MISSING_KERNEL = "missing_kernel", "ConvolutionKernel is absent"
-    SHARP_KERNEL = "sharp_kernel", "a sharp kernel, which raises noise and peaks"
     THICK_SLICES = "thick_slices", "slice increment above 5 mm"
     OVERLAPPING_SLICES = "overlapping_slices", "SliceThickness exceeds the slice increment"
     GAPPED_SLICES = "gapped_slices", "SliceThickness is below the slice increment"

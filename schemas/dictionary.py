@@ -47,8 +47,7 @@ def dictionary() -> dict[str, object]:
             for table in TABLES
         },
         "codes": {
-            enum.__name__: {member.value: member.description for member in enum}
-            for enum in _CODES
+            enum.__name__: {member.value: member.description for member in enum} for enum in _CODES
         },
     }
 

@@ -39,16 +39,19 @@ def linked_table(outcomes: Sequence[str] = DEFAULT_OUTCOMES) -> TableSpec:
         "linked",
         "One row per patient in the analysis: covariates, calcium by three readings, outcomes.",
         (
-            ColumnSpec("patient_key", pa.string(), "keyed pseudonym of the patient",
-                       pattern=KEY_PATTERN),
-            ColumnSpec("study_key", pa.string(), "keyed pseudonym of the study",
-                       pattern=KEY_PATTERN),
+            ColumnSpec(
+                "patient_key", pa.string(), "keyed pseudonym of the patient", pattern=KEY_PATTERN
+            ),
+            ColumnSpec(
+                "study_key", pa.string(), "keyed pseudonym of the study", pattern=KEY_PATTERN
+            ),
             ColumnSpec("study_date", pa.date32(), "date of the study, start of follow-up"),
             *covariates,
             ColumnSpec("agatston", pa.float64(), "Agatston score by the cascade", "1", True, ge=0),
             _category("cac_category", "category of `agatston`"),
-            ColumnSpec("expert_agatston", pa.float64(), "Agatston score by the expert", "1", True,
-                       ge=0),
+            ColumnSpec(
+                "expert_agatston", pa.float64(), "Agatston score by the expert", "1", True, ge=0
+            ),
             _category("expert_cac_category", "category of `expert_agatston`"),
             visual_grade,
             *(column for outcome in outcomes for column in _outcome_columns(outcome)),

@@ -31,7 +31,10 @@ SCORES = TableSpec(
             codes=StudyReason,
         ),
         ColumnSpec(
-            "detail", pa.string(), "the numbers behind the reason, never an identifier", nullable=True
+            "detail",
+            pa.string(),
+            "the numbers behind the reason, never an identifier",
+            nullable=True,
         ),
         ColumnSpec(
             "agatston",
@@ -143,8 +146,11 @@ SCORES = TableSpec(
         ColumnSpec("ConvolutionKernel", pa.string(), "reconstruction kernel", nullable=True),
         ColumnSpec("TransferSyntaxUID", pa.string(), "encoding of the pixels", nullable=True),
         ColumnSpec(
-            "ctac_role", pa.string(), "rest or stress acquisition, where the header says so",
-            nullable=True, codes=("rest", "stress"),
+            "ctac_role",
+            pa.string(),
+            "rest or stress acquisition, where the header says so",
+            nullable=True,
+            codes=("rest", "stress"),
         ),
         ColumnSpec(
             "instances_digest",
@@ -165,11 +171,14 @@ SCORES = TableSpec(
         ColumnSpec("run_id", pa.string(), "the run that wrote the row"),
         ColumnSpec("scored_at", pa.timestamp("us", tz="UTC"), "when the row was written"),
         ColumnSpec(
-            "seconds_read", pa.float64(), "reading and assembling the volume", unit="s", nullable=True, ge=0
+            "seconds_read",
+            pa.float64(),
+            "reading and assembling the volume",
+            unit="s",
+            nullable=True,
+            ge=0,
         ),
-        ColumnSpec(
-            "seconds_heart", pa.float64(), "heart network", unit="s", nullable=True, ge=0
-        ),
+        ColumnSpec("seconds_heart", pa.float64(), "heart network", unit="s", nullable=True, ge=0),
         ColumnSpec(
             "seconds_calcium", pa.float64(), "calcium network", unit="s", nullable=True, ge=0
         ),
@@ -177,7 +186,12 @@ SCORES = TableSpec(
             "seconds_model", pa.float64(), "both networks together", unit="s", nullable=True, ge=0
         ),
         ColumnSpec(
-            "seconds_score", pa.float64(), "lesions, score and quality", unit="s", nullable=True, ge=0
+            "seconds_score",
+            pa.float64(),
+            "lesions, score and quality",
+            unit="s",
+            nullable=True,
+            ge=0,
         ),
     ),
     unique_together=("study_key", "protocol_digest"),

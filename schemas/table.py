@@ -18,7 +18,7 @@ from pandera.errors import SchemaErrors
 KEY_PATTERN = r"^[0-9a-f]{32}$"
 
 
-class InvalidTable(Exception):
+class InvalidTableError(Exception):
     """A table breaks its contract. Lists every failing column and check, never a value.
 
     Parameters
@@ -116,21 +116,23 @@ class TableSpec:
 
         Raises
         ------
-        InvalidTable
+        InvalidTableError
             If a key is no column of this table, or the rows break a check.
         """
         materialised = list(rows)
         known = {column.name for column in self.columns}
         extra = sorted({key for row in materialised for key in row} - known)
         if extra:
-            raise InvalidTable(self.name, (f"unknown columns {', '.join(extra)}",))
+            raise InvalidTableError(self.name, (f"unknown columns {', '.join(extra)}",))
         columns = {
             column.name: [row.get(column.name) for row in materialised] for column in self.columns
         }
         try:
             table = pa.table(columns, schema=_relaxed(self.arrow_schema))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InvalidTable(self.name, (type(error).__name__ + " while typing rows",)) from None
+            raise InvalidTableError(
+                self.name, (type(error).__name__ + " while typing rows",)
+            ) from None
         return self.validate(table)
 
     def validate(self, table: pa.Table) -> pa.Table:
@@ -138,17 +140,17 @@ class TableSpec:
 
         Raises
         ------
-        InvalidTable
+        InvalidTableError
             With one line per column and check that failed and the number of bad values.
         """
         if table.num_rows:
             try:
                 self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
             except SchemaErrors as errors:
-                raise InvalidTable(self.name, _summary(errors)) from None
+                raise InvalidTableError(self.name, _summary(errors)) from None
         missing = [c.name for c in self.columns if c.name not in table.column_names]
         if missing:
-            raise InvalidTable(self.name, (f"missing columns {', '.join(missing)}",))
+            raise InvalidTableError(self.name, (f"missing columns {', '.join(missing)}",))
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
 
 

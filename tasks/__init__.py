@@ -1,0 +1,1 @@
+"""Prefect tasks and what runs in a Dask worker; thin, a verb each."""

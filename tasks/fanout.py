@@ -38,9 +38,7 @@ def score_studies(
     suspects: list[StudyWork] = []
 
     def submit(work: StudyWork) -> Future:
-        return client.submit(
-            score_on_worker, work, protocol, timeout_s, pure=False, retries=0
-        )
+        return client.submit(score_on_worker, work, protocol, timeout_s, pure=False, retries=0)
 
     def windowed() -> Iterator[tuple[StudyWork, Future]]:
         queue = iter(works)

@@ -13,7 +13,7 @@ from cac_core.cohort.store import run_sql
 from cac_core.errors import CacError, StudyError
 from cac_core.study import FileStamp, StudyResult, StudyWork, unscored
 from cac_core.version import __version__
-from schemas.codes import QualityFlag, SeriesReason, StudyReason
+from schemas.codes import QualityFlag, StudyReason
 
 #: Evidence names of the selection that become quality flags of the score row.
 _FLAGGED_EVIDENCE = {

@@ -25,8 +25,7 @@ from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
 from schemas.run import RUNS
 from schemas.score import SCORES
-from schemas.series import SERIES
-from schemas.table import InvalidTable, TableSpec
+from schemas.table import InvalidTableError, TableSpec
 
 _STAGING = "_staging"
 #: Tables that are kept per model, in a hive partition `model=<id>`.
@@ -136,7 +135,7 @@ class Warehouse:
             return spec.empty()
         try:
             return spec.validate(pa.concat_tables(tables))
-        except (InvalidTable, pa.ArrowInvalid) as error:
+        except (InvalidTableError, pa.ArrowInvalid) as error:
             raise CacError(
                 f"The table `{spec.name}` in {self.url} does not fit this version: {error}.",
                 "It was written by another version or changed by hand; score into a new "
@@ -153,7 +152,7 @@ class Warehouse:
 
         Raises
         ------
-        InvalidTable
+        InvalidTableError
             If the table breaks its schema; nothing is written then.
         CacError
             If the file cannot be written.
@@ -162,9 +161,7 @@ class Warehouse:
 
     def add_run(self, row: dict[str, object]) -> None:
         """Append one row to the table `runs`."""
-        self._write(
-            self._root / RUNS.name / f"run-{row['run_id']}.parquet", RUNS.from_rows([row])
-        )
+        self._write(self._root / RUNS.name / f"run-{row['run_id']}.parquet", RUNS.from_rows([row]))
 
     # -- scores: stage, publish, ledger ------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""From files of an archive to CT volumes in HU: index, selection of the series, assembly."""

@@ -64,6 +64,14 @@ LOSSY_SYNTAXES = (
 )
 
 
+def available_decoders() -> dict[str, bool]:
+    """Name of each compressed transfer syntax that is read, and whether its decoder is here."""
+    return {
+        syntax.name: plugin in get_decoder(syntax).available_plugins
+        for syntax, plugin in _PLUGINS.items()
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
     """How the pixels of one file are stored: the Image Pixel module (PS3.3 C.7.6.3)."""

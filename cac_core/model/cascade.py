@@ -57,9 +57,7 @@ class Cascade:
         self.device = device
 
     @classmethod
-    def load(
-        cls, folder: Path | None = None, *, threads: int = 1, device: str = "cpu"
-    ) -> Cascade:
+    def load(cls, folder: Path | None = None, *, threads: int = 1, device: str = "cpu") -> Cascade:
         """Load weights (default: the shipped ones) and set torch's threads for this process.
 
         Raises
@@ -126,19 +124,17 @@ class Cascade:
             self.heart(stack[begin : begin + _BATCH + 2]).softmax(dim=1)[:, 1]
             for begin in range(0, len(stack) - 2, _BATCH)
         ]
-        return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)  # type: ignore[arg-type]
+        return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)
 
     @torch.inference_mode()
-    def classify(
-        self, hu: NDArray[np.int16], possible: NDArray[np.bool_]
-    ) -> NDArray[np.uint8]:
+    def classify(self, hu: NDArray[np.int16], possible: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Class of every candidate voxel; the network runs only on windows that hold some.
 
         Equal to `classify_whole`, to the voxel: a window has the receptive field as margin and
         begins at a multiple of the network's stride.
         """
         classes = np.zeros(hu.shape, np.uint8)
-        for run in _runs(possible.any(axis=(1, 2))):
+        for run in _runs(np.asarray(possible.any(axis=(1, 2)))):
             for begin in range(run[0], run[1], _BATCH):
                 self._classify_slices(hu, possible, (begin, min(begin + _BATCH, run[1])), classes)
         return classes
@@ -164,7 +160,7 @@ class Cascade:
     ) -> None:
         begin, end = span
         config, shape = self.calcium.config, hu.shape[1:]
-        core = _bounding_window(possible[begin:end].any(axis=0))
+        core = _bounding_window(np.asarray(possible[begin:end].any(axis=0)))
         wide = _grow(core, config.receptive_field_px, config.stride, shape)
         near = _grow(core, config.sequence_field_px, 1, shape)
         stack = self._stack(hu, begin, end, wide)

@@ -1,4 +1,4 @@
-"""The network of both stages of the cascade: a convolutional LSTM beside a dense single-slice trunk.
+"""The network of both stages: a convolutional LSTM beside a dense single-slice trunk.
 
 Read from top to bottom. The current slice goes through the first blocks of a dense network to
 segmentation head 1. The slices next, current and previous go through a convolutional LSTM, whose
@@ -37,7 +37,7 @@ class NetworkConfig:
     @property
     def stride(self) -> int:
         """Pixels per feature of the trunk; windows begin at multiples of it."""
-        return 4 * 2 ** (len(self.dense_dilations) - 1)
+        return 4 << (len(self.dense_dilations) - 1)
 
     @property
     def sequence_field_px(self) -> int:
@@ -96,7 +96,9 @@ class ConvLSTMSegmenter(nn.Module):
         -------
         Scores before softmax, (slices, classes, rows - 2 margin, columns - 2 margin).
         """
-        return self.fuse(self.single_slice(stack[1:-1], margin), self.sequence(inner(stack, margin)))
+        return self.fuse(
+            self.single_slice(stack[1:-1], margin), self.sequence(inner(stack, margin))
+        )
 
     def single_slice(self, slices: Tensor, margin: int = 0) -> Tensor:
         """Head 1 on each slice: (slices, rows, columns) -> (slices, classes, rows, columns)."""
@@ -108,7 +110,9 @@ class ConvLSTMSegmenter(nn.Module):
         return inner(scores[..., :rows, :columns], margin)
 
     def sequence(self, stack: Tensor) -> Tensor:
-        """LSTM output per inner slice: (slices + 2, rows, columns) -> (slices, hidden, rows, columns).
+        """LSTM output per inner slice.
+
+        (slices + 2, rows, columns) -> (slices, hidden, rows, columns).
 
         The recurrence runs from the next slice over the current one to the previous one. What a
         slice adds to the gates of the first layer is computed once and serves the three triples
@@ -202,7 +206,9 @@ class DenseLayer(nn.Module):
         return torch.cat([x, self.new(x)], dim=1)
 
 
-def unit(n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Module:
+def unit(
+    n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Module:
     """Convolution, batch norm, leaky ReLU; keeps the size at stride 1."""
     reach = dilation * (kernel // 2)
     convolution = nn.Conv2d(n_in, n_out, kernel, stride, reach, dilation, bias=False)

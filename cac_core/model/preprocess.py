@@ -156,13 +156,13 @@ def _paste(
     plane[top:bottom, left:right] = field[top - r0 : bottom - r0, left - c0 : right - c0]
 
 
-def _between(
-    planes: NDArray[np.float32], chosen: NDArray[np.int64], k: int
-) -> NDArray[np.float32]:
+def _between(planes: NDArray[np.float32], chosen: NDArray[np.int64], k: int) -> NDArray[np.float32]:
     """The plane at slice k, linearly between the two nearest of `chosen`; held at the ends."""
     after = int(np.searchsorted(chosen, k))
     if after == 0 or after == len(chosen):
-        return planes[min(after, len(chosen) - 1)]
+        held: NDArray[np.float32] = planes[min(after, len(chosen) - 1)]
+        return held
     low, high = int(chosen[after - 1]), int(chosen[after])
     share = np.float32((k - low) / (high - low))
-    return (1 - share) * planes[after - 1] + share * planes[after]
+    mixed: NDArray[np.float32] = (1 - share) * planes[after - 1] + share * planes[after]
+    return mixed

@@ -70,19 +70,20 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
         try:
             found = hashlib.sha256(file.read_bytes()).hexdigest()
         except OSError as error:
-            raise WeightsError(f"The weights {file} cannot be read ({error.strerror}).", _HINT) from None
+            raise WeightsError(
+                f"The weights {file} cannot be read ({error.strerror}).", _HINT
+            ) from None
         if found != expected[item]:
             raise WeightsError(
                 f"The weights {file} were altered: their SHA-256 is {found[:12]}..., "
                 f"the manifest says {expected[item][:12]}...",
                 _HINT,
             )
-    identity = {item: {"sha256": expected[item], "config": networks[item]["config"]}
-                for item in NETWORKS}
+    identity = {
+        item: {"sha256": expected[item], "config": networks[item]["config"]} for item in NETWORKS
+    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return WeightsManifest(
-        folder, name, version, digest, networks, manifest.get("training", {})
-    )
+    return WeightsManifest(folder, name, version, digest, networks, manifest.get("training", {}))
 
 
 def load_network(manifest: WeightsManifest, name: str) -> ConvLSTMSegmenter:
@@ -133,6 +134,7 @@ def save_weights(
     for item in NETWORKS:
         file = folder / f"{item}.safetensors"
         save_file({k: v.contiguous() for k, v in networks[item].state_dict().items()}, file)
+        file.chmod(0o644)  # safetensors makes files that only their owner can read
         entries[item] = {
             "file": file.name,
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),

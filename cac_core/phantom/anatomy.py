@@ -120,7 +120,10 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
         frame.to_patient(np.array([[-2, 26, 2], [2, 25, -12], [8, 18, -30]], float)), 40
     )
     blood = float(rng.uniform(34, 52))
-    veins = Tube(_line(aorta.points[10] + np.array([-32, 8, 60]), frame.centre + np.array([-46, 22, 8]), 60), 9.5)
+    veins = Tube(
+        _line(aorta.points[10] + np.array([-32, 8, 60]), frame.centre + np.array([-46, 22, 8]), 60),
+        9.5,
+    )
     return Thorax(
         frame=frame,
         chambers=_chambers(frame, blood, rng),

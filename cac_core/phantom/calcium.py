@@ -91,7 +91,7 @@ def draw_burden(category: str, rng: np.random.Generator) -> float:
 
 
 def draw_plaque(courses: dict[str, Points], burden: float, rng: np.random.Generator) -> Blobs:
-    """One coronary plaque: pin-point to confluent, longer and thicker where there is much calcium."""
+    """One coronary plaque, pin-point to confluent: larger where there is much calcium."""
     size = float(np.clip(np.log10(burden + 10) / 2.3, 0.45, 1.4))
     line = courses[rng.choice(list(_ARTERY_SHARE), p=list(_ARTERY_SHARE.values()))]
     length = float(np.clip(rng.lognormal(1.3, 0.8) * size**2, 1.0, 45.0))

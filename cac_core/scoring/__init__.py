@@ -1,0 +1,1 @@
+"""Lesions, Agatston score, categories and image quality of a segmented volume."""

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
-from schemas.table import InvalidTable, TableSpec
+from schemas.table import InvalidTableError, TableSpec
 
 KEY = "0123456789abcdef" * 2
 INSTANCE = {"path_key": KEY, "size_bytes": 10, "mtime_ns": 1}
@@ -43,12 +43,12 @@ def test_rows_pass() -> None:
     ],
 )
 def test_bad_values_are_refused(table: TableSpec, row: dict[str, object]) -> None:
-    with pytest.raises(InvalidTable):
+    with pytest.raises(InvalidTableError):
         table.from_rows([row])
 
 
 def test_the_same_series_twice_is_refused() -> None:
-    with pytest.raises(InvalidTable):
+    with pytest.raises(InvalidTableError):
         SERIES.from_rows([ROW, ROW])
 
 

@@ -90,7 +90,7 @@ def train_network(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -158,7 +158,7 @@ def _heart_batches(
     while True:
         stacks, targets = [], []
         for _ in range(settings.batch):
-            sample = samples[rng.integers(len(samples))]
+            sample = samples[int(rng.integers(len(samples)))]
             k = int(rng.integers(len(sample.heart_label)))
             stack = sample.heart_stack[k : k + 3].astype(np.float32)
             label = sample.heart_label[k].astype(np.float32)
@@ -223,8 +223,9 @@ def _patch(
     jitter = rng.integers(-half + 8, half - 7, 2)
     r, c = (int(v) for v in centre[1:] + jitter - half)
     planes = [sample.hu[np.clip(k + d, 0, len(sample.hu) - 1)] for d in (-1, 0, 1)]
-    stack = np.stack([_cut(plane, r - margin, c - margin, size + 2 * margin, 50)
-                      for plane in planes])
+    stack = np.stack(
+        [_cut(plane, r - margin, c - margin, size + 2 * margin, 50) for plane in planes]
+    )
     hu = stack[1, margin : margin + size, margin : margin + size]
     calcium = _cut(sample.calcium[k], r, c, size, 0)
     inside = _cut(sample.inside[k], r, c, size, 0)

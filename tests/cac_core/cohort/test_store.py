@@ -15,7 +15,7 @@ from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
 from schemas.lesion import LESIONS
 from schemas.score import SCORES
-from schemas.table import InvalidTable
+from schemas.table import InvalidTableError
 from tests.builders.rows import digest, lesion_row, score_row
 
 MODEL = "convlstm-test"
@@ -31,7 +31,11 @@ def _lesions(*rows: dict[str, object]) -> pa.Table:
 
 def _wanted(*rows: dict[str, object]) -> pa.Table:
     names = (
-        "study_key", "instances_digest", "model_digest", "protocol_digest", "core_version",
+        "study_key",
+        "instances_digest",
+        "model_digest",
+        "protocol_digest",
+        "core_version",
     )
     return pa.table({name: [row[name] for row in rows] for name in names})
 
@@ -63,7 +67,9 @@ def test_published_tables_read_with_plain_duckdb_and_pyarrow(store: Warehouse) -
 
 def test_a_rescored_study_replaces_its_row_and_lesions(store: Warehouse) -> None:
     store.stage(
-        MODEL, "a", _scores(score_row(1), score_row(2)),
+        MODEL,
+        "a",
+        _scores(score_row(1), score_row(2)),
         _lesions(lesion_row(1), lesion_row(1, slice_index=9), lesion_row(2)),
     )
     store.publish(MODEL)
@@ -85,7 +91,9 @@ def test_a_rescored_study_replaces_its_row_and_lesions(store: Warehouse) -> None
 def test_two_protocols_live_side_by_side(store: Warehouse) -> None:
     store.stage(MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)))
     store.stage(
-        MODEL, "b", _scores(score_row(1, protocol_digest="q" * 16)),
+        MODEL,
+        "b",
+        _scores(score_row(1, protocol_digest="q" * 16)),
         _lesions(lesion_row(1, protocol_digest="q" * 16)),
     )
     store.publish(MODEL)
@@ -118,7 +126,7 @@ def test_every_part_of_the_identity_counts(store: Warehouse, column: str) -> Non
 
 
 def test_rows_that_break_the_schema_are_not_written(store: Warehouse) -> None:
-    with pytest.raises(InvalidTable, match="agatston"):
+    with pytest.raises(InvalidTableError, match="agatston"):
         store.stage(MODEL, "a", _scores(score_row(1, agatston=-1.0)), _lesions())
     assert not list(Path(store.url).rglob("*.parquet"))
 

@@ -6,8 +6,8 @@ import hashlib
 from collections import Counter
 
 import numpy as np
-import pydicom
 import pyarrow.parquet as pq
+import pydicom
 import pytest
 
 from cac_core.errors import UsageError
@@ -61,9 +61,7 @@ def test_pixels_on_disk_are_the_scan(archive) -> None:
 
     folder, truth = archive
     row = truth.to_pylist()[0]
-    files = [
-        pydicom.dcmread(path) for path in (folder / "a").rglob("*") if path.is_file()
-    ]
+    files = [pydicom.dcmread(path) for path in (folder / "a").rglob("*") if path.is_file()]
     axial = sorted(
         (
             ds

@@ -103,5 +103,11 @@ def test_true_agatston_by_hand() -> None:
     assert true_agatston(hu, calcium, (1.5, 1.0, 1.0)) == pytest.approx(6)
     assert true_agatston(hu, calcium, (3.0, 0.9, 0.9)) == pytest.approx(4 * 0.81 * 2)
     assert [true_category(v) for v in (0, 0.99, 1, 100, 100.1, 400, 400.1)] == [
-        "0", "0", "1-100", "1-100", "101-400", "101-400", ">400",
+        "0",
+        "0",
+        "1-100",
+        "1-100",
+        "101-400",
+        "101-400",
+        ">400",
     ]
