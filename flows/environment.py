@@ -75,6 +75,7 @@ def prefect_api(home: Path) -> Iterator[None]:
             start_new_session=True,
         )  # fmt: skip
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    _bypass_proxy()
     try:
         _note(record, server.pid)
         _await_health(server, port, log)
@@ -101,6 +102,14 @@ def _await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None
         "The Prefect API of this run did not start.",
         f"Its log is {log}; `cac doctor` checks the rest of the installation.",
     )
+
+
+def _bypass_proxy() -> None:
+    """Keep calls to our own API from a proxy that the site has set for the world outside."""
+    for name in ("NO_PROXY", "no_proxy"):
+        listed = os.environ.get(name, "")
+        if "127.0.0.1" not in listed.split(","):
+            os.environ[name] = f"{listed},127.0.0.1".lstrip(",")
 
 
 def _free_port() -> int:

@@ -120,10 +120,7 @@ class TableSpec:
             If a key is no column of this table, or the rows break a check.
         """
         materialised = list(rows)
-        known = {column.name for column in self.columns}
-        extra = sorted({key for row in materialised for key in row} - known)
-        if extra:
-            raise InvalidTableError(self.name, (f"unknown columns {', '.join(extra)}",))
+        self._check_names({c.name for c in self.columns}.union(*materialised))
         columns = {
             column.name: [row.get(column.name) for row in materialised] for column in self.columns
         }
@@ -143,15 +140,23 @@ class TableSpec:
         InvalidTableError
             With one line per column and check that failed and the number of bad values.
         """
+        self._check_names(table.column_names)
         if table.num_rows:
             try:
                 self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
             except SchemaErrors as errors:
                 raise InvalidTableError(self.name, _summary(errors)) from None
-        missing = [c.name for c in self.columns if c.name not in table.column_names]
-        if missing:
-            raise InvalidTableError(self.name, (f"missing columns {', '.join(missing)}",))
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
+
+    def _check_names(self, found: Iterable[str]) -> None:
+        names, known = set(found), {column.name for column in self.columns}
+        failures = [
+            f"{what} columns {', '.join(sorted(columns))}"
+            for what, columns in (("unknown", names - known), ("missing", known - names))
+            if columns
+        ]
+        if failures:
+            raise InvalidTableError(self.name, tuple(failures))
 
 
 def _relaxed(schema: pa.Schema) -> pa.Schema:

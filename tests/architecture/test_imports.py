@@ -1,0 +1,47 @@
+"""Direction of imports, and what each command is allowed to load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_import_contracts_hold() -> None:
+    lint = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run([lint], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-2000:]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules in memory after running the code in a new interpreter."""
+    report = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    run = subprocess.run(
+        [sys.executable, "-c", report], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "module", ["flows.cli", "flows.preview", "flows.request", "flows.tables", "flows.environment"]
+)
+def test_commands_without_a_run_load_neither_prefect_nor_torch(module: str) -> None:
+    assert not {"prefect", "torch", "distributed"} & loaded_by(f"import {module}")
+
+
+def test_header_readers_load_neither_pyarrow_nor_pydicom() -> None:
+    loaded = loaded_by("import cac_core.dicom.header_worker")
+    assert not {"pyarrow", "pydicom", "numpy"} & loaded
+
+
+def test_workers_load_no_prefect() -> None:
+    assert "prefect" not in loaded_by("import tasks.worker")
+
+
+def test_no_print_in_the_core() -> None:
+    for path in (REPOSITORY / "cac_core").rglob("*.py"):
+        assert "print(" not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,54 @@
+"""Small networks with random weights, whose outputs differ everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
+from cac_core.model.weights import WeightsManifest, save_weights
+
+#: Small enough for a test, with every kind of part that the shipped networks have.
+SMALL = NetworkConfig(
+    n_classes=3, stem_channels=8, growth=4, dense_dilations=((1, 2),), trunk_head=8, sequence_head=4
+)
+
+
+def random_network(config: NetworkConfig = SMALL, seed: int = 0) -> ConvLSTMSegmenter:
+    """A network in inference mode with random weights and random batch statistics."""
+    torch.manual_seed(seed)
+    network = ConvLSTMSegmenter(config).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2.0)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.3)
+    _spread(network)
+    return network.requires_grad_(False)
+
+
+def _spread(network: ConvLSTMSegmenter) -> None:
+    """Scale both heads so that on noise no class wins everywhere."""
+    noise = torch.randn(6, 64, 64)
+    with torch.no_grad():
+        for head, features in (
+            (network.trunk_head, network.trunk(noise[:, None])),
+            (network.sequence_head, network.sequence(noise)),
+        ):
+            scores, last = head(features), head[-1]
+            assert isinstance(last, torch.nn.Conv2d) and last.bias is not None
+            spread = scores.std(dim=(0, 2, 3))
+            last.bias.data = (last.bias - scores.mean(dim=(0, 2, 3))) / spread
+            last.weight.data /= spread[:, None, None, None]
+
+
+def write_random_weights(folder: Path, seed: int = 0) -> WeightsManifest:
+    """A folder of weights that verify, of untrained small networks."""
+    two = NetworkConfig(
+        **{name: getattr(SMALL, name) for name in SMALL.__slots__} | {"n_classes": 2}
+    )
+    networks = {"heart": random_network(two, seed), "calcium": random_network(SMALL, seed + 1)}
+    return save_weights(folder, networks, name="random", version="0", training={"seed": seed})

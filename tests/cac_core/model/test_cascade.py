@@ -1,0 +1,112 @@
+"""What makes the cascade fast changes nothing: windows equal the whole volume, to the voxel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cac_core.model.cascade import Cascade
+from cac_core.model.preprocess import candidates
+from tests.builders.networks import write_random_weights
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory: pytest.TempPathFactory) -> Cascade:
+    folder = tmp_path_factory.mktemp("weights")
+    write_random_weights(folder)
+    return Cascade.load(folder)
+
+
+def noisy_volume(seed: int, shape: tuple[int, int, int]) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    hu = rng.normal(40, 30, shape)
+    for _ in range(12):
+        k, r, c = (int(rng.integers(n)) for n in shape)
+        hu[k, r : r + 4, c : c + 3] += rng.uniform(60, 900)
+    return hu.clip(-1024, 3000).astype(np.int16)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    slices=st.integers(1, 12),
+    rows=st.integers(30, 130),
+    columns=st.integers(30, 130),
+)
+def test_windows_equal_the_whole_volume(
+    cascade: Cascade, seed: int, slices: int, rows: int, columns: int
+) -> None:
+    hu = noisy_volume(seed, (slices, rows, columns))
+    rng = np.random.default_rng(seed)
+    r, c = int(rng.integers(rows)), int(rng.integers(columns))
+    heart = np.zeros(hu.shape, bool)
+    heart[:, max(0, r - 25) : r + 25, max(0, c - 25) : c + 25] = True
+    possible = candidates(
+        hu, heart, (3.0, 0.9, 0.9), threshold_hu=130, min_area_mm2=1.0, connectivity=8
+    )
+    whole = cascade.classify_whole(hu, possible)
+    np.testing.assert_array_equal(cascade.classify(hu, possible), whole)
+
+
+def test_the_classes_differ_somewhere(cascade: Cascade) -> None:
+    """The test above would prove nothing for a network that always says background."""
+    hu = noisy_volume(1, (6, 100, 100))
+    possible = hu >= 130
+    assert len(np.unique(cascade.classify(hu, possible)[possible])) > 1
+
+
+def test_nothing_outside_the_candidates(cascade: Cascade) -> None:
+    hu = noisy_volume(2, (5, 64, 64))
+    possible = np.zeros(hu.shape, bool)
+    possible[2, 30:33, 30:33] = True
+    found = cascade.classify(hu, possible)
+    assert not found[~possible].any()
+
+
+def test_no_candidates(cascade: Cascade) -> None:
+    hu = np.full((4, 64, 64), 40, np.int16)
+    assert not cascade.classify(hu, np.zeros(hu.shape, bool)).any()
+
+
+def test_segment_reports_what_it_did(cascade: Cascade) -> None:
+    hu = noisy_volume(3, (8, 96, 96))
+    found = cascade.segment(hu, (5.0, 4.0, 4.0))
+    assert found.heart_mask.shape == found.calcium_class.shape == hu.shape
+    assert not found.calcium_class[~found.heart_mask].any()
+    assert not found.calcium_class[hu < 130].any()
+    assert found.seconds_heart > 0
+
+
+def test_twice_the_same(cascade: Cascade) -> None:
+    hu = noisy_volume(4, (6, 80, 80))
+    first, second = (cascade.segment(hu, (5.0, 5.0, 5.0)) for _ in range(2))
+    np.testing.assert_array_equal(first.heart_mask, second.heart_mask)
+    np.testing.assert_array_equal(first.calcium_class, second.calcium_class)
+
+
+@pytest.mark.slow
+def test_windows_equal_the_whole_volume_with_the_shipped_weights() -> None:
+    from cac_core.phantom.scan import synthesise_scan
+
+    shipped, scan = Cascade.load(), synthesise_scan(5002)
+    found = shipped.segment(scan.hu, scan.spacing_mm)
+    possible = candidates(
+        scan.hu,
+        found.heart_mask,
+        scan.spacing_mm,
+        threshold_hu=130,
+        min_area_mm2=1.0,
+        connectivity=8,
+    )
+    assert possible.any()
+    np.testing.assert_array_equal(found.calcium_class, shipped.classify_whole(scan.hu, possible))
+
+
+def test_weights_are_told_by_their_digest(tmp_path: Path) -> None:
+    one, two = (write_random_weights(tmp_path / str(seed), seed) for seed in (1, 2))
+    assert one.digest != two.digest
+    assert one.model_id.startswith("random-0-")

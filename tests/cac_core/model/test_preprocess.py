@@ -1,0 +1,101 @@
+"""Grids there and back, and candidates that lose no lesion."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from cac_core.model.preprocess import (
+    HEART_PIXELS,
+    candidates,
+    heart_input,
+    heart_labels,
+    heart_mask,
+    heart_slices,
+    normalise,
+)
+
+
+def ball(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], radius: float
+) -> np.ndarray:
+    grids = [(np.arange(n) - n / 2) * s for n, s in zip(shape, spacing, strict=True)]
+    z, y, x = np.meshgrid(*grids, indexing="ij")
+    return z**2 + y**2 + x**2 <= radius**2
+
+
+@pytest.mark.parametrize(
+    ("hu", "expected"), [(50, 0.0), (200, 1.0), (-1024, -2.0), (-100, -1.0), (3000, 4.0)]
+)
+def test_normalise(hu: int, expected: float) -> None:
+    assert normalise(torch.tensor([hu])).item() == expected
+
+
+@pytest.mark.parametrize(
+    ("increment", "expected"),
+    [(5.0, [0, 1, 2, 3, 4, 5, 6, 7]), (2.5, [1, 3, 5, 7]), (1.0, [2, 7]), (10.0, list(range(8)))],
+)
+def test_heart_slices_are_about_five_millimetres_apart(
+    increment: float, expected: list[int]
+) -> None:
+    assert heart_slices(8, increment).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((44, 512, 512), (5.0, 0.9766, 0.9766)),
+        ((88, 512, 512), (2.5, 0.7, 0.7)),  # field of view below 448 mm
+        ((40, 128, 128), (5.0, 4.4, 4.4)),  # and above
+        ((60, 320, 400), (3.0, 1.2, 1.2)),
+    ],
+)
+def test_mask_survives_the_coarse_grid(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> None:
+    truth = ball(shape, spacing, 55.0)
+    coarse = heart_labels(truth, spacing)
+    assert coarse.shape[1:] == (HEART_PIXELS, HEART_PIXELS)
+    back = heart_mask(torch.from_numpy(coarse), shape, spacing)
+    dice = 2 * (truth & back).sum() / (truth.sum() + back.sum())
+    assert dice > 0.97
+
+
+def test_only_the_largest_body_is_kept_and_filled() -> None:
+    probability = torch.zeros(6, HEART_PIXELS, HEART_PIXELS)
+    probability[1:5, 30:60, 30:60] = 0.9
+    probability[1:5, 40:50, 40:50] = 0.1  # a hole
+    probability[2, 90:95, 90:95] = 0.9  # elsewhere
+    mask = heart_mask(probability, (6, 448, 448), (5.0, 1.0, 1.0))
+    assert ndimage.label(mask)[1] == 1
+    assert mask[3, 180, 180]
+    assert not mask[:, 350:, 350:].any()
+
+
+def test_no_heart() -> None:
+    nothing = torch.zeros(6, HEART_PIXELS, HEART_PIXELS)
+    assert not heart_mask(nothing, (6, 448, 448), (5.0, 1.0, 1.0)).any()
+
+
+def test_input_has_its_edges_repeated() -> None:
+    hu = np.random.default_rng(0).integers(-1000, 500, (8, 64, 64), dtype=np.int16)
+    stack = heart_input(hu, (5.0, 7.0, 7.0))
+    assert stack.shape == (10, HEART_PIXELS, HEART_PIXELS)
+    torch.testing.assert_close(stack[0], stack[1])
+    torch.testing.assert_close(stack[-1], stack[-2])
+
+
+def test_candidates_by_hand() -> None:
+    hu = np.zeros((1, 6, 9), np.int16)
+    hu[0, 0, 0] = 500  # one pixel of 0.49 mm2
+    hu[0, 3, 3] = hu[0, 4, 4] = hu[0, 3, 5] = 130  # three pixels that touch diagonally: 1.47 mm2
+    hu[0, 1, 7] = hu[0, 1, 8] = 129  # below the threshold
+    mask = np.ones(hu.shape, bool)
+    options = {"threshold_hu": 130.0, "min_area_mm2": 1.0}
+    eight = candidates(hu, mask, (3, 0.7, 0.7), connectivity=8, **options)
+    assert np.argwhere(eight).tolist() == [[0, 3, 3], [0, 3, 5], [0, 4, 4]]
+    assert not candidates(hu, mask, (3, 0.7, 0.7), connectivity=4, **options).any()
+    mask[0, 4, 4] = False  # cut by the heart: 0.98 mm2 are left, apart
+    assert not candidates(hu, mask, (3, 0.7, 0.7), connectivity=8, **options).any()

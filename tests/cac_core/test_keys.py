@@ -1,0 +1,84 @@
+"""Keys against the definition, computed here with the standard library alone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+
+import pytest
+
+from cac_core.errors import UsageError
+from cac_core.keys import Keyring, load_keyring, normalise_patient_id
+
+KEYRING = Keyring(b"secret")
+
+
+def reference(message: str) -> str:
+    return hmac.new(b"secret", message.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def test_definition() -> None:
+    assert KEYRING.patient_key("ab 12") == reference("patient:AB12")
+    assert KEYRING.study_key("1.2.840.1") == reference("study:1.2.840.1")
+    assert KEYRING.path_key("/a/B") == reference("path:/a/B")
+
+
+def test_value_of_another_implementation() -> None:
+    # echo -n "patient:12345678" | openssl dgst -sha256 -hmac secret
+    assert KEYRING.patient_key("12345678") == "8655ab5a545e46e0b96b2d69bf83fd45"
+
+
+@pytest.mark.parametrize(
+    "spelling", ["AB12", "ab12", " a b 1 2 ", "\uff21\uff2212", "ab\u00a012", "AB\t12\n"]
+)
+def test_spellings_of_one_patient(spelling: str) -> None:
+    assert KEYRING.patient_key(spelling) == KEYRING.patient_key("AB12")
+    assert normalise_patient_id(spelling) == "AB12"
+
+
+def test_kinds_do_not_collide() -> None:
+    assert len({KEYRING.patient_key("1"), KEYRING.study_key("1"), KEYRING.path_key("1")}) == 3
+
+
+def test_pseudonym_is_a_valid_uid() -> None:
+    uid = KEYRING.pseudonym_uid("1.2.3")
+    assert uid.startswith("2.25.")
+    assert len(uid) <= 64
+    assert int(uid[5:]) == int(reference("uid:1.2.3"), 16)
+
+
+def test_undecodable_names_hash() -> None:
+    assert len(KEYRING.path_key("/archive/\udcff")) == 32
+
+
+def test_the_secret_is_not_printed() -> None:
+    assert "secret" not in repr(KEYRING)
+
+
+def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAC_LINKAGE_KEY", "schlüssel")
+    assert load_keyring() == Keyring("schlüssel".encode())
+
+
+def test_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("abc\n")
+    assert load_keyring(file) == Keyring(b"abc")
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_no_secret(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("CAC_LINKAGE_KEY")
+    if value is not None:
+        monkeypatch.setenv("CAC_LINKAGE_KEY", value)
+    with pytest.raises(UsageError, match="openssl rand"):
+        load_keyring()
+
+
+def test_no_key_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_keyring(tmp_path / "none")
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(UsageError, match="empty"):
+        load_keyring(tmp_path / "empty")
