@@ -149,7 +149,13 @@ def parse_dataset(content: bytes, limits: ReadLimits) -> Dataset:
         # The search looks at the whole file: a long private meta element must not hide the UID.
         if DeflatedExplicitVRLittleEndian.encode() in content:
             return _parse_possibly_deflated(content, limits)
-        return dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
+        dataset = dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
+        if "Rows" not in dataset:
+            # pydicom gives nothing at all where encapsulated pixel data are cut short.
+            dataset = dcmread(
+                BytesIO(content), force=True, specific_tags=_READ_TAGS, stop_before_pixels=True
+            )
+        return dataset
     except PARSE_ERRORS as error:
         detail = f"not a DICOM data set ({type(error).__name__})"
         raise StudyError(StudyReason.UNREADABLE_FILE, detail) from None

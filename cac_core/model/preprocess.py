@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, label
+from scipy.ndimage import binary_fill_holes, find_objects, label
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -113,14 +113,18 @@ def candidates(
 
     A lesion is a subset of one such component, so nothing is lost by looking nowhere else.
     """
-    bright = (hu >= threshold_hu) & mask
+    found = np.zeros(hu.shape, np.bool_)
+    extent = find_objects(mask.view(np.uint8), max_label=1)[0]
+    if extent is None:
+        return found
+    bright = (hu[extent] >= threshold_hu) & mask[extent]
     structure = np.zeros((3, 3, 3), np.bool_)
     structure[1] = True if connectivity == 8 else [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     parts, count = label(bright, structure=structure)
     area = np.bincount(parts.ravel(), minlength=count + 1) * (spacing_mm[1] * spacing_mm[2])
     large = area >= min_area_mm2
     large[0] = False
-    found: NDArray[np.bool_] = large[parts]
+    found[extent] = large[parts]
     return found
 
 

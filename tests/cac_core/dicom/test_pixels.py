@@ -138,6 +138,18 @@ def test_cut_stream(tmp_path: Path, syntax: uid.UID) -> None:
     assert reason_of(paths) == R.TRUNCATED_PIXEL_DATA
 
 
+@pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEG2000Lossless, uid.JPEGLSLossless])
+@pytest.mark.parametrize("share", [0.4, 0.8])
+def test_file_cut_inside_its_compressed_pixels(
+    tmp_path: Path, syntax: uid.UID, share: float
+) -> None:
+    paths = write_ct_series(tmp_path, syntax=syntax)
+    content = paths[5].read_bytes()
+    begin = content.index(b"\xe0\x7f\x10\x00")
+    paths[5].write_bytes(content[: begin + int((len(content) - begin) * share)])
+    assert reason_of(paths) == R.TRUNCATED_PIXEL_DATA
+
+
 @pytest.mark.parametrize("syntax", [uid.RLELossless, *SIZED], ids=lambda syntax: syntax.keyword)
 def test_garbage_instead_of_a_stream(tmp_path: Path, syntax: uid.UID) -> None:
     paths = write_ct_series(tmp_path, n_slices=3, syntax=syntax)
