@@ -96,7 +96,7 @@ def rejected_unread(work: StudyWork) -> StudyResult | None:
         work.instances_digest,
         flags=work.flags,
     )
-    return unscored(bare, StudyError(reason))
+    return unscored(bare, StudyError(reason, str(work.header["series_reasons"] or "")))
 
 
 def _order(row: Mapping[str, object], stamps: tuple[FileStamp, ...]) -> StudyWork:
@@ -106,7 +106,7 @@ def _order(row: Mapping[str, object], stamps: tuple[FileStamp, ...]) -> StudyWor
         flags.add(QualityFlag.SEVERAL_CTAC_SERIES)
     header = {name: row[name] for name in (*_HEADER, "ctac_role")}
     if not stamps:
-        header["reason"] = row["reason"]
+        header |= {name: row[name] for name in ("reason", "series_reasons")}
     return StudyWork(
         study_key=str(row["study_key"]),
         patient_key=row["patient_key"],  # type: ignore[arg-type]

@@ -14,6 +14,16 @@ per_study AS (
     FROM series
     GROUP BY study_key
 ),
+ct_reasons AS (
+    SELECT study_key, string_agg(reason || ' ' || n, ', ' ORDER BY reason) AS series_reasons
+    FROM (
+        SELECT study_key, reason, count(*) AS n
+        FROM series
+        WHERE NOT selected AND Modality = 'CT'
+        GROUP BY ALL
+    )
+    GROUP BY study_key
+),
 chosen AS (
     SELECT * FROM series WHERE selected
 )
@@ -30,6 +40,7 @@ SELECT
     chosen.instances_digest AS chosen_digest,
     per_study.all_digests,
     per_study.n_outranked,
+    ct_reasons.series_reasons,
     chosen.evidence,
     chosen.ctac_role,
     chosen.Manufacturer,
@@ -40,4 +51,5 @@ SELECT
 FROM per_study
 JOIN dated USING (study_key)
 LEFT JOIN chosen USING (study_key)
+LEFT JOIN ct_reasons USING (study_key)
 ORDER BY per_study.study_key
