@@ -36,9 +36,12 @@ class ClusterSettings(_Section):
 
 
 class ScoringSettings(_Section):
-    """How a run is cut up, and what it tolerates."""
+    """How a run is cut up, and what it tolerates.
 
-    shard_size: int = Field(default=250, ge=1)
+    Without `shard_size`, shards hold 250 studies, or 20 for each worker thread if that is more.
+    """
+
+    shard_size: int | None = Field(default=None, ge=1)
     timeout_s: float = Field(default=120.0, gt=0)
     failure_budget: float = Field(default=0.05, ge=0, le=1)
     publish_every_s: float = Field(default=300.0, ge=0)

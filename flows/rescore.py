@@ -30,6 +30,8 @@ from tasks.worker import CascadePlugin
 
 _LIBRARIES = ("prefect", "distributed", "torch", "pydicom", "pyarrow", "duckdb", "pandera", "numpy")
 
+_SHARD_SIZE, _STUDIES_PER_THREAD = 250, 20
+
 
 @flow(name="nightly-rescore", persist_result=False, validate_parameters=False)
 def nightly_rescore(
@@ -122,9 +124,8 @@ class _Rescoring:
             self.progress.scoring(pending.num_rows),
             cluster_client(settings.cluster, plugin) as client,
         ):
-            parts = list(
-                _shards(pending, settings.scoring.shard_size, sum(client.nthreads().values()))
-            )
+            threads = sum(client.nthreads().values())
+            parts = list(_shards(pending, settings.scoring.shard_size, threads))
             for number, part in enumerate(parts, start=1):
                 score_shard.with_options(task_run_name=f"shard-{number}-of-{len(parts)}")(
                     shards, client, number, part
@@ -186,8 +187,8 @@ class _Rescoring:
         }
 
 
-def _shards(pending: pa.Table, size: int, threads: int) -> Iterator[pa.Table]:
+def _shards(pending: pa.Table, size: int | None, threads: int) -> Iterator[pa.Table]:
     """Cut into shards; large clusters get larger ones, or each shard's end would idle them."""
-    size = max(size, 20 * threads)
+    size = size or max(_SHARD_SIZE, _STUDIES_PER_THREAD * threads)
     for start in range(0, pending.num_rows, size):
         yield pending.slice(start, size)

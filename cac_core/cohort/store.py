@@ -88,13 +88,13 @@ class Warehouse:
         except (OSError, NotImplementedError, ValueError) as error:
             raise self._unwritable(error) from None
         finally:
-            for folder in created:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            _remove_empty(created)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the warehouse for one writer; released by the system if the process dies.
+
+        A warehouse that was made by this call and got no table is removed again at the end.
 
         Raises
         ------
@@ -104,6 +104,7 @@ class Warehouse:
         if not self.is_local:
             yield
             return
+        created = _missing_parents(Path(self._root))
         try:
             Path(self._root).mkdir(parents=True, exist_ok=True)
             stream = Path(self._root / "_lock").open("w")  # noqa: SIM115 - closed below
@@ -117,7 +118,12 @@ class Warehouse:
                     f"Another run is writing to the warehouse {self.url}.",
                     "Wait for it to end, or stop it; `cac status` shows what is there.",
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if created and [p.name for p in Path(self._root).iterdir()] == ["_lock"]:
+                    Path(self._root / "_lock").unlink()
+                    _remove_empty(created)
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -283,6 +289,13 @@ def _missing_parents(folder: Path) -> list[Path]:
         missing.append(folder)
         folder = folder.parent
     return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders that hold nothing, in the given order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _sync_folder(folder: Path) -> None:

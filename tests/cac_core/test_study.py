@@ -1,0 +1,156 @@
+"""One study, one row: scored, rejected or failed, and nothing raised."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cac_core import study
+from cac_core.errors import StudyError
+from cac_core.model.cascade import Segmentation
+from cac_core.protocol import ScoringProtocol
+from cac_core.study import FileStamp, StudyResult, StudyWork, score_study
+from schemas.codes import QualityFlag, StudyReason
+from schemas.lesion import LESIONS
+from schemas.score import SCORES
+from tests.builders.ct_series import write_ct_series
+from tests.builders.rows import digest, key
+
+PROTOCOL = ScoringProtocol()
+
+
+class Oracle:
+    """A cascade that knows the answer: a block for a heart, and calcium where it was put."""
+
+    def __init__(self, calcium: np.ndarray | None = None, *, heart: bool = True) -> None:
+        self.calcium, self.heart = calcium, heart
+
+    def segment(self, hu: np.ndarray, spacing_mm: Any, **options: Any) -> Segmentation:
+        """What was there to find."""
+        mask = np.zeros(hu.shape, bool)
+        if self.heart:
+            mask[6:18, 20:44, 20:44] = True
+        classes = np.zeros(hu.shape, np.uint8) if self.calcium is None else self.calcium
+        return Segmentation(mask, classes, int(classes.astype(bool).sum()), 0.1, 0.2)
+
+
+def work_on(paths: list[Path], **changes: Any) -> StudyWork:
+    stamps = tuple(FileStamp(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths)
+    work = StudyWork(
+        study_key=key(1),
+        patient_key=key("patient"),
+        study_date=dt.date(2024, 5, 17),
+        files=stamps,
+        instances_digest=digest(1),
+        header={"Manufacturer": "ACME", "ctac_role": "rest"},
+        flags=(QualityFlag.SEVERAL_CTAC_SERIES,),
+    )
+    return dataclasses.replace(work, **changes)
+
+
+def run(work: StudyWork, cascade: Any) -> StudyResult:
+    result = score_study(work, cascade, PROTOCOL)
+    stamp = {
+        "model_digest": digest("m"),
+        "protocol_digest": PROTOCOL.digest,
+        "core_version": "0",
+        "run_id": "r",
+        "scored_at": dt.datetime.now(dt.UTC),
+    }
+    SCORES.from_rows([result.score | stamp])  # every row fits its table
+    LESIONS.from_rows(result.lesions)
+    return result
+
+
+def heart_volume(hu_of_lesion: int) -> tuple[np.ndarray, np.ndarray]:
+    """A soft body with one lesion of 2 x 3 pixels (of 16 mm2) in one slice."""
+    hu = np.full((24, 64, 64), 40, np.int16)
+    hu[:, :4], hu[:, :, :4] = -1000, -1000
+    classes = np.zeros(hu.shape, np.uint8)
+    hu[10, 30:32, 30:33], classes[10, 30:32, 30:33] = hu_of_lesion, 1
+    return hu, classes
+
+
+def test_a_scored_study(tmp_path: Path) -> None:
+    hu, classes = heart_volume(250)
+    result = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle(classes))
+    score = result.score
+    assert score["status"] == "scored", score
+    # 6 pixels of 4 x 4 mm, weight 2 (200 to 299 HU), slices 3 mm apart.
+    assert score["agatston"] == pytest.approx(6 * 16 * 2)
+    assert score["cac_category"] == "101-400"
+    assert score["calcium_volume_mm3"] == pytest.approx(6 * 16 * 3)
+    assert (score["n_lesions"], len(result.lesions)) == (1, 1)
+    assert score["heart_volume_ml"] == pytest.approx(12 * 24 * 24 * 48 / 1000)
+    assert "several_ctac_series" in str(score["quality_flags"])
+    assert score["Manufacturer"] == "ACME"
+    assert score["seconds_heart"] == 0.1
+
+
+def test_no_calcium_is_zero_and_not_null(tmp_path: Path) -> None:
+    hu, _ = heart_volume(40)
+    score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle()).score
+    assert (score["agatston"], score["cac_category"], score["n_lesions"]) == (0.0, "0", 0)
+
+
+def test_no_heart(tmp_path: Path) -> None:
+    hu, _ = heart_volume(40)
+    score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle(heart=False)).score
+    assert (score["status"], score["reason"]) == ("rejected", "no_heart")
+
+
+def test_contrast_in_the_blood(tmp_path: Path) -> None:
+    hu, _ = heart_volume(40)
+    hu[6:18, 20:44, 20:44] = 250
+    score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle()).score
+    assert (score["status"], score["reason"]) == ("rejected", "contrast_enhanced")
+
+
+def test_a_file_that_changed_or_went(tmp_path: Path) -> None:
+    paths = write_ct_series(tmp_path)
+    work = work_on(paths)
+    paths[3].write_bytes(paths[3].read_bytes() + b"\0\0")
+    assert run(work, Oracle()).score["reason"] == StudyReason.FILES_CHANGED.value
+    paths[3].unlink()
+    score = run(work, Oracle()).score
+    assert (score["status"], score["reason"]) == ("failed", StudyReason.UNREADABLE_FILE.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("Meier^Anna"), "internal_error"),
+        (StudyError(StudyReason.GANTRY_TILT, "14.0 degrees"), "gantry_tilt"),
+        (type("PanicException", (BaseException,), {})(), "internal_error"),
+    ],
+)
+def test_whatever_is_raised_becomes_the_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    work = work_on(write_ct_series(tmp_path))
+    monkeypatch.setattr(study, "read_volume", fail)
+    score = run(work, Oracle()).score
+    assert score["reason"] == reason
+    assert "Meier" not in str(score)
+
+
+@pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
+def test_interrupts_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: type[BaseException]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise leave
+
+    work = work_on(write_ct_series(tmp_path))
+    monkeypatch.setattr(study, "read_volume", interrupted)
+    with pytest.raises(leave):
+        score_study(work, Oracle(), PROTOCOL)  # type: ignore[arg-type]

@@ -1,0 +1,80 @@
+"""A synthetic archive, scored once through the command line, for all tests of the flows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cac_core.phantom.archive import write_archive
+
+SECRET = "a secret used by the tests only"
+Cac = Callable[..., "Outcome"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """Standard output, which must be one JSON object and nothing else."""
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of a user who has set a secret and nothing else."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    return kept | {"HOME": str(home), "CAC_LINKAGE_KEY": SECRET, "COLUMNS": "100"}
+
+
+@pytest.fixture(scope="session")
+def cac(environment: dict[str, str]) -> Cac:
+    """Run `cac` as a user does, in a process of its own."""
+
+    def run(*arguments: object, timeout: float = 300, **changes: str | None) -> Outcome:
+        variables = {k: v for k, v in (environment | changes).items() if v is not None}
+        command = [str(Path(sys.executable).with_name("cac")), *map(str, arguments)]
+        done = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An archive with its truth, and the warehouse and summary of its first run."""
+
+    archive: Path
+    truth: Path
+    warehouse: Path
+    summary: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory, cac: Cac) -> Scored:
+    """Eight synthetic studies, one with a planted defect, after their first `cac score`."""
+    folder = tmp_path_factory.mktemp("cohort")
+    archive, truth, warehouse = (folder / name for name in ("archive", "truth.parquet", "wh"))
+    write_archive(archive, studies=8, seed=3, truth_path=truth, workers=2)
+    outcome = cac("score", archive, "-w", warehouse, "--json")
+    assert outcome.code == 0, outcome.err
+    return Scored(archive, truth, warehouse, outcome.json)

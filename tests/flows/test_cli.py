@@ -1,0 +1,213 @@
+"""What a user meets who gets something wrong: one line, an exit code, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydicom.data
+import pytest
+
+from cac_core.cohort.store import Warehouse
+from cac_core.keys import Keyring
+from schemas.codes import FileReason, StudyReason
+from schemas.score import SCORES
+from schemas.series import SERIES
+from tests.builders.ct_series import write_ct_series
+from tests.builders.networks import write_random_weights
+from tests.flows.conftest import SECRET, Cac
+
+COMMANDS = "score retry index status schema key phantom demo evaluate doctor".split()
+#: Two series under one UID may be told by positions, spacing or duplicates.
+_MIXED = {
+    StudyReason.UNEVEN_SPACING.value,
+    StudyReason.MIXED_ACQUISITIONS.value,
+    StudyReason.DUPLICATE_POSITIONS.value,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(cac: Cac, command: str) -> None:
+    outcome = cac(*command.split(), *(["lookup"] if command == "key" else []), "--help")
+    assert outcome.code == 0
+    assert "Example" in outcome.out
+
+
+def refused(
+    cac: Cac, tmp_path: Path, code: int, text: str, *arguments: object, **env: str | None
+) -> None:
+    """The command ends with the code and one line that holds the text; nothing is written."""
+    warehouse = tmp_path / "wh"
+    outcome = cac("score", *arguments, "-w", warehouse, **env)
+    assert outcome.code == code, outcome.err
+    assert text in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+    assert outcome.out == ""
+    assert not warehouse.exists()
+
+
+def archive_of(tmp_path: Path) -> Path:
+    write_ct_series(tmp_path / "archive" / "one", header={"SeriesDescription": "CTAC"})
+    return tmp_path / "archive"
+
+
+def test_no_archive(cac: Cac, tmp_path: Path) -> None:
+    refused(cac, tmp_path, 2, "does not exist", tmp_path / "nowhere")
+    refused(cac, tmp_path, 2, "No archive is named")
+
+
+def test_empty_archive(cac: Cac, tmp_path: Path) -> None:
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    refused(cac, tmp_path, 2, "is empty", tmp_path / "empty")
+
+
+def test_archive_without_ct(cac: Cac, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "read.me").write_text("not an image")
+    refused(cac, tmp_path, 2, "holds no CT image among its 1 files", tmp_path / "notes")
+
+
+def test_unwritable_warehouse(cac: Cac, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("a file where a folder is wanted")
+    outcome = cac("score", archive_of(tmp_path), "-w", file / "wh")
+    assert outcome.code in (1, 2)
+    assert "cannot be written" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+
+
+def test_unknown_setting(cac: Cac, tmp_path: Path) -> None:
+    config = tmp_path / "cac.toml"
+    config.write_text("[scoring]\nshards = 3\n")
+    text = "unknown key `scoring.shards`"
+    refused(cac, tmp_path, 2, text, archive_of(tmp_path), "-c", config)
+
+
+def test_altered_weights(cac: Cac, tmp_path: Path) -> None:
+    write_random_weights(tmp_path / "weights")
+    file = tmp_path / "weights" / "calcium.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    refused(cac, tmp_path, 1, "altered", archive_of(tmp_path), "-m", tmp_path / "weights")
+
+
+def test_no_secret(cac: Cac, tmp_path: Path) -> None:
+    refused(cac, tmp_path, 2, "openssl rand", archive_of(tmp_path), CAC_LINKAGE_KEY=None)
+
+
+def test_wrong_limit(cac: Cac, tmp_path: Path) -> None:
+    refused(cac, tmp_path, 2, "--limit", archive_of(tmp_path), "--limit", "0")
+
+
+def test_wrong_option(cac: Cac) -> None:
+    outcome = cac("score", "--archives", "x")
+    assert outcome.code == 2
+    assert "No such option" in outcome.err
+
+
+def test_damage_costs_only_its_own_study(cac: Cac, tmp_path: Path) -> None:
+    """Each kind of damage once, beside a study that is whole, in one run."""
+    archive = tmp_path / "archive"
+    names = ("whole", "truncated", "gap", "mixed", "huge")
+    uids = {name: f"1.2.{number}" for number, name in enumerate(names)}
+
+    def study(name: str, series: int, folder: str = "", **changes: Any) -> list[Path]:
+        header = {
+            "SeriesDescription": "CTAC",
+            "StudyInstanceUID": uids[name],
+            "SeriesInstanceUID": f"{uids[name]}.1",
+        } | changes.pop("header", {})
+        knobs = {"n_slices": 40, "pixel_spacing_mm": (6.5, 6.5)} | changes
+        return write_ct_series(archive / name / folder, series=series, header=header, **knobs)
+
+    study("whole", 1)
+    cut = study("truncated", 2)
+    cut[7].write_bytes(cut[7].read_bytes()[:-3000])
+    study("gap", 3, skip=(17,))
+    study("mixed", 4)
+    study("mixed", 5, "other", origin_mm=(-100.0, -90.0, -298.5))
+    study("huge", 6, header={"Rows": 65535, "Columns": 65535})
+    (archive / "zero").write_bytes(b"")
+    (archive / "text.dcm").write_text("Not what the suffix says.\n")
+    (archive / "loop").symlink_to(archive)
+
+    outcome = cac("score", archive, "-w", tmp_path / "wh", "--json")
+    assert outcome.code in (0, 3), outcome.err
+    file_reasons = outcome.json["file_reasons"]
+    assert file_reasons[FileReason.EMPTY_FILE.value] == 1
+    assert file_reasons[FileReason.NOT_DICOM.value] == 1
+    (model,) = Warehouse(tmp_path / "wh").models()
+    rows = Warehouse(tmp_path / "wh").read(SCORES, model).to_pylist()
+    keyring = Keyring(SECRET.encode())
+    found = {
+        name: next(row["reason"] for row in rows if row["study_key"] == keyring.study_key(uid))
+        for name, uid in uids.items()
+    }
+    assert found.pop("whole") in (None, StudyReason.NO_HEART.value)
+    assert found.pop("mixed") in _MIXED
+    assert found == {
+        "truncated": StudyReason.TRUNCATED_PIXEL_DATA.value,
+        "gap": StudyReason.MISSING_SLICES.value,
+        "huge": StudyReason.TOO_LARGE.value,
+    }
+    assert len(rows) == len(uids)
+
+
+def test_real_scans_of_many_makers(cac: Cac, tmp_path: Path, shared_data: Path) -> None:
+    outcome = cac("score", shared_data, "-w", tmp_path / "wh", "--json")
+    assert outcome.code == 0, outcome.err
+    summary = outcome.json
+    assert summary["scored"] == 0, "nothing in there is a CTAC without contrast"
+    assert summary["rejected"] == summary["studies"] > 20
+    assert summary["reasons"][StudyReason.CONTRAST_ENHANCED.value] == 1
+    # Empty UIDs never merge studies: those files belong to none.
+    assert summary["file_reasons"][FileReason.MISSING_STUDY_UID.value] >= 20
+
+
+def test_files_of_pydicom(cac: Cac, tmp_path: Path) -> None:
+    outcome = cac("score", Path(pydicom.data.__file__).parent, "-w", tmp_path / "wh", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["failed"] == 0
+    assert outcome.json["rejected"] == outcome.json["studies"] > 20
+
+
+def test_schema_in_both_forms(cac: Cac) -> None:
+    assert "agatston" in str(cac("schema", "--json").json["tables"])
+    assert cac("schema").out.startswith("# Data dictionary")
+
+
+def test_index_status_and_lookup(cac: Cac, tmp_path: Path) -> None:
+    archive, warehouse = archive_of(tmp_path), tmp_path / "wh"
+    first = cac("index", archive, "-w", warehouse, "--json").json
+    assert (first["files"], first["files_opened"]) == (24, 24)
+    assert cac("index", archive, "-w", warehouse, "--json").json["files_opened"] == 0
+    assert cac("status", "-w", warehouse, "--json").json["models"] == {}
+    (row,) = Warehouse(warehouse).read(SERIES).to_pylist()
+    found = cac("key", "lookup", row["study_key"], archive, "--json").json
+    assert len(found["files"]) == 24
+    wrong = cac("key", "lookup", "12", archive)
+    assert (wrong.code, "32 lower-case" in wrong.err) == (2, True)
+
+
+def test_status_of_nothing(cac: Cac, tmp_path: Path) -> None:
+    outcome = cac("status", "-w", tmp_path / "wh")
+    assert outcome.code == 1
+    assert "no warehouse" in outcome.err
+    assert not (tmp_path / "wh").exists()
+
+
+def test_doctor(cac: Cac) -> None:
+    checks = {check["name"]: check for check in cac("doctor", "--json").json["checks"]}
+    assert checks["decoders"]["ok"], checks["decoders"]
+    assert checks["weights"]["ok"]
+    weak = cac("doctor", "--json", CAC_LINKAGE_KEY="short")
+    assert weak.code == 1
+    assert "short" not in weak.out
+
+
+def test_phantom_refuses_a_full_folder(cac: Cac, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    outcome = cac("phantom", tmp_path, "--studies", "1")
+    assert outcome.code == 2
+    assert "not empty" in outcome.err

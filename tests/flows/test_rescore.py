@@ -1,0 +1,180 @@
+"""The main job as its users run it: an archive in, rows out, and nothing done twice."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from cac_core.cohort.store import Warehouse
+from cac_core.keys import Keyring
+from schemas.lesion import LESIONS
+from schemas.score import SCORES
+from schemas.series import SERIES
+from tests.flows.conftest import SECRET, Cac, Scored
+
+
+def rows(warehouse: Path) -> list[dict[str, object]]:
+    (model,) = Warehouse(warehouse).models()
+    return Warehouse(warehouse).read(SCORES, model).to_pylist()
+
+
+def test_summary(scored: Scored) -> None:
+    summary = scored.summary
+    assert summary["studies"] == 8
+    assert (summary["scored"], summary["rejected"], summary["failed"]) == (7, 1, 0)
+    assert summary["skipped"] == 0
+    assert sum(summary["reasons"].values()) == 1
+    assert summary["seconds"] > 0
+    assert summary["studies_per_second"] > 0
+    assert summary["warehouse"] == str(scored.warehouse)
+
+
+def test_every_study_has_one_row_and_defects_their_reason(scored: Scored) -> None:
+    keyring = Keyring(SECRET.encode())
+    truth = pq.read_table(scored.truth).to_pylist()
+    found = {row["study_key"]: row for row in rows(scored.warehouse)}
+    assert set(found) == {keyring.study_key(row["study_instance_uid"]) for row in truth}
+    for expected in truth:
+        row = found[keyring.study_key(expected["study_instance_uid"])]
+        assert row["reason"] == expected["planted_defect"]
+        assert row["patient_key"] == keyring.patient_key(expected["patient_id"])
+
+
+def test_scores_follow_the_truth(scored: Scored) -> None:
+    keyring = Keyring(SECRET.encode())
+    truth = {
+        keyring.study_key(row["study_instance_uid"]): row["agatston"]
+        for row in pq.read_table(scored.truth).to_pylist()
+    }
+    pairs = [
+        (truth[str(row["study_key"])], float(str(row["agatston"])))
+        for row in rows(scored.warehouse)
+        if row["status"] == "scored"
+    ]
+    assert max(t for t, _ in pairs) > 100, "the archive holds calcium"
+    for t, s in pairs:
+        assert abs(s - t) <= 0.35 * t + 25, (t, s)
+
+
+def test_lesions_add_up(scored: Scored) -> None:
+    (model,) = Warehouse(scored.warehouse).models()
+    lesions = Warehouse(scored.warehouse).read(LESIONS, model).to_pylist()
+    for row in rows(scored.warehouse):
+        mine = [x for x in lesions if x["study_key"] == row["study_key"]]
+        coronary = [x["agatston"] for x in mine if x["calcium_class"] == "coronary"]
+        if row["status"] == "scored":
+            assert sum(coronary) == pytest.approx(row["agatston"], abs=1e-6)
+            assert len(coronary) == row["n_lesions"]
+        else:
+            assert not mine
+
+
+def test_tables_read_with_plain_duckdb(scored: Scored) -> None:
+    pattern = f"{scored.warehouse}/scores/**/*.parquet"
+    ((count,),) = duckdb.sql(
+        f"select count(*) from read_parquet('{pattern}', hive_partitioning=true) "
+        "where model like 'convlstm%'"
+    ).fetchall()
+    assert count == 8
+    field = pq.read_schema(next((scored.warehouse / "scores").rglob("*.parquet"))).field("noise_hu")
+    assert field.metadata[b"unit"] == b"HU"
+
+
+def test_one_series_per_study_is_chosen(scored: Scored) -> None:
+    series = Warehouse(scored.warehouse).read(SERIES).to_pylist()
+    chosen = [row["study_key"] for row in series if row["selected"]]
+    assert len(chosen) == len(set(chosen)) == 8
+    assert all(row["reason"] for row in series if not row["selected"])
+
+
+def test_second_run_scores_nothing(scored: Scored, cac: Cac) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (scored.warehouse / "scores").rglob("*.parquet")}
+    summary = cac("score", scored.archive, "-w", scored.warehouse, "--json").json
+    assert (summary["skipped"], summary["scored"], summary["rejected"]) == (8, 0, 0)
+    after = {p: p.stat().st_mtime_ns for p in (scored.warehouse / "scores").rglob("*.parquet")}
+    assert after == before
+
+
+def test_a_moved_archive_is_read_again_and_not_scored_again(
+    scored: Scored, cac: Cac, tmp_path: Path
+) -> None:
+    warehouse, archive = tmp_path / "wh", tmp_path / "moved"
+    shutil.copytree(scored.warehouse, warehouse)
+    archive.symlink_to(scored.archive)
+    summary = cac("score", archive, "-w", warehouse, "--json").json
+    assert (summary["skipped"], summary["scored"]) == (8, 0)
+
+
+def test_limit_and_dry_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
+    preview = cac("score", scored.archive, "-w", tmp_path / "wh", "--dry-run", "--json").json
+    assert (preview["studies"], preview["to_score"]) == (8, 8)
+    assert not (tmp_path / "wh").exists()
+    summary = cac("score", scored.archive, "-w", tmp_path / "wh", "--limit", "2", "--json").json
+    assert summary["scored"] + summary["rejected"] == 2
+    assert len(rows(tmp_path / "wh")) == 2
+    summary = cac("score", scored.archive, "-w", tmp_path / "wh", "--json").json
+    assert summary["skipped"] == 2
+    assert summary["scored"] + summary["rejected"] == 6, "the rest is the delta"
+
+
+def test_an_interrupted_run_keeps_what_it_finished(
+    scored: Scored, cac: Cac, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    warehouse = tmp_path / "wh"
+    command = [str(Path(sys.executable).with_name("cac")), "score", scored.archive, "-w", warehouse]
+    config = tmp_path / "cac.toml"
+    config.write_text("[scoring]\nshard_size = 2\npublish_every_s = 0\n[cluster]\nworkers = 1\n")
+    process = subprocess.Popen(
+        [*command, "-c", config], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(warehouse.rglob("scores*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Interrupted" in err
+    assert "Traceback" not in err
+    summary = cac("score", scored.archive, "-w", warehouse, "--json").json
+    assert summary["scored"] + summary["rejected"] + summary["skipped"] == 8
+    assert len(rows(warehouse)) == 8
+    outcomes = duckdb.sql(f"select outcome from '{warehouse}/runs/*.parquet' order by run_id")
+    assert [row[0] for row in outcomes.fetchall()] == ["interrupted", "completed"]
+
+
+def test_nothing_personal_in_any_output(scored: Scored, cac: Cac) -> None:
+    outcome = cac("status", "-w", scored.warehouse)
+    texts = [outcome.out.encode(), outcome.err.encode(), str(scored.summary).encode()]
+    for path in scored.warehouse.rglob("*"):
+        if path.is_file():
+            texts.append(path.read_bytes())
+            if path.suffix == ".parquet":
+                texts.append(str(pq.read_table(path).to_pylist()).encode())
+    truth = pq.read_table(scored.truth).to_pylist()
+    secrets = {str(row[name]) for row in truth for name in ("patient_id", "study_instance_uid")}
+    secrets |= {"Synthetic^", "PatientName", str(scored.archive) + "/"}
+    for text in texts:
+        for secret in secrets:
+            assert secret.encode() not in text, secret
+
+
+def test_another_model_has_a_partition_of_its_own(scored: Scored, cac: Cac, tmp_path: Path) -> None:
+    from tests.builders.networks import write_random_weights
+
+    manifest = write_random_weights(tmp_path / "weights")
+    warehouse = tmp_path / "wh"
+    shutil.copytree(scored.warehouse, warehouse)
+    summary = cac(
+        *("score", scored.archive, "-w", warehouse, "--limit", "1", "--json"),
+        *("--model", tmp_path / "weights"),
+    ).json
+    assert summary["model"] == manifest.model_id
+    assert len(Warehouse(warehouse).models()) == 2
