@@ -96,7 +96,8 @@ def index_archive(
     """
     start = perf_counter()
     files = scan_archive(roots)
-    by_key = {keyring.path_key(item.path): item for item in files}
+    keys = keyring.path_keys([item.path for item in files])
+    by_key = dict(zip(keys, files, strict=True))
     known = _unchanged(previous, by_key)
     new = [key for key in by_key if key not in known]
     to_open = [key for key in new if by_key[key].reason is None]

@@ -17,7 +17,18 @@ from tests.builders.ct_series import write_ct_series
 from tests.builders.networks import write_random_weights
 from tests.flows.conftest import SECRET, Cac
 
-COMMANDS = "score retry index status schema key phantom demo evaluate doctor".split()
+COMMANDS = [
+    "score",
+    "retry",
+    "index",
+    "status",
+    "schema",
+    "key",
+    "phantom",
+    "demo",
+    "evaluate",
+    "doctor",
+]
 #: Two series under one UID may be told by positions, spacing or duplicates.
 _MIXED = {
     StudyReason.UNEVEN_SPACING.value,
