@@ -121,8 +121,8 @@ class _Rescoring:
         weights = self.prepared.weights
         plugin = CascadePlugin(str(weights.folder), weights.digest)
         with (
-            self.progress.scoring(pending.num_rows),
             cluster_client(settings.cluster, plugin) as client,
+            self.progress.scoring(pending.num_rows),
         ):
             threads = sum(client.nthreads().values())
             parts = list(_shards(pending, settings.scoring.shard_size, threads))

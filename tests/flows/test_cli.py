@@ -27,6 +27,7 @@ COMMANDS = [
     "phantom",
     "demo",
     "evaluate",
+    "train",
     "doctor",
 ]
 #: Two series under one UID may be told by positions, spacing or duplicates.
@@ -222,3 +223,13 @@ def test_phantom_refuses_a_full_folder(cac: Cac, tmp_path: Path) -> None:
     outcome = cac("phantom", tmp_path, "--studies", "1")
     assert outcome.code == 2
     assert "not empty" in outcome.err
+
+
+def test_train_makes_weights_that_score(cac: Cac, tmp_path: Path) -> None:
+    few = ("--scans", "3", "--calibration-scans", "2", "--heart-steps", "20")
+    made = cac("train", tmp_path, *few, "--calcium-steps", "20", "--json", timeout=600).json
+    assert made["model"].startswith("convlstm-own-")
+    assert made["training"]["calibration"]["background_offset"] >= 0
+    assert cac("doctor", "--json").json["ok"]
+    again = cac("train", tmp_path, *few)
+    assert (again.code, "exists already" in again.err) == (2, True)

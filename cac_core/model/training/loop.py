@@ -256,6 +256,11 @@ def _vary(stack: NDArray[np.float32], rng: np.random.Generator, noise: float) ->
     return varied + float(rng.uniform(0, noise)) * extra
 
 
+def use_threads(threads: int) -> None:
+    """Threads that torch uses in this process."""
+    torch.set_num_threads(threads)
+
+
 @torch.no_grad()
 def favour_background(network: ConvLSTMSegmenter, offset: float) -> None:
     """Add `offset` to the score of class 0, for good.

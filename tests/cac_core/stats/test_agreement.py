@@ -74,4 +74,5 @@ def test_swapping_the_raters_changes_nothing(counts) -> None:
     one, other = weighted_kappa(table), weighted_kappa(table.T)
     if not math.isnan(one.value):
         assert one.value == pytest.approx(other.value)
-        assert one.standard_error == pytest.approx(other.standard_error, abs=1e-9)
+        # The root of a variance that is zero but for rounding (1e-16) is 1e-8.
+        assert one.standard_error == pytest.approx(other.standard_error, abs=1e-7)
