@@ -83,7 +83,7 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, .
     Raises
     ------
     UsageError
-        If none is named, or one does not exist or is not readable.
+        If none is named, one does not exist or is not readable, or there is no file in any.
     """
     roots = tuple(Path(item) for item in archive) or settings.archive
     if not roots:
@@ -95,7 +95,17 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, .
             raise UsageError(f"The archive {root} does not exist.", "Check the path and the mount.")
         if not os.access(root, os.R_OK):
             raise UsageError(f"The archive {root} cannot be read.", "Check its permissions.")
+    if not any(root.is_file() or _holds_something(root) for root in roots):
+        raise UsageError("The archive is empty: no file was found.", "Check the path and mount.")
     return roots
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is anything but folders below; stops at the first such thing."""
+    return any(
+        files or any(Path(top, name).is_symlink() for name in folders)
+        for top, folders, files in os.walk(folder)
+    )
 
 
 def open_warehouse(warehouse: str | None, settings: Settings) -> Warehouse:
@@ -131,10 +141,8 @@ def require_ct(archive: ArchiveIndex) -> None:
     Raises
     ------
     UsageError
-        If it holds no file at all, or no CT instance.
+        If it holds no CT instance.
     """
-    if archive.n_files == 0:
-        raise UsageError("The archive is empty: no file was found.", "Check the path and mount.")
     modalities = archive.instances["Modality"]
     if not any(value == "CT" for value in modalities.unique().to_pylist()):
         listed = ", ".join(f"{name} {n}" for name, n in sorted(archive.reasons.items()))
