@@ -1,0 +1,79 @@
+"""The API of a run: there while it lasts, gone afterwards, also after a predecessor was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.environment import prefect_api, prepare_environment
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from flows.environment import prefect_api, prepare_environment
+with prefect_api(prepare_environment()):
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for name in ("NO_PROXY", "no_proxy", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    return tmp_path / "prefect"
+
+
+def servers(home: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        environment = process.info["environ"] or {}
+        command = process.info["cmdline"] or []
+        if environment.get("PREFECT_HOME") == str(home) and "server" in command:
+            found.append(process)
+    return found
+
+
+def test_the_api_lives_as_long_as_the_run(home: Path) -> None:
+    with prefect_api(prepare_environment()):
+        url = os.environ["PREFECT_API_URL"]
+        assert url.startswith("http://127.0.0.1:")
+        assert os.environ["DO_NOT_TRACK"] == "1"
+        with urllib.request.urlopen(f"{url}/health") as answer:
+            assert answer.status == 200
+        assert len(servers(home)) == 1
+    assert "PREFECT_API_URL" not in os.environ
+    assert servers(home) == []
+    assert list(home.glob("run-*.json")) == []
+
+
+def test_the_sites_own_server_is_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
+    with prefect_api(prepare_environment()):
+        assert os.environ["PREFECT_API_URL"] == "http://prefect.example/api"
+        assert servers(home) == []
+
+
+def test_what_a_killed_run_left_is_ended(home: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", _HOLD], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "ready\n"
+    (left,) = servers(home)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    first.stdout.close()
+    assert left.is_running()
+    with prefect_api(prepare_environment()):
+        assert left not in servers(home)
+        assert len(list(home.glob("run-*.json"))) == 1
