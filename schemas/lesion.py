@@ -5,13 +5,14 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.codes import CalciumClass
-from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
+from schemas.columns import STUDY_KEY
+from schemas.table import ColumnSpec, TableSpec
 
 LESIONS = TableSpec(
     "lesions",
     "One row per calcified lesion: a connected component of calcium pixels within one slice.",
     (
-        ColumnSpec("study_key", pa.string(), "keyed pseudonym of the study", pattern=KEY_PATTERN),
+        STUDY_KEY,
         ColumnSpec("protocol_digest", pa.string(), "digest of the scoring protocol"),
         ColumnSpec(
             "calcium_class", pa.string(), "coronary or non-coronary lesion", codes=CalciumClass

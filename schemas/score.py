@@ -5,22 +5,15 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.codes import CAC_CATEGORIES, Status, StudyReason
-from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
-
-_SHA256 = r"^[0-9a-f]{64}$"
+from schemas.columns import CTAC_ROLE, PATIENT_KEY, SHA256_PATTERN, STUDY_KEY
+from schemas.table import ColumnSpec, TableSpec
 
 SCORES = TableSpec(
     "scores",
     "One row per study x model x protocol: the Agatston score or the reason why there is none.",
     (
-        ColumnSpec("study_key", pa.string(), "keyed pseudonym of the study", pattern=KEY_PATTERN),
-        ColumnSpec(
-            "patient_key",
-            pa.string(),
-            "keyed pseudonym of the patient; null where PatientID is absent",
-            nullable=True,
-            pattern=KEY_PATTERN,
-        ),
+        STUDY_KEY,
+        PATIENT_KEY,
         ColumnSpec("study_date", pa.date32(), "date of the study", nullable=True),
         ColumnSpec("status", pa.string(), "what became of the study", codes=Status),
         ColumnSpec(
@@ -145,25 +138,19 @@ SCORES = TableSpec(
         ColumnSpec("XRayTubeCurrent", pa.float64(), "tube current", unit="mA", nullable=True),
         ColumnSpec("ConvolutionKernel", pa.string(), "reconstruction kernel", nullable=True),
         ColumnSpec("TransferSyntaxUID", pa.string(), "encoding of the pixels", nullable=True),
-        ColumnSpec(
-            "ctac_role",
-            pa.string(),
-            "rest or stress acquisition, where the header says so",
-            nullable=True,
-            codes=("rest", "stress"),
-        ),
+        CTAC_ROLE,
         ColumnSpec(
             "instances_digest",
             pa.string(),
             "SHA-256 over the chosen SOP instances (of all instances where none was chosen)",
-            pattern=_SHA256,
+            pattern=SHA256_PATTERN,
         ),
         ColumnSpec(
             "pixel_digest",
             pa.string(),
             "SHA-256 over the HU values and geometry that were scored",
             nullable=True,
-            pattern=_SHA256,
+            pattern=SHA256_PATTERN,
         ),
         ColumnSpec("model_digest", pa.string(), "SHA-256 of weights and configuration"),
         ColumnSpec("protocol_digest", pa.string(), "digest of the scoring protocol"),

@@ -41,8 +41,8 @@ def thorax(n_slices: int = 24, rows: int = 64, columns: int = 64) -> NDArray[np.
 
     Returns
     -------
-    HU (slice, row, column): air -1000, tissue 40, lungs -800, and a bright ramp along each axis
-    at one side, so that any flip or transpose changes the volume.
+    HU (slice, row, column): air -1000, soft tissue +40, lungs -800, and a bright ramp along each
+    axis at one side, so that any flip or transpose changes the volume.
     """
     z, y, x = np.meshgrid(
         np.arange(n_slices), np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij"
