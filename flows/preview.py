@@ -43,9 +43,8 @@ def preview_run(**parameters: Any) -> dict[str, Any]:
     series = select_series(series_table(archive.instances), prepared.rules)
     wanted = wanted_studies(archive.instances, series, prepared.identity)
     model_id = prepared.weights.model_id
-    pending = prepared.warehouse.pending(wanted, model_id)
-    if prepared.limit is not None:
-        pending = pending.slice(0, prepared.limit)
+    delta = prepared.warehouse.pending(wanted, model_id)
+    pending = delta.slice(0, prepared.limit)
     reasons = Counter(reason for reason in pending["reason"].to_pylist() if reason)
     return {
         "dry_run": True,
@@ -54,7 +53,8 @@ def preview_run(**parameters: Any) -> dict[str, Any]:
         "studies": wanted.num_rows,
         "to_score": pending.num_rows - sum(reasons.values()),
         "to_reject": dict(reasons),
-        "skipped": wanted.num_rows - pending.num_rows,
+        "left": delta.num_rows - pending.num_rows,
+        "skipped": wanted.num_rows - delta.num_rows,
         "warehouse": prepared.warehouse.url,
         "model": model_id,
     }

@@ -19,6 +19,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from schemas.codes import Status
 
@@ -68,7 +69,7 @@ class RunProgress:
             stack.callback(self._stop)
             if not self._quiet and self._console.is_terminal:
                 self._bar = stack.enter_context(_bar(self._console, "studies"))
-                self._task = self._bar.add_task("scoring", total=total, note="")
+                self._task = self._bar.add_task("", total=total, note="")
             yield
 
     def _stop(self) -> None:
@@ -140,14 +141,18 @@ def format_seconds(seconds: float) -> str:
 
 
 def _bar(console: Console, unit: str) -> Progress:
+    def fixed() -> Column:
+        return Column(no_wrap=True)
+
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        MofNCompleteColumn(table_column=fixed()),
+        TextColumn(unit, table_column=fixed()),
+        BarColumn(bar_width=16),
+        TimeElapsedColumn(table_column=fixed()),
+        # Narrow terminals cut the note, never the count.
+        TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True)),
         console=console,
+        expand=True,
         transient=True,
     )

@@ -78,9 +78,8 @@ class _Rescoring:
         store.replace(INSTANCES, archive.instances)
         store.replace(SERIES, series)
         publish(store, self.model_id)  # what a killed run left finished but unpublished
-        pending = store.pending(wanted, self.model_id, retry_failed=prepared.retry_failed)
-        if prepared.limit is not None:
-            pending = pending.slice(0, prepared.limit)
+        delta = store.pending(wanted, self.model_id, retry_failed=prepared.retry_failed)
+        pending = delta.slice(0, prepared.limit)
         self.progress.say(
             f"{archive.n_files} files ({archive.n_opened} opened), {wanted.num_rows} studies, "
             f"{pending.num_rows} to score"
@@ -92,7 +91,7 @@ class _Rescoring:
             outcome = "completed"
         finally:
             publish(store, self.model_id)
-            summary = self._summarise(archive, wanted.num_rows, pending.num_rows, outcome)
+            summary = self._summarise(archive, wanted.num_rows, delta.num_rows, outcome)
         create_markdown_artifact(key="nightly-rescore", markdown=summary.as_markdown())
         return summary
 
@@ -134,11 +133,12 @@ class _Rescoring:
                 self.progress.shard_done(number, len(parts))
 
     def _summarise(
-        self, archive: ArchiveIndex, studies: int, pending: int, outcome: str
+        self, archive: ArchiveIndex, studies: int, delta: int, outcome: str
     ) -> RunSummary:
         prepared, counts = self.prepared, self.progress.statuses
         budget = prepared.settings.scoring.failure_budget
-        if outcome == "completed" and counts["failed"] > budget * max(pending, 1):
+        done = sum(counts.values())
+        if outcome == "completed" and counts["failed"] > budget * max(done, 1):
             outcome = "over_budget"
         summary = RunSummary(
             run_id=self.run_id,
@@ -147,7 +147,8 @@ class _Rescoring:
             scored=counts["scored"],
             rejected=counts["rejected"],
             failed=counts["failed"],
-            skipped=studies - pending,
+            skipped=studies - delta,
+            left=delta - done,
             reasons=dict(self.progress.reasons),
             file_reasons=archive.reasons,
             seconds=monotonic() - self.clock,

@@ -18,6 +18,7 @@ class RunSummary:
     rejected: int
     failed: int
     skipped: int
+    left: int
     reasons: dict[str, int]
     file_reasons: dict[str, int]
     seconds: float
@@ -47,6 +48,7 @@ class RunSummary:
             ("rejected", self.rejected),
             ("failed", self.failed),
             ("skipped, already in the ledger", self.skipped),
+            ("left for the next run", self.left),
             ("seconds", f"{self.seconds:.0f}"),
             ("studies per second", f"{self.studies_per_second:.2f}"),
             ("model", f"`{self.model}`"),

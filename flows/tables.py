@@ -17,7 +17,9 @@ def summary_table(summary: dict[str, Any]) -> Table:
     table.add_row("scored", str(summary["scored"]))
     table.add_row("rejected", str(summary["rejected"]))
     table.add_row("failed", str(summary["failed"]))
-    table.add_row("skipped, scored before", str(summary["skipped"]))
+    table.add_row("skipped, done before", str(summary["skipped"]))
+    if summary["left"]:
+        table.add_row("left for the next run", str(summary["left"]))
     for reason, count in sorted(summary["reasons"].items()):
         table.add_row(f"  study: {reason}", str(count))
     for reason, count in sorted(summary["file_reasons"].items()):
@@ -39,7 +41,9 @@ def preview_table(preview: dict[str, Any]) -> Table:
     table.add_row("to score", str(preview["to_score"]))
     for reason, count in sorted(preview["to_reject"].items()):
         table.add_row(f"  to reject: {reason}", str(count))
-    table.add_row("scored before", str(preview["skipped"]))
+    if preview["left"]:
+        table.add_row("left for the next run", str(preview["left"]))
+    table.add_row("skipped, done before", str(preview["skipped"]))
     table.add_row("model", preview["model"])
     table.add_row("warehouse", preview["warehouse"])
     return table

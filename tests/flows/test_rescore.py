@@ -119,6 +119,7 @@ def test_limit_and_dry_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     assert not (tmp_path / "wh").exists()
     summary = cac("score", scored.archive, "-w", tmp_path / "wh", "--limit", "2", "--json").json
     assert summary["scored"] + summary["rejected"] == 2
+    assert (summary["skipped"], summary["left"]) == (0, 6)
     assert len(rows(tmp_path / "wh")) == 2
     preview = cac("score", scored.archive, "-w", tmp_path / "wh", "--dry-run", "--json").json
     assert (preview["skipped"], preview["to_score"] + sum(preview["to_reject"].values())) == (2, 6)
