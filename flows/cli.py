@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,24 +95,18 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-@contextmanager
-def _flow_environment(quiet: bool) -> Iterator[None]:
-    """Prefect API and progress around one flow run in this process."""
+def _rescore(quiet: bool, archive: list[str], **parameters: Any) -> dict[str, Any]:
+    """Check the request, then run the flow: a wrong argument costs no Prefect start."""
     from flows.environment import prefect_api, prepare_environment
     from flows.progress import RunProgress, showing
+    from flows.request import Request, naming, prepare
 
-    with prefect_api(prepare_environment()), showing(RunProgress(console, quiet=quiet)):
-        yield
-
-
-def _rescore(quiet: bool, **parameters: Any) -> dict[str, Any]:
-    """Check the request, then run the flow: a wrong argument costs no Prefect start."""
-    from flows.request import Request, prepare
-
-    prepare(Request(**parameters | {"archive": tuple(parameters["archive"])}))
-    with _flow_environment(quiet):
+    prepare(Request(tuple(archive), **parameters))
+    progress = RunProgress(console, quiet=quiet)
+    with prefect_api(prepare_environment()) as ready, showing(progress), naming(archive):
         from flows.rescore import nightly_rescore
 
+        ready()
         return nightly_rescore(**parameters)
 
 

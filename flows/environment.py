@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -44,7 +44,7 @@ def prepare_environment() -> Path:
 
 
 @contextlib.contextmanager
-def prefect_api(home: Path) -> Iterator[None]:
+def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     """Have a Prefect API for as long as this lasts: the site's, or one of our own on loopback.
 
     With `PREFECT_API_URL` set the run reports to that server. Else one is started in a session of
@@ -52,13 +52,11 @@ def prefect_api(home: Path) -> Iterator[None]:
     has to tell about it. What a killed run (`kill -9`) left behind is on file and ended first;
     servers a site started itself are in no such file.
 
-    Raises
-    ------
-    CacError
-        If the API does not answer in time.
+    Yields a function that waits until the API answers, and raises CacError if it does not in time:
+    the server starts while the caller imports Prefect.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield
+        yield lambda: None
         return
     for left in home.glob(_RECORD.format("*")):
         _reap(left)
@@ -78,8 +76,7 @@ def prefect_api(home: Path) -> Iterator[None]:
     _bypass_proxy()
     try:
         _note(record, server.pid)
-        _await_health(server, port, log)
-        yield
+        yield lambda: _await_health(server, port, log)
     finally:
         del os.environ["PREFECT_API_URL"]
         server.terminate()

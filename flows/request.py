@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +56,27 @@ class Prepared:
     def index_workers(self) -> int:
         """Processes that read headers."""
         return index_workers(self.settings)
+
+
+_NAMED: ContextVar[tuple[str, ...]] = ContextVar("named_archive", default=())
+
+
+@contextlib.contextmanager
+def naming(archive: Sequence[str]) -> Iterator[None]:
+    """Name the archive of the run that starts inside.
+
+    Prefect keeps the parameters of a flow in its database; folders can bear the names of patients.
+    """
+    token = _NAMED.set(tuple(archive))
+    try:
+        yield
+    finally:
+        _NAMED.reset(token)
+
+
+def named_archive() -> tuple[str, ...]:
+    """Folders named by `naming`; none in a deployment, whose settings file names them."""
+    return _NAMED.get()
 
 
 def prepare(request: Request) -> Prepared:

@@ -20,7 +20,7 @@ from cac_core.dicom.index import ArchiveIndex
 from cac_core.version import __version__
 from flows.cluster import cluster_client
 from flows.progress import RunProgress, current_progress
-from flows.request import Prepared, Request, prepare, require_ct
+from flows.request import Prepared, Request, named_archive, prepare, require_ct
 from flows.summary import RunSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
@@ -35,7 +35,6 @@ _SHARD_SIZE, _STUDIES_PER_THREAD = 250, 20
 
 @flow(name="nightly-rescore", persist_result=False, validate_parameters=False)
 def nightly_rescore(
-    archive: list[str] | None = None,
     warehouse: str | None = None,
     config: str | None = None,
     model: str | None = None,
@@ -46,14 +45,15 @@ def nightly_rescore(
 
     Parameters
     ----------
-    archive, warehouse, config, model, limit : as the options of `cac score`.
+    warehouse, config, model, limit : as the options of `cac score`. The archive is named by the
+        settings file or by `flows.request.naming`.
     retry_failed : score studies again whose last row has status `failed`.
 
     Returns
     -------
     The summary that `cac score --json` prints.
     """
-    request = Request(tuple(archive or ()), warehouse, config, model, limit, retry_failed)
+    request = Request(named_archive(), warehouse, config, model, limit, retry_failed)
     prepared = prepare(request)
     with prepared.warehouse.lock():
         return _Rescoring(prepared, current_progress()).run().as_dict()

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from distributed import Worker, WorkerPlugin, get_worker
 
-from cac_core.model.cascade import Cascade
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import StudyResult, StudyWork, score_study
 
@@ -40,6 +39,8 @@ class CascadePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
 
     def setup(self, worker: Worker) -> None:
         """Load and keep the cascade; a failure stops the run at registration."""
+        from cac_core.model.cascade import Cascade  # the run that sends this needs no torch
+
         faulthandler.enable()
         cascade = Cascade.load(None if self.folder is None else Path(self.folder), threads=1)
         if cascade.digest != self.digest:

@@ -38,6 +38,10 @@ def test_header_readers_load_neither_pyarrow_nor_pydicom() -> None:
     assert not {"pyarrow", "pydicom", "numpy"} & loaded
 
 
+def test_a_run_loads_no_torch_outside_its_workers() -> None:
+    assert "torch" not in loaded_by("import flows.rescore")
+
+
 def test_workers_load_no_prefect() -> None:
     assert "prefect" not in loaded_by("import tasks.worker")
 

@@ -22,7 +22,8 @@ import sys, time
 from pathlib import Path
 from typing import Any
 from flows.environment import prefect_api, prepare_environment
-with prefect_api(prepare_environment()):
+with prefect_api(prepare_environment()) as ready:
+    ready()
     print("ready", flush=True)
     time.sleep(600)
 """
@@ -58,7 +59,8 @@ def servers(home: Path) -> list[psutil.Process]:
 
 
 def test_the_api_lives_as_long_as_the_run(home: Path) -> None:
-    with prefect_api(prepare_environment()):
+    with prefect_api(prepare_environment()) as ready:
+        ready()
         url = os.environ["PREFECT_API_URL"]
         assert url.startswith("http://127.0.0.1:")
         assert os.environ["DO_NOT_TRACK"] == "1"
@@ -99,7 +101,8 @@ def test_a_run_leaves_its_summary_in_prefect(
 ) -> None:
     home = Path(environment["HOME"]) / ".local" / "share" / "cac-cohort" / "prefect"
     monkeypatch.setenv("PREFECT_HOME", str(home))
-    with prefect_api(prepare_environment()):
+    with prefect_api(prepare_environment()) as ready:
+        ready()
         found = ask(os.environ["PREFECT_API_URL"], "artifacts/latest/filter", {"artifacts": None})
     (artifact,) = (item for item in found if item["latest_id"])
     assert artifact["key"] == "nightly-rescore"
