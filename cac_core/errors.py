@@ -50,6 +50,26 @@ class WeightsError(CacError):
         return (type(self), (self.what, self.hint))
 
 
+class TrainingError(CacError):
+    """Training broke off; what was reached before is kept."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what, hint, 1)
+
+    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, str]]:
+        return (type(self), (self.what, self.hint))
+
+
+class TrainingDataError(CacError):
+    """A training table, annotation, label mapping or split is not usable; names study and file."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what, hint, 1)
+
+    def __reduce__(self) -> tuple[type[TrainingDataError], tuple[str, str]]:
+        return (type(self), (self.what, self.hint))
+
+
 class StudyError(Exception):
     """A study cannot be scored; becomes a score row with this reason.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,19 @@ import typer
 from rich.console import Console
 
 from cac_core.errors import CacError
+from flows.terminal import (
+    Archive,
+    ConfigOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    QuietOption,
+    WarehouseOption,
+    complain,
+    console,
+    print_json,
+)
+from flows.train_cli import app as train_app
 from schemas.table import InvalidTableError
 
 app = typer.Typer(
@@ -24,31 +36,9 @@ app = typer.Typer(
 )
 key_app = typer.Typer(help="Find out what a key stands for; works only where the secret is.")
 app.add_typer(key_app, name="key")
-
-console = Console(stderr=True)
+app.add_typer(train_app, name="train")
 
 FAULT, OVER_BUDGET = 1, 3
-
-Archive = Annotated[
-    list[Path] | None, typer.Argument(help="Folders (or files) of DICOM studies, any layout.")
-]
-WarehouseOption = Annotated[
-    str | None, typer.Option("--warehouse", "-w", help="Folder or fsspec URL of the results.")
-]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings file, usually cac.toml.")
-]
-ModelOption = Annotated[
-    Path | None,
-    typer.Option("--model", "-m", help="Folder with the weights; default: the shipped ones."),
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="One JSON object on standard output; all else on stderr.")
-]
-LimitOption = Annotated[
-    int | None, typer.Option("--limit", help="Score at most this many studies.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 def main() -> None:
@@ -57,13 +47,13 @@ def main() -> None:
     try:
         app()
     except (CacError, InvalidTableError) as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(getattr(error, "exit_code", FAULT))
     except (KeyboardInterrupt, SystemExit) as leaving:
         # typer turns Ctrl-C into a silent exit with the code that shells give it.
         if isinstance(leaving, SystemExit) and leaving.code != 128 + signal.SIGINT:
             raise
-        _complain("Interrupted. What was finished is kept; the same command goes on from there.")
+        complain("Interrupted. What was finished is kept; the same command goes on from there.")
         sys.exit(FAULT)
     except BrokenPipeError:
         # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
@@ -71,7 +61,7 @@ def main() -> None:
     except Exception as error:  # the last resort: a line and an exit code instead of a traceback
         if os.environ.get("CAC_DEBUG"):
             raise
-        _complain(
+        complain(
             f"A fault of the program or its surroundings: {type(error).__name__}. What was "
             "finished is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
         )
@@ -80,19 +70,6 @@ def main() -> None:
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _complain(text: str) -> None:
-    console.print(f"[bold red]cac:[/] {_escape(text)}", highlight=False, soft_wrap=True)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def print_json(value: object) -> None:
-    """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
 def _rescore(quiet: bool, archive: list[str], **parameters: Any) -> dict[str, Any]:
@@ -122,7 +99,7 @@ def _finish(summary: dict[str, Any], as_json: bool) -> None:
     else:
         Console().print(summary_table(summary))
     if summary["outcome"] == "over_budget":
-        _complain(
+        complain(
             f"{summary['failed']} studies failed, more than the failure budget allows. "
             "`cac status` lists the reasons, `cac retry` tries them again."
         )
@@ -349,34 +326,6 @@ def evaluate(
         return
     for part in agreement_tables(result):
         Console().print(part)
-
-
-@app.command(epilog="Example: `cac train ./own && cac evaluate --model ./own/weights`")
-def train(
-    out: Annotated[Path, typer.Argument(help="Folder for samples and weights.")],
-    scans: Annotated[int, typer.Option("--scans", help="Synthetic training scans.", min=1)] = 160,
-    calibration_scans: Annotated[
-        int, typer.Option("--calibration-scans", help="Held-out scans.", min=2)
-    ] = 60,
-    heart_steps: Annotated[int, typer.Option("--heart-steps", min=20)] = 2400,
-    calcium_steps: Annotated[int, typer.Option("--calcium-steps", min=20)] = 5000,
-    version: Annotated[str, typer.Option("--name", help="Version name in the model id.")] = "own",
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Train both networks on synthetic scans and calibrate them on others.
-
-    With the defaults as the shipped weights: under an hour on two cores.
-    """
-    from flows.progress import RunProgress
-    from flows.training import TrainingPlan, train_cascade
-
-    plan = TrainingPlan(scans, calibration_scans, heart_steps, calcium_steps, version)
-    result = train_cascade(out, plan, RunProgress(console, quiet=quiet))
-    if as_json:
-        print_json(result)
-    else:
-        Console().print(f"weights {result['model']} in {result['weights']}", highlight=False)
 
 
 @app.command(epilog="Example: `cac doctor --config cac.toml`")

@@ -1,128 +1,303 @@
-"""Training of the cascade on synthetic scans: samples, both networks, calibration, weights."""
+"""Training as a lab runs it: samples from a table, one network at a time, weights to ship."""
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
-from cac_core.errors import UsageError
+from cac_core.dicom.annotation import LabelMapping, read_annotation, read_mapping
+from cac_core.dicom.volume import read_volume
+from cac_core.errors import StudyError, TrainingDataError, UsageError
+from cac_core.model.baseline import build_network
 from cac_core.model.cascade import Cascade
-from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
 from cac_core.model.preprocess import candidates
 from cac_core.model.training.loop import (
+    CALCIUM_SETTINGS,
+    HEART_SETTINGS,
     TrainingSettings,
-    favour_background,
+    load_trained,
     train_network,
     use_threads,
 )
-from cac_core.model.training.samples import load_samples, make_sample, save_sample
-from cac_core.model.weights import save_weights
+from cac_core.model.training.samples import SampleFiles, load_sample, make_sample, save_sample
+from cac_core.model.training.table import read_training_table, rows_of, split_digest
+from cac_core.model.weights import favour_background, save_weights
+from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
+from cac_core.phantom.reader import annotate
 from cac_core.phantom.scan import synthesise_scan
-from cac_core.phantom.truth import true_agatston
+from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium
 from cac_core.scoring.lesions import label_lesions
 from flows.evaluation import agreement
 from flows.progress import RunProgress
+from schemas.training import TRAINING_SET
 
-#: Seeds of training scans begin here; demo and evaluation never reach them.
-TRAINING_SEED = 100_000
+#: Seeds of the shipped weights' training scans; no demo, test or evaluation reaches them.
+TRAINING_SEED = 300_000
 #: Offsets in favour of background that the calibration tries.
-OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
+OFFSETS = tuple(round(0.2 * n, 1) for n in range(-4, 16))
+SYNTHETIC = "synthetic:"
+Kind = Literal["heart", "calcium"]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingPlan:
-    """How much to train; the defaults are those of the shipped weights."""
+def synthetic_table(studies: int, seed: int, annotation: str, progress: RunProgress) -> pa.Table:
+    """A training table of synthetic studies, without a split; categories from their scans."""
+    seeds = range(seed, seed + studies)
+    with progress.counting("scans") as report, _pool() as pool:
+        rows = []
+        for row in pool.map(_synthetic_row, seeds, [annotation] * studies):
+            rows.append(row)
+            if report:
+                report(len(rows), studies)
+    return TRAINING_SET.from_rows(rows)
 
-    scans: int = 160
-    calibration_scans: int = 60
-    heart_steps: int = 2400
-    calcium_steps: int = 5000
-    version: str = "own"
+
+def _synthetic_row(seed: int, annotation: str) -> dict[str, object]:
+    scan = synthesise_scan(seed)
+    calcium = _synthetic_calcium(scan, annotation, seed)
+    return {
+        "study": f"{SYNTHETIC}{seed}",
+        "annotation": annotation,
+        "reader": annotation,
+        "patient": f"P{seed}",
+        "site": "synthetic",
+        "cac_category": true_category(
+            true_agatston(scan.hu, (calcium == 1) & scan.heart_mask, scan.spacing_mm)
+        ),
+        "split": None,
+    }
 
 
-def train_cascade(out: Path, plan: TrainingPlan, progress: RunProgress) -> dict[str, Any]:
-    """Train both networks and write `out`/weights; samples made before are used again.
+def prepare_samples(
+    rows: Sequence[dict[str, str]],
+    folder: Path,
+    base: Path,
+    mapping: LabelMapping | None,
+    progress: RunProgress,
+) -> SampleFiles:
+    """Make the sample of each row of a training table that is not there yet.
+
+    Parameters
+    ----------
+    folder : where samples are kept, a file each; those made before are used again.
+    base : folder that relative paths of the table begin at.
+
+    Raises
+    ------
+    TrainingDataError
+        Naming study and file, at the first row that is not usable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{_sample_name(row, base, mapping)}.safetensors" for row in rows]
+    missing = [n for n, path in enumerate(paths) if not path.exists()]
+    if missing:
+        progress.say(f"making {len(missing)} training samples in {folder}")
+    with progress.counting("samples") as report, _pool() as pool:
+        work = pool.map(
+            _make_sample,
+            [rows[n] for n in missing],
+            [paths[n] for n in missing],
+            [base] * len(missing),
+            [mapping] * len(missing),
+        )
+        for done, _ in enumerate(work, start=1):
+            if report:
+                report(done, len(missing))
+    return SampleFiles(paths)
+
+
+def _sample_name(row: dict[str, str], base: Path, mapping: LabelMapping | None) -> str:
+    """A readable name, and a digest of all that the sample depends on."""
+    parts = [row["study"], row["annotation"], row["reader"]]
+    if not row["study"].startswith(SYNTHETIC):
+        for path in [base / row["study"], *_annotation_paths(row, base)]:
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise TrainingDataError(
+                    f"Study {row['study']}: {path} cannot be read ({error.strerror}).",
+                    "Correct the training table.",
+                ) from None
+            parts.append(f"{status.st_size}:{status.st_mtime_ns}")
+        parts.append(str(sorted(map(str, mapping.meaning.items())) if mapping else ""))
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
+    readable = "".join(c if c.isalnum() else "-" for c in Path(row["study"]).name)
+    return f"{readable}-{row['reader']}-{digest}"
+
+
+def _annotation_paths(row: dict[str, str], base: Path) -> list[Path]:
+    return [base / part.strip() for part in row["annotation"].split(";")]
+
+
+def _make_sample(row: dict[str, str], path: Path, base: Path, mapping: LabelMapping | None) -> None:
+    use_threads(1)
+    try:
+        hu, heart, calcium, spacing = _annotated(row, base, mapping)
+        save_sample(path, make_sample(hu, heart, calcium, spacing))
+    except (StudyError, ValueError) as error:
+        raise TrainingDataError(
+            f"Study {row['study']} cannot be used: {error}.",
+            "Correct its files, or take it out of the training table.",
+        ) from None
+    except TrainingDataError as error:
+        raise TrainingDataError(f"Study {row['study']}: {error.what}", error.hint) from None
+
+
+def _annotated(row: dict[str, str], base: Path, mapping: LabelMapping | None) -> tuple[Any, ...]:
+    """HU, heart, calcium class and spacing of an annotated study."""
+    if row["study"].startswith(SYNTHETIC):
+        seed = int(row["study"].removeprefix(SYNTHETIC))
+        scan = synthesise_scan(seed)
+        calcium = _synthetic_calcium(scan, row["annotation"], seed)
+        return scan.hu, scan.heart_mask, calcium, scan.spacing_mm
+    if mapping is None:
+        raise TrainingDataError(
+            f"{row['annotation']} needs a label mapping.", "Name one with --mapping labels.toml."
+        )
+    volume = read_volume([p for p in sorted((base / row["study"]).rglob("*")) if p.is_file()])
+    found = [
+        read_annotation(path, mapping, volume.affine, volume.hu.shape)
+        for path in _annotation_paths(row, base)
+    ]
+    heart = np.any([part.heart for part in found], axis=0)
+    calcium = np.max([part.calcium for part in found], axis=0)
+    if not heart.any():
+        raise TrainingDataError(
+            f"{row['annotation']} holds no heart.",
+            "Add a file with the heart's silhouette, separated by `;`, and map its label.",
+        )
+    return volume.hu, heart, calcium, volume.spacing_mm
+
+
+def _synthetic_calcium(scan: AnnotatedScan, annotation: str, seed: int) -> Any:
+    if annotation == "truth":
+        return scan.calcium_class
+    if annotation == "reader":
+        return CLASS_OF_SITE[annotate(scan, seed)]
+    raise TrainingDataError(
+        f"A synthetic study has no annotation {annotation!r}.", "It is `truth` or `reader`."
+    )
+
+
+def train(
+    kind: Kind,
+    table_path: Path,
+    out: Path,
+    progress: RunProgress,
+    *,
+    mapping_path: Path | None = None,
+    samples: Path | None = None,
+    readers: Sequence[str] = (),
+    network: str = "convlstm",
+    settings: TrainingSettings | None = None,
+) -> dict[str, Any]:
+    """Train one network on the table's training part, judged on its validation part.
+
+    Parameters
+    ----------
+    out : folder of the run; the same command goes on where a killed run stopped.
+    samples : folder of samples; default: `samples` beside the table.
+    network : one of `cac_core.model.baseline.NETWORKS`.
+    """
+    table = read_training_table(table_path)
+    mapping = read_mapping(mapping_path) if mapping_path else None
+    folder = samples or table_path.parent / "samples"
+    parts = []
+    for part in ("training", "validation"):
+        rows = rows_of(table, part, readers)
+        parts.append(prepare_samples(rows, folder, table_path.parent, mapping, progress))
+    settings = settings or (HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS)
+    use_threads(len(os.sched_getaffinity(0)))
+    progress.say(
+        f"{kind}: {network}, {len(parts[0].names)} samples to learn from, "
+        f"{len(parts[1].names)} to validate with, {settings.steps} steps"
+    )
+    record = train_network(
+        kind,
+        build_network(network, kind, settings.seed),
+        parts[0],
+        parts[1],
+        settings,
+        out,
+        data={
+            "table": table_path.name,
+            "split_digest": split_digest(table),
+            "readers": sorted(readers) or sorted(set(table["reader"].to_pylist())),
+            "network": network,
+        },
+        progress=lambda step, steps, loss, held: progress.say(
+            f"{kind}: step {step}/{steps}, loss {loss:.4f}, validation {held:.4f}"
+        ),
+    )
+    return record | {"run": str(out)}
+
+
+def ship(
+    heart_run: Path,
+    calcium_run: Path,
+    table_path: Path,
+    out: Path,
+    progress: RunProgress,
+    *,
+    mapping_path: Path | None = None,
+    samples: Path | None = None,
+    name: str = "convlstm",
+    version: str = "own",
+) -> dict[str, Any]:
+    """Put two trained networks together: calibrate on the validation part, write the weights.
 
     Raises
     ------
     UsageError
-        If `out`/weights holds weights already.
+        If `out` exists already.
     """
-    folder = out / "weights"
-    if folder.exists():
-        raise UsageError(f"{folder} exists already.", "Remove it, or name another folder.")
-    seeds = range(TRAINING_SEED, TRAINING_SEED + plan.scans)
-    _make_samples(out / "samples", seeds, progress)
-    samples = load_samples(out / "samples")[: plan.scans]
-    use_threads(len(os.sched_getaffinity(0)))
-    networks: dict[str, ConvLSTMSegmenter] = {}
-    training: dict[str, Any] = {"data": _named(seeds)}
-    for kind, classes, steps in (
-        ("heart", 2, plan.heart_steps),
-        ("calcium", 3, plan.calcium_steps),
-    ):
-        networks[kind], record = train_network(
-            kind,
-            samples,
-            NetworkConfig(n_classes=classes),
-            TrainingSettings(steps=steps),
-            lambda step, steps, loss, kind=kind: progress.say(  # type: ignore[misc]
-                f"{kind}: step {step}/{steps}, loss {loss:.4f}"
-            ),
-        )
-        training[kind] = {
-            **{name: record[name] for name in ("samples", "settings", "seconds")},
-            "final_loss": record["loss"][-1][1],
-        }
-    uncalibrated = save_weights(
-        out / "uncalibrated", networks, name="convlstm", version=plan.version, training=training
+    if out.exists():
+        raise UsageError(f"{out} exists already.", "Remove it, or name another folder.")
+    training: dict[str, Any] = {}
+    networks = {}
+    for kind, run in (("heart", heart_run), ("calcium", calcium_run)):
+        network: Any = build_network("convlstm", kind, 0)  # type: ignore[arg-type]
+        record = load_trained(run, network)
+        networks[kind] = network
+        training[kind] = record
+    uncalibrated = out.with_name(out.name + ".uncalibrated")
+    save_weights(uncalibrated, networks, name=name, version=version, training=training)
+    table = read_training_table(table_path)
+    mapping = read_mapping(mapping_path) if mapping_path else None
+    held_out = prepare_samples(
+        rows_of(table, "validation"),
+        samples or table_path.parent / "samples",
+        table_path.parent,
+        mapping,
+        progress,
     )
-    held_out = range(seeds.stop, seeds.stop + plan.calibration_scans)
-    training["calibration"] = _calibrate(uncalibrated.folder, held_out, progress)
+    training["calibration"] = _calibrate(uncalibrated, held_out, progress)
+    training["calibration"]["split_digest"] = split_digest(table)
     favour_background(networks["calcium"], training["calibration"]["background_offset"])
-    manifest = save_weights(
-        folder, networks, name="convlstm", version=plan.version, training=training
-    )
-    return {"weights": str(folder), "model": manifest.model_id, "training": training}
+    manifest = save_weights(out, networks, name=name, version=version, training=training)
+    shutil.rmtree(uncalibrated)
+    return {"weights": str(out), "model": manifest.model_id, "training": training}
 
 
-def _make_samples(folder: Path, seeds: Sequence[int], progress: RunProgress) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [seed for seed in seeds if not (folder / f"{seed}.npz").exists()]
-    progress.say(f"making {len(missing)} training samples in {folder}")
-    with progress.counting("samples") as report, _pool() as pool:
-        paths = [folder / f"{seed}.npz" for seed in missing]
-        for done, _ in enumerate(pool.map(_make_one, missing, paths), start=1):
-            if report:
-                report(done, len(missing))
-
-
-def _make_one(seed: int, path: Path) -> None:
-    use_threads(1)
-    scan = synthesise_scan(seed)
-    aside = path.with_suffix(".part")
-    save_sample(aside, make_sample(scan.hu, scan.heart_mask, scan.calcium_class, scan.spacing_mm))
-    aside.rename(path)
-
-
-def _calibrate(folder: Path, seeds: Sequence[int], progress: RunProgress) -> dict[str, Any]:
-    """Choose the offset with the best kappa on scans that no training saw; the least of equals."""
-    progress.say(f"calibrating on {len(seeds)} held-out scans")
+def _calibrate(folder: Path, held_out: SampleFiles, progress: RunProgress) -> dict[str, Any]:
+    """Choose the offset with the best kappa on scans that taught nothing; the least of equals."""
+    progress.say(f"calibrating on {len(held_out.names)} held-out scans")
     with progress.counting("scans") as report, _pool() as pool:
         rows = []
-        for row in pool.map(_scores_by_offset, seeds, [folder] * len(seeds)):
+        for row in pool.map(_scores_by_offset, held_out.paths, [folder] * len(held_out.paths)):
             rows.append(row)
             if report:
-                report(len(rows), len(seeds))
+                report(len(rows), len(held_out.paths))
     truth = [row[0] for row in rows]
     kappas = [
         agreement([row[1][i] for row in rows], truth)["kappa_linear"] or 0.0
@@ -131,23 +306,26 @@ def _calibrate(folder: Path, seeds: Sequence[int], progress: RunProgress) -> dic
     best = int(np.argmax(np.round(kappas, 3)))
     return {
         "background_offset": OFFSETS[best],
-        "data": _named(seeds),
+        "scans": len(rows),
         "kappa_linear": round(kappas[best], 3),
+        "kappa_by_offset": dict(zip(map(str, OFFSETS), np.round(kappas, 3).tolist(), strict=True)),
     }
 
 
-def _scores_by_offset(seed: int, folder: Path) -> tuple[float, list[float]]:
-    """True score of a scan, and its score under each offset."""
-    cascade, scan, protocol = (
-        Cascade.load(folder, threads=1),
-        synthesise_scan(seed),
-        ScoringProtocol(),
+def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
+    """Annotated score of a held-out crop, and its score under each offset, in the drawn heart."""
+    cascade, protocol = Cascade.load(folder, threads=1), ScoringProtocol()
+    sample = load_sample(path)
+    spacing = (
+        float(sample.spacing_mm[0]),
+        float(sample.spacing_mm[1]),
+        float(sample.spacing_mm[2]),
     )
-    heart = cascade.segment_heart(scan.hu, scan.spacing_mm)
+    heart = sample.inside == 2
     possible = candidates(
-        scan.hu,
+        sample.hu,
         heart,
-        scan.spacing_mm,
+        spacing,
         threshold_hu=protocol.threshold_hu,
         min_area_mm2=protocol.min_area_mm2,
         connectivity=protocol.connectivity,
@@ -155,18 +333,14 @@ def _scores_by_offset(seed: int, folder: Path) -> tuple[float, list[float]]:
     scores = []
     for step in np.diff(OFFSETS, prepend=0.0):
         favour_background(cascade.calcium, float(step))
-        classes = cascade.classify(scan.hu, possible)
-        lesions = label_lesions(scan.hu, classes, heart, scan.spacing_mm, protocol)
+        classes = cascade.classify(sample.hu, possible)
+        lesions = label_lesions(sample.hu, classes, heart, spacing, protocol)
         scores.append(score_calcium(lesions, protocol).agatston)
-    coronary = (scan.calcium_class == 1) & scan.heart_mask
-    return true_agatston(scan.hu, coronary, scan.spacing_mm), scores
+    annotated = label_lesions(sample.hu, sample.calcium, heart, spacing, protocol)
+    return score_calcium(annotated, protocol).agatston, scores
 
 
 def _pool() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")
     )
-
-
-def _named(seeds: Sequence[int]) -> str:
-    return f"synthetic CTAC scans, seeds {seeds[0]} to {seeds[-1]}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cac_core.model.convlstm import ConvLSTMSegmenter
+from cac_core.model.convlstm import Window, grow
 from cac_core.model.preprocess import (
     Spacing,
     candidates,
@@ -19,11 +20,44 @@ from cac_core.model.preprocess import (
     heart_mask,
     normalise,
 )
-from cac_core.model.weights import WeightsManifest, load_network, verify_weights
+from cac_core.model.weights import NETWORKS, WeightsManifest, load_network, verify_weights
 
 #: Slices that go through a network at once; more need more memory and gain nothing on a CPU.
 _BATCH = 8
-Window = tuple[int, int, int, int]
+
+
+class Segmenter(Protocol):
+    """A network of the cascade: ours, or one it is compared with.
+
+    `config` states `receptive_field_px` and `stride`; see `ConvLSTMSegmenter`.
+    """
+
+    @property
+    def config(self) -> FieldOfView:
+        """What a window must hold to give what the whole slice gives."""
+        ...
+
+    def __call__(self, stack: Tensor, margin: int = 0) -> Tensor:
+        """Class scores of the inner slices of a stack."""
+        ...
+
+    def window(self, stack: Tensor, core: Window) -> Tensor:
+        """Class scores of a part of the inner slices of a stack."""
+        ...
+
+
+class FieldOfView(Protocol):
+    """How far a network sees, and at which multiples its windows may begin."""
+
+    @property
+    def receptive_field_px(self) -> int:
+        """Pixels to either side that any output pixel depends on."""
+        ...
+
+    @property
+    def stride(self) -> int:
+        """Windows begin at multiples of it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,13 +81,13 @@ class Cascade:
     def __init__(
         self,
         manifest: WeightsManifest,
-        heart: ConvLSTMSegmenter,
-        calcium: ConvLSTMSegmenter,
+        heart: Segmenter,
+        calcium: Segmenter,
         device: str = "cpu",
     ) -> None:
         self.manifest = manifest
-        self.heart = heart.to(device)
-        self.calcium = calcium.to(device)
+        self.heart = heart
+        self.calcium = calcium
         self.device = device
 
     @classmethod
@@ -67,7 +101,7 @@ class Cascade:
         """
         torch.set_num_threads(threads)
         manifest = verify_weights(folder)
-        heart, calcium = (load_network(manifest, name) for name in ("heart", "calcium"))
+        heart, calcium = (load_network(manifest, name).to(device) for name in NETWORKS)
         return cls(manifest, heart, calcium, device)
 
     @property
@@ -161,12 +195,9 @@ class Cascade:
         begin, end = span
         config, shape = self.calcium.config, hu.shape[1:]
         core = _bounding_window(np.asarray(possible[begin:end].any(axis=0)))
-        wide = _grow(core, config.receptive_field_px, config.stride, shape)
-        near = _grow(core, config.sequence_field_px, 1, shape)
-        stack = self._stack(hu, begin, end, wide)
-        single = _crop(self.calcium.single_slice(stack[1:-1]), wide, near)
-        sequence = self.calcium.sequence(_crop(stack, wide, near))
-        scores = _crop(self.calcium.fuse(single, sequence), near, core)
+        wide = grow(core, config.receptive_field_px, config.stride, shape)
+        inside = (core[0] - wide[0], core[1] - wide[0], core[2] - wide[2], core[3] - wide[2])
+        scores = self.calcium.window(self._stack(hu, begin, end, wide), inside)
         found = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
         box = np.s_[begin:end, core[0] : core[1], core[2] : core[3]]
         classes[box] = np.where(possible[box], found, 0)
@@ -189,20 +220,3 @@ def _bounding_window(plane: NDArray[np.bool_]) -> Window:
     rows = np.flatnonzero(plane.any(axis=1))
     columns = np.flatnonzero(plane.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-
-
-def _grow(window: Window, margin: int, stride: int, shape: tuple[int, ...]) -> Window:
-    """Add a margin, begin at a multiple of the stride, stay inside the image."""
-    r0, r1, c0, c1 = window
-    return (
-        max(0, r0 - margin) // stride * stride,
-        min(shape[0], r1 + margin),
-        max(0, c0 - margin) // stride * stride,
-        min(shape[1], c1 + margin),
-    )
-
-
-def _crop(x: Tensor, outer: Window, inner: Window) -> Tensor:
-    """From pixels of `outer` to those of `inner`; the last two dimensions are rows, columns."""
-    r0, c0 = inner[0] - outer[0], inner[2] - outer[2]
-    return x[..., r0 : r0 + inner[1] - inner[0], c0 : c0 + inner[3] - inner[2]]

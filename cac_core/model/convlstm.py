@@ -13,16 +13,25 @@ first pixel, therefore gives exactly what the whole slice gives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+#: Rows and columns: begin, end, begin, end.
+Window = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Sizes of one network. `dense_dilations` has one entry per layer of a dense block."""
+    """Sizes of one network. `dense_dilations` has one entry per layer of a dense block.
+
+    `branches` leaves parts out, to measure what they are worth: `single` is the trunk alone,
+    `sequence` the LSTM branch alone, `mean` both with equal weight instead of attention.
+    """
 
     n_classes: int
     hidden: int = 3
@@ -33,6 +42,7 @@ class NetworkConfig:
     dense_dilations: tuple[tuple[int, ...], ...] = ((1, 1, 2, 2),)
     trunk_head: int = 48
     sequence_head: int = 8
+    branches: Literal["both", "single", "sequence", "mean"] = "both"
 
     @property
     def stride(self) -> int:
@@ -96,18 +106,50 @@ class ConvLSTMSegmenter(nn.Module):
         -------
         Scores before softmax, (slices, classes, rows - 2 margin, columns - 2 margin).
         """
-        return self.fuse(
-            self.single_slice(stack[1:-1], margin), self.sequence(inner(stack, margin))
-        )
+        rows, columns = stack.shape[-2:]
+        return self.window(stack, (margin, rows - margin, margin, columns - margin))
 
-    def single_slice(self, slices: Tensor, margin: int = 0) -> Tensor:
+    def window(self, stack: Tensor, core: Window) -> Tensor:
+        """Class scores of a part of the inner slices; the rest of the stack is context.
+
+        The LSTM branch sees less far than the trunk and runs only on what it needs.
+
+        Parameters
+        ----------
+        stack : (slices + 2, rows, columns), normalised.
+        core : rows and columns (begin, end, begin, end) that are asked for.
+
+        Returns
+        -------
+        (slices, classes, rows of core, columns of core).
+        """
+        shape = stack.shape[-2:]
+        whole = (0, shape[0], 0, shape[1])
+        near = grow(core, self.config.sequence_field_px, 1, shape)
+        single = crop(self.single_slice(stack[1:-1]), whole, near)
+        if self.config.branches == "single":
+            return crop(single, near, core)
+        return crop(self.fuse(single, self.sequence(crop(stack, whole, near))), near, core)
+
+    def triples(self, stacks: Tensor, margin: int = 0) -> Tensor:
+        """Class scores of the middle slices of triples that are no neighbours: for training.
+
+        (n, 3, rows, columns) -> (n, classes, rows - 2 margin, columns - 2 margin).
+        """
+        near = inner(stacks, margin)
+        first = self.lstm[0]
+        assert isinstance(first, ConvLSTMCell)
+        gates = [first.input_gates(near[:, step : step + 1]) for step in (2, 1, 0)]
+        return self.fuse(inner(self.single_slice(stacks[:, 1]), margin), self._recur(gates))
+
+    def single_slice(self, slices: Tensor) -> Tensor:
         """Head 1 on each slice: (slices, rows, columns) -> (slices, classes, rows, columns)."""
         rows, columns = slices.shape[-2:]
         s = self.config.stride
         whole = pad(slices[:, None], (0, -columns % s, 0, -rows % s))  # (n, 1, R, C), R % s == 0
         features = self.trunk_head(self.trunk(whole))  # (n, classes, R / s, C / s)
         scores = interpolate(features, scale_factor=s, mode="bilinear", align_corners=False)
-        return inner(scores[..., :rows, :columns], margin)
+        return scores[..., :rows, :columns]
 
     def sequence(self, stack: Tensor) -> Tensor:
         """LSTM output per inner slice.
@@ -118,13 +160,17 @@ class ConvLSTMSegmenter(nn.Module):
         slice adds to the gates of the first layer is computed once and serves the three triples
         it belongs to; so does the first step, which starts from an empty state.
         """
-        state: list[tuple[Tensor, Tensor] | None] = [None] * len(self.lstm)
         first = self.lstm[0]
         assert isinstance(first, ConvLSTMCell)
         gates = first.input_gates(stack[:, None])  # (slices + 2, 4 hidden, rows, columns)
         n = len(stack) - 2
-        for step in (2, 1, 0):  # next, current, previous
-            x = gates[step : step + n]
+        return self._recur([gates[step : step + n] for step in (2, 1, 0)])  # next to previous
+
+    def _recur(self, steps: list[Tensor]) -> Tensor:
+        """All layers over the input gates of three steps; gives the last hidden state."""
+        state: list[tuple[Tensor, Tensor] | None] = [None] * len(self.lstm)
+        for gates in steps:
+            x = gates
             for layer, cell in enumerate(self.lstm):
                 assert isinstance(cell, ConvLSTMCell)
                 if layer:
@@ -135,9 +181,15 @@ class ConvLSTMSegmenter(nn.Module):
 
     def fuse(self, single: Tensor, sequence: Tensor) -> Tensor:
         """Attention-weighted sum of both branches; all (slices, classes, rows, columns)."""
+        if self.config.branches == "single":
+            return single
+        scores: Tensor = self.sequence_head(sequence)
+        if self.config.branches == "sequence":
+            return scores
+        if self.config.branches == "mean":
+            return (scores + single) / 2
         attention = torch.sigmoid(self.attention_head(sequence))
-        fused: Tensor = attention * self.sequence_head(sequence) + (1 - attention) * single
-        return fused
+        return attention * scores + (1 - attention) * single
 
 
 class ConvLSTMCell(nn.Module):
@@ -218,6 +270,23 @@ def unit(
 def head(n_in: int, width: int, n_classes: int) -> nn.Sequential:
     """Twice (3 x 3 convolution, batch norm, leaky ReLU), then a 1 x 1 convolution."""
     return nn.Sequential(unit(n_in, width), unit(width, width), nn.Conv2d(width, n_classes, 1))
+
+
+def grow(window: Window, margin: int, stride: int, shape: Sequence[int]) -> Window:
+    """Add a margin, begin at a multiple of the stride, stay inside the image."""
+    r0, r1, c0, c1 = window
+    return (
+        max(0, r0 - margin) // stride * stride,
+        min(shape[0], r1 + margin),
+        max(0, c0 - margin) // stride * stride,
+        min(shape[1], c1 + margin),
+    )
+
+
+def crop(x: Tensor, outer: Window, part: Window) -> Tensor:
+    """From pixels of `outer` to those of `part`; the last two dimensions are rows, columns."""
+    r0, c0 = part[0] - outer[0], part[2] - outer[2]
+    return x[..., r0 : r0 + part[1] - part[0], c0 : c0 + part[3] - part[2]]
 
 
 def inner(x: Tensor, margin: int) -> Tensor:

@@ -3,7 +3,8 @@
 Coordinates are millimetres in the patient's frame: x to the left, y to the back, z to the head,
 with the origin in the middle of the heart's slice range and of the field of view. Sizes follow
 ordinary adults; HU values are those of textbooks at 120 kV (fat -100, muscle 50, blood 40,
-marrow 150, cortical bone 700, inflated lung -850).
+marrow 150, cortical bone 700, inflated lung -850). A `Warp` bends the whole picture, so that the
+analytic shapes below are only where each person starts from.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-Floats = NDArray[np.float32]
+from cac_core.phantom.warp import Floats, Warp, draw_warp
 
-HU_AIR, HU_LUNG, HU_FAT, HU_MUSCLE = -1000.0, -850.0, -100.0, 50.0
-HU_EPICARDIAL_FAT = -85.0
+HU_AIR, HU_FAT, HU_MUSCLE = -1000.0, -100.0, 50.0
+_WARP_ROOM_MM = 25.0  # more than a warp bends a row or a column of the picture
 _EDGE_MM = 1.6  # width of a tissue border: what the kernel of an attenuation scan leaves of it
 
 
@@ -60,11 +61,13 @@ class Tube:
     def coverage(self, x: Floats, y: Floats, z: float) -> Floats:
         """Share of each pixel inside, 0 to 1; the tube may run along or across the slice."""
         near = self.points[np.abs(self.points[:, 2] - z) < self.radius]
-        best = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+        x, y = np.broadcast_arrays(x, y)
+        best = np.zeros(x.shape, np.float32)
         for px, py, pz in near:
             radius = np.sqrt(self.radius**2 - (pz - z) ** 2)
-            distance = np.sqrt((x - np.float32(px)) ** 2 + (y - np.float32(py)) ** 2)
-            np.maximum(best, _soft(np.float32(radius) - distance), out=best)
+            box = _near(x, y, px, py, self.radius + _WARP_ROOM_MM)
+            distance = np.sqrt((x[box] - np.float32(px)) ** 2 + (y[box] - np.float32(py)) ** 2)
+            np.maximum(best[box], _soft(np.float32(radius) - distance), out=best[box])
         return best
 
 
@@ -85,14 +88,23 @@ class HeartFrame:
 class Thorax:
     """One person's anatomy; every number drawn from one seed."""
 
+    sex: str
     frame: HeartFrame
+    warp: Warp
     chambers: tuple[tuple[Ellipsoid, float], ...]  # with HU; walls before cavities
     pericardium: tuple[Ellipsoid, ...]
     vessels: tuple[tuple[Tube, float], ...]
     aorta: Tube
+    superior_vena_cava: Tube
+    airways: tuple[Tube, ...]
     body_radii: tuple[float, float]
     wall_mm: float
+    breast_mm: float
+    arms: tuple[Ellipsoid, ...]
+    mediastinum_mm: tuple[float, float]
+    stomach: Ellipsoid
     lung_hu: float
+    epicardial_fat_hu: float
     spine: tuple[float, float, float]  # x, y, radius
     rib_phase: float
     diaphragm_z: tuple[float, float]  # right, left
@@ -110,62 +122,92 @@ class Thorax:
 
 
 def draw_thorax(rng: np.random.Generator) -> Thorax:
-    """Draw one person's anatomy."""
-    frame = _draw_frame(rng)
-    wall = float(rng.uniform(14, 48))
-    body = (float(rng.uniform(142, 168)) + wall * 0.8, float(rng.uniform(102, 120)) + wall * 0.8)
-    spine = (float(rng.normal(0, 3)), body[1] - wall * 0.55 - 46.0, float(rng.uniform(17, 21)))
+    """Draw one person's anatomy: sex, size, breathing state, heart position, and all the rest."""
+    sex = str(rng.choice(["F", "M"], p=[0.45, 0.55]))
+    inspired = float(rng.uniform(0, 1))  # 0 end-expiration, as in the paper, to 1 deep breath
+    frame = _draw_frame(rng, sex, inspired)
+    wall = float(rng.uniform(12, 52))
+    grown = 1.0 if sex == "M" else 0.94
+    body = (
+        grown * float(rng.uniform(140, 172)) + wall * 0.8,
+        grown * float(rng.uniform(98, 118)) + 8 * inspired + wall * 0.8,
+    )
+    spine = (float(rng.normal(0, 4)), body[1] - wall * 0.55 - 46.0, float(rng.uniform(16, 22)))
     aorta = _aorta(frame, spine, rng)
-    trunk = _smooth(
-        frame.to_patient(np.array([[-2, 26, 2], [2, 25, -12], [8, 18, -30]], float)), 40
+    blood = float(rng.uniform(32, 54))
+    trunk = Tube(
+        _smooth(frame.to_patient(np.array([[-2, 26, 2], [2, 25, -12], [8, 18, -30]], float)), 40),
+        float(rng.uniform(11, 15)),
     )
-    blood = float(rng.uniform(34, 52))
-    veins = Tube(
+    cava = Tube(
         _line(aorta.points[10] + np.array([-32, 8, 60]), frame.centre + np.array([-46, 22, 8]), 60),
-        9.5,
+        float(rng.uniform(8, 11)),
     )
+    base = -22.0 - 26.0 * inspired
+    chambers = _chambers(frame, blood, rng)
+    left_main_z = float(frame.to_patient(np.array([[10.0, 18.0, -12.0]]))[0, 2])
     return Thorax(
+        sex=sex,
         frame=frame,
-        chambers=_chambers(frame, blood, rng),
-        pericardium=_pericardium(frame, rng),
-        vessels=((aorta, blood), (Tube(trunk, 13.0), blood), (veins, blood)),
+        warp=draw_warp(rng, float(rng.uniform(1.0, 6.0))),
+        chambers=chambers,
+        pericardium=_pericardium(frame, chambers, rng),
+        vessels=tuple((tube, blood) for tube in (aorta, trunk, cava, *_tubes(frame, spine, rng))),
         aorta=aorta,
+        superior_vena_cava=cava,
+        airways=_airways(aorta, spine),
         body_radii=body,
         wall_mm=wall,
-        lung_hu=float(rng.uniform(-880, -760)),
+        breast_mm=float(rng.uniform(8, 38)) if sex == "F" else 0.0,
+        arms=_arms(body, rng) if rng.random() < 0.12 else (),
+        mediastinum_mm=(float(rng.uniform(6, 28)), float(rng.uniform(18, 34))),
+        stomach=_stomach(base, rng),
+        lung_hu=float(rng.uniform(-890, -820) + 90 * (1 - inspired)),
+        epicardial_fat_hu=float(rng.uniform(-105, -72)),
         spine=spine,
         rib_phase=float(rng.uniform(0, 30)),
-        diaphragm_z=(float(rng.uniform(-52, -26)), float(rng.uniform(-64, -40))),
-        heart_top_z=float(frame.centre[2] + rng.uniform(50, 60) * frame.scale),
+        diaphragm_z=(base + float(rng.uniform(-14, 8)), base - 12 + float(rng.uniform(-14, 8))),
+        # Readers outline the heart up to the bifurcation of the pulmonary trunk.
+        heart_top_z=left_main_z + float(rng.uniform(13, 19)) * frame.scale,
     )
 
 
-def render_slice(thorax: Thorax, x: Floats, y: Floats, z: float, texture: Floats) -> Floats:
+def render_slice(thorax: Thorax, px: Floats, py: Floats, z: float, texture: Floats) -> Floats:
     """HU of tissue, lung and bone in the plane z, without coronaries, calcium and noise.
 
     Parameters
     ----------
-    x, y : pixel centres, mm, shapes (1, columns) and (rows, 1).
-    texture : lung texture of shape (rows, columns), mean 0 and standard deviation 1.
+    px, py : pixel centres in the picture, mm, shapes (1, columns) and (rows, 1).
+    texture : tissue texture of shape (rows, columns), mean 0 and standard deviation 1.
     """
+    x, y = thorax.warp.to_anatomy(px, py, z)
     ax, ay = thorax.body_radii
     body = _ellipse(x, y, 0.0, 0.0, ax, ay)
+    for side in (-1.0, 1.0) if thorax.breast_mm else ():
+        breast = _ellipse(x, y, side * 0.5 * ax, -0.72 * ay, 62.0, 0.3 * ay + thorax.breast_mm)
+        body = np.maximum(body, breast * (-120 < z < 60))
     hu = HU_AIR + body * np.float32(HU_FAT - HU_AIR)
     cavity = thorax.cavity_radii
     hu = _blend(hu, _ellipse(x, y, 0.0, 2.0, cavity[0] + 17, cavity[1] + 15), HU_MUSCLE)
     inside = _ellipse(x, y, 0.0, 0.0, *cavity)
     lung = np.float32(thorax.lung_hu) + 45 * texture
     hu = hu + inside * (lung - hu)
-    hu = _blend(hu, inside * _mediastinum(thorax, x, y), -70.0)
+    hu = _blend(hu, inside * _mediastinum(thorax, x, y), thorax.epicardial_fat_hu + 15)
     hu = _blend(hu, inside * _organs(thorax, x, y, z), 55.0)
-    hu = _blend(hu, heart_coverage(thorax, x, y, z), HU_EPICARDIAL_FAT)
+    hu = _blend(hu, inside * thorax.stomach.coverage(x, y, z), -960.0)
+    hu = _blend(hu, heart_coverage(thorax, x, y, z), thorax.epicardial_fat_hu)
+    for airway in thorax.airways:
+        hu = _blend(hu, airway.coverage(x, y, z), -950.0)
     for vessel, value in thorax.vessels:
         hu = _blend(hu, vessel.coverage(x, y, z), value)
     for chamber, value in thorax.chambers:
         if chamber.reaches(z):
             hu = _blend(hu, chamber.coverage(x, y, z), value)
+    hu += 4 * texture * (hu > -300)
     hu = _bones(thorax, hu, x, y, z, cavity)
-    return _blend(hu, _table(x, y, ay), -300.0)
+    for arm in thorax.arms:
+        hu = _arm(hu, arm, x, y, z)
+    return _blend(hu, _table(px, py, ay), -300.0)
 
 
 def heart_coverage(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
@@ -183,15 +225,15 @@ def heart_coverage(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
     return best * (1 - _ellipse(x, y, sx, sy, radius * 1.15 + 4, radius + 4))
 
 
-def _draw_frame(rng: np.random.Generator) -> HeartFrame:
-    apex = np.array([0.62, -0.55, -0.52]) + rng.normal(0, 0.09, 3)
+def _draw_frame(rng: np.random.Generator, sex: str, inspired: float) -> HeartFrame:
+    # The heart hangs down in inspiration and lies on the diaphragm in expiration.
+    apex = np.array([0.62, -0.55, -0.42 - 0.22 * inspired]) + rng.normal(0, 0.1, 3)
     apex /= np.linalg.norm(apex)
     lateral = np.array([1.0, 0.0, 0.0]) - apex[0] * apex
     lateral /= np.linalg.norm(lateral)
-    centre = np.array([rng.uniform(8, 24), rng.uniform(-30, -12), rng.normal(0, 5)])
-    return HeartFrame(
-        centre, np.stack([lateral, np.cross(apex, lateral), apex]), float(rng.uniform(0.90, 1.14))
-    )
+    centre = np.array([rng.uniform(4, 28), rng.uniform(-32, -10), rng.normal(0, 6)])
+    scale = float(rng.uniform(0.84, 1.08) if sex == "F" else rng.uniform(0.92, 1.18))
+    return HeartFrame(centre, np.stack([lateral, np.cross(apex, lateral), apex]), scale)
 
 
 def _ellipsoid(frame: HeartFrame, local: tuple[float, float, float], radii: object) -> Ellipsoid:
@@ -216,12 +258,21 @@ def _chambers(
     return tuple((_ellipsoid(frame, local, radii), hu) for local, radii, hu in parts)
 
 
-def _pericardium(frame: HeartFrame, rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
-    fat = float(rng.uniform(0.94, 1.1))
+def _pericardium(
+    frame: HeartFrame, chambers: tuple[tuple[Ellipsoid, float], ...], rng: np.random.Generator
+) -> tuple[Ellipsoid, ...]:
+    """The chambers with a layer of fat, and what fills the grooves between them."""
+    fat = float(rng.uniform(5, 12))
+    layers = [
+        Ellipsoid(wall.centre, wall.radii + fat * rng.uniform(0.8, 1.2), wall.axes)
+        for wall, _ in chambers[:4]
+    ]
+    full = 0.92 + 0.016 * fat
     return (
-        _ellipsoid(frame, (0, 0, 8), np.array([48.0, 45.0, 64.0]) * fat),
-        _ellipsoid(frame, (-8, -6, -22), np.array([48.0, 42.0, 38.0]) * fat),
-        _ellipsoid(frame, (-4, 14, -24), np.array([32.0, 26.0, 34.0]) * fat),
+        _ellipsoid(frame, (0, 0, 6), np.array([43.0, 40.0, 52.0]) * full),
+        _ellipsoid(frame, (-8, -6, -20), np.array([45.0, 38.0, 34.0]) * full),
+        _ellipsoid(frame, (-2, 14, -24), np.array([30.0, 25.0, 34.0]) * full),
+        *layers,
     )
 
 
@@ -246,6 +297,68 @@ def _aorta(frame: HeartFrame, spine: tuple[float, float, float], rng: np.random.
     return Tube(_smooth(knots, 420), float(rng.uniform(12.5, 16.5)))
 
 
+def _tubes(
+    frame: HeartFrame, spine: tuple[float, float, float], rng: np.random.Generator
+) -> tuple[Tube, ...]:
+    """The gullet; pulmonary arteries above the left atrium, and the veins that enter it."""
+    gullet = np.array([spine[0] + rng.uniform(-4, 10), spine[1] - rng.uniform(27, 36), 0.0])
+    knots = [
+        [(8, 18, -30), (30, 4, -40), (62, -6, -46)],
+        [(8, 18, -30), (-24, 4, -44), (-66, -8, -40)],
+        [(18, -22, -34), (44, -34, -38), (70, -44, -36)],
+        [(16, -26, -22), (40, -44, -20), (66, -58, -14)],
+        [(-6, -20, -36), (-36, -24, -40), (-70, -30, -36)],
+        [(-6, -26, -26), (-34, -40, -22), (-66, -52, -14)],
+    ]
+    ends = np.array([gullet, gullet])
+    ends[:, 2] = -110.0, 115.0
+    tubes = [Tube(_line(ends[0], ends[1], 230), float(rng.uniform(5, 9)))]
+    for number, line in enumerate(knots):
+        course = frame.to_patient(np.array(line, float) + rng.normal(0, 3, (3, 3)))
+        radius = rng.uniform(8, 11) if number < 2 else rng.uniform(4.5, 7.5)
+        tubes.append(Tube(_smooth(course, 50), float(radius)))
+    return tuple(tubes)
+
+
+def _stomach(dome_z: float, rng: np.random.Generator) -> Ellipsoid:
+    """Gas under the left dome of the diaphragm, much or next to none."""
+    radii = rng.uniform(0.1, 1.0) * np.array([34.0, 30.0, 24.0])
+    centre = np.array([rng.uniform(50, 80), rng.uniform(-40, 0), dome_z - 26.0 - radii[2]])
+    return Ellipsoid(centre, radii, np.eye(3))
+
+
+def _airways(aorta: Tube, spine: tuple[float, float, float]) -> tuple[Tube, ...]:
+    """Trachea and main bronchi behind the great vessels."""
+    fork = np.array([spine[0] * 0.5, spine[1] - 38.0, aorta.points[:, 2].max() - 28.0])
+    return (
+        Tube(_line(fork, fork + np.array([0.0, 2.0, 80.0]), 80), 8.5),
+        Tube(_line(fork, fork + np.array([42.0, 6.0, -34.0]), 60), 6.0),
+        Tube(_line(fork, fork + np.array([-40.0, 6.0, -30.0]), 60), 6.5),
+    )
+
+
+def _arms(body: tuple[float, float], rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
+    """Upper arms beside the chest: some patients cannot lift them."""
+    radius = float(rng.uniform(38, 52))
+    place = body[0] + radius + float(rng.uniform(0, 12))
+    return tuple(
+        Ellipsoid(
+            np.array([side * place, rng.uniform(-10, 30), 0.0]),
+            np.array([radius, radius * 1.1, 4000.0]),
+            np.eye(3),
+        )
+        for side in (-1, 1)
+    )
+
+
+def _arm(hu: Floats, arm: Ellipsoid, x: Floats, y: Floats, z: float) -> Floats:
+    hu = _blend(hu, arm.coverage(x, y, z), HU_FAT)
+    cx, cy, radius = float(arm.centre[0]), float(arm.centre[1]), float(arm.radii[0])
+    hu = _blend(hu, _ellipse(x, y, cx, cy, radius - 8, radius - 4), HU_MUSCLE)
+    hu = _blend(hu, _ellipse(x, y, cx, cy, 12, 12), 900.0)
+    return _blend(hu, _ellipse(x, y, cx, cy, 8, 8), 90.0)
+
+
 def _smooth(knots: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """A monotone cubic through the knots, sampled at n points."""
     steps = np.linalg.norm(np.diff(knots, axis=0), axis=1)
@@ -259,7 +372,8 @@ def _line(start: NDArray[np.float64], end: NDArray[np.float64], n: int) -> NDArr
 
 def _mediastinum(thorax: Thorax, x: Floats, y: Floats) -> Floats:
     """A band of fat from the sternum to the spine that parts the lungs."""
-    half = 26 + 10 * np.clip(y / 60, -0.6, 1)
+    front, back = thorax.mediastinum_mm
+    half = front + (back - front) * np.clip((y + 60) / 110, 0, 1)
     return _soft(half - np.abs(x - np.float32(thorax.spine[0]))) * np.ones_like(y)
 
 
@@ -307,6 +421,16 @@ def _bones(
 def _table(x: Floats, y: Floats, body_back: float) -> Floats:
     depth = y - (body_back + 6) - 0.0009 * (x * x)
     return _soft(2.0 - np.abs(depth - 12)) * (np.abs(x) < 200)
+
+
+def _near(x: Floats, y: Floats, px: float, py: float, reach: float) -> tuple[slice, slice]:
+    """Rows and columns that can lie within `reach` of a point, from the middle row and column."""
+    across, down = x[x.shape[0] // 2], y[:, y.shape[1] // 2]
+    columns = np.flatnonzero(np.abs(across - np.float32(px)) <= reach)
+    rows = np.flatnonzero(np.abs(down - np.float32(py)) <= reach)
+    if not columns.size or not rows.size:
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _ellipse(x: Floats, y: Floats, cx: float, cy: float, a: float, b: float) -> Floats:

@@ -62,3 +62,8 @@ class AnnotatedScan:
         """0 for background, 1 coronary, 2 non-coronary."""
         classes: NDArray[np.uint8] = CLASS_OF_SITE[self.calcium_site]
         return classes
+
+
+#: Cause of a miss or a false alarm that a site stands for, as an index into
+#: `cac_core.scoring.comparison.CAUSES`: noise, valve, aorta, device, pericardium, node.
+CAUSE_OF_SITE = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 4, 5, 3], np.uint8)

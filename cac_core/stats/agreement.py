@@ -1,4 +1,4 @@
-"""Agreement of two ordered ratings: concordance matrix and weighted kappa."""
+"""Agreement of two readings: concordance and weighted kappa, ICC, Bland-Altman, correlation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import f as f_distribution
 from scipy.stats import norm
 
 Weighting = Literal["linear", "quadratic", "unweighted"]
@@ -91,6 +92,98 @@ def weighted_kappa(
     error = float(np.sqrt(max(spread, 0.0) / n) / (1 - expected))
     half = float(norm.ppf(0.5 + confidence / 2)) * error
     return Kappa(float(kappa), error, float(kappa) - half, min(float(kappa) + half, 1.0), int(n))
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its confidence interval; NaN where it is not defined."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlandAltman:
+    """Mean of the differences and the limits that hold 95 % of them."""
+
+    bias: float
+    limit_low: float
+    limit_high: float
+    n: int
+
+
+def intraclass_correlation(ratings: ArrayLike, confidence: float = 0.95) -> Interval:
+    """ICC(2,1): two-way random effects, absolute agreement, single rating.
+
+    1 is perfect agreement. Point estimate and interval of McGraw and Wong, Psychol Methods
+    1996;1:30, tables 4 and 7, case 2A (what `psych::ICC` in R gives as ICC2).
+
+    Parameters
+    ----------
+    ratings : shape (studies, raters).
+    """
+    ratings = np.asarray(ratings, np.float64)
+    n, k = ratings.shape
+    if n < 3:
+        return Interval(np.nan, np.nan, np.nan, n)
+    grand, rows, columns = ratings.mean(), ratings.mean(axis=1), ratings.mean(axis=0)
+    between = k * float(((rows - grand) ** 2).sum()) / (n - 1)
+    raters = n * float(((columns - grand) ** 2).sum()) / (k - 1)
+    rest = ratings - rows[:, None] - columns + grand
+    error = float((rest**2).sum()) / ((n - 1) * (k - 1))
+    bottom = between + (k - 1) * error + k * (raters - error) / n
+    if bottom <= 0 or (between == 0 and error == 0):
+        return Interval(np.nan, np.nan, np.nan, n)
+    icc = (between - error) / bottom
+    if error == 0 and raters == 0:
+        return Interval(icc, icc, icc, n)
+    a = k * icc / (n * (1 - icc)) if icc < 1 else np.inf
+    b = 1 + k * icc * (n - 1) / (n * (1 - icc)) if icc < 1 else np.inf
+    v = (a * raters + b * error) ** 2 / (
+        (a * raters) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
+    )
+    tail = 1 - (1 - confidence) / 2
+    upper_f = float(f_distribution.ppf(tail, n - 1, v))
+    lower_f = float(f_distribution.ppf(tail, v, n - 1))
+    spread = k * raters + (k * n - k - n) * error
+    low = n * (between - upper_f * error) / (upper_f * spread + n * between)
+    high = n * (lower_f * between - error) / (spread + n * lower_f * between)
+    return Interval(float(icc), float(low), float(high), n)
+
+
+def bland_altman(first: ArrayLike, second: ArrayLike) -> BlandAltman:
+    """Bias (first minus second) and limits of agreement, Bland and Altman, Lancet 1986;1:307."""
+    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    if difference.size < 2:
+        return BlandAltman(np.nan, np.nan, np.nan, difference.size)
+    bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
+    return BlandAltman(bias, bias - spread, bias + spread, difference.size)
+
+
+def squared_correlation(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Pearson's r squared; interval of r by Fisher's z, squared (from 0 where it spans 0)."""
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.size < 4 or a.std() == 0 or b.std() == 0:
+        return Interval(np.nan, np.nan, np.nan, a.size)
+    r = float(np.corrcoef(a, b)[0, 1])
+    half = float(norm.ppf(0.5 + confidence / 2)) / np.sqrt(a.size - 3)
+    z = np.arctanh(min(max(r, -1 + 1e-15), 1 - 1e-15))
+    low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
+    squares = sorted((low**2, high**2))
+    return Interval(r**2, 0.0 if low < 0 < high else squares[0], squares[1], a.size)
+
+
+def proportion(count: int, n: int, confidence: float = 0.95) -> Interval:
+    """A share with the interval of Wilson, J Am Stat Assoc 1927;22:209."""
+    if n == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    z = float(norm.ppf(0.5 + confidence / 2))
+    p = count / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
 
 
 def _weights(levels: int, weighting: Weighting) -> NDArray[np.float64]:

@@ -1,117 +1,170 @@
-"""The training loop of both networks: focal loss, sampled background, fixed seed.
+"""The training loop of both networks: focal loss, checkpoints, early stopping, a record.
 
-The heart network learns whole coarse slices. The calcium network learns patches: half of them
-around calcium, half around something bright that is none (noise, valve, bone at the border); its
-loss counts every calcium voxel, every bright voxel in or near the heart, and a random share of the
-rest, which is the subset sampling of the majority class that the paper speaks of.
+What a step sees depends on the seed and the number of the step alone, and a checkpoint holds all
+else that the next step depends on. A run that was killed and taken up again therefore ends with
+the weights of one that was not (on the same machine and with as many threads).
 """
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig, inner
-from cac_core.model.preprocess import normalise
-from cac_core.model.training.samples import Sample
+from cac_core.errors import TrainingDataError, TrainingError
+from cac_core.model.convlstm import NetworkConfig
+from cac_core.model.training.batches import Batch, BatchSettings, CalciumBatches, HeartBatches
+from cac_core.model.training.samples import SampleFiles
 
-#: Called after every report with (step, steps, loss).
-Progress = Callable[[int, int, float], None]
-_BRIGHT_HU = 130
+Kind = Literal["heart", "calcium"]
+#: Called after every report with (step, steps, training loss, validation loss or None).
+Progress = Callable[[int, int, float, float | None], None]
+CHECKPOINT, WEIGHTS, RECORD, CURVES = "checkpoint.pt", "network.pt", "record.json", "curves.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How long and how fast to train; `focal_gamma` as in Lin et al., ICCV 2017."""
+    """How long and how fast to train; `focal_gamma` as in Lin et al., ICCV 2017.
 
-    steps: int = 3000
-    batch: int = 8
+    `patience` counts validations without a better loss before training stops early.
+    """
+
+    steps: int = 5000
+    batch: int = 6
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     focal_gamma: float = 2.0
-    patch_px: int = 96
+    patch_px: int = 144
     background_share: float = 0.03
-    coronary_weight: float = 1.0
+    validate_every: int = 250
+    validation_batches: int = 24
+    patience: int = 12
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "cpu"
     seed: int = 1
-    report_every: int = 50
+
+
+HEART_SETTINGS = TrainingSettings(steps=3000, batch=12)
+CALCIUM_SETTINGS = TrainingSettings()
+
+
+@dataclass
+class _State:
+    """All that the next step depends on."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    step: int = 0
+    best_loss: float = float("inf")
+    best_step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    waited: int = 0
+    seconds: float = 0.0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+    def stored(self, identity: str) -> dict[str, Any]:
+        plain = ("step", "best_loss", "best_step", "best", "waited", "seconds", "curve")
+        return {
+            "identity": identity,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            **{name: getattr(self, name) for name in plain},
+        }
+
+    def restore(self, stored: dict[str, Any]) -> None:
+        for name, value in stored.items():
+            if name in ("network", "optimiser", "schedule"):
+                getattr(self, name).load_state_dict(value)
+            elif name != "identity":
+                setattr(self, name, value)
 
 
 def train_network(
-    kind: str,
-    samples: Sequence[Sample],
-    config: NetworkConfig,
+    kind: Kind,
+    network: nn.Module,
+    training: SampleFiles,
+    validation: SampleFiles,
     settings: TrainingSettings,
+    folder: Path,
+    *,
+    data: dict[str, Any] | None = None,
     progress: Progress | None = None,
-) -> tuple[ConvLSTMSegmenter, dict[str, Any]]:
-    """Train one network from scratch.
+) -> dict[str, Any]:
+    """Train a network, or go on where an earlier run in `folder` stopped.
 
     Parameters
     ----------
-    kind : `heart` or `calcium`.
+    kind : which network: `heart` learns the silhouette, `calcium` the class of bright voxels.
+    network : a new network; its `config` states its sizes and receptive field.
+    folder : where checkpoint, weights, curves and record go.
+    data : what the samples are (table digest, split digest); kept in the record.
 
     Returns
     -------
-    The network in inference mode, and a record: settings, sizes, loss curve, seconds.
+    The record: settings, sizes, data, best step, losses, seconds. The network holds the weights
+    of the best validation, in inference mode; `folder`/network.pt holds them too.
 
     Raises
     ------
-    ValueError
-        If there is no sample, or none that has what the network is to learn.
-    FloatingPointError
-        If the loss is no longer finite.
+    TrainingDataError
+        If there are no samples of a class that is to be learnt.
+    TrainingError
+        If the loss is no longer finite, the disk is full, or the folder holds another run. The
+        last good checkpoint is kept.
     """
-    if not samples:
-        raise ValueError("no training samples")
-    if kind == "calcium" and not any((s.calcium == 1).any() for s in samples):
-        raise ValueError("no training sample holds coronary calcium")
-    torch.manual_seed(settings.seed)
-    network = ConvLSTMSegmenter(config).train()
-    batches = _heart_batches if kind == "heart" else _calcium_batches
+    _check(kind, training, validation)
+    record = _record_of(kind, network, training, validation, settings, data)
+    identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Not channels_last: oneDNN then returns NaN gradients of dilated bfloat16 convolutions.
+    network.to(settings.device)
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.steps, pct_start=0.1
+        optimiser, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.1
     )
-    start, curve, recent = time.perf_counter(), [], []
-    stream = batches(samples, config, settings, np.random.default_rng(settings.seed))
-    for step, (scores, target, weight) in enumerate(
-        ((_forward(network, batch), *batch[1:3]) for batch in stream), start=1
-    ):
-        loss = focal_loss(scores, target, weight, settings.focal_gamma)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        recent.append(float(loss.detach()))
-        if step % settings.report_every == 0 or step == settings.steps:
-            curve.append((step, float(np.mean(recent))))
-            recent = []
-            if progress:
-                progress(step, settings.steps, curve[-1][1])
-        if step == settings.steps:
+    state = _State(network, optimiser, schedule)
+    _resume(state, folder, identity)
+    source = HeartBatches if kind == "heart" else CalciumBatches
+    config: NetworkConfig = network.config  # type: ignore[assignment]
+    draw = source(training, config, _batch_settings(settings)).draw
+    draw_held = source(validation, config, _batch_settings(settings, vary=False)).draw
+    started = time.perf_counter() - state.seconds
+    recent: list[float] = []
+    for batch in _prefetched(draw, state.step, _last_step(state, settings)):
+        recent.append(_step(state, batch, settings))
+        if state.step % settings.validate_every and state.step != settings.steps:
+            continue
+        loss = _validate(network, draw_held, settings)
+        state.seconds = time.perf_counter() - started
+        state.curve.append((state.step, sum(recent) / len(recent), loss))
+        recent = []
+        _keep_best(state, loss)
+        _write(folder / CHECKPOINT, state.stored(identity))
+        if progress:
+            progress(state.step, settings.steps, state.curve[-1][1], loss)
+        if state.waited >= settings.patience:
             break
-    record = {
-        "kind": kind,
-        "samples": len(samples),
-        "settings": asdict(settings),
-        "config": asdict(config),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "loss": curve,
-        "seconds": round(time.perf_counter() - start, 1),
-    }
-    return network.eval(), record
+    network.load_state_dict(state.best)
+    network.eval()
+    return _finish(folder, state, record)
 
 
 def focal_loss(scores: Tensor, target: Tensor, weight: Tensor, gamma: float) -> Tensor:
@@ -128,132 +181,33 @@ def focal_loss(scores: Tensor, target: Tensor, weight: Tensor, gamma: float) -> 
     return ((1 - certain) ** gamma * plain * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-Batch = tuple[list[Tensor], Tensor, Tensor, int]
+def uses_bfloat16(settings: TrainingSettings) -> bool:
+    """Whether to multiply in bfloat16: on request, or where the hardware is built for it."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    if settings.device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def _forward(network: ConvLSTMSegmenter, batch: Batch) -> Tensor:
-    """Scores of a batch of stacks of three slices, all of the same size."""
-    stacks, _, _, margin = batch
-    x = torch.stack(stacks)  # (n, 3, rows, columns)
-    single = network.single_slice(x[:, 1], margin)
-    near = inner(x, margin)
-    n = len(stacks)
-    # Triples that are no neighbours cannot share features: each is a stack of its own.
-    state: list[tuple[Tensor, Tensor] | None] = [None] * len(network.lstm)
-    for step in (2, 1, 0):
-        h = near[:, step][:, None]
-        for layer, cell in enumerate(network.lstm):
-            state[layer] = cell.step(cell.input_gates(h), state[layer])  # type: ignore[operator]
-            h = state[layer][0]  # type: ignore[index]
-    assert h.shape[0] == n
-    return network.fuse(single, h)
+def load_trained(folder: Path, network: nn.Module) -> dict[str, Any]:
+    """Load the best weights of a finished run into a network; gives the record of the run.
 
-
-def _heart_batches(
-    samples: Sequence[Sample],
-    config: NetworkConfig,
-    settings: TrainingSettings,
-    rng: np.random.Generator,
-) -> Iterator[Batch]:
-    while True:
-        stacks, targets = [], []
-        for _ in range(settings.batch):
-            sample = samples[int(rng.integers(len(samples)))]
-            k = int(rng.integers(len(sample.heart_label)))
-            stack = sample.heart_stack[k : k + 3].astype(np.float32)
-            label = sample.heart_label[k].astype(np.float32)
-            shift = (int(rng.integers(-10, 11)), int(rng.integers(-10, 11)))
-            stack, label = np.roll(stack, shift, (1, 2)), np.roll(label, shift, (0, 1))
-            stacks.append(_vary(stack, rng, 0.06))
-            targets.append(torch.from_numpy((label >= 0.5).astype(np.int64)))
-        target = torch.stack(targets)
-        yield stacks, target, torch.ones(target.shape), 0
-
-
-def _calcium_batches(
-    samples: Sequence[Sample],
-    config: NetworkConfig,
-    settings: TrainingSettings,
-    rng: np.random.Generator,
-) -> Iterator[Batch]:
-    margin = -(-config.receptive_field_px // config.stride) * config.stride
-    seeds = [_patch_seeds(sample) for sample in samples]
-    while True:
-        stacks, targets, weights = [], [], []
-        for n in range(settings.batch):
-            wanted = (1, 2, 0, 0)[n % 4]  # coronary, non-coronary, bright background twice
-            sample, centre = _draw_centre(samples, seeds, wanted, rng)
-            stack, target, weight = _patch(sample, centre, margin, settings, rng)
-            stacks.append(_vary(stack, rng, 0.05))
-            targets.append(torch.from_numpy(target))
-            weights.append(torch.from_numpy(weight))
-        yield stacks, torch.stack(targets), torch.stack(weights), margin
-
-
-def _patch_seeds(sample: Sample) -> tuple[NDArray[np.int64], ...]:
-    """Voxels to centre patches on, by class: bright background, coronary, non-coronary."""
-    bright = (sample.hu >= _BRIGHT_HU) & (sample.inside > 0)
-    return tuple(np.argwhere(bright & (sample.calcium == c)) for c in range(3))
-
-
-def _draw_centre(
-    samples: Sequence[Sample],
-    seeds: Sequence[tuple[NDArray[np.int64], ...]],
-    wanted: int,
-    rng: np.random.Generator,
-) -> tuple[Sample, NDArray[np.int64]]:
-    for _ in range(20):
-        n = int(rng.integers(len(samples)))
-        if len(seeds[n][wanted]):
-            return samples[n], seeds[n][wanted][rng.integers(len(seeds[n][wanted]))]
-    inside = np.argwhere(samples[n].inside > 0)
-    return samples[n], inside[rng.integers(len(inside))]
-
-
-def _patch(
-    sample: Sample,
-    centre: NDArray[np.int64],
-    margin: int,
-    settings: TrainingSettings,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
-    """Three slices with margin, and target and weight of the middle one without it."""
-    size, half = settings.patch_px, settings.patch_px // 2
-    k = int(centre[0])
-    jitter = rng.integers(-half + 8, half - 7, 2)
-    r, c = (int(v) for v in centre[1:] + jitter - half)
-    planes = [sample.hu[np.clip(k + d, 0, len(sample.hu) - 1)] for d in (-1, 0, 1)]
-    stack = np.stack(
-        [_cut(plane, r - margin, c - margin, size + 2 * margin, 50) for plane in planes]
-    )
-    hu = stack[1, margin : margin + size, margin : margin + size]
-    calcium = _cut(sample.calcium[k], r, c, size, 0)
-    inside = _cut(sample.inside[k], r, c, size, 0)
-    bright = (hu >= _BRIGHT_HU) & (inside > 0)
-    weight = bright | ((calcium > 0) & (hu >= 100) & (inside > 0))
-    weight |= rng.random(hu.shape) < settings.background_share
-    weights = weight.astype(np.float32)
-    weights[calcium == 1] *= settings.coronary_weight
-    # Outside the heart nothing is asked of the network: the mask removes it.
-    target = np.where(inside > 0, calcium, 0).astype(np.int64)
-    return normalise(torch.from_numpy(stack)).numpy(), target, weights
-
-
-def _cut(plane: NDArray[np.generic], row: int, column: int, size: int, fill: int) -> NDArray[Any]:
-    out = np.full((size, size), fill, plane.dtype)
-    r0, c0 = max(row, 0), max(column, 0)
-    r1, c1 = min(row + size, plane.shape[0]), min(column + size, plane.shape[1])
-    if r1 > r0 and c1 > c0:
-        out[r0 - row : r1 - row, c0 - column : c1 - column] = plane[r0:r1, c0:c1]
-    return out
-
-
-def _vary(stack: NDArray[np.float32], rng: np.random.Generator, noise: float) -> Tensor:
-    """Small changes that scanners make: gain, offset and a little more noise."""
-    gain, offset = 1 + 0.03 * rng.standard_normal(), 0.05 * rng.standard_normal()
-    varied = torch.from_numpy(stack * np.float32(gain) + np.float32(offset))
-    extra = torch.from_numpy(rng.standard_normal(stack.shape, dtype=np.float32))
-    return varied + float(rng.uniform(0, noise)) * extra
+    Raises
+    ------
+    TrainingError
+        If the folder holds no finished run, or one of another network.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{folder} holds no finished training run ({type(error).__name__}).",
+            "Run the training command again; it goes on where it stopped.",
+        ) from None
+    network.eval()
+    return record
 
 
 def use_threads(threads: int) -> None:
@@ -261,15 +215,177 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-@torch.no_grad()
-def favour_background(network: ConvLSTMSegmenter, offset: float) -> None:
-    """Add `offset` to the score of class 0, for good.
+def _check(kind: Kind, training: SampleFiles, validation: SampleFiles) -> None:
+    for part, samples in (("training", training), ("validation", validation)):
+        if not samples.names:
+            raise TrainingDataError(
+                f"The {part} part of the split holds no study.",
+                "Check the column `split` of the training table, or make a new split.",
+            )
+        if kind != "calcium":
+            continue
+        for number, word in ((1, "coronary"), (2, "non-coronary")):
+            if not any((samples[i].calcium == number).any() for i in range(len(samples.names))):
+                raise TrainingDataError(
+                    f"No study of the {part} part holds {word} calcium.",
+                    "Add annotated studies with some, or check the label mapping.",
+                )
 
-    Training sees calcium far more often than an archive does, and focal loss leaves probabilities
-    too close to one half; an offset chosen on held-out scans undoes both. It goes into the biases
-    of both segmentation heads, whose weighted sum (the weights add to one) then holds it exactly.
-    """
-    for segmentation_head in (network.trunk_head, network.sequence_head):
-        last = segmentation_head[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
-        last.bias[0] += offset
+
+def _record_of(
+    kind: Kind,
+    network: nn.Module,
+    training: SampleFiles,
+    validation: SampleFiles,
+    settings: TrainingSettings,
+    data: dict[str, Any] | None,
+) -> dict[str, Any]:
+    record = {
+        "kind": kind,
+        "architecture": type(network).__name__,
+        "config": dataclasses.asdict(network.config),  # type: ignore[call-overload]
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "settings": dataclasses.asdict(settings),
+        "bfloat16": uses_bfloat16(settings),
+        "torch": torch.__version__,
+        "training_samples": len(training.names),
+        "validation_samples": len(validation.names),
+        "samples_digest": hashlib.sha256(
+            "\n".join([*training.names, "", *validation.names]).encode()
+        ).hexdigest(),
+        "data": data or {},
+    }
+    stored: dict[str, Any] = json.loads(json.dumps(record))
+    return stored
+
+
+def _batch_settings(settings: TrainingSettings, vary: bool = True) -> BatchSettings:
+    return BatchSettings(
+        settings.batch,
+        settings.patch_px,
+        settings.background_share,
+        # Validation draws from a stream of its own, the same at every validation.
+        settings.seed if vary else settings.seed + 1_000_000,
+        vary,
+    )
+
+
+def _last_step(state: _State, settings: TrainingSettings) -> int:
+    return state.step if state.waited >= settings.patience else settings.steps
+
+
+def _prefetched(draw: Callable[[int], Batch], begin: int, end: int) -> Iterator[Batch]:
+    """Batches of steps begin + 1 to end, each made while the one before is learnt from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, begin + 1) if begin < end else None
+        for step in range(begin + 1, end + 1):
+            assert coming is not None
+            batch = coming.result()
+            coming = pool.submit(draw, step + 1) if step < end else None
+            yield batch
+
+
+def _step(state: _State, batch: Batch, settings: TrainingSettings) -> float:
+    """One step of gradient descent; gives the loss."""
+    state.network.train()
+    loss = _loss(state.network, batch, settings)
+    value = float(loss.detach())
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"The loss is {value} at step {state.step + 1}; the batch held "
+            f"{', '.join(sorted(set(batch.names)))}.",
+            "Check these studies, or lower the learning rate; the last good checkpoint is kept.",
+        )
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimiser.step()
+    state.schedule.step()
+    state.step += 1
+    return value
+
+
+def _loss(network: nn.Module, batch: Batch, settings: TrainingSettings) -> Tensor:
+    batch = batch.to(settings.device)
+    with torch.autocast(
+        torch.device(settings.device).type, torch.bfloat16, enabled=uses_bfloat16(settings)
+    ):
+        scores = network.triples(batch.stacks, batch.margin)  # type: ignore[operator]
+    return focal_loss(scores.float(), batch.target, batch.weight, settings.focal_gamma)
+
+
+@torch.inference_mode()
+def _validate(
+    network: nn.Module, draw: Callable[[int], Batch], settings: TrainingSettings
+) -> float:
+    network.eval()
+    losses = [_loss(network, draw(n), settings) for n in range(settings.validation_batches)]
+    return float(torch.stack(losses).mean())
+
+
+def _keep_best(state: _State, loss: float) -> None:
+    if loss < state.best_loss:
+        state.best_loss, state.best_step, state.waited = loss, state.step, 0
+        state.best = {k: v.detach().clone().cpu() for k, v in state.network.state_dict().items()}
+    else:
+        state.waited += 1
+
+
+def _resume(state: _State, folder: Path, identity: str) -> None:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return
+    try:
+        stored = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}).",
+            "Remove the folder to begin anew, or name another one.",
+        ) from None
+    if stored["identity"] != identity:
+        raise TrainingError(
+            f"{folder} holds a run with other data, settings or network.",
+            "Name another folder, or repeat the command that began this run.",
+        )
+    state.restore(stored)
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    """Write aside, flush to disk, rename: a checkpoint is whole or it is the one before."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    _replace(path, buffer.getvalue())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_suffix(".part")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path} cannot be written ({error.strerror}).",
+            "Make room and repeat the command; it goes on from the last checkpoint, which is kept.",
+        ) from None
+
+
+def _finish(folder: Path, state: _State, record: dict[str, Any]) -> dict[str, Any]:
+    record = record | {
+        "steps_done": state.step,
+        "stopped_early": state.waited > 0 and state.step < record["settings"]["steps"],
+        "best_step": state.best_step,
+        "best_validation_loss": state.best_loss,
+        "seconds": round(state.seconds, 1),
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "training_loss", "validation_loss"])
+    writer.writerows(state.curve)
+    _replace(folder / CURVES, text.getvalue().encode())
+    _write(folder / WEIGHTS, state.best)
+    _replace(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    return record

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from scipy.ndimage import binary_dilation, binary_erosion
 
+from cac_core.errors import TrainingDataError
 from cac_core.model.preprocess import Spacing, heart_input, heart_labels
 
 #: Context kept around the heart, in pixels: the calcium network's field, and room for a patch.
@@ -19,18 +24,25 @@ MASK_TOLERANCE_MM = 5.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One annotated scan, cut down.
+    """One annotated scan, cut down; arrays (slice, row, column).
 
     `heart_stack` is the input of the heart network (slices + 2, rows, columns), float16;
-    `heart_label` its coverage, 0 to 1. `hu`, `inside` and `calcium` are a crop around the heart at
-    native resolution: int16; 0 outside, 1 in the tolerance band, 2 in the heart; class 0, 1, 2.
+    `heart_label` its coverage in 255ths. `hu`, `inside` and `calcium` are a crop around the heart
+    at native resolution: int16; 0 outside, 1 in the tolerance band, 2 in the heart; class 0
+    background, 1 coronary, 2 non-coronary. `spacing_mm` is that of the crop (slice, row, column).
     """
 
     heart_stack: NDArray[np.float16]
-    heart_label: NDArray[np.float16]
+    heart_label: NDArray[np.uint8]
     hu: NDArray[np.int16]
     inside: NDArray[np.uint8]
     calcium: NDArray[np.uint8]
+    spacing_mm: NDArray[np.float64]
+
+    @property
+    def pixel_mm2(self) -> float:
+        """Area of a pixel of the crop."""
+        return float(self.spacing_mm[1] * self.spacing_mm[2])
 
 
 def make_sample(
@@ -61,36 +73,55 @@ def make_sample(
             inside[k] += binary_erosion(plane, _disc(1))
     return Sample(
         heart_input(hu, spacing_mm).numpy().astype(np.float16),
-        heart_labels(heart, spacing_mm).astype(np.float16),
+        np.rint(255 * heart_labels(heart, spacing_mm)).astype(np.uint8),
         hu[box].copy(),
         inside,
         calcium[box].copy(),
+        np.array(spacing_mm, np.float64),
     )
 
 
 def save_sample(path: Path, sample: Sample) -> None:
-    """Write a sample, uncompressed: reading must never starve the training."""
-    fields = {name: getattr(sample, name) for name in Sample.__dataclass_fields__}
-    with path.open("wb") as stream:
-        np.savez(stream, **fields)
+    """Write a sample aside and rename it: a killed run leaves no half of one."""
+    aside = path.with_suffix(".part")
+    save_file({name: getattr(sample, name) for name in Sample.__dataclass_fields__}, aside)
+    aside.chmod(0o644)  # safetensors makes files that only their owner can read
+    aside.replace(path)
 
 
-def load_samples(folder: Path) -> list[Sample]:
-    """All samples of a folder, in order of their names.
+class SampleFiles:
+    """Samples on disk, read when they are wanted; as many as fit are kept in memory.
+
+    Parameters
+    ----------
+    paths : files written by `save_sample`.
+    keep : samples kept in memory; some 7 MB each.
+    """
+
+    def __init__(self, paths: Sequence[Path], keep: int = 1000) -> None:
+        self.paths = tuple(paths)
+        self.names = tuple(path.stem for path in paths)
+        self._read = lru_cache(maxsize=keep)(lambda number: load_sample(self.paths[number]))
+
+    def __getitem__(self, number: int) -> Sample:
+        return self._read(number)
+
+
+def load_sample(path: Path) -> Sample:
+    """Read one sample.
 
     Raises
     ------
-    FileNotFoundError
-        If the folder holds none.
+    TrainingDataError
+        If the file is not there, cut short, or no sample of this version.
     """
-    paths = sorted(folder.glob("*.npz"))
-    if not paths:
-        raise FileNotFoundError(f"no training samples (*.npz) in {folder}")
-    samples = []
-    for path in paths:
-        with np.load(path) as arrays:
-            samples.append(Sample(**{name: arrays[name] for name in Sample.__dataclass_fields__}))
-    return samples
+    try:
+        return Sample(**load_file(path))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise TrainingDataError(
+            f"The sample {path} cannot be read ({type(error).__name__}).",
+            "Remove it; the same command makes it again.",
+        ) from None
 
 
 def _crop_box(heart: NDArray[np.bool_]) -> tuple[slice, slice, slice]:

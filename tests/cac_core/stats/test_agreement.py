@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest, pearsonr
 
-from cac_core.stats.agreement import concordance, weighted_kappa
+from cac_core.stats.agreement import (
+    bland_altman,
+    concordance,
+    intraclass_correlation,
+    proportion,
+    squared_correlation,
+    weighted_kappa,
+)
 
 # Supplemental Table 3, three levels with 1-100 and 101-400 merged: rows visual, columns DL/expert.
 VISUAL_BY_DL = [[623, 162, 14], [281, 689, 123], [4, 99, 276]]
@@ -76,3 +84,60 @@ def test_swapping_the_raters_changes_nothing(counts) -> None:
         assert one.value == pytest.approx(other.value)
         # The root of a variance that is zero but for rounding (1e-16) is 1e-8.
         assert one.standard_error == pytest.approx(other.standard_error, abs=1e-7)
+
+
+#: Six subjects rated by four judges (Shrout and Fleiss, Psychol Bull 1979;86:420, table 2).
+SHROUT_FLEISS = [
+    [9, 2, 5, 8],
+    [6, 1, 3, 2],
+    [8, 4, 6, 8],
+    [7, 1, 2, 6],
+    [10, 5, 6, 9],
+    [6, 2, 4, 7],
+]
+
+
+def test_icc_of_shrout_and_fleiss() -> None:
+    """Their ICC(2,1) is 0.29; psych::ICC in R prints the interval 0.019 to 0.761."""
+    icc = intraclass_correlation(SHROUT_FLEISS)
+    assert icc.value == pytest.approx(0.29, abs=0.005)
+    assert (icc.ci_low, icc.ci_high) == pytest.approx((0.019, 0.761), abs=0.0006)
+
+
+def test_icc_of_equal_and_of_shifted_ratings() -> None:
+    values = np.arange(10.0)
+    assert intraclass_correlation(np.stack([values, values], 1)).value == pytest.approx(1)
+    shifted = intraclass_correlation(np.stack([values, values + 5], 1))
+    assert 0.3 < shifted.value < 0.5  # absolute agreement: a constant difference counts
+    assert math.isnan(intraclass_correlation(np.ones((5, 2))).value)
+    assert math.isnan(intraclass_correlation(np.ones((2, 2))).value)
+
+
+def test_bland_altman_by_hand() -> None:
+    limits = bland_altman([1, 2, 3, 6], [1, 1, 1, 1])
+    assert limits.bias == 2
+    spread = 1.96 * math.sqrt(((0 - 2) ** 2 + (1 - 2) ** 2 + 0 + (5 - 2) ** 2) / 3)
+    assert (limits.limit_low, limits.limit_high) == pytest.approx((2 - spread, 2 + spread))
+    assert math.isnan(bland_altman([1], [1]).bias)
+
+
+def test_squared_correlation_against_scipy() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=60)
+    b = a + rng.normal(size=60)
+    result = pearsonr(a, b)
+    low, high = result.confidence_interval(0.95)
+    mine = squared_correlation(a, b)
+    assert mine.value == pytest.approx(result.statistic**2)
+    assert (mine.ci_low, mine.ci_high) == pytest.approx((low**2, high**2))
+    around_zero = squared_correlation(a, rng.normal(size=60))
+    assert around_zero.ci_low == 0 <= around_zero.value <= around_zero.ci_high
+    assert math.isnan(squared_correlation([1, 1, 1, 1], [1, 2, 3, 4]).value)
+
+
+def test_wilson_interval_against_scipy() -> None:
+    for count, n in ((0, 20), (7, 20), (20, 20)):
+        expected = binomtest(count, n).proportion_ci(method="wilson")
+        mine = proportion(count, n)
+        assert (mine.ci_low, mine.ci_high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert math.isnan(proportion(0, 0).value)

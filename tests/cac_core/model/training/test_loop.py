@@ -1,62 +1,198 @@
-"""Training learns, repeats itself under a seed, and says clearly what it lacks."""
+"""Training learns, repeats itself under a seed, survives a kill, and says what it lacks."""
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cac_core.model.convlstm import NetworkConfig
-from cac_core.model.training.loop import TrainingSettings, focal_loss, train_network
-from cac_core.model.training.samples import Sample, load_samples, make_sample, save_sample
-from tests.builders.networks import SMALL
-
-SPACING = (5.0, 4.0, 4.0)
-
-
-def annotated(seed: int = 0) -> Sample:
-    """A ball for a heart in a fatty box, with bright blocks: left coronary, right non-coronary."""
-    rng = np.random.default_rng(seed)
-    shape = (12, 112, 112)
-    z, y, x = np.ogrid[:12, :112, :112]
-    heart = ((z - 6) / 5) ** 2 + ((y - 56) / 22) ** 2 + ((x - 56) / 22) ** 2 <= 1
-    hu = np.where(heart, 45, -100) + rng.normal(0, 12, shape)
-    calcium = np.zeros(shape, np.uint8)
-    for k in range(4, 9):
-        calcium[k, 50:53, 44:47] = 1
-        calcium[k, 60:66, 66:72] = 2
-    hu[calcium > 0] += 400
-    return make_sample(hu.astype(np.int16), heart, calcium, SPACING)
-
-
-SAMPLES = [annotated(seed) for seed in range(3)]
-QUICK = TrainingSettings(steps=40, batch=4, patch_px=32, report_every=10)
-TWO = NetworkConfig(
-    n_classes=2, stem_channels=8, growth=4, dense_dilations=((1, 2),), trunk_head=8, sequence_head=4
+from cac_core.errors import TrainingDataError, TrainingError
+from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
+from cac_core.model.training import loop
+from cac_core.model.training.loop import (
+    TrainingSettings,
+    focal_loss,
+    load_trained,
+    train_network,
 )
+from cac_core.model.training.samples import SampleFiles, save_sample
+from tests.builders.networks import SMALL
+from tests.builders.samples import annotated
+
+QUICK = TrainingSettings(
+    steps=40, batch=4, patch_px=32, validate_every=10, validation_batches=2, precision="float32"
+)
+TWO = replace(SMALL, n_classes=2)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[SampleFiles, SampleFiles]:
+    """Three samples to train on and one to validate with."""
+    folder = tmp_path_factory.mktemp("samples")
+    paths = [folder / f"study-{n}.safetensors" for n in range(4)]
+    for n, path in enumerate(paths):
+        save_sample(path, annotated(n))
+    return SampleFiles(paths[:3]), SampleFiles(paths[3:])
+
+
+def fresh(config: NetworkConfig = SMALL) -> ConvLSTMSegmenter:
+    torch.manual_seed(7)
+    return ConvLSTMSegmenter(config)
 
 
 @pytest.mark.parametrize(("kind", "config"), [("heart", TWO), ("calcium", SMALL)])
-def test_the_loss_falls(kind: str, config: NetworkConfig) -> None:
-    told: list[tuple[int, int]] = []
-    network, record = train_network(
-        kind, SAMPLES, config, QUICK, lambda step, steps, loss: told.append((step, steps))
+def test_the_loss_falls(kind, config, samples, tmp_path: Path) -> None:
+    told: list[int] = []
+    network = fresh(config)
+    record = train_network(
+        kind, network, *samples, QUICK, tmp_path, progress=lambda step, *_: told.append(step)
     )
-    curve = [loss for _, loss in record["loss"]]
-    assert curve[-1] < 0.5 * curve[0]
-    assert told == [(10, 40), (20, 40), (30, 40), (40, 40)]
+    curve = np.genfromtxt(tmp_path / "curves.csv", delimiter=",", names=True)
+    assert curve["training_loss"][-1] < 0.5 * curve["training_loss"][0]
+    assert told == [10, 20, 30, 40] == curve["step"].tolist()
     assert not network.training
-    assert record["samples"] == 3
-
-
-def test_same_seed_same_weights() -> None:
-    settings = TrainingSettings(steps=5, batch=2, patch_px=32, report_every=5)
-    one, two = (train_network("calcium", SAMPLES, SMALL, settings)[0] for _ in range(2))
-    for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
+    assert record["best_validation_loss"] == pytest.approx(curve["validation_loss"].min())
+    assert record == json.loads((tmp_path / "record.json").read_text())
+    again = ConvLSTMSegmenter(config)
+    load_trained(tmp_path, again)
+    for a, b in zip(network.state_dict().values(), again.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_killed_run_ends_as_one_that_was_not(samples, tmp_path: Path, monkeypatch) -> None:
+    whole = fresh()
+    record = train_network("calcium", whole, *samples, QUICK, tmp_path / "whole")
+
+    real, calls = loop._step, 0
+
+    def dies(*args):
+        nonlocal calls
+        calls += 1
+        if calls in (13, 30):  # after a checkpoint, and between two
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_step", dies)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_network("calcium", fresh(), *samples, QUICK, tmp_path / "killed")
+    resumed = fresh()
+    second = train_network("calcium", resumed, *samples, QUICK, tmp_path / "killed")
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    curves = [(tmp_path / name / "curves.csv").read_text() for name in ("whole", "killed")]
+    assert curves[0] == curves[1]
+    assert {**record, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_a_finished_run_is_not_trained_again(samples, tmp_path: Path) -> None:
+    train_network("calcium", fresh(), *samples, QUICK, tmp_path)
+    start = time.perf_counter()
+    train_network("calcium", fresh(), *samples, QUICK, tmp_path)
+    assert time.perf_counter() - start < 2
+
+
+def test_sigkill_in_mid_run(samples, tmp_path: Path) -> None:
+    """A process killed for good, at whatever moment, leaves what the next one goes on from."""
+    code = f"""
+import torch
+from pathlib import Path
+from tests.cac_core.model.training.test_loop import QUICK, fresh
+from cac_core.model.training.loop import train_network
+from cac_core.model.training.samples import SampleFiles
+from dataclasses import replace
+torch.set_num_threads(1)
+a, b = {[str(p) for p in samples[0].paths]!r}, {[str(p) for p in samples[1].paths]!r}
+parts = (SampleFiles([Path(p) for p in x]) for x in (a, b))
+settings = replace(QUICK, steps=4000, validate_every=2)
+train_network("calcium", fresh(), *parts, settings, Path({str(tmp_path)!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "checkpoint.pt").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.3)
+    finally:
+        process.kill()
+        process.wait()
+    stored = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert stored["step"] >= 2
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_early_stopping(samples, tmp_path: Path) -> None:
+    settings = replace(QUICK, steps=400, validate_every=2, patience=2, learning_rate=1e-8)
+    record = train_network("calcium", fresh(), *samples, settings, tmp_path)
+    assert record["stopped_early"]
+    assert record["steps_done"] < 400
+    assert record["best_step"] == record["steps_done"] - 4
+
+
+def test_same_seed_same_weights_other_seed_others(samples, tmp_path: Path) -> None:
+    settings = replace(QUICK, steps=4, validate_every=4)
+    networks = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        network = fresh()
+        train_network("calcium", network, *samples, replace(settings, seed=seed), tmp_path / name)
+        networks.append(torch.cat([p.flatten() for p in network.parameters()]))
+    assert torch.equal(networks[0], networks[1])
+    assert not torch.equal(networks[0], networks[2])
+
+
+def test_another_run_in_the_folder_is_told(samples, tmp_path: Path) -> None:
+    settings = replace(QUICK, steps=4, validate_every=4)
+    train_network("calcium", fresh(), *samples, settings, tmp_path)
+    with pytest.raises(TrainingError, match="other data, settings or network"):
+        train_network("calcium", fresh(), *samples, replace(settings, seed=9), tmp_path)
+
+
+def test_nan_loss_names_the_studies(samples, tmp_path: Path, monkeypatch) -> None:
+    settings = replace(QUICK, steps=20, validate_every=5)
+    real, calls = loop._loss, 0
+
+    def breaks(*args):
+        nonlocal calls
+        calls += 1
+        return real(*args) * (float("nan") if calls == 12 else 1.0)
+
+    monkeypatch.setattr(loop, "_loss", breaks)
+    with pytest.raises(TrainingError, match=r"loss is nan at step \d+.*study-\d"):
+        train_network("calcium", fresh(), *samples, settings, tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(samples, tmp_path: Path, monkeypatch) -> None:
+    settings = replace(QUICK, steps=20, validate_every=5)
+    real, calls = loop.os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(loop.os, "fsync", full)
+    with pytest.raises(TrainingError, match=r"cannot be written \(No space left"):
+        train_network("calcium", fresh(), *samples, settings, tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_damaged_checkpoint_is_told(samples, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK broken")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train_network("calcium", fresh(), *samples, QUICK, tmp_path)
 
 
 def test_focal_loss_by_hand() -> None:
@@ -73,33 +209,11 @@ def test_focal_loss_of_nothing_is_zero() -> None:
     assert focal_loss(torch.zeros(1, 2, 1, 1), nothing.long(), nothing, 2.0).item() == 0
 
 
-def test_nothing_to_learn_from() -> None:
-    with pytest.raises(ValueError, match="no training samples"):
-        train_network("heart", [], TWO, QUICK)
-    bare = Sample(**{**vars(SAMPLES[0]), "calcium": np.zeros_like(SAMPLES[0].calcium)})
-    with pytest.raises(ValueError, match="coronary calcium"):
-        train_network("calcium", [bare], SMALL, QUICK)
-
-
-def test_samples_on_disk(tmp_path: Path) -> None:
-    save_sample(tmp_path / "a.npz", SAMPLES[0])
-    (back,) = load_samples(tmp_path)
-    for name, value in vars(SAMPLES[0]).items():
-        np.testing.assert_array_equal(getattr(back, name), value)
-    with pytest.raises(FileNotFoundError, match="no training samples"):
-        load_samples(tmp_path / "empty")
-
-
-def test_a_sample_marks_the_tolerance_band() -> None:
-    inside = SAMPLES[0].inside
-    assert set(np.unique(inside)) == {0, 1, 2}
-    # The band lies around the heart, and calcium in the heart's middle is well inside.
-    assert (inside[SAMPLES[0].calcium == 2] == 2).all()
-
-
-def test_samples_must_fit() -> None:
-    hu = np.zeros((3, 8, 8), np.int16)
-    with pytest.raises(ValueError, match="shapes differ"):
-        make_sample(hu, np.ones((3, 8, 9), bool), np.zeros((3, 8, 8), np.uint8), SPACING)
-    with pytest.raises(ValueError, match="empty"):
-        make_sample(hu, np.zeros((3, 8, 8), bool), np.zeros((3, 8, 8), np.uint8), SPACING)
+def test_nothing_to_learn_from(samples, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="holds no study"):
+        train_network("heart", fresh(TWO), SampleFiles([]), samples[1], QUICK, tmp_path)
+    bare = replace(annotated(), calcium=np.zeros_like(annotated().calcium))
+    save_sample(tmp_path / "bare.safetensors", bare)
+    only = SampleFiles([tmp_path / "bare.safetensors"])
+    with pytest.raises(TrainingDataError, match="training part holds coronary"):
+        train_network("calcium", fresh(), only, samples[1], QUICK, tmp_path)

@@ -1,0 +1,161 @@
+"""What a segmentation found and missed against the truth of a scan, lesion by lesion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, find_objects, label
+
+from cac_core.protocol import ScoringProtocol
+
+#: Why a lesion was missed or something else taken for one; the causes of the paper's review.
+CAUSES = ("noise", "valve", "aorta", "device", "pericardium", "node")
+_CORONARY = 1
+_NEIGHBOURHOOD = np.ones((3, 3, 3), np.bool_)
+#: A missed lesion this close (mm) to other calcium was confused with it, else lost in noise.
+_NEAR_MM = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrueLesion:
+    """A coronary lesion of the truth: connected in three dimensions, as a reader counts them."""
+
+    volume_mm3: float
+    peak_hu: float
+    found: bool
+    cause: str  # of the miss; empty where found
+
+
+@dataclass(frozen=True, slots=True)
+class FalseLesion:
+    """Something called coronary that touches no true coronary voxel."""
+
+    volume_mm3: float
+    peak_hu: float
+    cause: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One scan; `heart_dice` from 0 (apart) to 1 (equal)."""
+
+    true_lesions: tuple[TrueLesion, ...]
+    false_lesions: tuple[FalseLesion, ...]
+    false_positive_mm3: float
+    sensitivity: float | None  # share of true calcium volume found; None where there is none
+    heart_dice: float
+
+
+def compare(
+    hu: NDArray[np.int16],
+    true_heart: NDArray[np.bool_],
+    true_class: NDArray[np.uint8],
+    cause_of_voxel: NDArray[np.uint8],
+    found_heart: NDArray[np.bool_],
+    found_class: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+    protocol: ScoringProtocol,
+) -> Comparison:
+    """Compare a segmentation with the truth; all arrays (slice, row, column).
+
+    Parameters
+    ----------
+    true_class, found_class : 0 background, 1 coronary, 2 non-coronary.
+    cause_of_voxel : index into `CAUSES` of what else lies in a voxel, 0 (noise) where nothing.
+    """
+    voxel_mm3 = float(np.prod(spacing_mm))
+    bright = hu >= protocol.threshold_hu
+    truth = _scored(bright & (true_class == _CORONARY) & true_heart, spacing_mm, protocol)
+    called = _scored(bright & (found_class == _CORONARY) & found_heart, spacing_mm, protocol)
+    false = called & ~(true_class == _CORONARY)
+    both = int((truth & called).sum())
+    return Comparison(
+        tuple(_true_lesions(hu, truth, called, cause_of_voxel, spacing_mm)),
+        tuple(_false_lesions(hu, called, true_class, cause_of_voxel, voxel_mm3)),
+        float(false.sum()) * voxel_mm3,
+        both / int(truth.sum()) if truth.any() else None,
+        dice(true_heart, found_heart),
+    )
+
+
+def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Dice coefficient of two masks: 1 equal, 0 apart; 1 for two empty masks."""
+    together = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / together if together else 1.0
+
+
+def _scored(
+    mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], protocol: ScoringProtocol
+) -> NDArray[np.bool_]:
+    """Without the slice-wise components below the protocol's minimum area."""
+    plane = np.zeros((3, 3, 3), np.bool_)
+    plane[1] = True if protocol.connectivity == 8 else [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    parts, count = label(mask, structure=plane)
+    area = np.bincount(parts.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
+    large = area >= protocol.min_area_mm2
+    large[0] = False
+    return np.asarray(large[parts])
+
+
+def _true_lesions(
+    hu: NDArray[np.int16],
+    truth: NDArray[np.bool_],
+    called: NDArray[np.bool_],
+    causes: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+) -> list[TrueLesion]:
+    parts, _ = label(truth, structure=_NEIGHBOURHOOD)
+    reach = [max(1, round(_NEAR_MM / step)) for step in spacing_mm]
+    lesions = []
+    for number, box in enumerate(find_objects(parts), start=1):
+        lesion = parts[box] == number
+        found = bool((lesion & called[box]).any())
+        cause = ""
+        if not found:
+            room = tuple(
+                slice(max(0, part.start - r), part.stop + r)
+                for part, r in zip(box, reach, strict=True)
+            )
+            cause = _main_cause(causes[room])
+        lesions.append(
+            TrueLesion(
+                float(lesion.sum() * np.prod(spacing_mm)),
+                float(hu[box][lesion].max()),
+                found,
+                cause,
+            )
+        )
+    return lesions
+
+
+def _false_lesions(
+    hu: NDArray[np.int16],
+    called: NDArray[np.bool_],
+    true_class: NDArray[np.uint8],
+    causes: NDArray[np.uint8],
+    voxel_mm3: float,
+) -> list[FalseLesion]:
+    parts, _ = label(called, structure=_NEIGHBOURHOOD)
+    lesions = []
+    for number, box in enumerate(find_objects(parts), start=1):
+        lesion = parts[box] == number
+        if (true_class[box][lesion] == _CORONARY).any():
+            continue
+        touched = binary_dilation(lesion, _NEIGHBOURHOOD)
+        lesions.append(
+            FalseLesion(
+                float(lesion.sum()) * voxel_mm3,
+                float(hu[box][lesion].max()),
+                _main_cause(causes[box][touched]),
+            )
+        )
+    return lesions
+
+
+def _main_cause(indices: NDArray[np.uint8]) -> str:
+    counts = np.bincount(indices.ravel(), minlength=len(CAUSES))
+    # Noise is what is left where nothing else is near.
+    counts[0] = 0
+    return CAUSES[int(counts.argmax())] if counts.any() else CAUSES[0]

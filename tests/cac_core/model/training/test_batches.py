@@ -1,0 +1,82 @@
+"""Batches depend on seed and step alone, show what they should, and weigh it as they should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cac_core.model.training.batches import (
+    BatchSettings,
+    CalciumBatches,
+    HeartBatches,
+    _candidate_weight,
+)
+from cac_core.model.training.samples import SampleFiles, save_sample
+from tests.builders.networks import SMALL
+from tests.builders.samples import annotated
+
+SETTINGS = BatchSettings(size=6, patch_px=32, background_share=0.05, seed=3)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> SampleFiles:
+    """Two samples on disk."""
+    folder: Path = tmp_path_factory.mktemp("samples")
+    paths = [folder / f"{n}.safetensors" for n in range(2)]
+    for n, path in enumerate(paths):
+        save_sample(path, annotated(n))
+    return SampleFiles(paths)
+
+
+@pytest.mark.parametrize("source", [HeartBatches, CalciumBatches])
+def test_a_step_is_always_the_same(source, samples) -> None:
+    first = source(samples, SMALL, SETTINGS)
+    second = source(samples, SMALL, SETTINGS)
+    second.draw(1)
+    one, other = first.draw(5), second.draw(5)
+    for name in ("stacks", "target", "weight"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+    assert not torch.equal(one.stacks, first.draw(6).stacks)
+
+
+def test_patches_hold_what_they_are_centred_on(samples) -> None:
+    batches = CalciumBatches(samples, SMALL, replace(SETTINGS, vary=False))
+    for step in range(8):
+        batch = batches.draw(step)
+        side = 32 + 2 * batches.margin
+        assert batch.stacks.shape == (6, 3, side, side)
+        assert batch.target.shape == batch.weight.shape == (6, 32, 32)
+        assert (batch.target[[0, 3]] == 1).flatten(1).any(dim=1).all()
+        assert (batch.target[2] == 2).any()
+        # What is bright and counts is bright in the picture too.
+        middle = batch.stacks[
+            :, 1, batches.margin : -batches.margin, batches.margin : -batches.margin
+        ]
+        assert (middle[batch.weight > 0.5] >= (130 - 50) / 150 - 1e-3).all()
+
+
+def test_small_components_count_as_much_as_large_ones_nearly() -> None:
+    bright = np.zeros((20, 20), bool)
+    bright[2:4, 2:3] = True  # 2 pixels
+    bright[8:18, 8:18] = True  # 100 pixels
+    bright[0, 19] = True  # below 1 mm2
+    target = np.zeros((20, 20), np.int64)
+    target[8:18, 8:18] = 1
+    weight = _candidate_weight(bright, target, 0.8)
+    small, large = weight[2:4, 2:3].sum(), weight[8:18, 8:18].sum()
+    assert small == pytest.approx(2 * np.sqrt(2))
+    assert large == pytest.approx(2 * 10)
+    assert weight[0, 19] == 0
+    assert weight[~bright].sum() == 0
+
+
+def test_validation_is_not_varied(samples) -> None:
+    still = HeartBatches(samples, SMALL, replace(SETTINGS, vary=False)).draw(0)
+    known = {n: torch.from_numpy(samples[n].heart_stack.astype(np.float32)) for n in range(2)}
+    for stack, name in zip(still.stacks, still.names, strict=True):
+        whole = known[int(name)]
+        assert any(torch.equal(stack, whole[k : k + 3]) for k in range(len(whole) - 2))
