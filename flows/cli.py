@@ -292,35 +292,59 @@ def demo(
         Console().print(part)
 
 
-@app.command(epilog="Example: `cac evaluate --studies 20`")
+@app.command(epilog="Example: `cac evaluate --set external --by noise_hu --out evaluation`")
 def evaluate(
     warehouse: WarehouseOption = None,
     truth: Annotated[
         Path | None, typer.Option("--truth", help="truth.parquet of a synthetic archive.")
     ] = None,
+    test_set: Annotated[
+        str | None,
+        typer.Option("--set", help="A frozen test set: external, semi-synthetic, cross-generator."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of real chests, for semi-synthetic.")
+    ] = None,
     studies: Annotated[
-        int, typer.Option("--studies", help="Unseen synthetic studies, without --truth.", min=2)
-    ] = 20,
+        int | None, typer.Option("--studies", help="How many; default 20, or the whole set.", min=2)
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the first study.", min=0)] = 5000,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Columns to group by, separated by commas.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for JSON, studies and estimate rows.")
+    ] = None,
     model: ModelOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the model with the truth of synthetic scans it was not trained on.
+    """Compare the model with the truth of scans it was not trained on.
 
-    With --warehouse and --truth, compares published scores with that truth; else makes new scans,
-    scores them in memory and compares.
+    With --set, on a frozen test set; with --warehouse and --truth, published scores with the truth
+    of their synthetic archive; else on new synthetic scans, made and scored in memory.
     """
-    from flows.evaluation import compare_with_truth, evaluate_unseen
+    from flows.evaluation import (
+        compare_with_truth,
+        evaluate_set,
+        evaluate_unseen,
+        write_evaluation,
+    )
     from flows.progress import RunProgress
     from flows.tables import agreement_tables
 
     if (warehouse is None) != (truth is None):
         raise typer.BadParameter("--warehouse and --truth go together")
+    progress = RunProgress(console, quiet=quiet)
+    columns = tuple(part.strip() for part in by.split(",")) if by else ()
     if warehouse is not None and truth is not None:
         result = compare_with_truth(warehouse, truth)
+    elif test_set is not None:
+        result = evaluate_set(test_set, data, studies, model, columns, progress)
     else:
-        result = evaluate_unseen(studies, seed, model, RunProgress(console, quiet=quiet))
+        result = evaluate_unseen(studies or 20, seed, model, columns, progress)
+    if out is not None:
+        write_evaluation(out, result)
     if as_json:
         print_json(result)
         return

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import multiprocessing
 import os
 import statistics
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,18 +21,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cac_core.cohort.store import Warehouse
-from cac_core.errors import CacError
+from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
 from cac_core.model.cascade import Cascade
 from cac_core.model.weights import verify_weights
+from cac_core.phantom.annotated import CAUSE_OF_SITE, CLASS_OF_SITE, AnnotatedScan
+from cac_core.phantom.reader import annotate, visual_grade
 from cac_core.phantom.scan import synthesise_scan
+from cac_core.phantom.test_sets import (
+    TEST_SETS,
+    case_digest,
+    frozen_digest,
+    make_case,
+    set_digest,
+)
 from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium
+from cac_core.scoring.comparison import compare
 from cac_core.scoring.lesions import label_lesions
-from cac_core.stats.agreement import concordance, weighted_kappa
+from cac_core.stats.agreement import (
+    bland_altman,
+    concordance,
+    intraclass_correlation,
+    proportion,
+    squared_correlation,
+    weighted_kappa,
+)
 from flows.progress import RunProgress
 from schemas.codes import CAC_CATEGORIES
+from schemas.results import ESTIMATES
 from schemas.score import SCORES
 
 
@@ -39,9 +62,10 @@ def agreement(model: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
         CAC_CATEGORIES,
     )
     kappa = weighted_kappa(matrix)
-    logs = np.log1p(np.asarray(model)), np.log1p(np.asarray(truth))
-    spread = min(float(part.std()) for part in logs) if len(model) else 0.0
-    r2 = float(np.corrcoef(*logs)[0, 1] ** 2) if spread > 0 else None
+    logs = np.log1p(np.asarray(model, float)), np.log1p(np.asarray(truth, float))
+    r2 = squared_correlation(*logs)
+    icc = intraclass_correlation(np.stack(logs, axis=1))
+    limits = bland_altman(np.asarray(model, float), np.asarray(truth, float))
     return {
         "n": len(model),
         "categories": list(CAC_CATEGORIES),
@@ -49,7 +73,11 @@ def agreement(model: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
         "kappa_linear": _number(kappa.value),
         "kappa_ci": [_number(kappa.ci_low), _number(kappa.ci_high)],
         "same_category": float(np.trace(matrix) / max(1, len(model))),
-        "r2_log": r2,
+        "r2_log": _number(r2.value),
+        "r2_log_ci": [_number(r2.ci_low), _number(r2.ci_high)],
+        "icc_log": _number(icc.value),
+        "icc_log_ci": [_number(icc.ci_low), _number(icc.ci_high)],
+        "bland_altman": [_number(v) for v in (limits.bias, limits.limit_low, limits.limit_high)],
         "truth_zero": int(matrix[0].sum()),
         "truth_zero_scored_zero": int(matrix[0, 0]),
         "truth_above_100": int(matrix[2:].sum()),
@@ -97,46 +125,225 @@ def compare_with_truth(warehouse: str, truth_path: Path) -> dict[str, Any]:
 
 
 def evaluate_unseen(
-    studies: int, seed: int, model: Path | None, progress: RunProgress
+    studies: int, seed: int, model: Path | None, by: Sequence[str], progress: RunProgress
 ) -> dict[str, Any]:
     """Score `studies` synthetic scans that no training saw, in memory, and compare."""
+    cases = [_Case("", number, None) for number in range(seed, seed + studies)]
+    result = evaluate_cases(cases, model, progress, by)
+    return result | {"seeds": [seed, seed + studies - 1]}
+
+
+def evaluate_set(
+    name: str,
+    data: Path | None,
+    limit: int | None,
+    model: Path | None,
+    by: Sequence[str],
+    progress: RunProgress,
+) -> dict[str, Any]:
+    """Score a frozen test set, in memory, and compare with its truth; see docs/evaluation.md.
+
+    Raises
+    ------
+    UsageError
+        If there is no such set or column, or the real chests are not there.
+    """
+    if name not in TEST_SETS:
+        raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
+    count, description = TEST_SETS[name]
+    cases = [_Case(name, number, data) for number in range(min(count, limit or count))]
+    result = evaluate_cases(cases, model, progress, by)
+    digest = set_digest([row["digest"] for row in result["studies"]])
+    whole = len(cases) == count
+    return result | {
+        "test_set": name,
+        "description": description,
+        "digest": digest,
+        "frozen": digest == frozen_digest(name) if whole else None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A scan to evaluate: of a test set, or by its seed where the set has no name."""
+
+    test_set: str
+    number: int
+    data: Path | None
+
+    def make(self) -> AnnotatedScan:
+        if self.test_set:
+            return make_case(self.test_set, self.number, self.data)
+        return synthesise_scan(self.number)
+
+
+def evaluate_cases(
+    cases: Sequence[_Case], model: Path | None, progress: RunProgress, by: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Make and score scans in worker processes, and put the comparison together."""
     weights = verify_weights(model)
-    workers = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    rows: dict[int, dict[str, float]] = {}
+    rows: dict[int, dict[str, Any]] = {}
     with (
         progress.counting("scans evaluated") as report,
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool,
     ):
         futures = {
-            pool.submit(_evaluate_scan, number, str(weights.folder)): number
-            for number in range(seed, seed + studies)
+            pool.submit(_evaluate_case, case, str(weights.folder)): number
+            for number, case in enumerate(cases)
         }
         for future in as_completed(futures):
             rows[futures[future]] = future.result()
             if report:
-                report(len(rows), studies)
-    ordered = [rows[number] for number in sorted(rows)]
-    result = agreement([row["model"] for row in ordered], [row["truth"] for row in ordered])
-    dice = [row["heart_dice"] for row in ordered]
+                report(len(rows), len(cases))
+    studies = [rows[number] for number in sorted(rows)]
+    return {"model_id": weights.model_id} | summarise(studies, by)
+
+
+def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything that the comparison of many studies gives; `by` names columns to group by.
+
+    Raises
+    ------
+    UsageError
+        If a column to group by does not exist.
+    """
+    result = agreement([row["model"] for row in studies], [row["truth"] for row in studies])
+    threshold = agreement([row["threshold_only"] for row in studies], [r["truth"] for r in studies])
+    lesions = [lesion for row in studies for lesion in row["true_lesions"]]
+    false = [lesion for row in studies for lesion in row["false_lesions"]]
+    dice = [row["heart_dice"] for row in studies]
+    found = [row["sensitivity"] for row in studies if row["sensitivity"] is not None]
+    unknown = set(by) - set(GROUP_COLUMNS)
+    if unknown:
+        raise UsageError(
+            f"No column {', '.join(sorted(unknown))} to group by.",
+            f"There are: {', '.join(GROUP_COLUMNS)}.",
+        )
     return result | {
-        "model_id": weights.model_id,
-        "seeds": [seed, seed + studies - 1],
+        "threshold_only_kappa": threshold["kappa_linear"],
         "heart_dice_mean": statistics.fmean(dice),
         "heart_dice_minimum": min(dice),
-        "seconds_per_study_median": statistics.median(row["seconds"] for row in ordered),
-        "scores": [{key: round(row[key], 2) for key in ("truth", "model")} for row in ordered],
+        "volume_sensitivity_mean": statistics.fmean(found) if found else None,
+        "false_positive_mm3_mean": statistics.fmean(r["false_positive_mm3"] for r in studies),
+        "lesions_by_volume_mm3": _detection(lesions, "volume_mm3", (0, 10, 30, 100, 1e9)),
+        "lesions_by_peak_hu": _detection(lesions, "peak_hu", (130, 200, 300, 400, 1e9)),
+        "misses_by_cause": dict(Counter(le["cause"] for le in lesions if not le["found"])),
+        "false_alarms_by_cause": dict(Counter(le["cause"] for le in false)),
+        "reader": agreement([row["reader"] for row in studies], [r["truth"] for r in studies]),
+        "model_against_reader": agreement(
+            [row["model"] for row in studies], [row["reader"] for row in studies]
+        ),
+        "seconds_per_study_median": statistics.median(row["seconds"] for row in studies),
+        "groups": {column: _by_group(studies, column) for column in by},
+        "studies": list(studies),
     }
+
+
+#: Columns that `--by` takes.
+GROUP_COLUMNS = ("slice_increment_mm", "noise_hu", "origin", "true_category")
+
+
+def write_evaluation(folder: Path, result: dict[str, Any]) -> None:
+    """Write a comparison: `evaluation.json`, `studies.parquet`, `estimates.parquet`.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(result, indent=2) + "\n"
+        (folder / "evaluation.json").write_text(text, encoding="utf-8")
+        pq.write_table(estimate_rows(result), folder / "estimates.parquet")
+        if "studies" in result:
+            plain = [
+                {k: v for k, v in row.items() if not isinstance(v, list | tuple)}
+                for row in result["studies"]
+            ]
+            pq.write_table(pa.Table.from_pylist(plain), folder / "studies.parquet")
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be written ({error.strerror}).", "Name another folder with --out."
+        ) from None
+
+
+def estimate_rows(result: dict[str, Any]) -> pa.Table:
+    """The numbers of a comparison as rows of the table `estimates`."""
+    rows = []
+    pairs = {"model": result} | {
+        name: result[name] for name in ("reader", "model_against_reader") if name in result
+    }
+    groups = [(None, None, pairs)] + [
+        (column, level, {"model": found})
+        for column, levels in result.get("groups", {}).items()
+        for level, found in levels.items()
+    ]
+    for term, level, sources in groups:
+        for source, found in sources.items():
+            for statistic, interval, method in (
+                ("kappa_linear", "kappa_ci", "Fleiss, Cohen and Everitt 1969"),
+                ("r2_log", "r2_log_ci", "Pearson, Fisher z"),
+                ("icc_log", "icc_log_ci", "ICC(2,1), McGraw and Wong 1996"),
+            ):
+                low, high = found[interval]
+                rows.append(
+                    {
+                        "analysis": "agreement",
+                        "population": result.get("test_set"),
+                        "model": source,
+                        "term": term,
+                        "level": level,
+                        "statistic": statistic,
+                        "value": found[statistic],
+                        "ci_low": low,
+                        "ci_high": high,
+                        "n": found["n"],
+                        "method": method,
+                    }
+                )
+    return ESTIMATES.from_rows(rows)
+
+
+def _by_group(studies: Sequence[dict[str, Any]], column: str) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in studies:
+        groups[str(row[column])].append(row)
+    return {
+        name: agreement([r["model"] for r in rows], [r["truth"] for r in rows])
+        for name, rows in sorted(groups.items())
+    }
+
+
+def _detection(
+    lesions: Sequence[dict[str, Any]], measure: str, edges: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Share of true lesions found, by size or density."""
+    rows = []
+    for low, high in pairwise(edges):
+        inside = [lesion for lesion in lesions if low <= lesion[measure] < high]
+        share = proportion(sum(lesion["found"] for lesion in inside), len(inside))
+        rows.append(
+            {
+                "from": low,
+                "to": high if high < 1e9 else None,
+                "lesions": len(inside),
+                "found": _number(share.value),
+                "ci": [_number(share.ci_low), _number(share.ci_high)],
+            }
+        )
+    return rows
 
 
 _CASCADES: dict[str, Cascade] = {}
 
 
-def _evaluate_scan(seed: int, folder: str) -> dict[str, float]:
-    """Score one synthetic scan; the cascade is loaded once per process."""
+def _evaluate_case(case: _Case, folder: str) -> dict[str, Any]:
+    """Make, score and compare one scan; the cascade is loaded once per process."""
     if folder not in _CASCADES:
         _CASCADES[folder] = Cascade.load(Path(folder), threads=1)
-    scan, protocol = synthesise_scan(seed), ScoringProtocol()
+    scan, protocol = case.make(), ScoringProtocol()
     start = perf_counter()
     found = _CASCADES[folder].segment(scan.hu, scan.spacing_mm)
     lesions = label_lesions(
@@ -144,13 +351,35 @@ def _evaluate_scan(seed: int, folder: str) -> dict[str, float]:
     )
     agatston = score_calcium(lesions, protocol).agatston
     seconds = perf_counter() - start
-    both = float((found.heart_mask & scan.heart_mask).sum())
+    comparison = compare(
+        scan.hu,
+        scan.heart_mask,
+        scan.calcium_class,
+        CAUSE_OF_SITE[scan.calcium_site],
+        found.heart_mask,
+        found.calcium_class,
+        scan.spacing_mm,
+        protocol,
+    )
     coronary = (scan.calcium_class == 1) & scan.heart_mask
+    marked = CLASS_OF_SITE[annotate(scan, case.number)] == 1
+    truth = true_agatston(scan.hu, coronary, scan.spacing_mm)
+    reader = true_agatston(scan.hu, marked & scan.heart_mask, scan.spacing_mm)
+    noise = (scan.hu - scan.hu_noise_free.astype(np.float32))[scan.heart_mask].std()
     return {
+        "name": scan.name,
+        "origin": scan.name.rsplit("-", 1)[0],
         "model": agatston,
-        "truth": true_agatston(scan.hu, coronary, scan.spacing_mm),
-        "heart_dice": 2 * both / float(found.heart_mask.sum() + scan.heart_mask.sum()),
+        "truth": truth,
+        "threshold_only": true_agatston(scan.hu, scan.heart_mask, scan.spacing_mm),
+        "reader": reader,
+        "visual_grade": visual_grade(true_category(reader), case.number),
+        "true_category": true_category(truth),
+        "slice_increment_mm": scan.spacing_mm[0],
+        "noise_hu": f"{10 * int(noise // 10)}-{10 * int(noise // 10) + 10}",
         "seconds": seconds,
+        "digest": case_digest(scan),
+        **dataclasses.asdict(comparison),
     }
 
 

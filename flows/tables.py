@@ -125,16 +125,56 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
         f"{result['truth_above_100_scored_above_0']} of {result['truth_above_100']}",
     )
     if "heart_dice_mean" in result:
-        table.add_row(
-            "heart Dice, mean (minimum)",
-            f"{result['heart_dice_mean']:.3f} ({result['heart_dice_minimum']:.3f})",
-        )
+        _detail_rows(table, result)
     if "defects_planted" in result:
         table.add_row(
             "planted defects found", f"{result['defects_found']} of {result['defects_planted']}"
         )
     table.add_row("seconds per study, median", f"{result['seconds_per_study_median']:.2f}")
-    return [matrix, table]
+    groups = [_group_table(column, levels) for column, levels in result.get("groups", {}).items()]
+    return [matrix, table, *groups]
+
+
+def _detail_rows(table: Table, result: dict[str, Any]) -> None:
+    """Lines that need the truth voxel by voxel."""
+    if "test_set" in result:
+        frozen = {True: "as frozen", False: "[red]differs from the frozen set[/]", None: "in part"}
+        table.add_row("test set", f"{result['test_set']}, {frozen[result['frozen']]}")
+    table.add_row(
+        "heart Dice, mean (minimum)",
+        f"{result['heart_dice_mean']:.3f} ({result['heart_dice_minimum']:.3f})",
+    )
+    table.add_row("false-positive coronary calcium", f"{result['false_positive_mm3_mean']:.1f} mm3")
+    for name, title in (
+        ("misses_by_cause", "lesions missed, by cause"),
+        ("false_alarms_by_cause", "false alarms, by cause"),
+    ):
+        causes = sorted(result[name].items(), key=lambda item: -item[1])
+        table.add_row(title, ", ".join(f"{cause} {n}" for cause, n in causes) or "none")
+    for bin_ in result["lesions_by_volume_mm3"]:
+        if bin_["lesions"]:
+            upto = "and more" if bin_["to"] is None else f"to {bin_['to']:g}"
+            table.add_row(
+                f"lesions of {bin_['from']:g} {upto} mm3 found",
+                f"{100 * bin_['found']:.0f} % of {bin_['lesions']}",
+            )
+    for name, title in (
+        ("threshold_only_kappa", "kappa of threshold alone in the true heart"),
+        ("reader", "kappa of the simulated reader with the truth"),
+        ("model_against_reader", "kappa of the model with the simulated reader"),
+    ):
+        value = result[name] if name == "threshold_only_kappa" else result[name]["kappa_linear"]
+        table.add_row(title, "not defined" if value is None else f"{value:.3f}")
+
+
+def _group_table(column: str, levels: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title=f"By {column}", title_justify="left")
+    for name in (column, "n", "kappa", "same category"):
+        table.add_column(name, justify="right")
+    for level, found in levels.items():
+        kappa = "not defined" if found["kappa_linear"] is None else f"{found['kappa_linear']:.3f}"
+        table.add_row(level, str(found["n"]), kappa, f"{100 * found['same_category']:.1f} %")
+    return table
 
 
 def demo_tables(

@@ -127,6 +127,21 @@ def read_annotation(
     return Annotation(heart, calcium)
 
 
+def read_label_map(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Values of a NIfTI file in canonical orientation (slice, row, column), and its affine to LPS.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    import nibabel
+    from highdicom import Volume
+
+    volume = Volume.from_nibabel(nibabel.load(path)).to_patient_orientation("HPL")
+    return np.asarray(volume.array), np.asarray(volume.affine)
+
+
 def _plain(label: Label) -> Label:
     return " ".join(label.split()).casefold() if isinstance(label, str) else int(label)
 
@@ -153,15 +168,11 @@ def _parts(path: Path) -> Iterator[tuple[Label, NDArray[np.bool_], NDArray[np.fl
 
 
 def _nifti_parts(path: Path) -> Iterator[tuple[Label, NDArray[np.bool_], NDArray[np.float64]]]:
-    import nibabel
-    from highdicom import Volume
-
-    volume = Volume.from_nibabel(nibabel.load(path)).to_patient_orientation("HPL")
-    values = np.asarray(volume.array)
+    values, affine = read_label_map(path)
     for value in np.unique(values):
         if value != 0:
             number = int(value) if float(value).is_integer() else str(value)
-            yield number, values == value, volume.affine
+            yield number, np.asarray(values == value), affine
 
 
 def _seg_parts(path: Path) -> Iterator[tuple[Label, NDArray[np.bool_], NDArray[np.float64]]]:

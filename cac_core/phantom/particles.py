@@ -1,0 +1,230 @@
+"""Plaques as clouds of small grains: the calcium of the test generators.
+
+Written apart from the analytic blobs of the training generator: a plaque is a cloud of grains of
+0.5 mm that are counted into voxels, moved along the heart's beat, and blurred as a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+
+from cac_core.phantom.annotated import MIN_CONTRIBUTION_HU, Site
+from schemas.codes import CAC_CATEGORIES
+
+Points = NDArray[np.float64]
+Floats = NDArray[np.float32]
+Blur = Callable[[Floats], Floats]
+
+_GRAIN_MM3 = 0.125
+#: Share of people and Agatston score at which it is reached: categories and quartiles of the
+#: paper's external cohort (Results; Supplemental Table 1).
+_QUANTILES = (0.400, 0.500, 0.662, 0.750, 0.818, 1.0)
+_SCORES = (1.5, 15.0, 100.0, 208.0, 400.0, 3000.0)
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Grains of one structure: places (n, 3) in mm (slice, row, column) and HU (n,)."""
+
+    points: Points
+    hu: NDArray[np.float64]
+
+
+def draw_target(rng: np.random.Generator) -> float:
+    """A person's score, drawn from the quantiles of the cohort; 0 in four of ten."""
+    u = float(rng.random())
+    if u < _QUANTILES[0]:
+        return 0.0
+    return float(np.exp(np.interp(u, _QUANTILES, np.log(_SCORES))))
+
+
+def agatston(hu: NDArray[np.int16], wanted: NDArray[np.bool_], spacing_mm: Points) -> float:
+    """Score of marked voxels by the default protocol, slice by slice."""
+    total = 0.0
+    pixel = float(spacing_mm[1] * spacing_mm[2])
+    for plane, marked in zip(hu, wanted & (hu >= 130), strict=True):
+        if not marked.any():
+            continue
+        parts, count = label(marked, np.ones((3, 3)))
+        sizes = np.bincount(parts.ravel())[1:]
+        peaks = np.zeros(count, np.int64)
+        np.maximum.at(peaks, parts[marked] - 1, plane[marked])
+        kept = sizes * pixel >= 1.0
+        total += float((sizes * np.minimum(peaks // 100, 4))[kept].sum()) * pixel
+    return total * float(spacing_mm[0]) / 3.0
+
+
+def category_of(score: float) -> str:
+    """The paper's category of a score."""
+    return CAC_CATEGORIES[int(np.searchsorted([1.0, 100.0001, 400.0001], score, side="right"))]
+
+
+def plaque(line: Points, radius_mm: float, burden: float, rng: np.random.Generator) -> Cloud:
+    """A plaque on an artery: on its wall, all round, or in spots; larger where there is much.
+
+    Parameters
+    ----------
+    line : centre line (n, 3) in mm, a point per mm.
+    """
+    grown = 0.55 + 0.4 * np.log10(1 + burden / 20)
+    length = float(np.clip(rng.gamma(1.4, 4.5) * grown, 1.0, 40.0))
+    begin = float(rng.triangular(0, 0.12, 1)) * max(len(line) - length - 1, 0)
+    thick = float(rng.uniform(0.4, 1.3)) * grown
+    shape = rng.choice(3, p=[0.45, 0.3, 0.25])
+    count = int(np.clip(length * np.pi * thick**2 * rng.uniform(0.5, 1.0) / _GRAIN_MM3, 8, 6000))
+    if shape == 2:
+        where = rng.uniform(0, length, max(1, int(length / 4)))
+        along = rng.choice(where, count) + rng.normal(0, 0.6, count)
+    else:
+        along = rng.uniform(0, length, count)
+        # Patchy along the artery.
+        along = along[np.sin(along * rng.uniform(0.3, 1.2) + rng.uniform(0, 6)) > -0.7]
+    at = np.clip(begin + along, 0, len(line) - 1.001)
+    low = at.astype(int)
+    share = (at - low)[:, None]
+    centre = line[low] * (1 - share) + line[low + 1] * share
+    angle = rng.uniform(0, 2 * np.pi) + (
+        rng.normal(0, 0.7, len(at)) if shape == 0 else rng.uniform(0, 2 * np.pi, len(at))
+    )
+    reach = radius_mm * 0.8 if shape == 0 else 0.0
+    radial = reach + thick * np.sqrt(rng.random(len(at))) * rng.choice([-1, 1], len(at))
+    across, other = _sides(line, low)
+    points = centre + radial[:, None] * (
+        np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * other
+    )
+    density = rng.uniform(250, 1500) * np.exp(rng.normal(0, 0.3, len(at)))
+    return Cloud(points, density)
+
+
+def sheet(
+    centre: Points, normal: Points, radius_mm: float, size_mm: float, rng: np.random.Generator
+) -> Cloud:
+    """A patch on the wall of a tube of the given axis point, axis direction and radius."""
+    axis = normal / np.linalg.norm(normal)
+    first = np.cross(axis, rng.normal(size=3))
+    first /= np.linalg.norm(first)
+    second = np.cross(axis, first)
+    n = int(np.clip(size_mm**2 * rng.uniform(4, 12), 20, 4000))
+    angle = rng.normal(0, size_mm / radius_mm / 2, n)
+    radius = radius_mm + rng.normal(0, 0.5, n)
+    points = centre + radius[:, None] * (
+        np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * second
+    )
+    points = points + rng.normal(0, size_mm / 3, n)[:, None] * axis
+    return Cloud(points, rng.uniform(250, 1300) * np.exp(rng.normal(0, 0.3, n)))
+
+
+def clump(centre: Points, spread_mm: float, rng: np.random.Generator) -> Cloud:
+    """A lump without direction: valve leaflets, lymph nodes."""
+    n = int(np.clip(rng.gamma(2, 40), 15, 600))
+    points = centre + rng.normal(0, spread_mm, (n, 3)) * rng.uniform(0.4, 1.2, 3)
+    return Cloud(points, rng.uniform(250, 1300) * np.exp(rng.normal(0, 0.3, n)))
+
+
+def along(line: Points, thick_mm: float, hu: float, rng: np.random.Generator) -> Cloud:
+    """An even strand on a centre line with a point per mm: annulus, lead, stent."""
+    per_mm = max(4, int(np.pi * thick_mm**2 / _GRAIN_MM3))
+    at = np.repeat(line, per_mm, axis=0) + rng.uniform(-0.5, 0.5, (len(line) * per_mm, 1)) * 0.7
+    points = at + rng.normal(0, thick_mm / 2, at.shape)
+    return Cloud(points, np.full(len(points), hu))
+
+
+class Picture:
+    """A scan as it grows: tissue in HU, and calcium with its sites.
+
+    Parameters
+    ----------
+    tissue : (slice, row, column), HU, without calcium.
+    spacing_mm : of the grid; voxel (0, 0, 0) lies at the origin.
+    blur : in-plane blur of a patch (slice, row, column).
+    beat : shifts (m, 3) in mm that the heart takes while it is scanned.
+    """
+
+    def __init__(self, tissue: Floats, spacing_mm: Points, blur: Blur, beat: Points) -> None:
+        self.tissue, self.spacing, self.blur, self.beat = tissue, spacing_mm, blur, beat
+        self.coronary = np.zeros_like(tissue)
+        self.other = np.zeros_like(tissue)
+        self.site = np.zeros(tissue.shape, np.uint8)
+        self._strongest = np.zeros_like(tissue)
+
+    def place(self, site: Site, cloud: Cloud, *, moves: bool = True) -> None:
+        """Add a structure."""
+        box, hu = self._rendered(cloud, moves)
+        self._add(site, box, hu)
+
+    def grow(
+        self,
+        draw: Callable[[], tuple[Site, Cloud]],
+        target: float,
+    ) -> None:
+        """Add plaques until the noise-free score is near the target; overshooting ones are left."""
+        score = 0.0
+        for _ in range(80):
+            if score >= 0.8 * target:
+                return
+            site, cloud = draw()
+            box, hu = self._rendered(cloud, moves=True)
+            slices = np.s_[box[0]]
+            before = self._score(slices, self.coronary[slices])
+            trial = self.coronary[slices].copy()
+            trial[(slice(None), *box[1:])] += hu
+            gained = self._score(slices, trial) - before
+            if score + gained <= 1.3 * target:
+                self._add(site, box, hu)
+                score += gained
+
+    def clean(self) -> Floats:
+        """The picture without noise, HU."""
+        return self.tissue + self.coronary + self.other
+
+    def sites(self) -> NDArray[np.uint8]:
+        """Site of each voxel to which calcium or metal adds enough."""
+        kept = np.maximum(self.coronary, self.other) >= MIN_CONTRIBUTION_HU
+        return np.where(kept, self.site, 0).astype(np.uint8)
+
+    def _score(self, slices: slice, calcium: Floats) -> float:
+        hu = np.rint(self.tissue[slices] + calcium).astype(np.int16)
+        return agatston(hu, calcium >= MIN_CONTRIBUTION_HU, self.spacing)
+
+    def _add(self, site: Site, box: tuple[slice, slice, slice], hu: Floats) -> None:
+        stronger = hu > self._strongest[box]
+        self.site[box][stronger] = site
+        self._strongest[box][stronger] = hu[stronger]
+        (self.coronary if site.is_coronary else self.other)[box] += hu
+
+    def _rendered(self, cloud: Cloud, moves: bool) -> tuple[tuple[slice, slice, slice], Floats]:
+        """Count grains into voxels, then blur."""
+        beat = self.beat if moves else np.zeros((1, 3))
+        points = (cloud.points[None] + beat[:, None]).reshape(-1, 3) / self.spacing
+        mass = np.tile(cloud.hu / len(beat), len(beat)) * _GRAIN_MM3 / float(self.spacing.prod())
+        shape = np.array(self.tissue.shape)
+        inside = ((points > 0) & (points < shape - 1)).all(axis=1)
+        points, mass = points[inside], mass[inside]
+        if not len(points):
+            return (slice(0, 0), slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), np.float32)
+        room = np.array([1, 9, 9])
+        low = np.maximum(points.min(axis=0).astype(int) - room, 0)
+        high = np.minimum(points.max(axis=0).astype(int) + 2 + room, shape)
+        out = np.zeros(high - low, np.float32)
+        base = np.floor(points).astype(int)
+        share = points - base
+        for corner in np.ndindex(2, 2, 2):
+            weight = np.prod(np.where(corner, share, 1 - share), axis=1) * mass
+            np.add.at(out, tuple((base + corner - low).T), weight.astype(np.float32))
+        box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return (box[0], box[1], box[2]), self.blur(out)
+
+
+def _sides(line: Points, at: NDArray[np.int64]) -> tuple[Points, Points]:
+    """Two directions across the line at each of the given points."""
+    step = line[np.minimum(at + 1, len(line) - 1)] - line[np.maximum(at - 1, 0)]
+    step /= np.maximum(np.linalg.norm(step, axis=1), 1e-6)[:, None]
+    helper = np.where(np.abs(step[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]])
+    first = np.cross(step, helper)
+    first /= np.linalg.norm(first, axis=1)[:, None]
+    return first, np.cross(step, first)

@@ -1,0 +1,90 @@
+"""The three frozen test sets, and their digests.
+
+Scans made in another way than those trained on: other acquisition, real anatomy, another
+generator. Nothing in training, calibration or design was chosen by them. `test_sets.json` holds the
+SHA-256 of each set's pictures and truth as it was frozen, before the final training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from cac_core.errors import UsageError
+from cac_core.phantom.annotated import AnnotatedScan
+from cac_core.phantom.chests import Host, host_names, load_host
+from cac_core.phantom.implanted import make_variant
+from cac_core.phantom.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.second import synthesise_second
+
+FROZEN = Path(__file__).with_name("test_sets.json")
+#: Name, number of studies, and what it is.
+TEST_SETS: dict[str, tuple[int, str]] = {
+    "external": (300, "other people at 5 mm and 20 mA, by the training generator"),
+    "semi-synthetic": (120, "calcium implanted in deformed real chests of three people"),
+    "cross-generator": (120, "people, plaques, blur and noise of a second generator"),
+}
+_EXTERNAL_SEED, _IMPLANT_SEED, _SECOND_SEED = 500_000, 600_000, 700_000
+
+
+def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
+    """One study of a test set.
+
+    Parameters
+    ----------
+    data : folder of the real chests; only `semi-synthetic` needs it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such set, or the real chests are not there.
+    """
+    if name == "external":
+        seed = _EXTERNAL_SEED + number
+        return synthesise_scan(seed, draw_external_settings(np.random.default_rng(seed)))
+    if name == "cross-generator":
+        return synthesise_second(_SECOND_SEED + number)
+    if name != "semi-synthetic":
+        raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
+    if data is None:
+        raise UsageError(
+            "The semi-synthetic test set needs the folder of real chests.",
+            "Name it with --data; docs/evaluation.md says what it must hold.",
+        )
+    hosts = host_names()
+    return make_variant(_host(hosts[number % len(hosts)], data), _IMPLANT_SEED + number)
+
+
+def case_digest(scan: AnnotatedScan) -> str:
+    """SHA-256 over the picture and its truth."""
+    digest = hashlib.sha256()
+    for array in (scan.hu, scan.heart_mask, scan.calcium_site, np.array(scan.spacing_mm)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def set_digest(cases: Sequence[str]) -> str:
+    """SHA-256 over the digests of all studies, in order."""
+    return hashlib.sha256("\n".join(cases).encode()).hexdigest()
+
+
+def frozen_digest(name: str) -> str | None:
+    """The digest under which a whole set was frozen; None where it was not yet."""
+    digests: dict[str, str] = json.loads(FROZEN.read_text(encoding="utf-8"))
+    return digests.get(name)
+
+
+@lru_cache(maxsize=3)
+def _host(name: str, data: Path) -> Host:
+    try:
+        return load_host(name, data)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"The real chests are not in {data} ({error}).",
+            "docs/evaluation.md says what the folder must hold.",
+        ) from None
