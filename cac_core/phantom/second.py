@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft, irfft2, rfft, rfft2
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 from cac_core.phantom.annotated import AnnotatedScan, Site
@@ -399,7 +400,7 @@ def _photon_noise(
     ramp = np.abs(np.fft.rfftfreq(bins)) * np.cos(np.pi * np.fft.rfftfreq(bins)) ** rng.uniform(
         0.5, 2
     )
-    noise = np.zeros(clean.shape, np.float32)
+    back = np.zeros((_SIZE * _SIZE, len(clean)), np.float32)
     at = np.arange(_SIZE) - (_SIZE - 1) / 2
     for angle in angles:
         cos, sin = np.cos(angle), np.sin(angle)
@@ -409,11 +410,20 @@ def _photon_noise(
         loud = np.exp(np.clip(zoom(line, (1, bins / 64), order=1), 0, 9) / 2)
         sinogram = rng.standard_normal((len(clean), bins)) * loud
         filtered = irfft(rfft(sinogram, axis=1) * ramp, n=bins, axis=1).astype(np.float32)
-        where = at * cos + (at * sin)[:, None] + bins / 2
-        index = np.clip(where, 0, bins - 2).astype(np.int32)
-        share = (np.clip(where, 0, bins - 2) - index).astype(np.float32)
-        near = filtered[:, index]
-        noise += near + share * (filtered[:, index + 1] - near)
+        where = np.clip(at * cos + (at * sin)[:, None] + bins / 2, 0, bins - 2).ravel()
+        index = where.astype(np.int32)
+        share = (where - index).astype(np.float32)
+        # Each pixel takes its share of two neighbouring bins.
+        spread = csr_array(
+            (
+                np.stack([1 - share, share], 1).ravel(),
+                np.stack([index, index + 1], 1).ravel(),
+                np.arange(0, 2 * len(index) + 1, 2),
+            ),
+            shape=(len(index), bins),
+        )
+        back += spread @ np.ascontiguousarray(filtered.T)
+    noise = back.T.reshape(clean.shape)
     return np.asarray(noise * np.float32(sd_hu / noise[heart].std()), np.float32)
 
 
