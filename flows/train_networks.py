@@ -26,9 +26,9 @@ def train_networks(plan: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    plan : a TOML file with `table` and `out`, and if wanted `mapping`, `samples`, `readers`, `name`,
-        and tables `heart` and `calcium` with fields of `TrainingSettings`. Relative paths begin at
-        the plan.
+    plan : a TOML file with `table` and `out`, and if wanted `mapping`, `samples`, `readers`,
+        `name`, and tables `heart` and `calcium` with fields of `TrainingSettings`. Relative paths
+        begin at the plan.
 
     Returns
     -------
