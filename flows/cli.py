@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -39,11 +40,13 @@ app.add_typer(key_app, name="key")
 app.add_typer(train_app, name="train")
 
 FAULT, OVER_BUDGET = 1, 3
+_interrupted = threading.Event()
 
 
 def main() -> None:
     """Entry point: every fault becomes one line and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, _interrupt)
     try:
         app()
     except (CacError, InvalidTableError) as error:
@@ -53,12 +56,14 @@ def main() -> None:
         # typer turns Ctrl-C into a silent exit with the code that shells give it.
         if isinstance(leaving, SystemExit) and leaving.code != 128 + signal.SIGINT:
             raise
-        complain("Interrupted. What was finished is kept; the same command goes on from there.")
-        sys.exit(FAULT)
+        _tell_interrupted()
     except BrokenPipeError:
         # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # the last resort: a line and an exit code instead of a traceback
+        if _interrupted.is_set():
+            # The signal came while native code ran a callback, which makes another error of it.
+            _tell_interrupted()
         if os.environ.get("CAC_DEBUG"):
             raise
         complain(
@@ -69,7 +74,13 @@ def main() -> None:
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    _interrupted.set()
     raise KeyboardInterrupt
+
+
+def _tell_interrupted() -> NoReturn:
+    complain("Interrupted. What was finished is kept; the same command goes on from there.")
+    sys.exit(FAULT)
 
 
 def _rescore(quiet: bool, archive: list[str], **parameters: Any) -> dict[str, Any]:

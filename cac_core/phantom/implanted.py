@@ -95,7 +95,7 @@ def make_variant(host: Host, seed: int) -> AnnotatedScan:
 
     picture.grow(draw, target)
     clean = picture.clean()
-    noise = _noise(clean, float(rng.uniform(19, 32)), float(spacing[1]), heart, rng)
+    noise = _noise(clean, float(rng.uniform(18, 28)), float(spacing[1]), heart, rng)
     return AnnotatedScan(
         hu=_to_hu(clean + noise),
         hu_noise_free=_to_hu(clean),

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter, zoom
 Floats = NDArray[np.float32]
 
 #: Noise in the heart of a mid-sized person at 20 mA, 120 kV and 5 mm with a soft kernel, in HU.
-REFERENCE_NOISE_HU = 24.0
+REFERENCE_NOISE_HU = 20.0
 
 
 @dataclass(frozen=True, slots=True)

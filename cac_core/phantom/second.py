@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, irfft2, rfft, rfft2
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates, zoom
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
@@ -36,6 +36,8 @@ _SIZE = 512
 #: Working grid: mm per voxel (slice, row, column) and how many.
 _STEP = np.array([2.5, 2.0, 2.0])
 _SHAPE = (88, 180, 200)
+#: Furrows up to twice as wide are spanned by the pericardium (22 mm, as in the real chests).
+_SPAN_PX = 11
 #: Middles and widths of the metaballs, mm from the middle of the heart (up, back, left).
 _BALLS = {
     "left ventricle": ((-10, 0, 26), (30, 26, 27)),
@@ -181,12 +183,20 @@ class _Chest:
         return out
 
     def _silhouette(self) -> Floats:
-        """Share of each voxel in the heart: muscle, fat and arteries up to the pulmonary fork."""
+        """Share of each voxel in the heart, as a reader outlines it: up to the pulmonary fork.
+
+        The pericardium spans the furrows between the chambers, with fat below it.
+        """
         fat = self.muscle - self.fat_mm / (30 * self.size)
         inside = _edge((1 - fat) * 28 * self.size)
         for _, line in self.arteries:
             inside = np.maximum(inside, _edge(5.5 - self._far(line, 8)))
         inside = np.maximum(inside, _edge(17 - self._far(self.aorta[:30], 22)))
+        for k in np.flatnonzero((inside >= 0.5).any(axis=(1, 2))):
+            body = np.pad(inside[k] >= 0.5, _SPAN_PX)
+            grown = distance_transform_edt(~body) <= _SPAN_PX
+            spanned = distance_transform_edt(grown) > _SPAN_PX
+            inside[k] = np.maximum(inside[k], spanned[_SPAN_PX:-_SPAN_PX, _SPAN_PX:-_SPAN_PX])
         left_main = self.arteries[0][1][:, 0].mean()
         smooth = gaussian_filter(inside, (0.6, 1.6, 1.6))
         return np.asarray(smooth * (self.z < left_main + 15), np.float32)
@@ -287,7 +297,7 @@ def synthesise_second(seed: int) -> AnnotatedScan:
 
     picture.grow(draw, target)
     clean = picture.clean()
-    noise = _photon_noise(clean, pixel, float(rng.uniform(19, 31)), heart, rng)
+    noise = _photon_noise(clean, pixel, float(rng.uniform(18, 28)), heart, rng)
     return AnnotatedScan(
         hu=_to_hu(clean + noise),
         hu_noise_free=_to_hu(clean),

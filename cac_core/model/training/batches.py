@@ -9,21 +9,25 @@ the majority class that the paper speaks of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import label
+from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from cac_core.model.convlstm import NetworkConfig
 from cac_core.model.preprocess import normalise
 from cac_core.model.training.samples import CROP_MARGIN_PX, Sample
+
+Floats = NDArray[np.float32]
+#: Cuts a square out of planes (n, rows, columns): planes, fill outside them, whether nearest.
+Cut = Callable[[Floats, float, bool], Floats]
 
 BRIGHT_HU = 130
 _MIN_AREA_MM2 = 1.0
@@ -97,7 +101,7 @@ class HeartBatches:
             goal = torch.from_numpy(sample.heart_label[k : k + 1].astype(np.float32) / 255)
             if self.settings.vary:
                 both = _move(torch.cat([stack, goal]), rng)
-                stack, goal = _vary(both[:3], rng, 0.15), both[3:]
+                stack, goal = _tone(_vary(both[:3], rng, 0.2), rng), both[3:]
             stacks.append(stack)
             targets.append((goal[0] >= 0.5).long())
             names.append(self.samples.names[number])
@@ -122,7 +126,7 @@ class CalciumBatches:
         for n in range(self.settings.size):
             number, centre = self._centre(_CENTRES[n % len(_CENTRES)], rng)
             stack, target, weight = self._patch(self.samples[number], centre, rng)
-            stacks.append(_vary(stack, rng, 0.05) if self.settings.vary else stack)
+            stacks.append(stack)
             targets.append(torch.from_numpy(target))
             weights.append(torch.from_numpy(weight))
             names.append(self.samples.names[number])
@@ -164,18 +168,27 @@ class CalciumBatches:
         self, sample: Sample, centre: NDArray[np.int16], rng: np.random.Generator
     ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float32]]:
         """Three slices with margin, and target and weight of the middle one without it."""
-        size, half, margin = self.settings.patch_px, self.settings.patch_px // 2, self.margin
-        k = int(centre[0])
-        jitter = rng.integers(-half + 8, half - 7, 2)
-        r, c = (int(v) for v in centre[1:].astype(int) + jitter - half)
-        planes = [sample.hu[np.clip(k + d, 0, len(sample.hu) - 1)] for d in (-1, 0, 1)]
-        stack = np.stack(
-            [_cut(plane, r - margin, c - margin, size + 2 * margin, 50) for plane in planes]
-        )
-        hu = stack[1, margin : margin + size, margin : margin + size]
-        inside = _cut(sample.inside[k], r, c, size, 0)
+        size, margin = self.settings.patch_px, self.margin
+        k, reach = int(centre[0]), size // 2 - 8
+        middle = np.asarray(centre[1:] + rng.integers(-reach, reach + 1, 2), np.float64)
+        step = 1
+        if self.settings.vary:
+            # A neighbour two thin slices away is what a thick-slice scan shows.
+            thin = sample.spacing_mm[0] <= 3.0 and rng.random() < 0.15
+            step = int(rng.choice([-1, 1], p=[0.25, 0.75])) * (2 if thin else 1)
+        planes = np.clip([k - step, k, k + step], 0, len(sample.hu) - 1)
+        if self.settings.vary and rng.random() < 0.6:
+            cut = _turned(middle, size + 2 * margin, rng)
+        else:
+            cut = _upright(middle, size + 2 * margin)
+        stack = cut(sample.hu[planes].astype(np.float32), 50.0, False)
+        labels = cut(np.stack([sample.inside[k], sample.calcium[k]]).astype(np.float32), 0.0, True)
+        if self.settings.vary:
+            stack = _texture(stack, rng)
+        core = np.s_[margin : margin + size, margin : margin + size]
+        hu, inside, calcium = stack[1][core], labels[0][core], labels[1][core]
         # Outside the heart nothing is asked of the network: the mask removes it.
-        target = np.where(inside > 0, _cut(sample.calcium[k], r, c, size, 0), 0).astype(np.int64)
+        target = np.where(inside > 0, calcium, 0).astype(np.int64)
         weight = _candidate_weight((hu >= BRIGHT_HU) & (inside > 0), target, sample.pixel_mm2)
         rest = (weight == 0) & (hu < BRIGHT_HU)
         weight[rest & (target > 0) & (hu >= 100)] = 0.3
@@ -203,9 +216,9 @@ def _candidate_weight(
 
 
 def _move(planes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Turn, scale and shift planes (n, rows, columns) alike; what comes in is air (or no heart)."""
-    angle, scale = rng.normal(0, 0.09), np.exp(rng.normal(0, 0.1))
-    stretch = np.exp(rng.normal(0, 0.05))
+    """Turn, scale, shift and bend planes (n, rows, columns) alike; their borders are drawn on."""
+    angle, scale = rng.normal(0, 0.1), np.exp(rng.normal(0, 0.13))
+    stretch = np.exp(rng.normal(0, 0.07))
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     theta = torch.tensor(
         [
@@ -215,6 +228,9 @@ def _move(planes: Tensor, rng: np.random.Generator) -> Tensor:
         dtype=torch.float32,
     )
     grid = affine_grid(theta[None], [1, *planes.shape], align_corners=False)
+    knots = torch.from_numpy(rng.normal(0, 0.03, (1, 2, 6, 6)).astype(np.float32))
+    bend = interpolate(knots, size=planes.shape[1:], mode="bicubic", align_corners=True)
+    grid = grid + bend.permute(0, 2, 3, 1)
     moved = grid_sample(planes[None], grid, padding_mode="border", align_corners=False)
     return moved[0]
 
@@ -226,10 +242,69 @@ def _vary(stack: Tensor, rng: np.random.Generator, noise: float) -> Tensor:
     return stack * float(gain) + float(offset) + float(rng.uniform(0, noise)) * extra
 
 
-def _cut(plane: NDArray[np.generic], row: int, column: int, size: int, fill: int) -> NDArray[Any]:
-    out = np.full((size, size), fill, plane.dtype)
-    r0, c0 = max(row, 0), max(column, 0)
-    r1, c1 = min(row + size, plane.shape[0]), min(column + size, plane.shape[1])
-    if r1 > r0 and c1 > c0:
-        out[r0 - row : r1 - row, c0 - column : c1 - column] = plane[r0:r1, c0:c1]
-    return out
+def _tone(stack: Tensor, rng: np.random.Generator) -> Tensor:
+    """Another brightness of lung, fat, muscle and bone, and slow shading over the picture."""
+    levels = np.array([-2.0, -1.0, 0.0, 1.0, 4.0])
+    moved = levels + rng.normal(0, (0.15, 0.12, 0.06, 0.12, 0.4))
+    toned = torch.from_numpy(np.interp(stack.numpy(), levels, np.sort(moved)).astype(np.float32))
+    knots = torch.from_numpy(rng.normal(0, 0.05, (1, 1, 4, 4)).astype(np.float32))
+    shade = interpolate(knots, size=stack.shape[1:], mode="bicubic", align_corners=True)
+    return toned + shade[0]
+
+
+def _texture(stack: Floats, rng: np.random.Generator) -> Floats:
+    """Another kernel, a little more grain, another gain: HU (3, rows, columns)."""
+    kernel = rng.random()
+    if kernel < 0.3:
+        width = float(rng.uniform(0.3, 0.9))
+        stack = gaussian_filter(stack, (0, width, width), truncate=3)
+    elif kernel < 0.55:
+        soft = gaussian_filter(stack, (0, 1.2, 1.2), truncate=3)
+        stack = stack + np.float32(rng.uniform(0.1, 0.7)) * np.clip(stack - soft, -150, 150)
+    if rng.random() < 0.5:
+        width = float(rng.uniform(0.3, 1.3))
+        grain = rng.standard_normal(stack.shape, dtype=np.float32)
+        grain = gaussian_filter(grain, (0, width, width), truncate=3)
+        stack = stack + grain * np.float32(rng.uniform(0, 12) / grain.std())
+    gain, offset = 1 + 0.05 * rng.standard_normal(), 6 * rng.standard_normal()
+    return np.asarray((stack - 50) * np.float32(gain) + np.float32(50 + offset), np.float32)
+
+
+def _upright(middle: NDArray[np.float64], size: int) -> Cut:
+    """Cut a square about the middle out of planes, as it lies."""
+    row, column = (int(v) - size // 2 for v in middle)
+
+    def cut(planes: Floats, fill: float, nearest: bool) -> Floats:
+        out = np.full((len(planes), size, size), fill, np.float32)
+        r0, c0 = max(row, 0), max(column, 0)
+        r1, c1 = min(row + size, planes.shape[1]), min(column + size, planes.shape[2])
+        if r1 > r0 and c1 > c0:
+            out[:, r0 - row : r1 - row, c0 - column : c1 - column] = planes[:, r0:r1, c0:c1]
+        return out
+
+    return cut
+
+
+def _turned(middle: NDArray[np.float64], size: int, rng: np.random.Generator) -> Cut:
+    """Cut a square about the middle, turned, scaled and stretched."""
+    angle, scale, stretch = rng.normal(0, 0.25), rng.normal(0, 0.12), rng.normal(0, 0.08)
+    rows, columns = np.exp(scale + stretch), np.exp(scale - stretch)
+    cos, sin = np.cos(angle), np.sin(angle)
+    at = np.arange(size, dtype=np.float64) - size // 2
+    y, x = at[:, None], at[None, :]
+    row = middle[0] + rows * (cos * y + sin * x)
+    column = middle[1] + columns * (cos * x - sin * y)
+
+    def cut(planes: Floats, fill: float, nearest: bool) -> Floats:
+        height, width = planes.shape[1:]
+        grid = np.stack([2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1], -1)
+        taken = grid_sample(
+            torch.from_numpy(planes - np.float32(fill))[None],
+            torch.from_numpy(grid[None].astype(np.float32)),
+            mode="nearest" if nearest else "bilinear",
+            padding_mode="zeros",
+            align_corners=True,
+        )
+        return np.asarray(taken[0].numpy() + np.float32(fill))
+
+    return cut
