@@ -35,6 +35,7 @@ format: $(VENV)/.installed-dev  ## format the code
 bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side by side
 	$(BIN)/python -m bench.bench_index
 	$(BIN)/python -m bench.bench_cascade
+	$(BIN)/python -m bench.bench_networks
 	$(BIN)/python -m bench.bench_rescore
 
 clean:  ## remove the environment and the demo

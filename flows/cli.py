@@ -284,8 +284,9 @@ def demo(
 ) -> None:
     """Make a synthetic archive, score it, and show the scores beside the truth."""
     from flows.demo import DEMO_SECRET, make_phantom
-    from flows.evaluation import compare_with_truth
+    from flows.evaluation import compare_sources
     from flows.progress import RunProgress
+    from flows.sources import Source, pair_sources
     from flows.tables import demo_tables
 
     # The demo alone brings a secret of its own: its patients do not exist.
@@ -293,7 +294,10 @@ def demo(
     made = make_phantom(out / "archive", studies, seed, RunProgress(console, quiet=quiet))
     warehouse = str(out / "warehouse")
     summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
-    agreement = compare_with_truth(warehouse, Path(made["truth"]))
+    pairs = pair_sources(
+        warehouse, Source("model", summary["model"]), Source("truth"), truth=Path(made["truth"])
+    )
+    agreement = compare_sources(pairs)
     if as_json:
         print_json(
             summary | {"archive": made["archive"], "truth": made["truth"], "agreement": agreement}
@@ -306,6 +310,15 @@ def demo(
 @app.command(epilog="Example: `cac evaluate --set external --by noise_hu --out evaluation`")
 def evaluate(
     warehouse: WarehouseOption = None,
+    source: Annotated[
+        str, typer.Option("--source", help="model, model:ID, reader:NAME, visual:NAME or truth.")
+    ] = "model",
+    against: Annotated[
+        str | None, typer.Option("--against", help="The reference: the same choices.")
+    ] = None,
+    readings: Annotated[
+        Path | None, typer.Option("--readings", help="Table `readings`, CSV or Parquet.")
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option("--truth", help="truth.parquet of a synthetic archive.")
     ] = None,
@@ -324,32 +337,33 @@ def evaluate(
         str | None, typer.Option("--by", help="Columns to group by, separated by commas.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for JSON, studies and estimate rows.")
+        Path | None, typer.Option("--out", help="Folder for JSON, studies, estimates, pictures.")
     ] = None,
     model: ModelOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the model with the truth of scans it was not trained on.
+    """Compare two sources of scores, or the model with the truth of scans it never saw.
 
-    With --set, on a frozen test set; with --warehouse and --truth, published scores with the truth
-    of their synthetic archive; else on new synthetic scans, made and scored in memory.
+    With --warehouse, published scores with readings (`--against reader:NAME --readings FILE`) or
+    with the truth of a synthetic archive (--truth); by scanner with `--by Manufacturer`. With
+    --set, the model on a frozen test set; else on new synthetic scans, made and scored in memory.
     """
-    from flows.evaluation import (
-        compare_with_truth,
-        evaluate_set,
-        evaluate_unseen,
-        write_evaluation,
-    )
+    from flows.evaluation import compare_sources, evaluate_set, evaluate_unseen, write_evaluation
     from flows.progress import RunProgress
+    from flows.sources import Source, pair_sources
     from flows.tables import agreement_tables
 
-    if (warehouse is None) != (truth is None):
-        raise typer.BadParameter("--warehouse and --truth go together")
+    if warehouse is None and (truth or readings or against):
+        raise typer.BadParameter("--truth, --readings and --against need --warehouse")
+    if warehouse is not None and against is None and truth is None:
+        raise typer.BadParameter("--warehouse needs --against, or --truth")
     progress = RunProgress(console, quiet=quiet)
     columns = tuple(part.strip() for part in by.split(",")) if by else ()
-    if warehouse is not None and truth is not None:
-        result = compare_with_truth(warehouse, truth)
+    if warehouse is not None:
+        reference = Source.parse(against or "truth")
+        pairs = pair_sources(warehouse, Source.parse(source), reference, readings, truth)
+        result = compare_sources(pairs, columns)
     elif test_set is not None:
         result = evaluate_set(test_set, data, studies, model, columns, progress)
     else:

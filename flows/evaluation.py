@@ -1,4 +1,4 @@
-"""Agreement of scores with the known truth of synthetic scans."""
+"""Agreement of two sources of scores, and of the model with the truth of synthetic scans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from cac_core.cohort.store import Warehouse
-from cac_core.errors import CacError, UsageError
-from cac_core.keys import load_keyring
+from cac_core.errors import UsageError
 from cac_core.model.cascade import Cascade
 from cac_core.model.weights import verify_weights
 from cac_core.phantom.annotated import CAUSE_OF_SITE, CLASS_OF_SITE, AnnotatedScan
@@ -37,7 +36,9 @@ from cac_core.phantom.test_sets import (
 )
 from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.protocol import ScoringProtocol
+from cac_core.report.figures import Figure, agreement_figure, as_bytes, detection_figure
 from cac_core.scoring.agatston import score_calcium
+from cac_core.scoring.categories import cac_category
 from cac_core.scoring.comparison import compare
 from cac_core.scoring.lesions import label_lesions
 from cac_core.stats.agreement import (
@@ -49,79 +50,110 @@ from cac_core.stats.agreement import (
     weighted_kappa,
 )
 from flows.progress import RunProgress
+from flows.sources import Pairs
 from schemas.codes import CAC_CATEGORIES
 from schemas.results import ESTIMATES
 from schemas.score import SCORES
 
 
-def agreement(model: Sequence[float], truth: Sequence[float]) -> dict[str, Any]:
+def agreement(compared: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
     """Category and score agreement of paired Agatston scores, ready for print or JSON."""
     matrix = concordance(
-        [true_category(value) for value in truth],
-        [true_category(value) for value in model],
+        [str(cac_category(value)) for value in reference],
+        [str(cac_category(value)) for value in compared],
         CAC_CATEGORIES,
     )
-    kappa = weighted_kappa(matrix)
-    logs = np.log1p(np.asarray(model, float)), np.log1p(np.asarray(truth, float))
+    logs = np.log1p(np.asarray(compared, float)), np.log1p(np.asarray(reference, float))
     r2 = squared_correlation(*logs)
     icc = intraclass_correlation(np.stack(logs, axis=1))
-    limits = bland_altman(np.asarray(model, float), np.asarray(truth, float))
-    return {
-        "n": len(model),
-        "categories": list(CAC_CATEGORIES),
-        "concordance_truth_by_model": matrix.tolist(),
-        "kappa_linear": _number(kappa.value),
-        "kappa_ci": [_number(kappa.ci_low), _number(kappa.ci_high)],
-        "same_category": float(np.trace(matrix) / max(1, len(model))),
+    limits = bland_altman(np.asarray(compared, float), np.asarray(reference, float))
+    return _category_agreement(matrix, CAC_CATEGORIES) | {
         "r2_log": _number(r2.value),
         "r2_log_ci": [_number(r2.ci_low), _number(r2.ci_high)],
         "icc_log": _number(icc.value),
         "icc_log_ci": [_number(icc.ci_low), _number(icc.ci_high)],
         "bland_altman": [_number(v) for v in (limits.bias, limits.limit_low, limits.limit_high)],
-        "truth_zero": int(matrix[0].sum()),
-        "truth_zero_scored_zero": int(matrix[0, 0]),
-        "truth_above_100": int(matrix[2:].sum()),
-        "truth_above_100_scored_above_0": int(matrix[2:, 1:].sum()),
+        "reference_zero": int(matrix[0].sum()),
+        "reference_zero_scored_zero": int(matrix[0, 0]),
+        "reference_above_100": int(matrix[2:].sum()),
+        "reference_above_100_scored_above_0": int(matrix[2:, 1:].sum()),
     }
 
 
-def compare_with_truth(warehouse: str, truth_path: Path) -> dict[str, Any]:
-    """Compare the newest model's published scores with the truth table of a synthetic archive.
+def visual_agreement(
+    compared: Sequence[float | str], reference: Sequence[float | str]
+) -> dict[str, Any]:
+    """Agreement where one side is a visual grade: three levels, as in Supplemental Table 3.
+
+    Equivocal counts as present; of Agatston scores, below 1 is absent and above 400 extensive.
+    """
+    matrix = concordance(
+        [_visual_level(value) for value in reference],
+        [_visual_level(value) for value in compared],
+        VISUAL_LEVELS,
+    )
+    return _category_agreement(matrix, VISUAL_LEVELS)
+
+
+#: Levels at which visual grades and scores are compared.
+VISUAL_LEVELS = ("absent", "present", "extensive")
+
+
+def _visual_level(value: float | str) -> str:
+    if isinstance(value, str):
+        return "present" if value == "equivocal" else value
+    return {"0": "absent", ">400": "extensive"}.get(str(cac_category(value)), "present")
+
+
+def _category_agreement(matrix: NDArray[np.int64], levels: Sequence[str]) -> dict[str, Any]:
+    kappa = weighted_kappa(matrix)
+    n = int(matrix.sum())
+    return {
+        "n": n,
+        "categories": list(levels),
+        "concordance_reference_by_compared": matrix.tolist(),
+        "kappa_linear": _number(kappa.value),
+        "kappa_linear_ci": [_number(kappa.ci_low), _number(kappa.ci_high)],
+        "same_category": float(np.trace(matrix) / max(1, n)),
+    }
+
+
+def compare_sources(pairs: Pairs, by: Sequence[str] = ()) -> dict[str, Any]:
+    """Compare two sources of scores over the studies that both have.
+
+    Parameters
+    ----------
+    by : columns of the table `scores` to repeat the agreement by.
 
     Raises
     ------
-    CacError
-        If the truth cannot be read or no scored study is in it.
+    UsageError
+        If a column to group by does not exist.
     """
-    try:
-        truth = pq.read_table(truth_path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CacError(
-            f"The truth table {truth_path} cannot be read ({type(error).__name__}).",
-            "It is written beside a synthetic archive by `cac phantom` and `cac demo`.",
-        ) from None
-    keyring = load_keyring()
-    by_key = {keyring.study_key(row["study_instance_uid"]): row for row in truth}
-    store = Warehouse(warehouse)
-    rows = [row for model in store.models() for row in store.read(SCORES, model).to_pylist()]
-    scored = [row for row in rows if row["status"] == "scored" and row["study_key"] in by_key]
-    if not scored:
-        raise CacError(
-            f"No scored study of {warehouse} is in {truth_path}.",
-            "Score the archive that the truth belongs to, under the same linkage secret.",
-        )
-    result = agreement(
-        [row["agatston"] for row in scored],
-        [by_key[row["study_key"]]["agatston"] for row in scored],
-    )
-    planted = {key: row["planted_defect"] for key, row in by_key.items() if row["planted_defect"]}
-    reasons = {row["study_key"]: row["reason"] for row in rows}
-    result["defects_planted"] = len(planted)
-    result["defects_found"] = sum(reasons.get(key) == defect for key, defect in planted.items())
-    result["seconds_per_study_median"] = statistics.median(
-        row["seconds_read"] + row["seconds_model"] + row["seconds_score"] for row in scored
-    )
+    columns = [column.name for column in SCORES.columns]
+    rows = pairs.rows
+    seconds = (r["seconds_read"] + r["seconds_model"] + r["seconds_score"] for r in rows)
+    result = _pair_agreement(rows) | {
+        "compared": str(pairs.first),
+        "reference": str(pairs.second),
+        "only_compared": pairs.only_first,
+        "only_reference": pairs.only_second,
+        "seconds_per_study_median": statistics.median(seconds),
+        "groups": _grouped(rows, by, columns, _pair_agreement),
+        "studies": [
+            {name: row[name] for name in ("study_key", "first", "second", *by)} for row in rows
+        ],
+    }
+    if pairs.planted:
+        found = sum(pairs.reasons.get(key) == defect for key, defect in pairs.planted.items())
+        result |= {"defects_planted": len(pairs.planted), "defects_found": found}
     return result
+
+
+def _pair_agreement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    first, second = [row["first"] for row in rows], [row["second"] for row in rows]
+    graded = isinstance(first[0], str) or isinstance(second[0], str)
+    return visual_agreement(first, second) if graded else agreement(first, second)
 
 
 def evaluate_unseen(
@@ -208,19 +240,16 @@ def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict
     UsageError
         If a column to group by does not exist.
     """
-    result = agreement([row["model"] for row in studies], [row["truth"] for row in studies])
-    threshold = agreement([row["threshold_only"] for row in studies], [r["truth"] for r in studies])
+    result = _model_agreement(studies)
+    truth = [row["second"] for row in studies]
+    threshold = agreement([row["threshold_only"] for row in studies], truth)
     lesions = [lesion for row in studies for lesion in row["true_lesions"]]
     false = [lesion for row in studies for lesion in row["false_lesions"]]
     dice = [row["heart_dice"] for row in studies]
     found = [row["sensitivity"] for row in studies if row["sensitivity"] is not None]
-    unknown = set(by) - set(GROUP_COLUMNS)
-    if unknown:
-        raise UsageError(
-            f"No column {', '.join(sorted(unknown))} to group by.",
-            f"There are: {', '.join(GROUP_COLUMNS)}.",
-        )
     return result | {
+        "compared": "model",
+        "reference": "truth",
         "threshold_only_kappa": threshold["kappa_linear"],
         "heart_dice_mean": statistics.fmean(dice),
         "heart_dice_minimum": min(dice),
@@ -230,12 +259,12 @@ def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict
         "lesions_by_peak_hu": _detection(lesions, "peak_hu", (130, 200, 300, 400, 1e9)),
         "misses_by_cause": dict(Counter(le["cause"] for le in lesions if not le["found"])),
         "false_alarms_by_cause": dict(Counter(le["cause"] for le in false)),
-        "reader": agreement([row["reader"] for row in studies], [r["truth"] for r in studies]),
+        "reader": agreement([row["reader"] for row in studies], truth),
         "model_against_reader": agreement(
-            [row["model"] for row in studies], [row["reader"] for row in studies]
+            [row["first"] for row in studies], [row["reader"] for row in studies]
         ),
         "seconds_per_study_median": statistics.median(row["seconds"] for row in studies),
-        "groups": {column: _by_group(studies, column) for column in by},
+        "groups": _grouped(studies, by, GROUP_COLUMNS, _model_agreement),
         "studies": list(studies),
     }
 
@@ -245,7 +274,7 @@ GROUP_COLUMNS = ("slice_increment_mm", "noise_hu", "origin", "true_category")
 
 
 def write_evaluation(folder: Path, result: dict[str, Any]) -> None:
-    """Write a comparison: `evaluation.json`, `studies.parquet`, `estimates.parquet`.
+    """Write a comparison: JSON, studies, estimate rows, and figures as PNG and SVG.
 
     Raises
     ------
@@ -257,37 +286,58 @@ def write_evaluation(folder: Path, result: dict[str, Any]) -> None:
         text = json.dumps(result, indent=2) + "\n"
         (folder / "evaluation.json").write_text(text, encoding="utf-8")
         pq.write_table(estimate_rows(result), folder / "estimates.parquet")
-        if "studies" in result:
-            plain = [
-                {k: v for k, v in row.items() if not isinstance(v, list | tuple)}
-                for row in result["studies"]
-            ]
-            pq.write_table(pa.Table.from_pylist(plain), folder / "studies.parquet")
+        plain = [
+            {k: v for k, v in row.items() if not isinstance(v, list | tuple)}
+            for row in result["studies"]
+        ]
+        pq.write_table(pa.Table.from_pylist(plain), folder / "studies.parquet")
+        for name, figure in _figures(result).items():
+            for kind in ("png", "svg"):
+                (folder / f"{name}.{kind}").write_bytes(as_bytes(figure, kind))
     except OSError as error:
         raise UsageError(
             f"{folder} cannot be written ({error.strerror}).", "Name another folder with --out."
         ) from None
 
 
+def _figures(result: dict[str, Any]) -> dict[str, Figure]:
+    figures = {"agreement": agreement_figure(result)}
+    if "lesions_by_volume_mm3" in result:
+        figures["detection"] = detection_figure(
+            {
+                "volume of the lesion, mm3": result["lesions_by_volume_mm3"],
+                "peak of the lesion, HU": result["lesions_by_peak_hu"],
+            }
+        )
+    return figures
+
+
 def estimate_rows(result: dict[str, Any]) -> pa.Table:
     """The numbers of a comparison as rows of the table `estimates`."""
     rows = []
-    pairs = {"model": result} | {
-        name: result[name] for name in ("reader", "model_against_reader") if name in result
-    }
+    name = _pair_name(result["compared"], result["reference"])
+    pairs = {name: result}
+    for compared, reference, key in (
+        ("reader", "truth", "reader"),
+        ("model", "reader", "model_against_reader"),
+    ):
+        if key in result:
+            pairs[_pair_name(compared, reference)] = result[key]
     groups = [(None, None, pairs)] + [
-        (column, level, {"model": found})
+        (column, level, {name: found})
         for column, levels in result.get("groups", {}).items()
         for level, found in levels.items()
     ]
     for term, level, sources in groups:
         for source, found in sources.items():
-            for statistic, interval, method in (
-                ("kappa_linear", "kappa_ci", "Fleiss, Cohen and Everitt 1969"),
-                ("r2_log", "r2_log_ci", "Pearson, Fisher z"),
-                ("icc_log", "icc_log_ci", "ICC(2,1), McGraw and Wong 1996"),
+            for statistic, method in (
+                ("kappa_linear", "Fleiss, Cohen and Everitt 1969"),
+                ("r2_log", "Pearson, Fisher z"),
+                ("icc_log", "ICC(2,1), McGraw and Wong 1996"),
             ):
-                low, high = found[interval]
+                if statistic not in found:  # visual grades have categories only
+                    continue
+                low, high = found[f"{statistic}_ci"]
                 rows.append(
                     {
                         "analysis": "agreement",
@@ -306,14 +356,33 @@ def estimate_rows(result: dict[str, Any]) -> pa.Table:
     return ESTIMATES.from_rows(rows)
 
 
-def _by_group(studies: Sequence[dict[str, Any]], column: str) -> dict[str, dict[str, Any]]:
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in studies:
-        groups[str(row[column])].append(row)
-    return {
-        name: agreement([r["model"] for r in rows], [r["truth"] for r in rows])
-        for name, rows in sorted(groups.items())
-    }
+def _pair_name(compared: str, reference: str) -> str:
+    return f"{compared} against {reference}"
+
+
+def _model_agreement(studies: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return agreement([row["first"] for row in studies], [row["second"] for row in studies])
+
+
+def _grouped(
+    rows: Sequence[dict[str, Any]],
+    by: Sequence[str],
+    columns: Sequence[str],
+    agree: Callable[[Sequence[dict[str, Any]]], dict[str, Any]],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The agreement within each level of each column."""
+    unknown = sorted(set(by) - set(columns))
+    if unknown:
+        raise UsageError(
+            f"No column {', '.join(unknown)} to group by.", f"There are: {', '.join(columns)}."
+        )
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for column in by:
+        groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            groups["not stated" if row[column] is None else str(row[column])].append(row)
+        found[column] = {name: agree(members) for name, members in sorted(groups.items())}
+    return found
 
 
 def _detection(
@@ -369,8 +438,8 @@ def _evaluate_case(case: _Case, folder: str) -> dict[str, Any]:
     return {
         "name": scan.name,
         "origin": scan.name.rsplit("-", 1)[0],
-        "model": agatston,
-        "truth": truth,
+        "first": agatston,
+        "second": truth,
         "threshold_only": true_agatston(scan.hu, scan.heart_mask, scan.spacing_mm),
         "reader": reader,
         "visual_grade": visual_grade(true_category(reader), case.number),

@@ -96,34 +96,37 @@ def status_table(result: dict[str, Any]) -> list[Table]:
 
 
 def agreement_tables(result: dict[str, Any]) -> list[Table]:
-    """Concordance matrix and agreement with the truth."""
-    matrix = Table(title="Categories: truth (rows) by model (columns)", title_justify="left")
+    """Concordance matrix and agreement of two sources of scores."""
+    compared, reference = result["compared"], result["reference"]
+    matrix = Table(
+        title=f"Categories: {reference} (rows) by {compared} (columns)", title_justify="left"
+    )
     matrix.add_column("CAC")
     for name in result["categories"]:
         matrix.add_column(name, justify="right")
-    rows = result["concordance_truth_by_model"]
-    for name, row in zip(result["categories"], rows, strict=True):
+    for name, row in zip(
+        result["categories"], result["concordance_reference_by_compared"], strict=True
+    ):
         matrix.add_row(name, *(str(count) for count in row))
-    low, high = result["kappa_ci"]
-    table = _pairs("Agreement with the truth")
+    table = _pairs(f"Agreement of {compared} with {reference}")
     table.add_row("studies", str(result["n"]))
-    kappa = (
-        "not defined"
-        if result["kappa_linear"] is None
-        else (f"{result['kappa_linear']:.3f} ({low:.3f} to {high:.3f})")
-    )
-    table.add_row("linear-weighted kappa (95 % CI)", kappa)
+    for key, name in (("only_compared", compared), ("only_reference", reference)):
+        if result.get(key):
+            table.add_row(f"studies that only {name} has", str(result[key]))
+    table.add_row("linear-weighted kappa (95 % CI)", _with_interval(result, "kappa_linear"))
     table.add_row("same category", f"{100 * result['same_category']:.1f} %")
-    if result["r2_log"] is not None:
+    if result.get("r2_log") is not None:
         table.add_row("r2 of log(1 + Agatston)", f"{result['r2_log']:.3f}")
-    table.add_row(
-        "true 0 scored below 1",
-        f"{result['truth_zero_scored_zero']} of {result['truth_zero']}",
-    )
-    table.add_row(
-        "true above 100 scored above 0",
-        f"{result['truth_above_100_scored_above_0']} of {result['truth_above_100']}",
-    )
+        table.add_row("ICC(2,1) of log(1 + Agatston)", _with_interval(result, "icc_log"))
+        bias, low, high = result["bland_altman"]
+        table.add_row("difference, limits of agreement", f"{bias:.1f} ({low:.1f} to {high:.1f})")
+    if "reference_zero" in result:
+        for key, title in (
+            ("reference_zero", f"{reference} 0, scored below 1"),
+            ("reference_above_100", f"{reference} above 100, scored above 0"),
+        ):
+            good = next(k for k in result if k.startswith(f"{key}_scored"))
+            table.add_row(title, f"{result[good]} of {result[key]}")
     if "heart_dice_mean" in result:
         _detail_rows(table, result)
     if "defects_planted" in result:
@@ -133,6 +136,13 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
     table.add_row("seconds per study, median", f"{result['seconds_per_study_median']:.2f}")
     groups = [_group_table(column, levels) for column, levels in result.get("groups", {}).items()]
     return [matrix, table, *groups]
+
+
+def _with_interval(result: dict[str, Any], statistic: str) -> str:
+    if result[statistic] is None:
+        return "not defined"
+    low, high = result[f"{statistic}_ci"]
+    return f"{result[statistic]:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _detail_rows(table: Table, result: dict[str, Any]) -> None:

@@ -1,1 +1,1 @@
-"""The cohort report."""
+"""Figures and tables for people, from numbers computed elsewhere."""

@@ -17,8 +17,8 @@ def study(truth: float, model: float, **changes: object) -> dict[str, object]:
     found = {
         "name": "n",
         "origin": "synthetic",
-        "model": model,
-        "truth": truth,
+        "first": model,
+        "second": truth,
         "threshold_only": 500.0,
         "reader": truth,
         "true_category": "0",
@@ -53,7 +53,7 @@ STUDIES = [
 
 def test_sums_by_hand() -> None:
     result = summarise(STUDIES, ["slice_increment_mm"])
-    assert result["concordance_truth_by_model"] == [
+    assert result["concordance_reference_by_compared"] == [
         [1, 1, 0, 0],
         [1, 1, 0, 0],
         [0, 0, 1, 0],
@@ -86,10 +86,10 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert estimates.equals(estimate_rows(result))
     kappa = [r for r in estimates.to_pylist() if r["statistic"] == "kappa_linear"]
     assert {(r["model"], r["level"]) for r in kappa} == {
-        ("model", None),
-        ("reader", None),
-        ("model_against_reader", None),
-        ("model", "20-30"),
+        ("model against truth", None),
+        ("reader against truth", None),
+        ("model against reader", None),
+        ("model against truth", "20-30"),
     }
     assert pq.read_table(tmp_path / "e" / "studies.parquet").num_rows == 6
 
