@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from cac_core.dicom.annotation import LabelMapping, read_annotation, read_mapping
+from cac_core.dicom.annotation import LabelMapping, combine, read_annotation, read_mapping
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
 from cac_core.model.baseline import build_network
@@ -53,7 +53,7 @@ Kind = Literal["heart", "calcium"]
 def synthetic_table(studies: int, seed: int, annotation: str, progress: RunProgress) -> pa.Table:
     """A training table of synthetic studies, without a split; categories from their scans."""
     seeds = range(seed, seed + studies)
-    with progress.counting("scans") as report, _pool() as pool:
+    with progress.counting("scans") as report, _pool(studies) as pool:
         rows = []
         for row in pool.map(_synthetic_row, seeds, [annotation] * studies):
             rows.append(row)
@@ -100,9 +100,10 @@ def prepare_samples(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{_sample_name(row, base, mapping)}.safetensors" for row in rows]
     missing = [n for n, path in enumerate(paths) if not path.exists()]
-    if missing:
-        progress.say(f"making {len(missing)} training samples in {folder}")
-    with progress.counting("samples") as report, _pool() as pool:
+    if not missing:
+        return SampleFiles(paths)
+    progress.say(f"making {len(missing)} training samples in {folder}")
+    with progress.counting("samples") as report, _pool(len(missing)) as pool:
         work = pool.map(
             _make_sample,
             [rows[n] for n in missing],
@@ -165,18 +166,18 @@ def _annotated(row: dict[str, str], base: Path, mapping: LabelMapping | None) ->
             f"{row['annotation']} needs a label mapping.", "Name one with --mapping labels.toml."
         )
     volume = read_volume([p for p in sorted((base / row["study"]).rglob("*")) if p.is_file()])
-    found = [
-        read_annotation(path, mapping, volume.affine, volume.hu.shape)
-        for path in _annotation_paths(row, base)
-    ]
-    heart = np.any([part.heart for part in found], axis=0)
-    calcium = np.max([part.calcium for part in found], axis=0)
-    if not heart.any():
+    found = combine(
+        [
+            read_annotation(path, mapping, volume.affine, volume.hu.shape)
+            for path in _annotation_paths(row, base)
+        ]
+    )
+    if not found.heart.any():
         raise TrainingDataError(
             f"{row['annotation']} holds no heart.",
             "Add a file with the heart's silhouette, separated by `;`, and map its label.",
         )
-    return volume.hu, heart, calcium, volume.spacing_mm
+    return volume.hu, found.heart, found.calcium, volume.spacing_mm
 
 
 def _synthetic_calcium(scan: AnnotatedScan, annotation: str, seed: int) -> Any:
@@ -292,7 +293,7 @@ def ship(
 def _calibrate(folder: Path, held_out: SampleFiles, progress: RunProgress) -> dict[str, Any]:
     """Choose the offset with the best kappa on scans that taught nothing; the least of equals."""
     progress.say(f"calibrating on {len(held_out.names)} held-out scans")
-    with progress.counting("scans") as report, _pool() as pool:
+    with progress.counting("scans") as report, _pool(len(held_out.paths)) as pool:
         rows = []
         for row in pool.map(_scores_by_offset, held_out.paths, [folder] * len(held_out.paths)):
             rows.append(row)
@@ -340,7 +341,6 @@ def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
     return score_calcium(annotated, protocol).agatston, scores
 
 
-def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        len(os.sched_getaffinity(0)), mp_context=multiprocessing.get_context("spawn")
-    )
+def _pool(tasks: int) -> ProcessPoolExecutor:
+    workers = min(len(os.sched_getaffinity(0)), tasks)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tomllib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes
 
 from cac_core.errors import TrainingDataError
 
@@ -54,6 +55,21 @@ class Annotation:
 
     heart: NDArray[np.bool_]
     calcium: NDArray[np.uint8]
+
+
+def combine(parts: Sequence[Annotation]) -> Annotation:
+    """One annotation from the files of a reader, with the heart as a closed silhouette.
+
+    In a label map a voxel has one label: what is marked as calcium is missing from the heart that
+    it lies in. Coronary calcium is always the heart's; holes are closed slice by slice.
+    """
+    calcium = np.max([part.calcium for part in parts], axis=0)
+    heart = np.any([part.heart for part in parts], axis=0)
+    if heart.any():
+        heart |= calcium == 1
+        for k, plane in enumerate(heart):
+            heart[k] = binary_fill_holes(plane)
+    return Annotation(heart, calcium)
 
 
 def read_mapping(path: Path) -> LabelMapping:
