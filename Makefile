@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO ?= demo
+# A process needs up to 2 GiB; the tests of a file share what is slow to make.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo install test test-slow lint format bench clean
 
@@ -17,7 +19,7 @@ install: $(VENV)/.installed  ## install the command `cac` into .venv
 
 test: $(VENV)/.installed-dev  ## install with the development tools, then lint and run the tests with coverage
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q $(PARALLEL)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow

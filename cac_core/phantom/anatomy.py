@@ -9,7 +9,7 @@ analytic shapes below are only where each person starts from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from cac_core.phantom.warp import Floats, Warp, draw_warp
 
 HU_AIR, HU_FAT, HU_MUSCLE = -1000.0, -100.0, 50.0
 _WARP_ROOM_MM = 25.0  # more than a warp bends a row or a column of the picture
+_DIAPHRAGM_MM = 2.0  # diaphragm and fat between the heart muscle and the liver
 _EDGE_MM = 1.6  # width of a tissue border: what the kernel of an attenuation scan leaves of it
 
 
@@ -103,6 +104,8 @@ class Thorax:
     arms: tuple[Ellipsoid, ...]
     mediastinum_mm: tuple[float, float]
     stomach: Ellipsoid
+    left_lobe: Ellipsoid | None  # of the liver: the heart rests on it with next to no fat between
+    organ_hu: float
     lung_hu: float
     epicardial_fat_hu: float
     spine: tuple[float, float, float]  # x, y, radius
@@ -146,7 +149,7 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
     base = -22.0 - 26.0 * inspired
     chambers = _chambers(frame, blood, rng)
     left_main_z = float(frame.to_patient(np.array([[10.0, 18.0, -12.0]]))[0, 2])
-    return Thorax(
+    thorax = Thorax(
         sex=sex,
         frame=frame,
         warp=draw_warp(rng, float(rng.uniform(1.0, 6.0))),
@@ -162,6 +165,8 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
         arms=_arms(body, rng) if rng.random() < 0.12 else (),
         mediastinum_mm=(float(rng.uniform(6, 28)), float(rng.uniform(18, 34))),
         stomach=_stomach(base, rng),
+        left_lobe=None,
+        organ_hu=55.0,
         lung_hu=float(rng.uniform(-890, -820) + 90 * (1 - inspired)),
         epicardial_fat_hu=float(rng.uniform(-105, -72)),
         spine=spine,
@@ -170,6 +175,8 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
         # Readers outline the heart up to the bifurcation of the pulmonary trunk.
         heart_top_z=left_main_z + float(rng.uniform(13, 19)) * frame.scale,
     )
+    lobe = _left_lobe(frame, chambers, rng) if rng.random() < 0.75 else None
+    return replace(thorax, left_lobe=lobe, organ_hu=float(rng.uniform(44, 66)))
 
 
 def render_slice(thorax: Thorax, px: Floats, py: Floats, z: float, texture: Floats) -> Floats:
@@ -193,7 +200,7 @@ def render_slice(thorax: Thorax, px: Floats, py: Floats, z: float, texture: Floa
     lung = np.float32(thorax.lung_hu) + 45 * texture
     hu = hu + inside * (lung - hu)
     hu = _blend(hu, inside * _mediastinum(thorax, x, y), thorax.epicardial_fat_hu + 15)
-    hu = _blend(hu, inside * _organs(thorax, x, y, z), 55.0)
+    hu = _blend(hu, inside * _organs(thorax, x, y, z), thorax.organ_hu)
     hu = _blend(hu, inside * thorax.stomach.coverage(x, y, z), -960.0)
     hu = _blend(hu, heart_coverage(thorax, x, y, z), thorax.epicardial_fat_hu)
     for airway in thorax.airways:
@@ -218,6 +225,13 @@ def heart_coverage(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
         np.maximum(best, part.coverage(x, y, z), out=best)
     if not parts or z > thorax.heart_top_z:
         return np.zeros_like(best)
+    if thorax.left_lobe is not None and thorax.left_lobe.reaches(z):
+        muscle = np.zeros_like(best)
+        for wall, _ in thorax.chambers[:4]:
+            if wall.reaches(z):
+                grown = Ellipsoid(wall.centre, wall.radii + _DIAPHRAGM_MM, wall.axes)
+                np.maximum(muscle, grown.coverage(x, y, z), out=muscle)
+        best = np.maximum(np.minimum(best, muscle), best * (1 - thorax.left_lobe.coverage(x, y, z)))
     # A heart does not grow into the ribs or the spine.
     a, b = thorax.cavity_radii
     best *= _ellipse(x, y, 0.0, 0.0, a - 3, b - 3)
@@ -327,6 +341,20 @@ def _stomach(dome_z: float, rng: np.random.Generator) -> Ellipsoid:
     return Ellipsoid(centre, radii, np.eye(3))
 
 
+def _left_lobe(
+    frame: HeartFrame, chambers: tuple[tuple[Ellipsoid, float], ...], rng: np.random.Generator
+) -> Ellipsoid:
+    """The left lobe of the liver, as high as the lower half of the heart."""
+    bottoms = [
+        wall.centre[2] - np.sqrt(((wall.axes[:, 2] * wall.radii) ** 2).sum())
+        for wall, _ in chambers[:4]
+    ]
+    radii = np.array([rng.uniform(75, 115), rng.uniform(65, 95), rng.uniform(35, 60)])
+    top = min(bottoms) + float(rng.uniform(12, 45))
+    place = frame.centre[:2] + np.array([rng.uniform(-25, 20), rng.uniform(-10, 15)])
+    return Ellipsoid(np.array([*place, top - radii[2]]), radii, np.eye(3))
+
+
 def _airways(aorta: Tube, spine: tuple[float, float, float]) -> tuple[Tube, ...]:
     """Trachea and main bronchi behind the great vessels."""
     fork = np.array([spine[0] * 0.5, spine[1] - 38.0, aorta.points[:, 2].max() - 28.0])
@@ -378,8 +406,12 @@ def _mediastinum(thorax: Thorax, x: Floats, y: Floats) -> Floats:
 
 
 def _organs(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
-    """Liver and spleen under the domes of the diaphragm."""
+    """Liver and spleen under the domes of the diaphragm, and the lobe under the heart."""
     best = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
+    lobe = thorax.left_lobe
+    if lobe is not None and z <= lobe.centre[2] + lobe.radii[2] + 2 * _EDGE_MM:
+        level = z if z > lobe.centre[2] else float(lobe.centre[2])
+        np.maximum(best, lobe.coverage(x, y, level), out=best)
     for side, top in zip((-1, 1), thorax.diaphragm_z, strict=True):
         dome = Ellipsoid(
             np.array([side * 66.0, 4.0, top - 52.0]), np.array([80.0, 98.0, 52.0]), np.eye(3)

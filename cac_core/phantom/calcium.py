@@ -12,6 +12,9 @@ from cac_core.phantom.vessels import Artery
 _ARTERY_SHARE = {Site.LM: 0.08, Site.LAD: 0.46, Site.LCX: 0.18, Site.RCA: 0.28}
 
 
+BLOOD_HU = 45.0
+
+
 def lumen(arteries: list[Artery]) -> Blobs:
     """The arteries themselves: blood in fat, some 120 HU above their surroundings."""
     return Blobs.join([chain(a.line, np.full(len(a.line), a.radius_mm), 125.0) for a in arteries])

@@ -157,6 +157,12 @@ class Picture:
         box, hu = self._rendered(cloud, moves)
         self._add(site, box, hu)
 
+    def fill(self, cloud: Cloud, limit_hu: float) -> None:
+        """Add blood to fat, up to the brightness of blood: an artery in muscle is not seen."""
+        box, hu = self._rendered(cloud, moves=True)
+        tissue = self.tissue[box]
+        tissue += np.clip(limit_hu - tissue, 0, hu)
+
     def grow(
         self,
         draw: Callable[[], tuple[Site, Cloud]],

@@ -17,7 +17,13 @@ from cac_core.phantom.anatomy import (
 )
 from cac_core.phantom.annotated import MIN_CONTRIBUTION_HU, AnnotatedScan, Site
 from cac_core.phantom.blobs import Blobs, Grid, PointSpread, render
-from cac_core.phantom.calcium import draw_burden, draw_plaque, lumen, ostial_plaque
+from cac_core.phantom.calcium import (
+    BLOOD_HU,
+    draw_burden,
+    draw_plaque,
+    lumen,
+    ostial_plaque,
+)
 from cac_core.phantom.elsewhere import draw_elsewhere
 from cac_core.phantom.noise import (
     Grain,
@@ -131,7 +137,9 @@ def synthesise_scan(seed: int, settings: ScanSettings | None = None) -> Syntheti
     if settings.blood_excess_hu:
         tissue += _contrast(thorax, settings, grid)
     calcium = _Calcium(tissue, settings, grid, calcium_rng)
-    render(lumen(arteries), calcium.still, grid).add_to(tissue)
+    blood = render(lumen(arteries), calcium.still, grid)
+    # Seen where it runs in fat: blood in muscle or beside the liver looks like these.
+    tissue[blood.box] += np.clip(BLOOD_HU - tissue[blood.box], 0, blood.hu)
     for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng):
         calcium.place(site, blobs)
     calcium.grow(arteries, burden)

@@ -59,7 +59,7 @@ class _Chest:
         self.middle = np.array([rng.normal(-8, 6), rng.uniform(-26, -8), rng.uniform(8, 26)])
         self.size = float(rng.uniform(0.95, 1.2))
         self.roll = float(rng.normal(0, 0.16))
-        self.fat_mm = float(rng.uniform(4, 11))
+        self.fat_mm = float(rng.uniform(6, 13))
         self.blood = float(rng.uniform(33, 52))
         self.body = (rng.uniform(100, 128), rng.uniform(150, 182))
         muscle = self._metaballs(_BALLS)
@@ -104,17 +104,17 @@ class _Chest:
         level = np.sqrt(np.maximum(-np.log(np.maximum(field, 1e-9)) / 1.6, 0))
         return np.asarray(level + self._ruffle(28, 0.03), np.float32)
 
-    def _on_surface(self, directions: Points, beyond_mm: float) -> Points:
-        """Where rays from the heart's middle leave the muscle, and a little further; (n, 3) mm."""
+    def _on_surface(self, line: Points, beyond_mm: float) -> Points:
+        """Points moved along rays from the heart's middle to just above the muscle; (n, 3) mm."""
         start = self.place(np.array([[-2.0, 0.0, 4.0]]))[0]
-        unit = directions / np.linalg.norm(directions, axis=1)[:, None]
-        radii = np.arange(10, 95, 1.0)
+        unit = (line - start) / np.linalg.norm(line - start, axis=1)[:, None]
+        radii = np.arange(10, 95, 0.5)
         ray = start + unit[:, None] * radii[None, :, None]
         level = map_coordinates(
             self.muscle, ((ray / _STEP) + (np.array(_SHAPE) - 1) / 2).reshape(-1, 3).T, order=1
         ).reshape(len(unit), -1)
         last = (level < 1).cumsum(axis=1).argmax(axis=1)
-        reach = gaussian_filter(radii[last].astype(float), 1.0) + beyond_mm
+        reach = gaussian_filter(radii[last], 2.0, mode="nearest") + beyond_mm
         return np.asarray(start + unit * reach[:, None])
 
     def _arteries(self) -> list[tuple[Site, Points]]:
@@ -134,17 +134,25 @@ class _Chest:
                 (-32, 32, 4),
             ],
         }
-        lines = [(Site.LM, np.stack([origin, (origin + fork) / 2, fork]))]
+        lines = [(Site.LM, _spline(np.stack([origin, (origin + fork) / 2, fork])))]
         for site, knots in courses.items():
-            aim = np.array(knots, float) + rng.normal(0, 3.0, (len(knots), 3))
-            on = self._on_surface(self.place(aim) - self.middle, rng.uniform(1.5, 4.0))
-            lines.append((site, np.concatenate([[right if site is Site.RCA else fork], on])))
+            aim = self.place(np.array(knots, float) + rng.normal(0, 3.0, (len(knots), 3)))
+            lines.append((site, self._course(right if site is Site.RCA else fork, aim)))
         for site, end_at in ((Site.LAD, (-4, -18, 52)), (Site.LCX, (-14, 12, 50))):
             if rng.random() < 0.6:
                 parent = next(line for s, line in lines if s is site)
-                end = self._on_surface(self.place(np.array([end_at], float)) - self.middle, 2.5)
-                lines.append((site, np.concatenate([parent[1:2], (parent[2:3] + end) / 2, end])))
-        return [(site, _spline(line)) for site, line in lines]
+                begin = parent[len(parent) // 4]
+                end = self.place(np.array([end_at], float))
+                lines.append((site, self._course(begin, np.stack([(begin + end[0]) / 2, end[0]]))))
+        return lines
+
+    def _course(self, begin: Points, aim: Points) -> Points:
+        """From a point over the surface along the aims, a point per mm."""
+        rough = _spline(np.concatenate([begin[None], aim]))
+        on = self._on_surface(rough, float(self.rng.uniform(1.5, 4.0)))
+        # From its mouth the artery comes to the surface within some 12 mm.
+        share = np.clip(np.arange(len(on)) / 12, 0, 1)[:, None]
+        return _spline(((1 - share) * rough + share * on)[::4])
 
     def _aorta(self) -> tuple[Points, Points]:
         """Ascending part with arch, and descending part; a point per mm."""
@@ -219,7 +227,9 @@ class _Chest:
         hu += lung * below * (57 + self._ruffle(20, 4) - hu)
         front = np.abs(self.x + rng.normal(0, 4)) - rng.uniform(10, 26) - 10 * (self.y > 10)
         hu += lung * (1 - below) * _edge(-front) * (-95 - hu)
-        hu += self.heart * (float(rng.uniform(-104, -78)) - hu)
+        # The outline is smooth, the border of fat and lung is not.
+        fat = np.clip(0.5 + 3 * (self.heart - 0.5), 0, 1)
+        hu += fat * (float(rng.uniform(-104, -78)) - hu)
         for line, radius in self._vessels():
             hu += _edge(radius - self._far(line, radius + 4)) * (self.blood - hu)
         hu += _edge((1 - self.muscle) * 28 * self.size) * (
@@ -282,8 +292,7 @@ def synthesise_second(seed: int) -> AnnotatedScan:
     radius = float(rng.uniform(1.2, 2.1))
     arteries = [(site, line - origin) for site, line in chest.arteries]
     for _, line in arteries:
-        # The arteries' own blood in the fat around them.
-        picture.place(Site.NONE, along(line, radius, 130.0, rng))
+        picture.fill(along(line, radius, 160.0, rng), chest.blood)
     for site, cloud in _elsewhere(chest, arteries, origin, target, rng):
         picture.place(site, cloud, moves=site is not Site.DESCENDING_AORTA)
     weight = np.array(
