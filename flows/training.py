@@ -218,7 +218,8 @@ def train(
         rows = rows_of(table, part, readers)
         parts.append(prepare_samples(rows, folder, table_path.parent, mapping, progress))
     settings = settings or (HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS)
-    use_threads(len(os.sched_getaffinity(0)))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    use_threads(max(1, int(asked)) if asked.isdecimal() else len(os.sched_getaffinity(0)))
     progress.say(
         f"{kind}: {network}, {len(parts[0].names)} samples to learn from, "
         f"{len(parts[1].names)} to validate with, {settings.steps} steps"

@@ -235,7 +235,9 @@ class _Chest:
         hu += _edge((1 - self.muscle) * 28 * self.size) * (
             self.blood + rng.uniform(0, 9) + self._ruffle(12, 2.5) - hu
         )
-        return self._bones(hu, ring, 1 - wall - cage)
+        # Bone beside the heart ends where the heart begins.
+        hu += (1 - fat) * (self._bones(hu.copy(), ring, 1 - wall - cage) - hu)
+        return hu
 
     def _vessels(self) -> list[tuple[Points, float]]:
         rng = self.rng

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
@@ -92,20 +93,22 @@ def ct_dataset(**attributes: Any) -> Dataset:
         "RescaleSlope": "1",
         "PixelData": bytes(128),
     }
-    for keyword, value in (values | attributes).items():
-        if value is not None:
-            setattr(dataset, keyword, value)
+    with disable_value_validation():  # archives hold values that the standard forbids
+        for keyword, value in (values | attributes).items():
+            if value is not None:
+                setattr(dataset, keyword, value)
     return dataset
 
 
 def write_dicom(path: Path, dataset: Dataset, syntax: str = LITTLE) -> Path:
     """Write a data set as a Part 10 file."""
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or CT_CLASS
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID") or "1.2"
+    meta = dataset.file_meta = FileMetaDataset()
     path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
+    with disable_value_validation():
+        meta.TransferSyntaxUID = syntax
+        meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID") or CT_CLASS
+        meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID") or "1.2"
+        dataset.save_as(path, enforce_file_format=True)
     return path
 
 
