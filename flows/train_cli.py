@@ -86,10 +86,11 @@ def split_command(
     if as_json:
         print_json(result)
         return
-    shown = Table("part", *CAC_CATEGORIES, "all", title=f"{out}, digest {result['digest']}")
+    shown = Table("part", *CAC_CATEGORIES, "all")
     for part, by_category in counts.items():
         shown.add_row(part, *map(str, by_category.values()), str(sum(by_category.values())))
     Console().print(shown)
+    Console().print(f"{out}, digest {result['digest']}", highlight=False, soft_wrap=True)
 
 
 @app.command(

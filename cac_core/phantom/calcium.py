@@ -10,8 +10,7 @@ from cac_core.phantom.vessels import Artery
 
 #: Share of plaques per artery; the LAD carries most, as in life.
 _ARTERY_SHARE = {Site.LM: 0.08, Site.LAD: 0.46, Site.LCX: 0.18, Site.RCA: 0.28}
-
-
+#: An artery brightens what surrounds it up to this, the brightness of blood.
 BLOOD_HU = 45.0
 
 
@@ -50,7 +49,7 @@ def draw_plaque(
     start = int(len(artery.line) * rng.beta(1.1, 2.2) * reach)
     part = artery.line[start : start + max(1, round(length))]
     sigma = float(np.clip(rng.lognormal(-0.05, 0.35) * size, 0.45, 2.0))
-    density = float(rng.uniform(300, 1400))
+    density = float(np.clip(rng.lognormal(6.6, 0.5), 300, 2600))
     wall = rng.normal(size=3)
     wall *= artery.radius_mm * rng.uniform(0, 0.9) / np.linalg.norm(wall)
     kind = rng.random()

@@ -20,27 +20,39 @@ _LEAD_SHARE, _WIRE_SHARE, _STENT_SHARE = 0.05, 0.04, 0.04
 
 
 def draw_elsewhere(
-    thorax: Thorax, arteries: list[Artery], category: str, rng: np.random.Generator
+    thorax: Thorax,
+    arteries: list[Artery],
+    category: str,
+    rng: np.random.Generator,
+    rare_times: float = 1.0,
 ) -> list[Found]:
-    """Valves, aorta, pericardium, lymph nodes and devices of one person, in the picture's mm."""
+    """Valves, aorta, pericardium, lymph nodes and devices of one person, in the picture's mm.
+
+    Parameters
+    ----------
+    rare_times : how many times as often the rare sites (all but mitral and aortic valve and the
+        aorta) are drawn as people have them.
+    """
     more = _BURDEN[category]
     found = [
-        *_valves(thorax, more, rng),
+        *_valves(thorax, more, rare_times, rng),
         *_aortic_wall(thorax, more, rng),
-        *_pericardium(thorax, rng),
-        *_nodes(thorax, rng),
-        *_leads(thorax, rng),
-        *_wires(thorax, rng),
+        *_pericardium(thorax, rare_times, rng),
+        *_nodes(thorax, rare_times, rng),
+        *_leads(thorax, rare_times, rng),
+        *_wires(thorax, rare_times, rng),
     ]
     bent = [(site, _bend(thorax, blobs)) for site, blobs in found]
-    return [*bent, *_stents(arteries, category, rng)]
+    return [*bent, *_stents(arteries, rare_times * _BURDEN[category], rng)]
 
 
 def _bend(thorax: Thorax, blobs: Blobs) -> Blobs:
     return Blobs(thorax.warp.to_picture(blobs.centres), blobs.sigmas, blobs.peaks)
 
 
-def _valves(thorax: Thorax, more: float, rng: np.random.Generator) -> Iterator[Found]:
+def _valves(
+    thorax: Thorax, more: float, rare_times: float, rng: np.random.Generator
+) -> Iterator[Found]:
     to_patient = thorax.frame.to_patient
     if rng.random() < 0.17 * more:  # next to the circumflex
         angles = rng.uniform(-0.5, 1.3) + np.linspace(0, rng.uniform(0.15, 2.6), 24)
@@ -59,8 +71,8 @@ def _valves(thorax: Thorax, more: float, rng: np.random.Generator) -> Iterator[F
         )
     for site, share, place, count in (
         (Site.AORTIC_VALVE, 0.2, (-4, 6, -9), 5),
-        (Site.TRICUSPID_VALVE, 0.012, (-22, -2, -4), 3),
-        (Site.PULMONARY_VALVE, 0.012, (0, 26, -6), 3),
+        (Site.TRICUSPID_VALVE, 0.012 * rare_times, (-22, -2, -4), 3),
+        (Site.PULMONARY_VALVE, 0.012 * rare_times, (0, 26, -6), 3),
     ):
         if rng.random() < share * more:
             for _ in range(int(rng.integers(1, count))):
@@ -92,9 +104,9 @@ def _wall_plaque(thorax: Thorax, at: int, rng: np.random.Generator) -> Blobs:
     return chain(rim, draw_sigmas(rng, 8, 1.0), float(rng.uniform(300, 1200)))
 
 
-def _pericardium(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
+def _pericardium(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
     """Sheets on the surface of the heart silhouette."""
-    if rng.random() >= 0.03:
+    if rng.random() >= 0.03 * rare_times:
         return
     shell = thorax.pericardium[0]
     for _ in range(int(rng.integers(1, 4))):
@@ -115,9 +127,9 @@ def _pericardium(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
         )
 
 
-def _nodes(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
+def _nodes(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
     """Calcified lymph nodes at the hila and under the carina, close to the heart's upper border."""
-    if rng.random() >= 0.05:
+    if rng.random() >= 0.05 * rare_times:
         return
     for _ in range(int(rng.integers(1, 4))):
         place = np.array([rng.choice([-46, -8, 48]), -22.0, -38.0]) + rng.normal(0, 7, 3)
@@ -126,9 +138,9 @@ def _nodes(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
         yield Site.LYMPH_NODE, Blobs(cluster, draw_sigmas(rng, 6, 1.4), rng.uniform(250, 1200, 6))
 
 
-def _leads(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
+def _leads(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
     """Pacing leads: through the upper vena cava to the right ventricle, or the atrial ear."""
-    if rng.random() >= _LEAD_SHARE:
+    if rng.random() >= _LEAD_SHARE * rare_times:
         return
     cava = thorax.superior_vena_cava.points
     ends: list[Points] = [np.array([[-32, -2, -16], [-22, 2, 0], [-14, 6, 26], [-8, 4, 44]], float)]
@@ -139,14 +151,17 @@ def _leads(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
     for end in ends:
         inside = thorax.frame.to_patient(end + rng.normal(0, 2, end.shape))
         line = resample(np.concatenate([cava[::6][:-1], inside]), 1.0)
-        yield Site.DEVICE, chain(line, np.full(len(line), 0.7), float(rng.uniform(3000, 7000)))
+        yield (
+            Site.DEVICE,
+            chain(line, np.full(len(line), 0.7), float(np.exp(rng.uniform(7.3, 9.0)))),
+        )
         # The electrode at the tip.
         yield Site.DEVICE, chain(line[-6:], np.full(6, 1.0), float(rng.uniform(4000, 9000)))
 
 
-def _wires(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
+def _wires(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
     """Steel loops through the breastbone after surgery, and clips along a graft."""
-    if rng.random() >= _WIRE_SHARE:
+    if rng.random() >= _WIRE_SHARE * rare_times:
         return
     front = -thorax.cavity_radii[1] - 6
     for level in np.arange(-60, 70, 26) + rng.normal(0, 3):
@@ -161,9 +176,9 @@ def _wires(thorax: Thorax, rng: np.random.Generator) -> Iterator[Found]:
             yield Site.DEVICE, chain(clip, np.full(1, 0.9), float(rng.uniform(3000, 8000)))
 
 
-def _stents(arteries: list[Artery], category: str, rng: np.random.Generator) -> Iterator[Found]:
+def _stents(arteries: list[Artery], more: float, rng: np.random.Generator) -> Iterator[Found]:
     """A tube of metal in an artery; people with calcium have more of them."""
-    if rng.random() >= _STENT_SHARE * _BURDEN[category]:
+    if rng.random() >= _STENT_SHARE * more:
         return
     mains = [a for a in arteries if not a.is_branch and a.site is not Site.LM]
     artery = mains[rng.integers(len(mains))]

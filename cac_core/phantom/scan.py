@@ -117,11 +117,14 @@ def _draw_look(rng: np.random.Generator, increment: float, current: float) -> Sc
     )
 
 
-def synthesise_scan(seed: int, settings: ScanSettings | None = None) -> SyntheticScan:
-    """Make the scan of a seed; the same seed and settings give the same bytes.
+def synthesise_scan(
+    seed: int, settings: ScanSettings | None = None, rare_times: float = 1.0
+) -> SyntheticScan:
+    """Make the scan of a seed; the same arguments give the same bytes.
 
     Anatomy, calcium, acquisition and noise draw from streams of their own, so that the same
-    person can be scanned with other settings.
+    person can be scanned with other settings. `rare_times` is how many times as often devices and
+    rare calcifications occur as in people; see `draw_elsewhere`.
     """
     streams = [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)]
     anatomy_rng, calcium_rng, settings_rng, noise_rng = streams
@@ -140,7 +143,7 @@ def synthesise_scan(seed: int, settings: ScanSettings | None = None) -> Syntheti
     blood = render(lumen(arteries), calcium.still, grid)
     # Seen where it runs in fat: blood in muscle or beside the liver looks like these.
     tissue[blood.box] += np.clip(BLOOD_HU - tissue[blood.box], 0, blood.hu)
-    for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng):
+    for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng, rare_times):
         calcium.place(site, blobs)
     calcium.grow(arteries, burden)
     clean = calcium.picture(noise_rng)

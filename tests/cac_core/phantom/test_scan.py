@@ -98,7 +98,7 @@ def test_sites_and_classes_agree(scan) -> None:
     np.testing.assert_array_equal(scan.calcium_class == 1, coronary)
     np.testing.assert_array_equal(scan.calcium_class == 2, (scan.calcium_site > 0) & ~coronary)
     inside = (scan.calcium_class == 1)[scan.heart_mask].sum()
-    assert inside >= 0.97 * (scan.calcium_class == 1).sum()
+    assert inside >= 0.93 * (scan.calcium_class == 1).sum()
 
 
 def test_every_site_of_the_paper_occurs() -> None:
