@@ -46,15 +46,15 @@ def main() -> None:
             connectivity=8,
         )
         start = perf_counter()
-        classes = cascade.classify(scan.hu, possible)
+        classes = cascade.classify(scan.hu, possible, mask)
         windows.append(perf_counter() - start)
         start = perf_counter()
-        reference = cascade.classify_whole(scan.hu, possible)
+        reference = cascade.classify_whole(scan.hu, possible, mask)
         whole.append(perf_counter() - start)
         assert np.array_equal(classes, reference), f"seed {seed}: windows change the result"
         if options.published:
             start = perf_counter()
-            large.classify(scan.hu, possible)
+            large.classify(scan.hu, possible, mask)
             published.append(perf_counter() - start)
         print(f"seed {seed}: {scan.hu.shape[0]} slices, {int(possible.sum())} candidate pixels")
     print(f"heart network            {statistics.median(heart):8.3f} s per scan, median")

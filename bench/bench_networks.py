@@ -109,7 +109,7 @@ def _infer(name: str, folder: str) -> dict[str, float]:
         possible = candidates(hu, mask, spacing, threshold_hu=130, min_area_mm2=1.0, connectivity=8)
         start = perf_counter()
         cascade.segment_heart(hu, spacing)
-        cascade.classify(hu, possible)
+        cascade.classify(hu, possible, mask)
         seconds.append(perf_counter() - start)
     return {
         "parameters": sum(p.numel() for net in (heart, calcium) for p in net.parameters()),

@@ -340,7 +340,7 @@ def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
     scores = []
     for step in np.diff(OFFSETS, prepend=0.0):
         favour_background(cascade.calcium, float(step))
-        classes = cascade.classify(sample.hu, possible)
+        classes = cascade.classify(sample.hu, possible, heart)
         lesions = label_lesions(sample.hu, classes, heart, spacing, protocol)
         scores.append(score_calcium(lesions, protocol).agatston)
     annotated = label_lesions(sample.hu, sample.calcium, heart, spacing, protocol)

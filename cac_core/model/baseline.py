@@ -29,7 +29,14 @@ Kind = Literal["heart", "calcium"]
 #: Sizes of the networks that ship. The calcium network has the harder task and gets more.
 HEART = NetworkConfig(n_classes=2)
 CALCIUM = NetworkConfig(
-    n_classes=3, hidden=6, sequence_head=12, stem_channels=48, growth=24, trunk_head=64
+    n_classes=3,
+    hidden=6,
+    sequence_head=12,
+    stem_channels=48,
+    growth=24,
+    trunk_head=64,
+    place=True,
+    bright_tail=True,
 )
 
 
@@ -38,6 +45,8 @@ class UNetConfig:
     """Sizes of the U-Net; the defaults of MONAI's BasicUNet."""
 
     n_classes: int
+    place: bool = False
+    bright_tail: bool = False
     features: tuple[int, ...] = (32, 32, 64, 128, 256, 32)
 
     @property
@@ -65,28 +74,29 @@ class UNetSegmenter(nn.Module):
         self.config = config
         self.net = BasicUNet(
             spatial_dims=2,
-            in_channels=3,
+            in_channels=6 if config.place else 3,
             out_channels=config.n_classes,
             features=config.features,
             norm=("batch", {"affine": True}),
         )
 
-    def forward(self, stack: Tensor, margin: int = 0) -> Tensor:
+    def forward(self, stack: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
         """(slices + 2, rows, columns) -> (slices, classes, rows - 2 margin, columns - 2 margin)."""
         triples = torch.stack([stack[:-2], stack[1:-1], stack[2:]], dim=1)
-        return self.triples(triples, margin)
+        return self.triples(triples, margin, place)
 
-    def triples(self, stacks: Tensor, margin: int = 0) -> Tensor:
+    def triples(self, stacks: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
         """(n, 3, rows, columns) -> (n, classes, rows - 2 margin, columns - 2 margin)."""
         rows, columns = stacks.shape[-2:]
         s = self.config.stride
-        scores: Tensor = self.net(pad(stacks, (0, -columns % s, 0, -rows % s)))
+        channels = stacks if place is None else torch.cat([stacks, place], dim=1)
+        scores: Tensor = self.net(pad(channels, (0, -columns % s, 0, -rows % s)))
         return inner(scores[..., :rows, :columns], margin)
 
-    def window(self, stack: Tensor, core: Window) -> Tensor:
+    def window(self, stack: Tensor, core: Window, place: Tensor | None = None) -> Tensor:
         """Class scores of a part of the inner slices; the rest of the stack is context."""
         r0, r1, c0, c1 = core
-        scores: Tensor = self(stack)
+        scores: Tensor = self(stack, 0, place)
         return scores[..., r0:r1, c0:c1]
 
 
@@ -98,16 +108,20 @@ def _ours(**changes: Any) -> Callable[[Kind], nn.Module]:
     return build
 
 
-#: Networks by name: what ships, ours with parts left out, the published sizes, and the U-Net.
+#: Networks by name: what ships, ours with parts or the place left out, the published sizes, and
+#: the U-Net.
 NETWORKS: dict[str, Callable[[Kind], nn.Module]] = {
     "convlstm": _ours(),
     "single": _ours(branches="single"),
     "sequence": _ours(branches="sequence"),
     "mean": _ours(branches="mean"),
+    "placeless": _ours(place=False),
     "published": lambda kind: ConvLSTMSegmenter(
         dataclasses.replace(PUBLISHED, n_classes=2 if kind == "heart" else 3)
     ),
-    "unet": lambda kind: UNetSegmenter(UNetConfig(n_classes=2 if kind == "heart" else 3)),
+    "unet": lambda kind: UNetSegmenter(
+        UNetConfig(n_classes=2) if kind == "heart" else UNetConfig(3, place=True, bright_tail=True)
+    ),
 }
 
 

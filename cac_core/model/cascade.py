@@ -14,11 +14,14 @@ from torch import Tensor
 
 from cac_core.model.convlstm import Window, grow
 from cac_core.model.preprocess import (
+    HeartFrame,
     Spacing,
     candidates,
+    heart_frame,
     heart_input,
     heart_mask,
     normalise,
+    place_in_heart,
 )
 from cac_core.model.weights import NETWORKS, WeightsManifest, load_network, verify_weights
 
@@ -29,25 +32,35 @@ _BATCH = 8
 class Segmenter(Protocol):
     """A network of the cascade: ours, or one it is compared with.
 
-    `config` states `receptive_field_px` and `stride`; see `ConvLSTMSegmenter`.
+    `config` states what it sees; see `ConvLSTMSegmenter`.
     """
 
     @property
-    def config(self) -> FieldOfView:
-        """What a window must hold to give what the whole slice gives."""
+    def config(self) -> Inputs:
+        """What its input holds, and how large a window must be to give what the slice gives."""
         ...
 
-    def __call__(self, stack: Tensor, margin: int = 0) -> Tensor:
+    def __call__(self, stack: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
         """Class scores of the inner slices of a stack."""
         ...
 
-    def window(self, stack: Tensor, core: Window) -> Tensor:
+    def window(self, stack: Tensor, core: Window, place: Tensor | None = None) -> Tensor:
         """Class scores of a part of the inner slices of a stack."""
         ...
 
 
-class FieldOfView(Protocol):
-    """How far a network sees, and at which multiples its windows may begin."""
+class Inputs(Protocol):
+    """What a network sees, how far, and at which multiples its windows may begin."""
+
+    @property
+    def place(self) -> bool:
+        """Whether it is told where in the heart a pixel lies."""
+        ...
+
+    @property
+    def bright_tail(self) -> bool:
+        """Whether its input rises above the HU window."""
+        ...
 
     @property
     def receptive_field_px(self) -> int:
@@ -141,7 +154,7 @@ class Cascade:
             min_area_mm2=min_area_mm2,
             connectivity=connectivity,
         )
-        classes = self.classify(hu, possible)
+        classes = self.classify(hu, possible, mask)
         return Segmentation(
             mask,
             classes,
@@ -161,26 +174,41 @@ class Cascade:
         return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)
 
     @torch.inference_mode()
-    def classify(self, hu: NDArray[np.int16], possible: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    def classify(
+        self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
+    ) -> NDArray[np.uint8]:
         """Class of every candidate voxel; the network runs only on windows that hold some.
 
         Equal to `classify_whole`, to the voxel: a window has the receptive field as margin and
         begins at a multiple of the network's stride.
+
+        Parameters
+        ----------
+        possible : the candidates, see `candidates`.
+        mask : the heart silhouette; it says where in the heart a candidate lies.
         """
         classes = np.zeros(hu.shape, np.uint8)
+        if not possible.any():
+            return classes
+        frame = heart_frame(mask)
         for run in _runs(np.asarray(possible.any(axis=(1, 2)))):
             for begin in range(run[0], run[1], _BATCH):
-                self._classify_slices(hu, possible, (begin, min(begin + _BATCH, run[1])), classes)
+                span = begin, min(begin + _BATCH, run[1])
+                self._classify_slices(hu, possible, frame, span, classes)
         return classes
 
     @torch.inference_mode()
     def classify_whole(
-        self, hu: NDArray[np.int16], possible: NDArray[np.bool_]
+        self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
         """The same by running the network over every whole slice: the reference, and slow."""
         classes = np.zeros(hu.shape, np.uint8)
+        if not possible.any():
+            return classes
+        frame, whole = heart_frame(mask), (0, hu.shape[1], 0, hu.shape[2])
         for k in range(hu.shape[0]):
-            scores = self.calcium(self._stack(hu, k, k + 1, (0, hu.shape[1], 0, hu.shape[2])))
+            place = self._place(frame, k, k + 1, whole)
+            scores = self.calcium(self._stack(hu, k, k + 1, whole), 0, place)
             classes[k] = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
         classes[~possible] = 0
         return classes
@@ -189,6 +217,7 @@ class Cascade:
         self,
         hu: NDArray[np.int16],
         possible: NDArray[np.bool_],
+        frame: HeartFrame,
         span: tuple[int, int],
         classes: NDArray[np.uint8],
     ) -> None:
@@ -197,7 +226,8 @@ class Cascade:
         core = _bounding_window(np.asarray(possible[begin:end].any(axis=0)))
         wide = grow(core, config.receptive_field_px, config.stride, shape)
         inside = (core[0] - wide[0], core[1] - wide[0], core[2] - wide[2], core[3] - wide[2])
-        scores = self.calcium.window(self._stack(hu, begin, end, wide), inside)
+        place = self._place(frame, begin, end, wide)
+        scores = self.calcium.window(self._stack(hu, begin, end, wide), inside, place)
         found = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
         box = np.s_[begin:end, core[0] : core[1], core[2] : core[3]]
         classes[box] = np.where(possible[box], found, 0)
@@ -207,7 +237,18 @@ class Cascade:
         indices = np.clip(np.arange(begin - 1, end + 1), 0, hu.shape[0] - 1)
         r0, r1, c0, c1 = window
         planes = np.ascontiguousarray(hu[indices, r0:r1, c0:c1])
-        return normalise(torch.from_numpy(planes).to(self.device))
+        tensor = torch.from_numpy(planes).to(self.device)
+        return normalise(tensor, bright_tail=self.calcium.config.bright_tail)
+
+    def _place(self, frame: HeartFrame, begin: int, end: int, window: Window) -> Tensor | None:
+        """Where slices begin to end - 1 of the window lie in the heart, if that is asked for."""
+        if not self.calcium.config.place:
+            return None
+        slices, rows, columns = (
+            torch.arange(a, b, dtype=torch.float64, device=self.device)
+            for a, b in ((begin, end), window[:2], window[2:])
+        )
+        return place_in_heart(frame, slices[:, None, None], rows[:, None], columns)
 
 
 def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,10 +1,11 @@
 """The network of both stages: a convolutional LSTM beside a dense single-slice trunk.
 
 Read from top to bottom. The current slice goes through the first blocks of a dense network to
-segmentation head 1. The slices next, current and previous go through a convolutional LSTM, whose
-output feeds segmentation head 2 and the attention head. The attention map weighs head 2, its
-complement head 1, and the sum is the output (Killekar et al., J Med Imaging 2022, arXiv
-2104.00138; the fusion after Tao et al. 2020, arXiv 2005.10821).
+segmentation head 1; a network that is told its place also sees there where in the heart each pixel
+lies, for a plaque and a calcified valve look alike. The slices next, current and previous go
+through a convolutional LSTM, whose output feeds segmentation head 2 and the attention head. The
+attention map weighs head 2, its complement head 1, and the sum is the output (Killekar et al.,
+J Med Imaging 2022, arXiv 2104.00138; the fusion after Tao et al. 2020, arXiv 2005.10821).
 
 Nothing here looks at more than `receptive_field_px` pixels to either side, and inference uses no
 statistics of the image. A window cut with that margin, at a multiple of `stride` from the image's
@@ -30,7 +31,9 @@ class NetworkConfig:
     """Sizes of one network. `dense_dilations` has one entry per layer of a dense block.
 
     `branches` leaves parts out, to measure what they are worth: `single` is the trunk alone,
-    `sequence` the LSTM branch alone, `mean` both with equal weight instead of attention.
+    `sequence` the LSTM branch alone, `mean` both with equal weight instead of attention. With
+    `place` the trunk gets three more channels, see `preprocess.place_in_heart`; with `bright_tail`
+    the input still rises above the HU window, see `preprocess.normalise`.
     """
 
     n_classes: int
@@ -43,6 +46,8 @@ class NetworkConfig:
     trunk_head: int = 48
     sequence_head: int = 8
     branches: Literal["both", "single", "sequence", "mean"] = "both"
+    place: bool = False
+    bright_tail: bool = False
 
     @property
     def stride(self) -> int:
@@ -93,7 +98,7 @@ class ConvLSTMSegmenter(nn.Module):
         self.sequence_head = head(config.hidden, config.sequence_head, config.n_classes)
         self.attention_head = head(config.hidden, config.sequence_head, config.n_classes)
 
-    def forward(self, stack: Tensor, margin: int = 0) -> Tensor:
+    def forward(self, stack: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
         """Class scores of the inner slices of a stack of neighbouring slices.
 
         Parameters
@@ -101,15 +106,16 @@ class ConvLSTMSegmenter(nn.Module):
         stack : (slices + 2, rows, columns), normalised; the first and the last slice are only
             looked at as neighbours.
         margin : pixels on each side that are context of the trunk alone.
+        place : (slices, 3, rows, columns), for a network that is told its place.
 
         Returns
         -------
         Scores before softmax, (slices, classes, rows - 2 margin, columns - 2 margin).
         """
         rows, columns = stack.shape[-2:]
-        return self.window(stack, (margin, rows - margin, margin, columns - margin))
+        return self.window(stack, (margin, rows - margin, margin, columns - margin), place)
 
-    def window(self, stack: Tensor, core: Window) -> Tensor:
+    def window(self, stack: Tensor, core: Window, place: Tensor | None = None) -> Tensor:
         """Class scores of a part of the inner slices; the rest of the stack is context.
 
         The LSTM branch sees less far than the trunk and runs only on what it needs.
@@ -118,6 +124,7 @@ class ConvLSTMSegmenter(nn.Module):
         ----------
         stack : (slices + 2, rows, columns), normalised.
         core : rows and columns (begin, end, begin, end) that are asked for.
+        place : (slices, 3, rows, columns), for a network that is told its place.
 
         Returns
         -------
@@ -126,27 +133,30 @@ class ConvLSTMSegmenter(nn.Module):
         shape = stack.shape[-2:]
         whole = (0, shape[0], 0, shape[1])
         near = grow(core, self.config.sequence_field_px, 1, shape)
-        single = crop(self.single_slice(stack[1:-1]), whole, near)
+        single = crop(self.single_slice(stack[1:-1], place), whole, near)
         if self.config.branches == "single":
             return crop(single, near, core)
         return crop(self.fuse(single, self.sequence(crop(stack, whole, near))), near, core)
 
-    def triples(self, stacks: Tensor, margin: int = 0) -> Tensor:
+    def triples(self, stacks: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
         """Class scores of the middle slices of triples that are no neighbours: for training.
 
-        (n, 3, rows, columns) -> (n, classes, rows - 2 margin, columns - 2 margin).
+        (n, 3, rows, columns) and place (n, 3, rows, columns)
+        -> (n, classes, rows - 2 margin, columns - 2 margin).
         """
         near = inner(stacks, margin)
         first = self.lstm[0]
         assert isinstance(first, ConvLSTMCell)
         gates = [first.input_gates(near[:, step : step + 1]) for step in (2, 1, 0)]
-        return self.fuse(inner(self.single_slice(stacks[:, 1]), margin), self._recur(gates))
+        single = self.single_slice(stacks[:, 1], place)
+        return self.fuse(inner(single, margin), self._recur(gates))
 
-    def single_slice(self, slices: Tensor) -> Tensor:
+    def single_slice(self, slices: Tensor, place: Tensor | None = None) -> Tensor:
         """Head 1 on each slice: (slices, rows, columns) -> (slices, classes, rows, columns)."""
         rows, columns = slices.shape[-2:]
         s = self.config.stride
-        whole = pad(slices[:, None], (0, -columns % s, 0, -rows % s))  # (n, 1, R, C), R % s == 0
+        channels = [slices[:, None]] if place is None else [slices[:, None], place]
+        whole = pad(torch.cat(channels, dim=1), (0, -columns % s, 0, -rows % s))  # R, C % s == 0
         features = self.trunk_head(self.trunk(whole))  # (n, classes, R / s, C / s)
         scores = interpolate(features, scale_factor=s, mode="bilinear", align_corners=False)
         return scores[..., :rows, :columns]
@@ -225,7 +235,7 @@ class DenseTrunk(nn.Module):
         half = config.stem_channels // 2
         channels = config.stem_channels
         blocks: list[nn.Module] = [
-            unit(1, half, stride=2),  # (n, half, rows / 2, columns / 2)
+            unit(4 if config.place else 1, half, stride=2),  # (n, half, rows / 2, columns / 2)
             unit(half, channels, stride=2),  # (n, channels, rows / 4, columns / 4)
         ]
         for number, dilations in enumerate(config.dense_dilations):
@@ -239,7 +249,7 @@ class DenseTrunk(nn.Module):
         self.n_features = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, 1, rows, columns) -> (n, features, rows / stride, columns / stride)."""
+        """(n, 1 or 4, rows, columns) -> (n, features, rows / stride, columns / stride)."""
         features: Tensor = self.blocks(x)
         return features
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,9 +11,11 @@ from scipy.ndimage import binary_fill_holes, find_objects, label
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-#: Both networks see HU clipped to this window and scaled to about -1..4, with 0 at soft tissue.
+#: Networks see HU clipped to this window and scaled to about -2..4, with 0 at soft tissue.
 HU_WINDOW = (-250.0, 650.0)
 HU_CENTRE, HU_SCALE = 50.0, 150.0
+#: The bright tail: how much further it goes, and how much flatter it rises. Metal ends in it.
+TAIL_HU, TAIL_SLOPE = 2000.0, 0.25
 
 #: The heart network sees a field of this size, centred on the image, in this many pixels a side.
 HEART_FIELD_MM = 448.0
@@ -22,9 +26,55 @@ HEART_STEP_MM = 5.0
 Spacing = tuple[float, float, float]
 
 
-def normalise(hu: Tensor) -> Tensor:
-    """HU to network input; soft tissue becomes 0, the value that padding has."""
-    return (hu.float().clamp(*HU_WINDOW) - HU_CENTRE) / HU_SCALE
+def normalise(hu: Tensor, *, bright_tail: bool = False) -> Tensor:
+    """HU to network input; soft tissue becomes 0, the value that padding has.
+
+    With `bright_tail` HU above the window still count, a quarter as much: leads and stents are
+    brighter than plaques, which a clipped picture does not show.
+    """
+    hu = hu.float()
+    seen = hu.clamp(*HU_WINDOW)
+    if bright_tail:
+        seen = seen + TAIL_SLOPE * (hu - HU_WINDOW[1]).clamp(0.0, TAIL_HU)
+    return (seen - HU_CENTRE) / HU_SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class HeartFrame:
+    """Where the heart lies: centre and half extent along slice, row, column, in voxels."""
+
+    centre: tuple[float, float, float]
+    half: tuple[float, float, float]
+
+
+def heart_frame(mask: NDArray[np.bool_]) -> HeartFrame:
+    """The frame of a mask that is not empty; its outermost hundredths do not count."""
+    centre, half = [], []
+    for axis in range(3):
+        other = tuple(a for a in range(3) if a != axis)
+        share = np.cumsum(mask.sum(axis=other, dtype=np.int64)) / np.count_nonzero(mask)
+        low, high = np.searchsorted(share, (0.01, 0.99))
+        centre.append((low + high) / 2)
+        half.append(max(1.0, (high - low) / 2))
+    return HeartFrame((centre[0], centre[1], centre[2]), (half[0], half[1], half[2]))
+
+
+def place_in_heart(frame: HeartFrame, slices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Where voxels lie in the heart: -1 to 1 from end to end along each axis, at most twice that.
+
+    Parameters
+    ----------
+    slices : (slices, 1, 1), index of each slice.
+    rows, columns : broadcastable to (rows, columns), index of each pixel.
+
+    Returns
+    -------
+    (slices, 3, rows, columns).
+    """
+    parts = zip((slices, rows, columns), frame.centre, frame.half, strict=True)
+    axes = [(at - centre) / half for at, centre, half in parts]
+    shape = (axes[0] + axes[1] + axes[2]).shape
+    return torch.stack([axis.expand(shape) for axis in axes], dim=1).clamp(-2.0, 2.0).float()
 
 
 def heart_slices(n_slices: int, increment_mm: float) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -11,8 +12,15 @@ from cac_core.model.weights import WeightsManifest, save_weights
 
 #: Small enough for a test, with every kind of part that the shipped networks have.
 SMALL = NetworkConfig(
-    n_classes=3, stem_channels=8, growth=4, dense_dilations=((1, 2),), trunk_head=8, sequence_head=4
+    n_classes=3,
+    stem_channels=8,
+    growth=4,
+    dense_dilations=((1, 2),),
+    trunk_head=8,
+    sequence_head=4,
 )
+#: The same, told what the shipped calcium network is told.
+SMALL_CALCIUM = dataclasses.replace(SMALL, place=True, bright_tail=True)
 
 
 def random_network(config: NetworkConfig = SMALL, seed: int = 0) -> ConvLSTMSegmenter:
@@ -33,9 +41,12 @@ def random_network(config: NetworkConfig = SMALL, seed: int = 0) -> ConvLSTMSegm
 def _spread(network: ConvLSTMSegmenter) -> None:
     """Scale both heads so that on noise no class wins everywhere."""
     noise = torch.randn(6, 64, 64)
+    seen = noise[:, None]
+    if network.config.place:
+        seen = torch.cat([seen, torch.rand(6, 3, 64, 64) * 2 - 1], dim=1)
     with torch.no_grad():
         for head, features in (
-            (network.trunk_head, network.trunk(noise[:, None])),
+            (network.trunk_head, network.trunk(seen)),
             (network.sequence_head, network.sequence(noise)),
         ):
             scores, last = head(features), head[-1]
@@ -47,8 +58,6 @@ def _spread(network: ConvLSTMSegmenter) -> None:
 
 def write_random_weights(folder: Path, seed: int = 0) -> WeightsManifest:
     """A folder of weights that verify, of untrained small networks."""
-    two = NetworkConfig(
-        **{name: getattr(SMALL, name) for name in SMALL.__slots__} | {"n_classes": 2}
-    )
-    networks = {"heart": random_network(two, seed), "calcium": random_network(SMALL, seed + 1)}
+    heart = random_network(dataclasses.replace(SMALL, n_classes=2), seed)
+    networks = {"heart": heart, "calcium": random_network(SMALL_CALCIUM, seed + 1)}
     return save_weights(folder, networks, name="random", version="0", training={"seed": seed})

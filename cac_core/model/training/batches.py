@@ -9,7 +9,7 @@ the majority class that the paper speaks of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -22,12 +22,10 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from cac_core.model.convlstm import NetworkConfig
-from cac_core.model.preprocess import normalise
+from cac_core.model.preprocess import HeartFrame, heart_frame, normalise, place_in_heart
 from cac_core.model.training.samples import CROP_MARGIN_PX, Sample
 
 Floats = NDArray[np.float32]
-#: Cuts a square out of planes (n, rows, columns): planes, fill outside them, whether nearest.
-Cut = Callable[[Floats, float, bool], Floats]
 
 BRIGHT_HU = 130
 _MIN_AREA_MM2 = 1.0
@@ -41,7 +39,8 @@ class Batch:
 
     `stacks` (n, 3, rows + 2 margin, columns + 2 margin), normalised; `target` (n, rows, columns),
     class indices; `weight` (n, rows, columns), 0 where a pixel does not count; `names` of the
-    samples it was drawn from.
+    samples it was drawn from; `place` in the heart (n, 3, rows + 2 margin, columns + 2 margin),
+    for a network that is told it.
     """
 
     stacks: Tensor
@@ -49,6 +48,7 @@ class Batch:
     weight: Tensor
     margin: int
     names: tuple[str, ...]
+    place: Tensor | None = None
 
     def to(self, device: str) -> Batch:
         """The same on another device."""
@@ -58,6 +58,7 @@ class Batch:
             self.weight.to(device),
             self.margin,
             self.names,
+            None if self.place is None else self.place.to(device),
         )
 
 
@@ -113,19 +114,21 @@ class CalciumBatches:
     """Patches at native resolution around components of each class."""
 
     def __init__(self, samples: NamedSamples, config: NetworkConfig, settings: BatchSettings):
-        self.samples, self.settings = samples, settings
+        self.samples, self.config, self.settings = samples, config, settings
         self.margin = min(
             -(-config.receptive_field_px // config.stride) * config.stride, CROP_MARGIN_PX
         )
         self._components = lru_cache(maxsize=None)(self._find_components)
+        self._frame = lru_cache(maxsize=None)(lambda n: heart_frame(self.samples[n].inside == 2))
 
     def draw(self, step: int) -> Batch:
         """The batch of a step."""
         rng = np.random.default_rng([self.settings.seed, step])
-        stacks, targets, weights, names = [], [], [], []
+        stacks, targets, weights, places, names = [], [], [], [], []
         for n in range(self.settings.size):
             number, centre = self._centre(_CENTRES[n % len(_CENTRES)], rng)
-            stack, target, weight = self._patch(self.samples[number], centre, rng)
+            stack, target, weight, place = self._patch(number, centre, rng)
+            places.append(place)
             stacks.append(stack)
             targets.append(torch.from_numpy(target))
             weights.append(torch.from_numpy(weight))
@@ -136,6 +139,7 @@ class CalciumBatches:
             torch.stack(weights),
             self.margin,
             tuple(names),
+            torch.stack(places) if self.config.place else None,
         )
 
     def _find_components(self, number: int) -> tuple[NDArray[np.int16], ...]:
@@ -165,9 +169,10 @@ class CalciumBatches:
         return number, inside[rng.integers(len(inside))]
 
     def _patch(
-        self, sample: Sample, centre: NDArray[np.int16], rng: np.random.Generator
-    ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float32]]:
-        """Three slices with margin, and target and weight of the middle one without it."""
+        self, number: int, centre: NDArray[np.int16], rng: np.random.Generator
+    ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float32], Tensor]:
+        """Three slices with margin, target and weight of the middle one without it, its place."""
+        sample = self.samples[number]
         size, margin = self.settings.patch_px, self.margin
         k, reach = int(centre[0]), size // 2 - 8
         middle = np.asarray(centre[1:] + rng.integers(-reach, reach + 1, 2), np.float64)
@@ -181,10 +186,13 @@ class CalciumBatches:
             cut = _turned(middle, size + 2 * margin, rng)
         else:
             cut = _upright(middle, size + 2 * margin)
-        stack = cut(sample.hu[planes].astype(np.float32), 50.0, False)
-        labels = cut(np.stack([sample.inside[k], sample.calcium[k]]).astype(np.float32), 0.0, True)
+        stack = cut.out_of(sample.hu[planes].astype(np.float32), 50.0)
+        classes = np.stack([sample.inside[k], sample.calcium[k]]).astype(np.float32)
+        labels = cut.out_of(classes, 0.0, nearest=True)
+        frame = self._frame(number)
         if self.settings.vary:
             stack = _texture(stack, rng)
+            frame = _another_frame(frame, rng)
         core = np.s_[margin : margin + size, margin : margin + size]
         hu, inside, calcium = stack[1][core], labels[0][core], labels[1][core]
         # Outside the heart nothing is asked of the network: the mask removes it.
@@ -193,7 +201,23 @@ class CalciumBatches:
         rest = (weight == 0) & (hu < BRIGHT_HU)
         weight[rest & (target > 0) & (hu >= 100)] = 0.3
         weight[rest & (rng.random(hu.shape) < self.settings.background_share)] = 0.1
-        return normalise(torch.from_numpy(stack)), target, weight
+        place = place_in_heart(
+            frame,
+            torch.full((1, 1, 1), float(k)),
+            torch.from_numpy(cut.row),
+            torch.from_numpy(cut.column),
+        )[0]
+        bright_tail = self.config.bright_tail
+        return normalise(torch.from_numpy(stack), bright_tail=bright_tail), target, weight, place
+
+
+def _another_frame(frame: HeartFrame, rng: np.random.Generator) -> HeartFrame:
+    """The frame of a mask that is a little off, as the heart network's is."""
+    shift, scale = rng.normal(0, (0.08, 0.05, 0.05)), np.exp(rng.normal(0, (0.08, 0.05, 0.05)))
+    parts = zip(frame.centre, frame.half, shift, scale, strict=True)
+    moved = [(c + h * by, h * times) for c, h, by, times in parts]
+    (z, depth), (y, height), (x, width) = moved
+    return HeartFrame((z, y, x), (depth, height, width))
 
 
 def _candidate_weight(
@@ -270,33 +294,20 @@ def _texture(stack: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray((stack - 50) * np.float32(gain) + np.float32(50 + offset), np.float32)
 
 
-def _upright(middle: NDArray[np.float64], size: int) -> Cut:
-    """Cut a square about the middle out of planes, as it lies."""
-    row, column = (int(v) - size // 2 for v in middle)
+@dataclass(frozen=True)
+class _Cut:
+    """A square to cut out of planes: row and column of the planes at each of its pixels.
 
-    def cut(planes: Floats, fill: float, nearest: bool) -> Floats:
-        out = np.full((len(planes), size, size), fill, np.float32)
-        r0, c0 = max(row, 0), max(column, 0)
-        r1, c1 = min(row + size, planes.shape[1]), min(column + size, planes.shape[2])
-        if r1 > r0 and c1 > c0:
-            out[:, r0 - row : r1 - row, c0 - column : c1 - column] = planes[:, r0:r1, c0:c1]
-        return out
+    `row` and `column` broadcast to (size, size).
+    """
 
-    return cut
+    row: NDArray[np.float64]
+    column: NDArray[np.float64]
 
-
-def _turned(middle: NDArray[np.float64], size: int, rng: np.random.Generator) -> Cut:
-    """Cut a square about the middle, turned, scaled and stretched."""
-    angle, scale, stretch = rng.normal(0, 0.25), rng.normal(0, 0.12), rng.normal(0, 0.08)
-    rows, columns = np.exp(scale + stretch), np.exp(scale - stretch)
-    cos, sin = np.cos(angle), np.sin(angle)
-    at = np.arange(size, dtype=np.float64) - size // 2
-    y, x = at[:, None], at[None, :]
-    row = middle[0] + rows * (cos * y + sin * x)
-    column = middle[1] + columns * (cos * x - sin * y)
-
-    def cut(planes: Floats, fill: float, nearest: bool) -> Floats:
+    def out_of(self, planes: Floats, fill: float, *, nearest: bool = False) -> Floats:
+        """The square out of planes (n, rows, columns), with `fill` outside of them."""
         height, width = planes.shape[1:]
+        row, column = np.broadcast_arrays(self.row, self.column)
         grid = np.stack([2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1], -1)
         taken = grid_sample(
             torch.from_numpy(planes - np.float32(fill))[None],
@@ -307,4 +318,34 @@ def _turned(middle: NDArray[np.float64], size: int, rng: np.random.Generator) ->
         )
         return np.asarray(taken[0].numpy() + np.float32(fill))
 
-    return cut
+
+class _UprightCut(_Cut):
+    """Rows and columns as they are: copied, not interpolated."""
+
+    def out_of(self, planes: Floats, fill: float, *, nearest: bool = False) -> Floats:
+        """The square out of planes (n, rows, columns), with `fill` outside of them."""
+        row, column, size = int(self.row[0, 0]), int(self.column[0, 0]), self.row.size
+        out = np.full((len(planes), size, size), fill, np.float32)
+        r0, c0 = max(row, 0), max(column, 0)
+        r1, c1 = min(row + size, planes.shape[1]), min(column + size, planes.shape[2])
+        if r1 > r0 and c1 > c0:
+            out[:, r0 - row : r1 - row, c0 - column : c1 - column] = planes[:, r0:r1, c0:c1]
+        return out
+
+
+def _upright(middle: NDArray[np.float64], size: int) -> _Cut:
+    """A square about the middle, as it lies."""
+    at = np.arange(size, dtype=np.float64) - size // 2
+    return _UprightCut(int(middle[0]) + at[:, None], int(middle[1]) + at[None, :])
+
+
+def _turned(middle: NDArray[np.float64], size: int, rng: np.random.Generator) -> _Cut:
+    """A square about the middle, turned, scaled and stretched."""
+    angle, scale, stretch = rng.normal(0, 0.25), rng.normal(0, 0.12), rng.normal(0, 0.08)
+    rows, columns = np.exp(scale + stretch), np.exp(scale - stretch)
+    cos, sin = np.cos(angle), np.sin(angle)
+    at = np.arange(size, dtype=np.float64) - size // 2
+    y, x = at[:, None], at[None, :]
+    row = middle[0] + rows * (cos * y + sin * x)
+    column = middle[1] + columns * (cos * x - sin * y)
+    return _Cut(row, column)

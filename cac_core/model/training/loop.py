@@ -310,7 +310,7 @@ def _loss(network: nn.Module, batch: Batch, settings: TrainingSettings) -> Tenso
     with torch.autocast(
         torch.device(settings.device).type, torch.bfloat16, enabled=uses_bfloat16(settings)
     ):
-        scores = network.triples(batch.stacks, batch.margin)  # type: ignore[operator]
+        scores = network.triples(batch.stacks, batch.margin, batch.place)  # type: ignore[operator]
     return focal_loss(scores.float(), batch.target, batch.weight, settings.focal_gamma)
 
 

@@ -48,28 +48,30 @@ def test_windows_equal_the_whole_volume(
     possible = candidates(
         hu, heart, (3.0, 0.9, 0.9), threshold_hu=130, min_area_mm2=1.0, connectivity=8
     )
-    whole = cascade.classify_whole(hu, possible)
-    np.testing.assert_array_equal(cascade.classify(hu, possible), whole)
+    whole = cascade.classify_whole(hu, possible, heart)
+    np.testing.assert_array_equal(cascade.classify(hu, possible, heart), whole)
 
 
 def test_the_classes_differ_somewhere(cascade: Cascade) -> None:
     """The test above would prove nothing for a network that always says background."""
     hu = noisy_volume(1, (6, 100, 100))
     possible = hu >= 130
-    assert len(np.unique(cascade.classify(hu, possible)[possible])) > 1
+    assert len(np.unique(cascade.classify(hu, possible, possible)[possible])) > 1
 
 
 def test_nothing_outside_the_candidates(cascade: Cascade) -> None:
     hu = noisy_volume(2, (5, 64, 64))
     possible = np.zeros(hu.shape, bool)
     possible[2, 30:33, 30:33] = True
-    found = cascade.classify(hu, possible)
+    found = cascade.classify(hu, possible, possible)
     assert not found[~possible].any()
 
 
 def test_no_candidates(cascade: Cascade) -> None:
     hu = np.full((4, 64, 64), 40, np.int16)
-    assert not cascade.classify(hu, np.zeros(hu.shape, bool)).any()
+    nowhere = np.zeros(hu.shape, bool)
+    assert not cascade.classify(hu, nowhere, nowhere).any()
+    assert not cascade.classify_whole(hu, nowhere, nowhere).any()
 
 
 def test_segment_reports_what_it_did(cascade: Cascade) -> None:
@@ -103,7 +105,8 @@ def test_windows_equal_the_whole_volume_with_the_shipped_weights() -> None:
         connectivity=8,
     )
     assert possible.any()
-    np.testing.assert_array_equal(found.calcium_class, shipped.classify_whole(scan.hu, possible))
+    whole = shipped.classify_whole(scan.hu, possible, found.heart_mask)
+    np.testing.assert_array_equal(found.calcium_class, whole)
 
 
 def test_weights_are_told_by_their_digest(tmp_path: Path) -> None:

@@ -10,14 +10,16 @@ import torch
 
 from cac_core.errors import WeightsError
 from cac_core.model.weights import load_network, verify_weights
-from tests.builders.networks import SMALL, random_network, write_random_weights
+from tests.builders.networks import SMALL_CALCIUM, random_network, write_random_weights
 
 
 def test_round_trip(tmp_path: Path) -> None:
     manifest = write_random_weights(tmp_path, seed=3)
     assert verify_weights(tmp_path) == manifest
     network, x = load_network(manifest, "calcium"), torch.randn(3, 24, 24)
-    torch.testing.assert_close(network(x), random_network(SMALL, 4)(x), rtol=0, atol=0)
+    place = torch.rand(1, 3, 24, 24)
+    expected = random_network(SMALL_CALCIUM, 4)(x, 0, place)
+    torch.testing.assert_close(network(x, 0, place), expected, rtol=0, atol=0)
     assert not network.training
 
 
