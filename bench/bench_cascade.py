@@ -2,14 +2,16 @@
 
     python -m bench.bench_cascade [--scans 4] [--published]
 
-On synthetic scans, one thread: heart network on its coarse grid; calcium network on candidate
-windows; and the calcium network over every whole slice, which gives the same classes, to the voxel.
-With --published also a calcium network of the published sizes (random weights) on the same windows.
+On synthetic scans that hold candidates, one thread: heart network on its coarse grid; calcium
+network on candidate windows; and the calcium network over every whole slice, which gives the same
+classes, to the voxel. With --published also a calcium network of the published sizes (random
+weights) on the same windows.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from time import perf_counter
 
@@ -32,7 +34,9 @@ def main() -> None:
     cascade = Cascade.load(threads=1)
     large = Cascade(cascade.manifest, cascade.heart, ConvLSTMSegmenter(PUBLISHED).eval())
     heart, windows, whole, published = [], [], [], []
-    for seed in range(_FIRST_SEED, _FIRST_SEED + options.scans):
+    for seed in itertools.count(_FIRST_SEED):
+        if len(windows) == options.scans:
+            break
         scan = synthesise_scan(seed)
         start = perf_counter()
         mask = cascade.segment_heart(scan.hu, scan.spacing_mm)
@@ -45,6 +49,8 @@ def main() -> None:
             min_area_mm2=1.0,
             connectivity=8,
         )
+        if not possible.any():
+            continue  # nothing for the calcium network to do
         start = perf_counter()
         classes = cascade.classify(scan.hu, possible, mask)
         windows.append(perf_counter() - start)
