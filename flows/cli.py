@@ -329,6 +329,9 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of real chests, for semi-synthetic.")
     ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Folder to keep the scans of a set in.")
+    ] = None,
     studies: Annotated[
         int | None, typer.Option("--studies", help="How many; default 20, or the whole set.", min=2)
     ] = None,
@@ -365,7 +368,7 @@ def evaluate(
         pairs = pair_sources(warehouse, Source.parse(source), reference, readings, truth)
         result = compare_sources(pairs, columns)
     elif test_set is not None:
-        result = evaluate_set(test_set, data, studies, model, columns, progress)
+        result = evaluate_set(test_set, data, studies, model, columns, progress, keep)
     else:
         result = evaluate_unseen(studies or 20, seed, model, columns, progress)
     if out is not None:

@@ -31,6 +31,7 @@ from cac_core.phantom.test_sets import (
     TEST_SETS,
     case_digest,
     frozen_digest,
+    kept_case,
     make_case,
     set_digest,
 )
@@ -172,8 +173,13 @@ def evaluate_set(
     model: Path | None,
     by: Sequence[str],
     progress: RunProgress,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Score a frozen test set, in memory, and compare with its truth; see docs/evaluation.md.
+
+    Parameters
+    ----------
+    keep : folder where the scans are kept, and found the next time.
 
     Raises
     ------
@@ -183,7 +189,7 @@ def evaluate_set(
     if name not in TEST_SETS:
         raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
     count, description = TEST_SETS[name]
-    cases = [_Case(name, number, data) for number in range(min(count, limit or count))]
+    cases = [_Case(name, number, data, keep) for number in range(min(count, limit or count))]
     result = evaluate_cases(cases, model, progress, by)
     digest = set_digest([row["digest"] for row in result["studies"]])
     whole = len(cases) == count
@@ -202,8 +208,11 @@ class _Case:
     test_set: str
     number: int
     data: Path | None
+    keep: Path | None = None
 
     def make(self) -> AnnotatedScan:
+        if self.test_set and self.keep:
+            return kept_case(self.test_set, self.number, self.data, self.keep)
         if self.test_set:
             return make_case(self.test_set, self.number, self.data)
         return synthesise_scan(self.number)

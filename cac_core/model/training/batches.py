@@ -99,12 +99,14 @@ class HeartBatches:
             sample = self.samples[number]
             k = int(rng.integers(len(sample.heart_label)))
             stack = torch.from_numpy(sample.heart_stack[k : k + 3].astype(np.float32))
-            goal = torch.from_numpy(sample.heart_label[k : k + 1].astype(np.float32) / 255)
+            near = np.clip([k - 1, k, k + 1], 0, len(sample.heart_label) - 1)
+            goal = torch.from_numpy(sample.heart_label[near].astype(np.float32) / 255)
             if self.settings.vary:
                 both = _move(torch.cat([stack, goal]), rng)
-                stack, goal = _tone(_vary(both[:3], rng, 0.2), rng), both[3:]
+                goal = both[3:].clamp(0, 1)
+                stack = _tone(_vary(_another_heart(both[:3], goal, rng), rng, 0.2), rng)
             stacks.append(stack)
-            targets.append((goal[0] >= 0.5).long())
+            targets.append((goal[1] >= 0.5).long())
             names.append(self.samples.names[number])
         target = torch.stack(targets)
         return Batch(torch.stack(stacks), target, torch.ones(target.shape), 0, tuple(names))
@@ -257,6 +259,21 @@ def _move(planes: Tensor, rng: np.random.Generator) -> Tensor:
     grid = grid + bend.permute(0, 2, 3, 1)
     moved = grid_sample(planes[None], grid, padding_mode="border", align_corners=False)
     return moved[0]
+
+
+def _another_heart(stack: Tensor, heart: Tensor, rng: np.random.Generator) -> Tensor:
+    """A heart with less fat in its silhouette, brighter or darker than the liver beside it.
+
+    Fat livers are darker than blood, others brighter; lean people have next to no epicardial fat.
+    Both planes (3, rows, columns); `heart` is the share of each pixel inside, 0 to 1.
+    """
+    if rng.random() < 0.5 and heart.any():
+        soft = stack[(heart > 0.5) & (stack > -0.4)]
+        level = soft.median() if len(soft) else stack.new_zeros(())
+        grain = torch.from_numpy(rng.standard_normal(tuple(stack.shape), dtype=np.float32))
+        fat = ((level - 0.2 - stack) / 0.3).clamp(0, 1) * heart * float(rng.uniform(0.3, 1.0))
+        stack = stack + fat * (level + 0.05 * grain - stack)
+    return stack + float(rng.normal(0, 0.08)) * heart
 
 
 def _vary(stack: Tensor, rng: np.random.Generator, noise: float) -> Tensor:

@@ -17,6 +17,7 @@ from cac_core.phantom.test_sets import (
     TEST_SETS,
     case_digest,
     frozen_digest,
+    kept_case,
     make_case,
     set_digest,
 )
@@ -90,6 +91,24 @@ def test_external_set_is_at_5_mm_and_its_own_seeds() -> None:
     scan = make_case("external", 0, None)
     assert scan.spacing_mm[0] == 5.0
     assert scan.name == "synthetic-500000"
+
+
+def test_a_kept_scan_is_the_one_that_was_made(
+    tmp_path: Path, second: AnnotatedScan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kept"
+    with monkeypatch.context() as patched:
+        patched.setattr("cac_core.phantom.test_sets.make_case", lambda *_: second)
+        made = kept_case("cross-generator", 7, None, folder)
+    with monkeypatch.context() as patched:  # it is read, not made again
+        patched.delattr("cac_core.phantom.test_sets.make_case")
+        again = kept_case("cross-generator", 7, None, folder)
+    assert case_digest(again) == case_digest(made) == case_digest(second)
+    assert again.name == second.name and again.spacing_mm == second.spacing_mm
+    np.testing.assert_array_equal(again.hu_noise_free, second.hu_noise_free)
+    assert len(list(folder.iterdir())) == 1
+    with pytest.raises(UsageError, match="--keep"):
+        kept_case("external", 0, None, folder / "cross-generator-7.safetensors.zst")
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
