@@ -37,6 +37,10 @@ class Keyring:
         """Key of a study: 32 hexadecimal digits over StudyInstanceUID."""
         return self._digest(f"study:{study_instance_uid}")
 
+    def accession_key(self, accession_number: str) -> str:
+        """Key of an accession number, normalised as a PatientID is."""
+        return self._digest(f"accession:{normalise_patient_id(accession_number)}")
+
     def path_key(self, path: str) -> str:
         """Key of a file path; archive paths often hold names and record numbers.
 

@@ -111,6 +111,37 @@ class StudyReason(DescribedCode):
     )
 
 
+class RowReason(DescribedCode):
+    """Why a row of a registry extract is in quarantine."""
+
+    UNREADABLE_LINE = "unreadable_line", "the line has too few or too many fields, or is cut short"
+    MISSING_VALUE = "missing_value", "a value that the table needs is empty"
+    UNPARSED_DATE = "unparsed_date", "the text fits none of the date formats of the mapping"
+    UNPARSED_NUMBER = "unparsed_number", "the text is no number"
+    UNMAPPED_CODE = "unmapped_code", "the code is neither ours nor in the mapping's codes"
+    OUT_OF_RANGE = "out_of_range", "the value is outside what the column allows"
+    DATE_ORDER = "date_order", "discharge or procedure before admission, or a date in the future"
+    BEFORE_BIRTH = "before_birth", "the record is older than the patient"
+    AFTER_DEATH = "after_death", "the record begins after the patient's death"
+    AFTER_COVERAGE = "after_coverage", "the record begins after the registry's coverage ends"
+    BEFORE_COVERAGE = "before_coverage", "the record begins before the registry's coverage begins"
+    CONFLICTING_ROWS = "conflicting_rows", "rows of one patient (and day) contradict each other"
+    CONFLICTING_MATCH = "conflicting_match", "accession number and patient name different studies"
+
+
+class FlowStep(DescribedCode):
+    """Where a patient left the cohort, in this order, or that it is in the analysis."""
+
+    NO_CLINICAL_RECORD = "no_clinical_record", "scanned, but not in the clinical table"
+    NO_CTAC_STUDY = "no_ctac_study", "in the clinical table, but no CTAC study near that date"
+    NO_SCORE = "no_score", "the CTAC study has no score; the table `scores` says why"
+    KNOWN_CAD = "known_cad", "infarction or revascularisation at or before the scan"
+    MISSING_COVARIATE = "missing_covariate", "a covariate that the plan needs is missing"
+    CONFLICTING_DEATH = "conflicting_death", "death records contradict each other"
+    NO_FOLLOW_UP = "no_follow_up", "coverage ends, or the patient died or left, by the scan's day"
+    INCLUDED = "included", "in the analysis"
+
+
 class QualityFlag(DescribedCode):
     """A property of a scored volume that a reader of the score should know."""
 

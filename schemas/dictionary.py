@@ -5,6 +5,7 @@ from __future__ import annotations
 from schemas import codes
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
+from schemas.linkage import FLOW, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.registry import REGISTRY_TABLES
 from schemas.results import ESTIMATES
@@ -20,6 +21,9 @@ TABLES: tuple[TableSpec, ...] = (
     SCORES,
     LESIONS,
     *REGISTRY_TABLES,
+    QUARANTINE,
+    MATCHES,
+    FLOW,
     LINKED,
     ESTIMATES,
     RUNS,
@@ -30,6 +34,8 @@ _CODES: tuple[type[codes.DescribedCode], ...] = (
     codes.FileReason,
     codes.SeriesReason,
     codes.StudyReason,
+    codes.RowReason,
+    codes.FlowStep,
     codes.QualityFlag,
     codes.CalciumClass,
 )

@@ -43,6 +43,7 @@ INSTANCES = TableSpec(
             KEY_PATTERN,
         ),
         PATIENT_KEY,
+        pseudonym("accession_key", "keyed pseudonym of AccessionNumber", KEY_PATTERN),
         pseudonym("SeriesInstanceUID", "pseudonym of SeriesInstanceUID"),
         pseudonym("SOPInstanceUID", "pseudonym of SOPInstanceUID"),
         pseudonym("FrameOfReferenceUID", "pseudonym of FrameOfReferenceUID"),

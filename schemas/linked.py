@@ -33,7 +33,7 @@ def _outcome_columns(outcome: str) -> tuple[ColumnSpec, ColumnSpec]:
 def linked_table(outcomes: Sequence[str] = DEFAULT_OUTCOMES) -> TableSpec:
     """The specification of `linked` for the given outcome definitions."""
     visual_grade = next(c for c in READINGS.columns if c.name == "visual_grade")
-    identified = {"patient_id", "study_date"}
+    identified = {"patient_id", "study_date", "accession_number"}
     covariates = [c for c in (*CLINICAL.columns, *PERFUSION.columns) if c.name not in identified]
     return TableSpec(
         "linked",

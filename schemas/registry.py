@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from schemas.table import ColumnSpec, TableSpec
@@ -28,6 +30,7 @@ CLINICAL = TableSpec(
     (
         _PATIENT,
         _STUDY_DATE,
+        ColumnSpec("accession_number", pa.string(), "the study's accession number", nullable=True),
         ColumnSpec("age_years", pa.float64(), "age at the study", "years", True, ge=0, le=120),
         ColumnSpec("sex", pa.string(), "sex as recorded", nullable=True, codes=("F", "M")),
         ColumnSpec("bmi_kg_m2", pa.float64(), "body mass index", "kg/m2", True, ge=8, le=120),
@@ -63,7 +66,13 @@ ENCOUNTERS = TableSpec(
         _PATIENT,
         ColumnSpec("admit_date", pa.date32(), "date of admission or visit", nullable=True),
         ColumnSpec("discharge_date", pa.date32(), "date of discharge", nullable=True),
-        ColumnSpec("record_type", pa.string(), "kind of record", nullable=True),
+        ColumnSpec(
+            "record_type",
+            pa.string(),
+            "kind of record",
+            nullable=True,
+            codes=("inpatient", "emergency", "ambulatory"),
+        ),
         ColumnSpec("diagnosis_code", pa.string(), "ICD-10 code", nullable=True),
         ColumnSpec("diagnosis_type", pa.string(), "role of the diagnosis", nullable=True),
         ColumnSpec("procedure_code", pa.string(), "procedure code", nullable=True),
@@ -75,6 +84,17 @@ DEATHS = TableSpec(
     "deaths",
     "Vital statistics: one row per death.",
     (_PATIENT, ColumnSpec("death_date", pa.date32(), "date of death")),
+    unique_together=("patient_id",),
+)
+
+FOLLOW_UP = TableSpec(
+    "follow_up",
+    "How long the registry watched a patient, where that differs from its general coverage.",
+    (
+        _PATIENT,
+        ColumnSpec("coverage_end", pa.date32(), "last day of observation", nullable=True),
+        ColumnSpec("emigration_date", pa.date32(), "day the patient moved away", nullable=True),
+    ),
     unique_together=("patient_id",),
 )
 
@@ -102,4 +122,17 @@ READINGS = TableSpec(
     unique_together=("patient_id", "study_date", "reader", "method"),
 )
 
-REGISTRY_TABLES = (CLINICAL, PERFUSION, ENCOUNTERS, DEATHS, READINGS)
+REGISTRY_TABLES = (CLINICAL, PERFUSION, ENCOUNTERS, DEATHS, FOLLOW_UP, READINGS)
+#: Where a canonical row came from; kept beside it, so that a later check can name file and line.
+PROVENANCE = (
+    ColumnSpec("source_file", pa.string(), "name of the extract's file"),
+    ColumnSpec("source_line", pa.int64(), "line of the file (row, where it has no lines)", ge=1),
+)
+
+
+def stored_table(table: TableSpec) -> TableSpec:
+    """A canonical table as `registry/<table>/` holds it: with the provenance of each row.
+
+    Rows are checked part by part; that rows are unique together is checked over all parts.
+    """
+    return replace(table, columns=(*table.columns, *PROVENANCE), unique_together=())

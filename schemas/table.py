@@ -148,6 +148,27 @@ class TableSpec:
                 raise InvalidTableError(self.name, _summary(errors)) from None
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
 
+    def failures(self, table: pa.Table) -> list[tuple[int, str, str]]:
+        """Every value that breaks a check of its column: row, column, check.
+
+        For tables from outside, whose bad rows are set aside rather than refused as a whole.
+
+        Raises
+        ------
+        InvalidTableError
+            If the columns themselves are wrong.
+        """
+        self._check_names(table.column_names)
+        try:
+            self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
+        except SchemaErrors as errors:
+            cases = errors.failure_cases.select(["index", "column", "check"]).to_pylist()
+            whole = sorted({str(case["check"]) for case in cases if case["index"] is None})
+            if whole:
+                raise InvalidTableError(self.name, tuple(whole)) from None
+            return [(case["index"], str(case["column"]), str(case["check"])) for case in cases]
+        return []
+
     def _check_names(self, found: Iterable[str]) -> None:
         names, known = set(found), {column.name for column in self.columns}
         failures = [

@@ -122,8 +122,9 @@ NESTED = frozenset(
 
 #: What `read_header` gives, in this order: the columns of `instances` that come from the header.
 HEADER_COLUMNS: tuple[str, ...] = (
-    *("reason", "study_key", "patient_key", "SeriesInstanceUID", "SOPInstanceUID"),
-    *("FrameOfReferenceUID", "SOPClassUID", "TransferSyntaxUID", "Modality", "study_date"),
+    *("reason", "study_key", "patient_key", "accession_key"),
+    *("SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"),
+    *("SOPClassUID", "TransferSyntaxUID", "Modality", "study_date"),
     *("ImageType", "SeriesDescription", "StudyDescription", "ProtocolName", "Manufacturer"),
     *("ManufacturerModelName", "ConvolutionKernel", "LossyImageCompression", "SeriesNumber"),
     *("AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns"),
@@ -265,11 +266,13 @@ def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
     charset = values.get(_CHARSET, b"")
     identity = _identity(raw, charset)
     patient = decode_text(values.get(_PATIENT_ID, b""), charset)
+    accession = decode_text(values.get(_ACCESSION, b""), charset)
     study, series = uid_text(values, _STUDY_UID), uid_text(values, _SERIES_UID)
     instance, frame = uid_text(values, _SOP_UID), uid_text(values, _FRAME_UID)
     row: dict[str, object] = {
         "study_key": _study_key(keyring, study) if study else None,
         "patient_key": _patient_key(keyring, patient) if patient else None,
+        "accession_key": _accession_key(keyring, accession) if accession else None,
         "SeriesInstanceUID": _pseudonym(keyring, series) if series else None,
         "SOPInstanceUID": keyring.pseudonym_uid(instance) if instance else None,
         "FrameOfReferenceUID": _pseudonym(keyring, frame) if frame else None,
@@ -369,6 +372,11 @@ def _study_key(keyring: Keyring, uid: str) -> str:
 @lru_cache(maxsize=64)
 def _patient_key(keyring: Keyring, patient_id: str) -> str:
     return keyring.patient_key(patient_id)
+
+
+@lru_cache(maxsize=64)
+def _accession_key(keyring: Keyring, accession_number: str) -> str:
+    return keyring.accession_key(accession_number)
 
 
 @lru_cache(maxsize=256)

@@ -28,6 +28,8 @@ CONTRACT = {
         "procedure_code procedure_date"
     ),
     "deaths": "patient_id death_date",
+    "quarantine": "table source source_file source_line column reason value_shape",
+    "flow": "patient_key step_number step detail",
     "readings": (
         "patient_id study_date reader method agatston agatston_lm agatston_lad agatston_lcx "
         "agatston_rca visual_grade"

@@ -262,18 +262,22 @@ def _move(planes: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _another_heart(stack: Tensor, heart: Tensor, rng: np.random.Generator) -> Tensor:
-    """A heart with less fat in its silhouette, brighter or darker than the liver beside it.
+    """A heart with less fat and less structure, brighter or darker than the liver beside it.
 
-    Fat livers are darker than blood, others brighter; lean people have next to no epicardial fat.
+    Fat livers are darker than blood, others brighter; lean people have next to no epicardial fat;
+    without contrast agent muscle and blood are alike. What is left to go by is the outline.
     Both planes (3, rows, columns); `heart` is the share of each pixel inside, 0 to 1.
     """
-    if rng.random() < 0.5 and heart.any():
-        soft = stack[(heart > 0.5) & (stack > -0.4)]
+    if rng.random() < 0.6 and heart.any():
+        soft = stack[(heart > 0.5) & (stack > -0.4) & (stack < 1.0)]
         level = soft.median() if len(soft) else stack.new_zeros(())
         grain = torch.from_numpy(rng.standard_normal(tuple(stack.shape), dtype=np.float32))
-        fat = ((level - 0.2 - stack) / 0.3).clamp(0, 1) * heart * float(rng.uniform(0.3, 1.0))
-        stack = stack + fat * (level + 0.05 * grain - stack)
-    return stack + float(rng.normal(0, 0.08)) * heart
+        bright = ((stack - level) > 0.6).float()  # calcium and metal stay
+        share = heart * (1 - bright) * float(rng.uniform(0.3, 1.0))
+        stack = stack + share * (level + 0.06 * grain - stack)
+    knots = torch.from_numpy(rng.normal(0, 0.06, (1, 1, 9, 9)).astype(np.float32))
+    blotches = interpolate(knots, size=stack.shape[1:], mode="bicubic", align_corners=True)[0]
+    return stack + (float(rng.normal(0, 0.1)) + blotches) * heart
 
 
 def _vary(stack: Tensor, rng: np.random.Generator, noise: float) -> Tensor:

@@ -89,6 +89,8 @@ def expect_agreement(path: Path) -> bool:
             assert row[name] == (KEYS.pseudonym_uid(str(uid)) if uid else None)
         if dataset.get("PatientID", "").strip():
             assert row["patient_key"] == KEYS.patient_key(dataset.PatientID)
+        if dataset.get("AccessionNumber", "").strip():
+            assert row["accession_key"] == KEYS.accession_key(dataset.AccessionNumber)
         for name in ("SeriesNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns"):
             assert row[name] == number(dataset, name), name
         assert row["Modality"] == (dataset.get("Modality") or None)

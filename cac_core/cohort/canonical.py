@@ -1,0 +1,308 @@
+"""From one file of an extract to rows of a canonical table, and rows in quarantine.
+
+Recoding is SQL (`sql/canonical_<table>.sql` over the view `raw`, whose columns are ours and text);
+what comes out is checked by pandera, batch by batch. A part is named after the digest of everything
+it depends on, so an unchanged file is never read twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cac_core.cohort.extracts import Extract, load_rows
+from cac_core.cohort.mapping import AUXILIARY, UNITS, ColumnMapping, SiteMapping, Source
+from cac_core.errors import CacError
+from schemas.codes import RowReason
+from schemas.linkage import QUARANTINE
+from schemas.registry import REGISTRY_TABLES, stored_table
+from schemas.table import TableSpec
+
+#: Part of every part's name; raised when the same file would become other rows.
+CANONICAL_VERSION = 1
+_TABLES = {table.name: table for table in REGISTRY_TABLES}
+_BATCH_ROWS = 1 << 20
+#: Columns whose values point at a person: not even their shape is kept.
+_IDENTIFYING = ("patient_id", "accession_number", "birth_date")
+_REASON_OF_CHECK = {
+    "isin": RowReason.UNMAPPED_CODE,
+    "not_nullable": RowReason.MISSING_VALUE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What DuckDB may use: memory, threads, and a folder for what does not fit."""
+
+    memory_limit: str = "2GB"
+    threads: int = 2
+    scratch: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Canonical rows of one file, and its rows in quarantine; Parquet files under its digest."""
+
+    extract: Extract
+    digest: str
+    rows: Path
+    quarantine: Path
+    n_rows: int
+    n_quarantined: int
+    reused: bool
+
+
+@contextmanager
+def database(resources: Resources) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """A DuckDB database in a folder of its own, which is removed at the end.
+
+    It may hold identifiers while it lives: the folder is readable by its owner only.
+    """
+    with tempfile.TemporaryDirectory(prefix="cac-", dir=resources.scratch) as folder:
+        scratch = Path(folder)
+        with duckdb.connect(scratch / "work.duckdb") as connection:
+            connection.execute(f"SET memory_limit = '{resources.memory_limit}'")
+            connection.execute(f"SET threads = {resources.threads}")
+            connection.execute("SET enable_progress_bar = false")
+            yield connection, scratch
+
+
+def sql_text(name: str) -> str:
+    """The text of `cac_core/cohort/sql/<name>.sql`."""
+    return files("cac_core.cohort").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def part_digest(extract: Extract, mapping: SiteMapping) -> str:
+    """SHA-256 over all that the rows of a part depend on."""
+    coverage = [str(mapping.coverage.begin), str(mapping.coverage.end)]
+    parts = [extract.digest, extract.path.name, extract.source.digest, *coverage]
+    text = json.dumps([CANONICAL_VERSION, mapping.site, *parts])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_part(
+    extract: Extract, mapping: SiteMapping, registry: Path, quarantine: Path, resources: Resources
+) -> Part:
+    """Canonical rows of one file of an extract; what was made before is used again.
+
+    Parameters
+    ----------
+    registry, quarantine : folders of the warehouse.
+
+    Raises
+    ------
+    UsageError
+        If the file as a whole cannot be used; see `extracts.load_rows`.
+    CacError
+        If the warehouse cannot be written.
+    """
+    digest = part_digest(extract, mapping)
+    table = _TABLES[extract.source.table]
+    rows = registry / table.name / f"{digest}.parquet"
+    bad = quarantine / f"{table.name}-{digest}.parquet"
+    reused = rows.exists() and bad.exists()
+    if not reused:
+        try:
+            _write_part(extract, mapping, table, rows, bad, resources)
+        except OSError as error:
+            raise CacError(
+                f"The warehouse folder {registry} cannot be written ({error.strerror}).",
+                "Free space and permissions there.",
+            ) from None
+    n_rows, n_bad = (pq.read_metadata(path).num_rows for path in (rows, bad))
+    return Part(extract, digest, rows, bad, n_rows, n_bad, reused)
+
+
+def _write_part(
+    extract: Extract,
+    mapping: SiteMapping,
+    table: TableSpec,
+    rows: Path,
+    quarantine: Path,
+    resources: Resources,
+) -> None:
+    with database(resources) as (connection, scratch):
+        load_rows(connection, extract, scratch)
+        lines = "file_rows"
+        if extract.source.format != "parquet":
+            connection.execute(sql_text("numbered_rows"))
+            lines = "numbered_rows"
+        connection.execute(sql_text("reading_macros"))
+        _set_variables(connection, extract.source, mapping)
+        connection.execute(f"CREATE VIEW raw AS {_renamed(extract.source, table, lines)}")
+        connection.execute(f"CREATE TABLE typed AS {sql_text(f'canonical_{table.name}')}")
+        bad = [_problem_rows(connection)]
+        with _aside(rows) as aside:
+            bad += _write_checked(connection, extract, table, aside)
+        with _aside(quarantine) as aside:
+            pq.write_table(_quarantined(extract, bad), aside, compression="zstd")
+
+
+def _set_variables(
+    connection: duckdb.DuckDBPyConnection, source: Source, mapping: SiteMapping
+) -> None:
+    dates = list(dict.fromkeys([*source.dates, "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"]))
+    codes = {name: item.codes for name, item in source.columns.items() if item.codes}
+    factors = {name: UNITS[item.unit] for name, item in source.columns.items() if item.unit}
+    values = {
+        "missing": list(source.missing),
+        "dates": dates,
+        "decimal": source.decimal,
+        "coverage_begin": mapping.coverage.begin,
+        "coverage_end": mapping.coverage.end,
+    }
+    for name, value in values.items():
+        connection.execute(f"SET VARIABLE {name} = $1", [value])
+    connection.execute(
+        "SET VARIABLE codes = CAST($1 AS MAP(VARCHAR, MAP(VARCHAR, VARCHAR)))",
+        [_as_map({name: _as_map(given) for name, given in codes.items()})],
+    )
+    connection.execute(
+        "SET VARIABLE factors = CAST($1 AS MAP(VARCHAR, DOUBLE))", [_as_map(factors)]
+    )
+
+
+def _as_map(values: Mapping[str, object]) -> dict[str, list[object]]:
+    """A dictionary in the form that DuckDB takes for a MAP."""
+    return {"key": list(values), "value": list(values.values())}
+
+
+def _renamed(source: Source, table: TableSpec, rows: str) -> str:
+    """A query that gives the source's columns under our names; a row per repeated group."""
+    names = [c.name for c in table.columns] + list(AUXILIARY.get(table.name, ()))
+    plain = {name: _expression(source.columns[name]) for name in names if name in source.columns}
+    groups = {name for group in source.repeated for name in group.columns}
+    listed = [f"{plain.get(name, 'NULL::VARCHAR')} AS {name}" for name in names]
+    if not groups:
+        return f"SELECT line, {', '.join(listed)} FROM {rows}"
+    items = []
+    for group in source.repeated:
+        for n in range(1, group.count + 1):
+            given = {c: _identifier(t.replace("{n}", str(n))) for c, t in group.columns.items()}
+            fields = [f"{c}: {given.get(c, 'NULL::VARCHAR')}" for c in sorted(groups)]
+            present = " OR ".join(
+                f"text_of({expression}) IS NOT NULL" for expression in given.values()
+            )
+            items.append(f"CASE WHEN {present} THEN {{{', '.join(fields)}}} END")
+    outer = [f"item.{name} AS {name}" if name in groups else f"{name}" for name in names]
+    empty = "{" + ", ".join(f"{c}: NULL::VARCHAR" for c in sorted(groups)) + "}"
+    inner = [
+        f"{plain.get(name, 'NULL::VARCHAR')} AS {name}" for name in names if name not in groups
+    ]
+    return (
+        f"SELECT line, {', '.join(outer)} FROM (SELECT line, {', '.join(inner)}, "
+        f"unnest(CASE WHEN len(list_filter(items, lambda i: i IS NOT NULL)) = 0 THEN [{empty}] "
+        f"ELSE list_filter(items, lambda i: i IS NOT NULL) END) AS item "
+        f"FROM (SELECT *, [{', '.join(items)}] AS items FROM {rows}))"
+    )
+
+
+def _expression(mapped: ColumnMapping) -> str:
+    if mapped.constant is not None:
+        return "'" + mapped.constant.replace("'", "''") + "'"
+    return _identifier(str(mapped.column))
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _problem_rows(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Lines that could not be split, and rows with a value that could not be read."""
+    return connection.sql(
+        "SELECT line AS source_line, NULL::VARCHAR AS \"column\", 'unreadable_line' AS reason, "
+        "NULL::VARCHAR AS value_shape FROM unreadable UNION ALL "
+        'SELECT source_line, p."column", p.reason, p.shape '
+        "FROM (SELECT source_line, unnest(problems) AS p FROM typed WHERE len(problems) > 0)"
+    ).to_arrow_table()
+
+
+def _write_checked(
+    connection: duckdb.DuckDBPyConnection, extract: Extract, table: TableSpec, path: Path
+) -> list[pa.Table]:
+    """Write the rows that pass the checks of their table; gives the others."""
+    stored = stored_table(table)
+    columns = ", ".join(column.name for column in table.columns)
+    reader = connection.sql(
+        f"SELECT {columns}, source_line FROM typed WHERE len(problems) = 0"
+    ).to_arrow_reader(_BATCH_ROWS)
+    bad = []
+    with pq.ParquetWriter(path, stored.arrow_schema, compression="zstd") as writer:
+        for batch in reader:
+            rows = pa.Table.from_batches([batch])
+            name = pa.array([extract.path.name] * rows.num_rows, pa.string())
+            rows = rows.append_column("source_file", name).select(stored.arrow_schema.names)
+            failures = stored.failures(rows)
+            if failures:
+                bad.append(_failed(rows, failures))
+                good = pc.invert(
+                    pc.is_in(
+                        pa.array(range(rows.num_rows), pa.int64()),
+                        pa.array({index for index, _, _ in failures}, pa.int64()),
+                    )
+                )
+                rows = rows.filter(good)
+            writer.write_table(rows.cast(stored.arrow_schema))
+    return bad
+
+
+def _failed(rows: pa.Table, failures: list[tuple[int, str, str]]) -> pa.Table:
+    lines = rows["source_line"].take(pa.array([index for index, _, _ in failures], pa.int64()))
+    reasons = [
+        _REASON_OF_CHECK.get(check.split("(")[0], RowReason.OUT_OF_RANGE).value
+        for _, _, check in failures
+    ]
+    return pa.table(
+        {
+            "source_line": lines,
+            "column": pa.array([column for _, column, _ in failures], pa.string()),
+            "reason": pa.array(reasons, pa.string()),
+            "value_shape": pa.nulls(len(failures), pa.string()),
+        }
+    )
+
+
+def _quarantined(extract: Extract, bad: list[pa.Table]) -> pa.Table:
+    rows = pa.concat_tables([item.unify_dictionaries() for item in bad])
+    identifying = pc.is_in(rows["column"], pa.array(_IDENTIFYING))
+    shapes = pc.if_else(identifying, pa.scalar(None, pa.string()), rows["value_shape"])
+    n = rows.num_rows
+    table = pa.table(
+        {
+            "table": pa.array([extract.source.table] * n, pa.string()),
+            "source": pa.array([extract.source.name] * n, pa.string()),
+            "source_file": pa.array([extract.path.name] * n, pa.string()),
+            "source_line": rows["source_line"],
+            "column": rows["column"],
+            "reason": rows["reason"],
+            "value_shape": shapes,
+        }
+    )
+    return QUARANTINE.validate(table.sort_by([("source_line", "ascending")]))
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; renamed to it when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield aside
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+-- Patient characteristics at the time of a study. Age may come from the birth date, body mass
+-- index from weight and height; neither of those goes further.
+WITH typed AS (
+    SELECT
+        *,
+        text_of(raw.patient_id) AS patient,
+        date_of(raw.study_date) AS studied,
+        date_of(raw.birth_date) AS born,
+        number_of('age_years', raw.age_years) AS stated_age,
+        code_of('sex', raw.sex) AS sex_code,
+        number_of('bmi_kg_m2', raw.bmi_kg_m2) AS stated_bmi,
+        number_of('weight_kg', raw.weight_kg) AS weight,
+        number_of('height_cm', raw.height_cm) AS height,
+        yes_no_of('hypertension', raw.hypertension) AS has_hypertension,
+        yes_no_of('diabetes', raw.diabetes) AS has_diabetes,
+        yes_no_of('dyslipidemia', raw.dyslipidemia) AS has_dyslipidemia,
+        yes_no_of('family_history', raw.family_history) AS has_family_history,
+        yes_no_of('smoking', raw.smoking) AS is_smoking,
+        yes_no_of('prior_mi', raw.prior_mi) AS had_mi,
+        yes_no_of('prior_pci', raw.prior_pci) AS had_pci,
+        yes_no_of('prior_cabg', raw.prior_cabg) AS had_cabg
+    FROM raw
+)
+SELECT
+    line AS source_line,
+    patient AS patient_id,
+    studied AS study_date,
+    text_of(accession_number) AS accession_number,
+    coalesce(stated_age, round((studied - born) / 365.25, 2)) AS age_years,
+    sex_code AS sex,
+    coalesce(stated_bmi, round(weight / (height / 100) ** 2, 2)) AS bmi_kg_m2,
+    has_hypertension AS hypertension,
+    has_diabetes AS diabetes,
+    has_dyslipidemia AS dyslipidemia,
+    has_family_history AS family_history,
+    is_smoking AS smoking,
+    had_mi AS prior_mi,
+    had_pci AS prior_pci,
+    had_cabg AS prior_cabg,
+    only_problems([
+        needed('patient_id', patient),
+        parsed('study_date', study_date, studied, 'unparsed_date'),
+        CASE WHEN text_of(study_date) IS NULL THEN needed('study_date', studied) END,
+        -- A birth date shows whose row this is: not even its shape is kept.
+        CASE WHEN born IS NULL AND text_of(birth_date) IS NOT NULL
+            THEN ordered('birth_date', true, 'unparsed_date')
+        END,
+        ordered('birth_date', born > studied, 'before_birth'),
+        parsed('age_years', age_years, stated_age, 'unparsed_number'),
+        parsed('sex', sex, sex_code, 'unmapped_code'),
+        parsed('bmi_kg_m2', bmi_kg_m2, stated_bmi, 'unparsed_number'),
+        parsed('weight_kg', weight_kg, weight, 'unparsed_number'),
+        parsed('height_cm', height_cm, height, 'unparsed_number'),
+        parsed('hypertension', hypertension, has_hypertension, 'unmapped_code'),
+        parsed('diabetes', diabetes, has_diabetes, 'unmapped_code'),
+        parsed('dyslipidemia', dyslipidemia, has_dyslipidemia, 'unmapped_code'),
+        parsed('family_history', family_history, has_family_history, 'unmapped_code'),
+        parsed('smoking', smoking, is_smoking, 'unmapped_code'),
+        parsed('prior_mi', prior_mi, had_mi, 'unmapped_code'),
+        parsed('prior_pci', prior_pci, had_pci, 'unmapped_code'),
+        parsed('prior_cabg', prior_cabg, had_cabg, 'unmapped_code')
+    ]) AS problems
+FROM typed

@@ -1,0 +1,15 @@
+-- Vital statistics: one row per death.
+WITH typed AS (
+    SELECT *, text_of(raw.patient_id) AS patient, date_of(raw.death_date) AS died FROM raw
+)
+SELECT
+    line AS source_line,
+    patient AS patient_id,
+    died AS death_date,
+    only_problems([
+        needed('patient_id', patient),
+        parsed('death_date', death_date, died, 'unparsed_date'),
+        CASE WHEN text_of(death_date) IS NULL THEN needed('death_date', died) END,
+        ordered('death_date', died > getvariable('coverage_end'), 'after_coverage')
+    ]) AS problems
+FROM typed

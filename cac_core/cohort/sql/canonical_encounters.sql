@@ -1,0 +1,42 @@
+-- Discharge abstracts and ambulatory records: one row per record, diagnosis and procedure.
+WITH typed AS (
+    SELECT
+        *,
+        text_of(raw.patient_id) AS patient,
+        date_of(raw.admit_date) AS admitted,
+        date_of(raw.discharge_date) AS discharged,
+        code_of('record_type', raw.record_type) AS kind,
+        date_of(raw.procedure_date) AS treated
+    FROM raw
+)
+SELECT
+    line AS source_line,
+    patient AS patient_id,
+    coalesce(admitted, treated) AS admit_date,
+    discharged AS discharge_date,
+    kind AS record_type,
+    medical_code_of(diagnosis_code) AS diagnosis_code,
+    code_of('diagnosis_type', diagnosis_type) AS diagnosis_type,
+    medical_code_of(procedure_code) AS procedure_code,
+    treated AS procedure_date,
+    only_problems([
+        needed('patient_id', patient),
+        parsed('admit_date', admit_date, admitted, 'unparsed_date'),
+        parsed('discharge_date', discharge_date, discharged, 'unparsed_date'),
+        parsed('procedure_date', procedure_date, treated, 'unparsed_date'),
+        CASE WHEN text_of(admit_date) IS NULL THEN needed('admit_date', treated) END,
+        parsed('record_type', record_type, kind, 'unmapped_code'),
+        ordered('discharge_date', discharged < admitted, 'date_order'),
+        ordered('procedure_date', treated < admitted, 'date_order'),
+        ordered(
+            'admit_date',
+            coalesce(admitted, treated) > getvariable('coverage_end'),
+            'after_coverage'
+        ),
+        ordered(
+            'admit_date',
+            coalesce(admitted, treated) < getvariable('coverage_begin'),
+            'before_coverage'
+        )
+    ]) AS problems
+FROM typed
