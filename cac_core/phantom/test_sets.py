@@ -8,15 +8,16 @@ SHA-256 of each set's pictures and truth as it was frozen, before the final trai
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from safetensors.numpy import load, save
 
 from cac_core.errors import UsageError
 from cac_core.phantom.annotated import AnnotatedScan
@@ -32,7 +33,6 @@ TEST_SETS: dict[str, tuple[int, str]] = {
     "semi-synthetic": (102, "calcium implanted in deformed real chests of three people"),
     "cross-generator": (100, "people, plaques, blur and noise of a second generator"),
 }
-_ARRAYS = ("hu", "hu_noise_free", "heart_mask", "calcium_site")
 _EXTERNAL_SEED, _IMPLANT_SEED, _SECOND_SEED = 500_000, 600_000, 700_000
 
 
@@ -74,31 +74,26 @@ def kept_case(name: str, number: int, data: Path | None, folder: Path) -> Annota
     UsageError
         As `make_case`, or if the folder cannot be written.
     """
-    path = folder / f"{name}-{number}.safetensors.zst"
+    path = folder / f"{name}-{number}.npz.zst"
     try:
         if not path.exists():
             scan = make_case(name, number, data)
             folder.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}")
-            arrays = {part: np.ascontiguousarray(getattr(scan, part)) for part in _ARRAYS}
-            spacing = np.array(scan.spacing_mm, np.float64)
-            named = {"name": scan.name}
+            content = io.BytesIO()
+            np.savez(content, **{part.name: getattr(scan, part.name) for part in fields(scan)})
             with pa.output_stream(aside, compression="zstd") as stream:
-                stream.write(save({**arrays, "spacing_mm": spacing}, named))
+                stream.write(content.getbuffer())
             aside.replace(path)
             return scan
         with pa.input_stream(path, compression="zstd") as stream:
-            content = stream.read()
+            parts = dict(np.load(io.BytesIO(stream.read())))
     except OSError as error:
         raise UsageError(
             f"{path} cannot be kept there ({error}).", "Name another folder with --keep."
         ) from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    parts = load(content)
     step, row, column = (float(value) for value in parts.pop("spacing_mm"))
-    return AnnotatedScan(
-        **parts, spacing_mm=(step, row, column), name=header["__metadata__"]["name"]
-    )
+    return AnnotatedScan(spacing_mm=(step, row, column), name=str(parts.pop("name")), **parts)
 
 
 def case_digest(scan: AnnotatedScan) -> str:

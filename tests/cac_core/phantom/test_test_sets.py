@@ -108,7 +108,7 @@ def test_a_kept_scan_is_the_one_that_was_made(
     np.testing.assert_array_equal(again.hu_noise_free, second.hu_noise_free)
     assert len(list(folder.iterdir())) == 1
     with pytest.raises(UsageError, match="--keep"):
-        kept_case("external", 0, None, folder / "cross-generator-7.safetensors.zst")
+        kept_case("external", 0, None, folder / "cross-generator-7.npz.zst")
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

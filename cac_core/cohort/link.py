@@ -1,0 +1,242 @@
+"""Scores and canonical tables to one analysis row per patient, with every exclusion counted.
+
+All joins and all outcome logic are the files `sql/link_*.sql`; this module gives them their tables,
+keys and parameters, checks what comes out, and writes it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cac_core.cohort.canonical import Part, Resources, database, sql_text
+from cac_core.cohort.mapping import Rules, SiteMapping
+from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.errors import UsageError
+from cac_core.keys import Keyring
+from cac_core.scoring.categories import cac_category
+from schemas.codes import FlowStep, StudyReason
+from schemas.linkage import FLOW, MATCHES, QUARANTINE
+from schemas.linked import linked_table
+from schemas.registry import CLINICAL, PERFUSION, REGISTRY_TABLES, stored_table
+from schemas.table import TableSpec
+
+#: Raised when the same canonical tables would be linked to other rows.
+LINK_VERSION = 1
+#: What makes two rows of a table one: by patient instead of the registry's identifier.
+_KEYS = {
+    "clinical": "patient_key, study_date",
+    "perfusion": "patient_key, study_date",
+    "deaths": "patient_key",
+    "follow_up": "patient_key",
+    "readings": "patient_key, study_date, reader, method",
+}
+_NO_CTAC = (StudyReason.NO_CT_SERIES.value, StudyReason.NO_CTAC_SERIES.value)
+_SHIFT_DAYS = 182
+
+
+@dataclass(frozen=True)
+class Linkage:
+    """What a linkage gives; tables `linked`, `flow`, `matches`, and rows for `quarantine`."""
+
+    linked: pa.Table
+    flow: pa.Table
+    matches: pa.Table
+    quarantine: pa.Table
+
+
+def link(
+    parts: Sequence[Part],
+    scores: pa.Table,
+    accessions: pa.Table,
+    mapping: SiteMapping,
+    outcomes: OutcomeDefinition,
+    keyring: Keyring,
+    resources: Resources,
+) -> Linkage:
+    """Link scores with canonical tables.
+
+    Parameters
+    ----------
+    parts : canonical parts of all sources of the mapping.
+    scores : table `scores` of one model.
+    accessions : columns `study_key`, `accession_key`, as the index found them.
+    keyring : the keyring that made the keys of `scores`.
+
+    Raises
+    ------
+    UsageError
+        If the mapping asks for a covariate that does not exist.
+    InvalidTableError
+        If what comes out breaks its schema.
+    """
+    _check_rules(mapping.rules)
+    with database(resources) as (connection, _):
+        _open_tables(connection, parts)
+        _register(connection, "studies", _studies(scores, accessions))
+        for name, table in _parameters(outcomes).items():
+            _register(connection, name, table)
+        _set_variables(connection, mapping)
+        _key_patients(connection, keyring)
+        connection.execute(
+            'CREATE TABLE quarantined ("table" VARCHAR, source_file VARCHAR, source_line BIGINT, '
+            '"column" VARCHAR, reason VARCHAR)'
+        )
+        for table in REGISTRY_TABLES:
+            if table.name in _KEYS:
+                connection.execute(_unique_rows(table))
+        connection.execute(sql_text("link_matches"))
+        connection.execute(sql_text("link_events"))
+        absent = [f"CASE WHEN {n} IS NULL THEN '{n}' END" for n in mapping.rules.required]
+        connection.execute(sql_text("link_missing").format(absent=", ".join(absent) or "NULL"))
+        connection.execute(sql_text("link_flow"))
+        connection.execute(sql_text("link_outcomes"))
+        rows = connection.sql(sql_text("link_rows")).to_arrow_table()
+        return Linkage(
+            _finished(rows, outcomes, mapping.rules, keyring),
+            FLOW.validate(connection.table("flow").to_arrow_table()),
+            MATCHES.validate(connection.table("matches").to_arrow_table()),
+            _quarantine(connection, parts),
+        )
+
+
+def _check_rules(rules: Rules) -> None:
+    known = {c.name for c in (*CLINICAL.columns, *PERFUSION.columns) if c.nullable}
+    unknown = sorted(set(rules.required) - known)
+    if unknown:
+        raise UsageError(
+            f"The mapping's rules require {', '.join(unknown)}, which is no covariate.",
+            f"Covariates are {', '.join(sorted(known))}.",
+        )
+
+
+def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> None:
+    """A view of each canonical table over its parts; an empty one where no source gives it."""
+    for table in REGISTRY_TABLES:
+        paths = [str(part.rows) for part in parts if part.extract.source.table == table.name]
+        if paths:
+            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+            connection.execute(f"CREATE VIEW {table.name} AS FROM read_parquet([{listed}])")
+        else:
+            _register(connection, table.name, stored_table(table).empty())
+
+
+def _register(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    connection.register("arriving", table)
+    connection.execute(f"CREATE TABLE {name} AS FROM arriving")
+    connection.unregister("arriving")
+
+
+def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
+    """The studies of the archive; null keys and dates stay null."""
+    names = ["study_key", "patient_key", "study_date", "status", "agatston", "cac_category"]
+    has_ctac = pc.fill_null(pc.invert(pc.is_in(scores["reason"], pa.array(_NO_CTAC))), True)
+    studies = scores.select(names).append_column("has_ctac", has_ctac)
+    first = accessions.filter(pc.is_valid(accessions["accession_key"])).group_by("study_key")
+    numbered = first.aggregate([("accession_key", "min")]).rename_columns(
+        ["study_key", "accession_key"]
+    )
+    return studies.join(numbered, "study_key").sort_by("study_key")
+
+
+def _parameters(outcomes: OutcomeDefinition) -> dict[str, pa.Table]:
+    """The outcome definition and the order of the flow's steps as tables."""
+    deaths = [name for name, item in outcomes.component.items() if item.kind == "death"]
+    steps = [step.value for step in FlowStep]
+    return {
+        "components": outcomes.component_table(),
+        "outcomes": outcomes.outcome_table(),
+        "death_components": pa.table({"component": pa.array(deaths, pa.string())}),
+        "known_disease": pa.table(
+            {"component": pa.array(outcomes.known_cad.components, pa.string())}
+        ),
+        "steps": pa.table({"step": steps, "step_number": list(range(1, len(steps) + 1))}),
+    }
+
+
+def _set_variables(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
+    values = {
+        "window_days": mapping.rules.window_days,
+        "coverage_end": mapping.coverage.end,
+        "site": mapping.site,
+    }
+    for name, value in values.items():
+        connection.execute(f"SET VARIABLE {name} = $1", [value])
+
+
+def _key_patients(connection: duckdb.DuckDBPyConnection, keyring: Keyring) -> None:
+    """Tables `patient_keys` and `accession_keys`: each identifier is keyed once."""
+    everyone = " UNION ".join(f"SELECT patient_id FROM {t.name}" for t in REGISTRY_TABLES)
+    numbers = "SELECT DISTINCT accession_number FROM clinical WHERE accession_number IS NOT NULL"
+    for query, column, target, key in (
+        (everyone, "patient_id", "patient", keyring.patient_key),
+        (numbers, "accession_number", "accession", keyring.accession_key),
+    ):
+        values = connection.sql(query).to_arrow_table()[column].to_pylist()
+        keys = {column: values, f"{target}_key": [key(value) for value in values]}
+        table = pa.table({name: pa.array(given, pa.string()) for name, given in keys.items()})
+        _register(connection, f"{target}_keys", table)
+
+
+def _unique_rows(table: TableSpec) -> str:
+    content = [column.name for column in table.columns if column.name != "patient_id"]
+    return sql_text("link_unique_rows").format(
+        table=table.name, key=_KEYS[table.name], content=", ".join(content)
+    )
+
+
+def _finished(
+    rows: pa.Table, outcomes: OutcomeDefinition, rules: Rules, keyring: Keyring
+) -> pa.Table:
+    """Categories, shifted dates where wanted, and the table's checks."""
+    spec = linked_table(tuple(outcomes.outcome))
+    scores = rows["expert_agatston"].to_pylist()
+    categories = [None if score is None else str(cac_category(score)) for score in scores]
+    rows = rows.append_column("expert_cac_category", pa.array(categories, pa.string()))
+    for name in spec.arrow_schema.names:
+        if name not in rows.column_names:  # nobody is in the analysis
+            rows = rows.append_column(name, pa.nulls(rows.num_rows))
+    if rules.shift_dates:
+        keys, dates = rows["patient_key"].to_pylist(), rows["study_date"].to_pylist()
+        moved = [d + _shift(keyring, key) for key, d in zip(keys, dates, strict=True)]
+        at = rows.column_names.index("study_date")
+        rows = rows.set_column(at, "study_date", pa.array(moved, pa.date32()))
+    return spec.validate(rows.select(spec.arrow_schema.names).cast(_plain(spec)))
+
+
+def _plain(spec: TableSpec) -> pa.Schema:
+    return pa.schema([(column.name, column.type) for column in spec.columns])
+
+
+def _shift(keyring: Keyring, patient_key: str) -> dt.timedelta:
+    """Days that all dates of a patient move by; the same for the same secret."""
+    digest = hmac.digest(keyring.secret, f"shift:{patient_key}".encode(), "sha256")
+    return dt.timedelta(
+        days=int.from_bytes(digest[:8], "big") % (2 * _SHIFT_DAYS + 1) - _SHIFT_DAYS
+    )
+
+
+def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> pa.Table:
+    """Rows that later checks set aside, with the source that they came from."""
+    sources: Mapping[tuple[str, str], str] = {
+        (part.extract.source.table, part.extract.path.name): part.extract.source.name
+        for part in parts
+    }
+    rows = connection.sql(
+        'FROM quarantined ORDER BY "table", source_file, source_line, reason'
+    ).to_arrow_table()
+    names = [
+        sources[table, file]
+        for table, file in zip(
+            rows["table"].to_pylist(), rows["source_file"].to_pylist(), strict=True
+        )
+    ]
+    rows = rows.append_column("source", pa.array(names, pa.string()))
+    rows = rows.append_column("value_shape", pa.nulls(rows.num_rows, pa.string()))
+    return QUARANTINE.validate(rows.select(QUARANTINE.arrow_schema.names))

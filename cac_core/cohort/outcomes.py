@@ -1,0 +1,159 @@
+"""Outcome definitions: which records are events, and which first event an outcome is.
+
+Declared in TOML (`outcomes.toml` is the paper's), checked as it is read, and handed to SQL as
+tables.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cac_core.errors import UsageError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(_Section):
+    """One kind of event: a death, a diagnosis or a procedure.
+
+    `codes` are the beginnings of codes without dots. Where `types` or `record_types` are given,
+    records count whose diagnosis type or kind is one of them, or is not stated.
+    """
+
+    kind: Literal["death", "diagnosis", "procedure"]
+    description: str = ""
+    codes: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    record_types: tuple[Literal["inpatient", "emergency", "ambulatory"], ...] = ()
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _codes_where_needed(self) -> Component:
+        if (self.kind == "death") == bool(self.codes):
+            raise ValueError("a death has no codes; a diagnosis or procedure needs some")
+        dotted = [code for code in self.codes if not re.fullmatch(r"[0-9A-Z]+", code)]
+        if dotted:
+            raise ValueError(f"write `{dotted[0]}` in capitals, without dots and blanks")
+        return self
+
+
+class Early(_Section):
+    """What an event soon after the scan means for an outcome.
+
+    `exclude` leaves the patient out; `blank` does not count the component within these days;
+    `censor` ends follow-up there.
+    """
+
+    component: str
+    days: int = Field(ge=1)
+    rule: Literal["exclude", "blank", "censor"]
+
+
+class Outcome(_Section):
+    """The first of several components."""
+
+    description: str = ""
+    first_of: tuple[str, ...] = Field(min_length=1)
+    early: Early | None = None
+
+
+class KnownDisease(_Section):
+    """Components that, at or before the scan, take a patient out of the cohort."""
+
+    components: tuple[str, ...] = ()
+
+
+class OutcomeDefinition(_Section):
+    """A whole definition file."""
+
+    component: dict[str, Component]
+    known_cad: KnownDisease = KnownDisease()
+    outcome: dict[str, Outcome] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> OutcomeDefinition:
+        used = [("known_cad", name) for name in self.known_cad.components]
+        for outcome, item in self.outcome.items():
+            if not _NAME.fullmatch(outcome):
+                raise ValueError(f"outcome `{outcome}`: use small letters, digits and underscores")
+            used += [(outcome, name) for name in item.first_of]
+            used += [(outcome, item.early.component)] if item.early else []
+        for place, name in used:
+            if name not in self.component:
+                raise ValueError(f"{place} names `{name}`, which is no component")
+        return self
+
+    def component_table(self) -> pa.Table:
+        """Columns `component`, `kind`, `code`, `types`, `record_types`; a row per code."""
+        rows = [
+            {
+                "component": name,
+                "kind": item.kind,
+                "code": code,
+                "types": list(item.types),
+                "record_types": list(item.record_types),
+            }
+            for name, item in self.component.items()
+            for code in item.codes
+        ]
+        texts = pa.list_(pa.string())
+        kinds = {"component": pa.string(), "kind": pa.string(), "code": pa.string()}
+        schema = pa.schema({**kinds, "types": texts, "record_types": texts})
+        return pa.Table.from_pylist(rows, schema)
+
+    def outcome_table(self) -> pa.Table:
+        """Columns `outcome`, `component` and its early rule; a row per component of an outcome."""
+        rows = [
+            {
+                "outcome": name,
+                "component": component,
+                "early_component": item.early.component if item.early else None,
+                "early_days": item.early.days if item.early else None,
+                "early_rule": item.early.rule if item.early else None,
+            }
+            for name, item in self.outcome.items()
+            for component in item.first_of
+        ]
+        names = ("outcome", "component", "early_component", "early_rule")
+        schema = pa.schema({name: pa.string() for name in names} | {"early_days": pa.int32()})
+        return pa.Table.from_pylist(rows, schema)
+
+
+def load_outcomes(path: Path | None = None) -> OutcomeDefinition:
+    """Read a definition; without a path, the paper's.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or names something that it does not define.
+    """
+    shipped = files("cac_core.cohort").joinpath("outcomes.toml")
+    name = str(path or "outcomes.toml")
+    try:
+        text = (path or shipped).read_text(encoding="utf-8")
+        return OutcomeDefinition.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"The outcome definition {name}: {where}: {reason}.",
+            "docs/linkage.md describes the file.",
+        ) from None
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"The outcome definition {name} cannot be read ({cause}).",
+            "Leave out --outcomes to use the paper's definitions.",
+        ) from None

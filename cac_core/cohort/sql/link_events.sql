@@ -1,0 +1,100 @@
+-- Events by component: deaths, diagnoses by their episode of care, procedures by their day.
+CREATE TABLE births AS
+SELECT patient_key, min(study_date - CAST(ceil((age_years + 1) * 365.25) AS INTEGER)) AS born_after
+FROM clinical_rows
+WHERE age_years IS NOT NULL
+GROUP BY patient_key;
+
+-- Only patients of the clinical table matter; a registry knows many more.
+CREATE VIEW encounters_keyed AS
+SELECT
+    patient_keys.patient_key,
+    encounters.* EXCLUDE (patient_id),
+    CASE
+        WHEN encounters.admit_date > deaths_rows.death_date THEN 'after_death'
+        WHEN encounters.admit_date < births.born_after THEN 'before_birth'
+    END AS fault
+FROM encounters
+JOIN patient_keys USING (patient_id)
+SEMI JOIN clinical_rows ON clinical_rows.patient_key = patient_keys.patient_key
+LEFT JOIN deaths_rows ON deaths_rows.patient_key = patient_keys.patient_key
+LEFT JOIN births ON births.patient_key = patient_keys.patient_key;
+
+INSERT INTO quarantined
+SELECT DISTINCT 'encounters', source_file, source_line, 'admit_date', fault
+FROM encounters_keyed
+WHERE fault IS NOT NULL;
+
+-- Codes are compared once each, not once per record.
+CREATE TABLE known_codes AS
+SELECT codes.code AS full_code, components.* EXCLUDE (code)
+FROM (
+    SELECT DISTINCT 'diagnosis' AS kind, diagnosis_code AS code FROM encounters
+    UNION ALL
+    SELECT DISTINCT 'procedure' AS kind, procedure_code AS code FROM encounters
+) AS codes
+JOIN components ON components.kind = codes.kind AND starts_with(codes.code, components.code);
+
+CREATE TABLE diagnosed AS
+SELECT DISTINCT e.patient_key, known_codes.component, e.admit_date
+FROM encounters_keyed AS e
+JOIN known_codes ON known_codes.kind = 'diagnosis' AND known_codes.full_code = e.diagnosis_code
+WHERE e.fault IS NULL
+    AND (
+        len(types) = 0 OR e.diagnosis_type IS NULL OR list_contains(types, e.diagnosis_type)
+    )
+    AND (
+        len(record_types) = 0
+        OR e.record_type IS NULL
+        OR list_contains(record_types, e.record_type)
+    );
+
+-- Episodes of care: stays that overlap, or begin on the day the one before ends or on the next,
+-- are one. A transfer or an abstract that came twice adds no event. Visits to a clinic bridge none.
+CREATE TABLE episodes AS
+WITH stays AS (
+    SELECT DISTINCT
+        patient_key,
+        admit_date AS begin_date,
+        coalesce(discharge_date, admit_date) AS end_date
+    FROM encounters_keyed
+    SEMI JOIN diagnosed USING (patient_key)
+    WHERE fault IS NULL AND record_type IS DISTINCT FROM 'ambulatory'
+),
+reaches AS (
+    SELECT *, max(end_date) OVER (
+        PARTITION BY patient_key ORDER BY begin_date, end_date
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS reached
+    FROM stays
+),
+numbered AS (
+    SELECT *, count(*) FILTER (WHERE reached IS NULL OR begin_date > reached + 1) OVER (
+        PARTITION BY patient_key ORDER BY begin_date, end_date
+        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS episode
+    FROM reaches
+)
+SELECT patient_key, min(begin_date) AS begin_date, max(end_date) AS end_date
+FROM numbered
+GROUP BY patient_key, episode;
+
+CREATE TABLE events AS
+SELECT diagnosed.patient_key, component, coalesce(episodes.begin_date, admit_date) AS event_date
+FROM diagnosed
+LEFT JOIN episodes
+    ON episodes.patient_key = diagnosed.patient_key
+    AND diagnosed.admit_date BETWEEN episodes.begin_date AND episodes.end_date
+UNION
+SELECT e.patient_key, known_codes.component, coalesce(e.procedure_date, e.admit_date)
+FROM encounters_keyed AS e
+JOIN known_codes ON known_codes.kind = 'procedure' AND known_codes.full_code = e.procedure_code
+WHERE e.fault IS NULL
+    AND (
+        len(record_types) = 0
+        OR e.record_type IS NULL
+        OR list_contains(record_types, e.record_type)
+    )
+UNION
+SELECT patient_key, death_components.component, death_date
+FROM deaths_rows CROSS JOIN death_components;

@@ -1,0 +1,59 @@
+-- One row per patient in the analysis.
+WITH outcomes_wide AS (
+    PIVOT outcome_rows ON outcome
+    USING first(event) AS event, first(days) AS days
+    GROUP BY patient_key
+),
+people AS (
+    SELECT patient_key, study_key, clinical_date, study_date FROM chosen WHERE step = 'included'
+),
+perfusion_near AS (
+    SELECT people.patient_key, perfusion_rows.* EXCLUDE (patient_key, patient_id, study_date)
+    FROM people
+    JOIN perfusion_rows ON perfusion_rows.patient_key = people.patient_key
+        AND abs(perfusion_rows.study_date - people.study_date) <= getvariable('window_days')
+    QUALIFY row_number() OVER (
+        PARTITION BY people.patient_key
+        ORDER BY abs(perfusion_rows.study_date - people.study_date), perfusion_rows.study_date
+    ) = 1
+),
+-- Of several readers the first by name; a second reading serves the comparison of readers.
+readings_near AS (
+    SELECT people.patient_key, readings_rows.method, readings_rows.agatston,
+        readings_rows.visual_grade
+    FROM people
+    JOIN readings_rows ON readings_rows.patient_key = people.patient_key
+        AND abs(readings_rows.study_date - people.study_date) <= getvariable('window_days')
+    QUALIFY row_number() OVER (
+        PARTITION BY people.patient_key, readings_rows.method
+        ORDER BY
+            abs(readings_rows.study_date - people.study_date),
+            readings_rows.reader,
+            readings_rows.study_date
+    ) = 1
+)
+SELECT
+    people.patient_key,
+    people.study_key,
+    people.study_date,
+    clinical_rows.* EXCLUDE (
+        patient_key, patient_id, study_date, accession_number, source_file, source_line
+    ),
+    perfusion_near.* EXCLUDE (patient_key, source_file, source_line),
+    studies.agatston,
+    studies.cac_category,
+    expert.agatston AS expert_agatston,
+    visual.visual_grade,
+    outcomes_wide.* EXCLUDE (patient_key)
+FROM people
+JOIN studies USING (study_key)
+JOIN clinical_rows
+    ON clinical_rows.patient_key = people.patient_key
+    AND clinical_rows.study_date = people.clinical_date
+JOIN outcomes_wide ON outcomes_wide.patient_key = people.patient_key
+LEFT JOIN perfusion_near ON perfusion_near.patient_key = people.patient_key
+LEFT JOIN readings_near AS expert
+    ON expert.patient_key = people.patient_key AND expert.method = 'expert'
+LEFT JOIN readings_near AS visual
+    ON visual.patient_key = people.patient_key AND visual.method = 'visual'
+ORDER BY people.patient_key
