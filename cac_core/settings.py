@@ -47,6 +47,21 @@ class ScoringSettings(_Section):
     publish_every_s: float = Field(default=300.0, ge=0)
 
 
+class LinkageSettings(_Section):
+    """What is linked, and what DuckDB may use for it: memory, threads, a folder for the overflow.
+
+    Without `threads` one for each usable core; without `scratch` the system's temporary folder.
+    """
+
+    mapping: Path | None = None
+    outcomes: Path | None = None
+    model: str | None = None
+    memory_limit: str = Field(default="2GB", pattern=r"^[0-9.]+ ?[KMGT]i?B$")
+    threads: int | None = Field(default=None, ge=1)
+    scratch: Path | None = None
+    suppress_small_cells: bool = False
+
+
 class Settings(_Section):
     """Everything a site can set. Command-line options override these.
 
@@ -62,6 +77,7 @@ class Settings(_Section):
     protocol: ScoringProtocol = ScoringProtocol()
     cluster: ClusterSettings = ClusterSettings()
     scoring: ScoringSettings = ScoringSettings()
+    linkage: LinkageSettings = LinkageSettings()
 
     def public(self) -> dict[str, Any]:
         """The settings as plain JSON values, without the folders of the archive.
@@ -107,6 +123,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     for name in ("model", "key_file", "rules"):
         value: Path | None = getattr(settings, name)
         update[name] = None if value is None else folder / value
+    paths = {name: getattr(settings.linkage, name) for name in ("mapping", "outcomes", "scratch")}
+    update["linkage"] = settings.linkage.model_copy(
+        update={name: None if path is None else folder / path for name, path in paths.items()}
+    )
     if settings.warehouse is not None and "://" not in settings.warehouse:
         update["warehouse"] = str(folder / settings.warehouse)
     return settings.model_copy(update=update)

@@ -380,6 +380,76 @@ def evaluate(
         Console().print(part)
 
 
+@app.command("link", epilog="Example: `cac link -w /data/cac --mapping site.toml`")
+def link_command(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="TOML that says what the extracts hold.")
+    ] = None,
+    outcomes: Annotated[
+        Path | None, typer.Option("--outcomes", help="Outcome definitions; default: the paper's.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
+    ] = None,
+    propose: Annotated[
+        Path | None, typer.Option("--propose", help="Draft a mapping from this extract; no more.")
+    ] = None,
+    suppress: Annotated[
+        bool | None,
+        typer.Option("--suppress/--no-suppress", help="Show no count from 1 to 4."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check mapping and headers; write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Link the scores with registry extracts: one row per patient, every exclusion counted.
+
+    Reads the extracts that the mapping names, sets unusable rows aside with their reason, joins the
+    scores, finds the outcomes, and writes the tables `linked`, `flow` and `matches`. A second run
+    on the same files recomputes nothing.
+    """
+    if propose is not None:
+        from cac_core.cohort.propose import propose_mapping
+
+        sys.stdout.write(propose_mapping(propose))
+        return
+    parameters: dict[str, Any] = {
+        "warehouse": warehouse,
+        "config": None if config is None else str(config),
+        "mapping": None if mapping is None else str(mapping),
+        "outcomes": None if outcomes is None else str(outcomes),
+        "model": model,
+        "suppress": suppress,
+    }
+    result = _link(quiet, dry_run, parameters)
+    if as_json:
+        print_json(result)
+        return
+    from flows.tables import linkage_tables
+
+    for part in linkage_tables(result):
+        Console().print(part)
+
+
+def _link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+    from flows.environment import prefect_api, prepare_environment
+    from flows.progress import RunProgress, showing
+
+    home = prepare_environment()
+    from flows.linkage import LinkageRequest, prepare_linkage, preview_linkage, registry_linkage
+
+    if dry_run:
+        return preview_linkage(LinkageRequest(**parameters))
+    prepare_linkage(LinkageRequest(**parameters))
+    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
+        ready()
+        return registry_linkage(**parameters)
+
+
 @app.command(epilog="Example: `cac doctor --config cac.toml`")
 def doctor(
     config: ConfigOption = None,

@@ -31,6 +31,57 @@ def summary_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def linkage_tables(result: dict[str, Any]) -> list[Table]:
+    """Extracts, matches, cohort flow and outcomes of a linkage."""
+    if result.get("dry_run"):
+        table = _pairs("Dry run: nothing is written")
+        for name in ("warehouse", "model", "site"):
+            table.add_row(name, result[name])
+        table.add_row("outcomes", ", ".join(result["outcomes"]))
+        for extract in result["extracts"]:
+            table.add_row(f"{extract['source']} -> {extract['table']}", extract["file"])
+        return [table]
+    extracts = _columns("Extracts", ("source", "file"), ("rows", "in quarantine"))
+    for item in result["extracts"]:
+        extracts.add_row(item["source"], item["file"], str(item["rows"]), str(item["unusable"]))
+        for fault in item["faults"]:
+            what = " ".join(filter(None, [fault["column"], fault["reason"]]))
+            extracts.add_row("", f"  {what}", "", str(fault["rows"]))
+    matches = _columns(
+        "Clinical rows and studies",
+        ("file", "year"),
+        ("rows", "by patient and date", "by accession", "unmatched", "rate"),
+    )
+    for row in result["matches"]:
+        rate = "" if row["match_rate"] is None else f"{row['match_rate']:.1%}"
+        counts = ("n_rows", "n_by_key_and_date", "n_by_accession", "n_unmatched")
+        matches.add_row(
+            row["source_file"], str(row["study_year"]), *(str(row[n]) for n in counts), rate
+        )
+    flow = _columns("Cohort flow", ("step",), ("patients",))
+    for step in result["flow"]:
+        flow.add_row(step["description"], str(step["patients"]))
+    flow.add_row("all", str(result["patients"]), style="bold")
+    outcomes = _columns("Outcomes", ("outcome",), ("events", "patients left out"))
+    for item in result["outcomes"]:
+        outcomes.add_row(item["outcome"], str(item["events"]), str(item["patients_left_out"]))
+    end = _pairs(f"Linkage {result['run_id']}: {result['outcome']}")
+    end.add_row("patients in the analysis", str(result["included"]))
+    end.add_row("model", result["model"])
+    end.add_row("time", format_seconds(result["seconds"]))
+    end.add_row("warehouse", result["warehouse"])
+    return [extracts, matches, flow, outcomes, end]
+
+
+def _columns(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
 def preview_table(preview: dict[str, Any]) -> Table:
     """What a run would do."""
     table = _pairs("Dry run: nothing is written")

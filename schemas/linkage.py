@@ -55,3 +55,29 @@ MATCHES = TableSpec(
         ColumnSpec("match_rate", pa.float64(), "share of rows with a study", "1", ge=0, le=1),
     ),
 )
+
+LINKAGES = TableSpec(
+    "linkages",
+    "One row per linkage: what went in, what came of it, and every digest behind it.",
+    (
+        ColumnSpec("run_id", pa.string(), "start time and a random suffix", unique=True),
+        ColumnSpec("started_at", pa.timestamp("us", tz="UTC"), "start of the run"),
+        ColumnSpec("finished_at", pa.timestamp("us", tz="UTC"), "end of the run"),
+        ColumnSpec("site", pa.string(), "site of the mapping"),
+        ColumnSpec("model_id", pa.string(), "model whose scores were linked"),
+        ColumnSpec("inputs_digest", pa.string(), "SHA-256 over all that the linkage depends on"),
+        ColumnSpec("extracts", pa.int64(), "files of extracts", ge=1),
+        ColumnSpec("extracts_read", pa.int64(), "files that were read in this run", ge=0),
+        ColumnSpec("rows", pa.int64(), "usable rows of all extracts", ge=0),
+        ColumnSpec("rows_unusable", pa.int64(), "rows of extracts in quarantine", ge=0),
+        ColumnSpec("studies", pa.int64(), "studies of the model in the archive", ge=0),
+        ColumnSpec("patients", pa.int64(), "patients in archive or clinical table", ge=0),
+        ColumnSpec("included", pa.int64(), "patients in the analysis", ge=0),
+        ColumnSpec("outcomes", pa.string(), "JSON object: outcome to number of events"),
+        ColumnSpec("seconds", pa.float64(), "wall time of the run", unit="s", ge=0),
+        ColumnSpec("core_version", pa.string(), "version of the core"),
+        ColumnSpec("mapping", pa.string(), "JSON object: the mapping as it was read"),
+        ColumnSpec("definition", pa.string(), "JSON object: the outcome definition"),
+        ColumnSpec("versions", pa.string(), "JSON object: Python and library versions"),
+    ),
+)

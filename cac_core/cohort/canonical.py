@@ -7,12 +7,14 @@ it depends on, so an unchanged file is never read twice.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -54,15 +56,74 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Canonical rows of one file, and its rows in quarantine; Parquet files under its digest."""
+    """Canonical rows of one file, and its rows in quarantine; Parquet files under its digest.
+
+    `n_unusable` counts the file's rows in quarantine, `faults` the reasons per column (a row can
+    have several); `newest` is the last date of an encounter or death.
+    """
 
     extract: Extract
     digest: str
     rows: Path
     quarantine: Path
     n_rows: int
-    n_quarantined: int
+    n_unusable: int
+    faults: Mapping[tuple[str | None, str], int]
+    newest: dt.date | None
     reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartStore:
+    """Parts in `registry/` and `quarantine/` of a warehouse folder.
+
+    New parts wait in `staging`, with the same folders, until `publish`: tables stay as they are
+    while a run can still fail.
+    """
+
+    root: Path
+    staging: Path
+
+    def find(self, table: str, digest: str) -> tuple[Path, Path] | None:
+        """Both files of a part, published or waiting; None if it was not made yet."""
+        for folder in (self.root, self.staging):
+            rows, bad = self._paths(folder, table, digest)
+            if rows.exists() and bad.exists():
+                return rows, bad
+        return None
+
+    def new(self, table: str, digest: str) -> tuple[Path, Path]:
+        """Where both files of a new part are to be written."""
+        return self._paths(self.staging, table, digest)
+
+    def publish(self, parts: Sequence[Part]) -> None:
+        """Make these the only parts; what other extracts or mappings had given is removed.
+
+        Raises
+        ------
+        CacError
+            If the warehouse cannot be written.
+        """
+        keep = set()
+        try:
+            for part in parts:
+                targets = self._paths(self.root, part.extract.source.table, part.digest)
+                for path, target in zip((part.rows, part.quarantine), targets, strict=True):
+                    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    path.replace(target)
+                    keep.add(target)
+            for pattern in ("registry/*/*.parquet", "quarantine/*-*.parquet"):
+                for path in self.root.glob(pattern):
+                    if path not in keep:
+                        path.unlink()
+            shutil.rmtree(self.staging, ignore_errors=True)
+        except OSError as error:
+            raise _unwritable(self.root, error) from None
+
+    @staticmethod
+    def _paths(folder: Path, table: str, digest: str) -> tuple[Path, Path]:
+        rows = folder / "registry" / table / f"{digest}.parquet"
+        return rows, folder / "quarantine" / f"{table}-{digest}.parquet"
 
 
 @contextmanager
@@ -94,13 +155,9 @@ def part_digest(extract: Extract, mapping: SiteMapping) -> str:
 
 
 def make_part(
-    extract: Extract, mapping: SiteMapping, registry: Path, quarantine: Path, resources: Resources
+    extract: Extract, mapping: SiteMapping, store: PartStore, resources: Resources
 ) -> Part:
     """Canonical rows of one file of an extract; what was made before is used again.
-
-    Parameters
-    ----------
-    registry, quarantine : folders of the warehouse.
 
     Raises
     ------
@@ -111,19 +168,42 @@ def make_part(
     """
     digest = part_digest(extract, mapping)
     table = _TABLES[extract.source.table]
-    rows = registry / table.name / f"{digest}.parquet"
-    bad = quarantine / f"{table.name}-{digest}.parquet"
-    reused = rows.exists() and bad.exists()
-    if not reused:
+    found = store.find(table.name, digest)
+    rows, bad = found or store.new(table.name, digest)
+    if found is None:
         try:
             _write_part(extract, mapping, table, rows, bad, resources)
         except OSError as error:
-            raise CacError(
-                f"The warehouse folder {registry} cannot be written ({error.strerror}).",
-                "Free space and permissions there.",
-            ) from None
-    n_rows, n_bad = (pq.read_metadata(path).num_rows for path in (rows, bad))
-    return Part(extract, digest, rows, bad, n_rows, n_bad, reused)
+            raise _unwritable(store.root, error) from None
+    quarantined = pq.read_table(bad, columns=["source_line", "column", "reason"])
+    counted = quarantined.group_by(["column", "reason"]).aggregate([([], "count_all")])
+    faults = {(r["column"], r["reason"]): r["count_all"] for r in counted.to_pylist()}
+    return Part(
+        extract,
+        digest,
+        rows,
+        bad,
+        n_rows=pq.read_metadata(rows).num_rows,
+        n_unusable=pc.count_distinct(quarantined["source_line"], mode="all").as_py(),
+        faults=faults,
+        newest=_newest(rows, table),
+        reused=found is not None,
+    )
+
+
+def _newest(rows: Path, table: TableSpec) -> dt.date | None:
+    dated = {"encounters": "admit_date", "deaths": "death_date"}
+    if table.name not in dated:
+        return None
+    newest: dt.date | None = pc.max(pq.read_table(rows, columns=[dated[table.name]])[0]).as_py()
+    return newest
+
+
+def _unwritable(folder: Path, error: OSError) -> CacError:
+    return CacError(
+        f"The warehouse {folder} cannot be written ({error.strerror}).",
+        "Free space and permissions there.",
+    )
 
 
 def _write_part(

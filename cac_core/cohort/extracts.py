@@ -15,6 +15,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -78,18 +79,38 @@ def load_rows(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: 
     """
     source = extract.source
     connection.execute("CREATE OR REPLACE TABLE unreadable (line BIGINT)")
-    try:
+    with _telling(extract):
         if source.format == "parquet":
             _load_parquet(connection, extract)
         elif source.format == "excel":
             _load_excel(connection, extract)
         else:
             _load_delimited(connection, extract, scratch)
+
+
+def check_header(extract: Extract) -> None:
+    """Read the header of a file alone, so that a wrong mapping costs no time.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be opened as its format, or lacks a column of the mapping.
+    """
+    with _telling(extract):
+        header = read_header(extract.source, extract.path)
+    _require_columns(extract, header)
+
+
+@contextmanager
+def _telling(extract: Extract) -> Iterator[None]:
+    """Tell what is wrong with a file in words for the person who fetched it."""
+    try:
+        yield
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise _fault(extract, f"is cut short or no archive ({type(error).__name__})") from None
     except (OSError, duckdb.Error, pa.ArrowInvalid) as error:
         cause = getattr(error, "strerror", None) or type(error).__name__
-        raise _fault(extract, f"cannot be read as {source.format} ({cause})") from None
+        raise _fault(extract, f"cannot be read as {extract.source.format} ({cause})") from None
 
 
 def read_header(source: Source, path: Path) -> list[str]:
@@ -100,7 +121,7 @@ def read_header(source: Source, path: Path) -> list[str]:
         return [str(name) for name in pq.read_schema(path).names]
     if source.format == "excel":
         return [str(cell) for cell in _sheet(source, path)[0]]
-    with _open(path) as stream:
+    with open_packed(path) as stream:
         text = io.TextIOWrapper(stream, _text_encoding(source), errors="replace", newline="")
         return next(csv.reader(text, delimiter=_delimiter(source)), [])
 
@@ -108,7 +129,7 @@ def read_header(source: Source, path: Path) -> list[str]:
 def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: Path) -> None:
     source, path = extract.source, extract.path
     header = read_header(source, path)
-    _check_header(extract, header)
+    _require_columns(extract, header)
     readable = path
     if path.suffix not in (*_NATIVE, ".csv", ".tsv", ".txt") or not _is_utf8(source, path):
         readable = scratch / "decoded.csv"
@@ -138,7 +159,7 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scr
 
 def _load_parquet(connection: duckdb.DuckDBPyConnection, extract: Extract) -> None:
     header = read_header(extract.source, extract.path)
-    _check_header(extract, header)
+    _require_columns(extract, header)
     connection.execute(
         "CREATE OR REPLACE TABLE file_rows AS SELECT row_number() OVER () AS line, "
         f"{_columns(extract.source, header, header)} "
@@ -148,7 +169,7 @@ def _load_parquet(connection: duckdb.DuckDBPyConnection, extract: Extract) -> No
 
 def _load_excel(connection: duckdb.DuckDBPyConnection, extract: Extract) -> None:
     header, *rows = _sheet(extract.source, extract.path)
-    _check_header(extract, header)
+    _require_columns(extract, header)
     unique = _distinct(header)
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(unique)
     sheet = pa.table({n: pa.array(c, pa.string()) for n, c in zip(unique, columns, strict=True)})
@@ -190,7 +211,7 @@ def _columns(source: Source, header: list[str], unique: list[str]) -> str:
     )
 
 
-def _check_header(extract: Extract, header: list[str]) -> None:
+def _require_columns(extract: Extract, header: list[str]) -> None:
     missing = [name for name in extract.source.wanted if name not in header]
     if not missing:
         return
@@ -214,7 +235,7 @@ def _fault(extract: Extract, what: str, hint: str = "") -> UsageError:
     )
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_packed(path: Path) -> IO[bytes]:
     """The bytes of a file, unpacked where the end of its name says that it is packed."""
     if path.suffix == ".zst":
         return cast(IO[bytes], pa.input_stream(str(path), compression="zstd"))
@@ -242,7 +263,7 @@ def _is_utf8(source: Source, path: Path) -> bool:
     if codecs.lookup(source.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
         return False
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with _open(path) as stream:
+    with open_packed(path) as stream:
         try:
             while chunk := stream.read(_CHUNK):
                 decoder.decode(chunk)
@@ -254,7 +275,7 @@ def _is_utf8(source: Source, path: Path) -> bool:
 
 def _decode(source: Source, path: Path, out: Path) -> None:
     """Write the file as UTF-8; a line that is not in its encoding is read in the fallback."""
-    with _open(path) as stream, out.open("wb") as written:
+    with open_packed(path) as stream, out.open("wb") as written:
         for line in _lines(source, stream):
             written.write(line.encode("utf-8", "replace"))
 

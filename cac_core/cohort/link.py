@@ -7,7 +7,9 @@ keys and parameters, checks what comes out, and writes it.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import hmac
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +41,32 @@ _KEYS = {
 }
 _NO_CTAC = (StudyReason.NO_CT_SERIES.value, StudyReason.NO_CTAC_SERIES.value)
 _SHIFT_DAYS = 182
+
+
+def linkage_digest(
+    parts: Sequence[Part],
+    scores: pa.Table,
+    accessions: pa.Table,
+    mapping: SiteMapping,
+    outcomes: OutcomeDefinition,
+    keyring: Keyring,
+) -> str:
+    """SHA-256 over all that a linkage depends on; parameters as for `link`."""
+    sink = pa.BufferOutputStream()
+    studies = _studies(scores, accessions)
+    with pa.ipc.new_stream(sink, studies.schema) as stream:
+        stream.write_table(studies.combine_chunks())
+    told = {
+        "version": LINK_VERSION,
+        "parts": sorted(part.digest for part in parts),
+        "studies": hashlib.sha256(sink.getvalue()).hexdigest(),
+        "coverage": mapping.coverage.model_dump(mode="json"),
+        "rules": mapping.rules.model_dump(mode="json"),
+        "outcomes": outcomes.model_dump(mode="json"),
+        # Another secret gives other keys; this one cannot be told from its digest.
+        "secret": hmac.digest(keyring.secret, b"linkage-digest", "sha256").hex(),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -76,7 +104,7 @@ def link(
     InvalidTableError
         If what comes out breaks its schema.
     """
-    _check_rules(mapping.rules)
+    check_rules(mapping.rules)
     with database(resources) as (connection, _):
         _open_tables(connection, parts)
         _register(connection, "studies", _studies(scores, accessions))
@@ -106,7 +134,14 @@ def link(
         )
 
 
-def _check_rules(rules: Rules) -> None:
+def check_rules(rules: Rules) -> None:
+    """Refuse rules that speak of no covariate.
+
+    Raises
+    ------
+    UsageError
+        If a column of `required` is none that a patient can lack.
+    """
     known = {c.name for c in (*CLINICAL.columns, *PERFUSION.columns) if c.nullable}
     unknown = sorted(set(rules.required) - known)
     if unknown:

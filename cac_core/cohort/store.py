@@ -20,7 +20,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cac_core.errors import CacError
+from cac_core.cohort.canonical import PartStore
+from cac_core.errors import CacError, UsageError
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
 from schemas.run import RUNS
@@ -66,7 +67,11 @@ class Warehouse:
 
     def exists(self) -> bool:
         """Whether the warehouse holds any table."""
-        return any(self._parts(spec) for spec in (INSTANCES, SCORES, RUNS))
+        return any(self.has(spec) for spec in (INSTANCES, SCORES, RUNS))
+
+    def has(self, table: TableSpec) -> bool:
+        """Whether a table was published."""
+        return bool(self._parts(table))
 
     def check_writable(self) -> None:
         """Write and remove a probe file; leaves no trace.
@@ -165,9 +170,26 @@ class Warehouse:
         """
         self._write(self._folder(spec, model) / f"{spec.name}.parquet", spec.validate(table))
 
-    def add_run(self, row: dict[str, object]) -> None:
-        """Append one row to the table `runs`."""
-        self._write(self._root / RUNS.name / f"run-{row['run_id']}.parquet", RUNS.from_rows([row]))
+    def add_run(self, row: dict[str, object], table: TableSpec = RUNS) -> None:
+        """Append one row to `runs`, or to another table of runs."""
+        path = self._root / table.name / f"run-{row['run_id']}.parquet"
+        self._write(path, table.from_rows([row]))
+
+    def parts(self) -> PartStore:
+        """Where the canonical tables of the registry lie.
+
+        Raises
+        ------
+        UsageError
+            If the warehouse is no folder of this machine: identifiers stay where they are.
+        """
+        if not self.is_local:
+            raise UsageError(
+                f"The warehouse {self.url} is no folder of this machine.",
+                "Canonical tables hold identifiers and are linked in a local folder; name one "
+                "with --warehouse.",
+            )
+        return PartStore(Path(self._root), Path(self._root / _STAGING / "linkage"))
 
     # -- scores: stage, publish, ledger ------------------------------------------------------
 

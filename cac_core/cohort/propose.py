@@ -1,0 +1,338 @@
+"""A first mapping for an extract nobody has mapped yet, from its header and its codes.
+
+A draft, to be read by a person: names are compared with what registries usually call our columns,
+date formats and codes are taken from the first rows. No value of an identifier is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import duckdb
+
+from cac_core.cohort.canonical import Resources, database
+from cac_core.cohort.extracts import Extract, load_rows, open_packed, read_header
+from cac_core.cohort.mapping import AUXILIARY, ColumnMapping, Source
+from cac_core.errors import UsageError
+from schemas.registry import REGISTRY_TABLES
+from schemas.table import TableSpec
+
+#: What registries call our columns: regular expressions over the name in small letters without
+#: anything but letters and digits.
+_NAMES: Mapping[str, str] = {
+    "patient_id": r"(patient|pat|person|phn|mrn|hcn|nhsnumber|chinumber|fallnr|subject)"
+    r"(id|nr|no|number|key)?|id|studyid",
+    "study_date": r"(study|scan|exam|test|spect|ct|index|untersuchung)s?(date|datum|dt)|datum",
+    "accession_number": r"(accession|acc|order|auftrag)s?(number|no|nr|nummer)?",
+    "birth_date": r"(birth|geburts?)(date|datum)?|dob|dateofbirth",
+    "age_years": r"age(years|atscan|yrs)?|alter",
+    "sex": r"sex|gender|geschlecht",
+    "bmi_kg_m2": r"bmi(kgm2)?|bodymassindex",
+    "weight_kg": r"(weight|wt|gewicht)(kg|lb|lbs)?",
+    "height_cm": r"(height|ht|groesse|grosse)(cm|in|m)?",
+    "hypertension": r"(hx|v)?(hypertension|htn|hypertonie|arterialhypertension)",
+    "diabetes": r"(hx|v)?(diabetes(mellitus)?|dm)",
+    "dyslipidemia": r"(hx|v)?(dyslipida?emia|hyperlipida?emia|lipids|dlp)",
+    "family_history": r"(hx|v)?(familyhistory|fhx|famhx|familyhx).*",
+    "smoking": r"(hx|v)?(smok(ing|er)|currentsmok(ing|er)|raucher)",
+    "prior_mi": r"(hx|v)?(prior|previous|old)?(mi|myocardialinfarction)",
+    "prior_pci": r"(hx|v)?(prior|previous)?(pci|ptca|stent)",
+    "prior_cabg": r"(hx|v)?(prior|previous)?(cabg|bypass)",
+    "stress_tpd_pct": r"(ac)?stresstpd(ac|pct)*|tpdstress",
+    "rest_tpd_pct": r"(ac)?resttpd(ac|pct)*|tpdrest",
+    "stress_lvef_pct": r"(stress)?(lvef|ef)(stress|pct)*",
+    "admit_date": r"(admi(t|ssion)|aufnahme|start|visit|encounter|begin)s?(date|datum|dt)?",
+    "discharge_date": r"(dis(charge)?|entlassungs?|stop|end)(date|datum|dt)?",
+    "record_type": r"(record|encounter|visit|care|level|institution)?(type|class|level|setting)"
+    r"|art|setting|level",
+    "diagnosis_code": r"(dx|diag(nosis)?|icd(10)?)(code)?(\d+)?",
+    "diagnosis_type": r"(dx|diag(nosis)?)(type|role|prefix)(\d+)?|typ",
+    "procedure_code": r"(px|proc(edure)?|interv(ention)?|ops|opcs|cci)(code)?(\d+)?",
+    "procedure_date": r"(px|proc(edure)?|interv(ention)?|op)(date|datum|dt)(\d+)?",
+    "death_date": r"(death|dod|deceased|died|tod|sterbe)(date|datum|dt)?|dateofdeath",
+    "coverage_end": r"(coverage|covered|observed|followup|lastcontact)(end|to|until|date)?|bis",
+    "emigration_date": r"(emigration|moved|left|lefton|wegzug|outmigration)(date|on|dt)?",
+    "reader": r"reader|observer|read(er)?by|befunder",
+    "method": r"method|readingtype",
+    "agatston": r"(total)?(agatston|cacs?|calciumscore)(score|total)?",
+    "visual_grade": r"visual(cac|grade|score)?|grade",
+}
+_DATES = (
+    *("%Y-%m-%d", "%Y%m%d", "%Y/%m/%d", "%d%b%Y", "%d-%b-%Y"),
+    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y"),
+)
+#: A format that reads less than this share of a file's dates is not that file's.
+_READ_SHARE = 0.95
+_YES_NO = (
+    *(("Y", "N"), ("y", "n"), ("yes", "no"), ("Yes", "No"), ("YES", "NO"), ("T", "F")),
+    *(("true", "false"), ("True", "False"), ("ja", "nein"), ("J", "N"), ("oui", "non")),
+)
+_MEANINGS: Mapping[str, Mapping[str, str]] = {
+    "sex": {"m": "M", "male": "M", "f": "F", "w": "F", "female": "F"},
+    "record_type": {
+        **dict.fromkeys(("d", "ip", "i", "inpatient", "stationär"), "inpatient"),
+        **dict.fromkeys(("e", "ed", "er", "emergency", "notfall"), "emergency"),
+        **dict.fromkeys(("a", "op", "o", "ambulatory", "outpatient", "ambulant"), "ambulatory"),
+    },
+}
+_MISSING = ("", "NA", "N/A", "NULL", ".")
+_SAMPLE_ROWS = 10_000
+_FORMATS = {".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".ods": "excel"}
+
+
+def propose_mapping(path: Path) -> str:
+    """Draft the mapping of a site that delivers this one extract.
+
+    Returns
+    -------
+    TOML with comments where a person must decide.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or nothing in its header is known.
+    """
+    source = _guessed_format(path)
+    header = _header(source, path)
+    table, found = _best_table(header)
+    values = _sample(source, path, header)
+    lines = [
+        f"# Draft from {path.name}; read every line before use. docs/linkage.md explains the file.",
+        'site = "site"  # a short name for this site',
+        "",
+        "[coverage]",
+        f"end = {dt.date.today().year - 1}-12-31  # last day on which the registry saw everything",
+        "",
+        "[[source]]",
+        f'name = "{_plain_name(path)}"',
+        f'table = "{table.name}"  # or {", ".join(t.name for t in REGISTRY_TABLES if t != table)}',
+        f"files = {_quoted(path.name)}",
+        f'format = "{source.format}"',
+    ]
+    if source.format == "csv":
+        lines.append(f"delimiter = {_quoted(source.delimiter)}")
+    if source.format in ("csv", "tsv"):
+        lines.append(f'encoding = "{source.encoding}"')
+    lines += _dates(table, found, values)
+    lines.append("[source.columns]")
+    numbered: dict[str, list[str]] = {}
+    for name, columns in found.items():
+        if len(columns) > 1:
+            numbered[name] = columns
+        else:
+            lines.append(_column_line(name, columns[0], values.get(columns[0], [])))
+    needed = [c.name for c in table.columns if not c.nullable and c.name not in found]
+    lines += [
+        f'# {name} = ""  # needed, and nothing in the header looks like it' for name in needed
+    ]
+    lines += _repeated(numbered)
+    unused = [n for n in header if n not in {c for columns in found.values() for c in columns}]
+    if unused:
+        lines += ["", f"# Not used: {', '.join(unused)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _guessed_format(path: Path) -> Source:
+    """A source with format, delimiter and encoding as the file looks."""
+    suffixes = [suffix for suffix in path.suffixes if suffix in (*_FORMATS, ".csv", ".tsv", ".txt")]
+    given = _FORMATS.get(suffixes[-1] if suffixes else "", "csv")
+    draft = Source.model_construct(name="draft", table="clinical", files=path.name, columns={})
+    if given != "csv":
+        return draft.model_copy(update={"format": given})
+    try:
+        with open_packed(path) as stream:
+            start = stream.read(1 << 16)
+    except (OSError, EOFError) as error:
+        raise UsageError(
+            f"The extract {path} cannot be read ({type(error).__name__}).",
+            "Check the name and the permissions.",
+        ) from None
+    encoding = _guessed_encoding(start)
+    first = start.decode(encoding, "replace").splitlines()[:1]
+    try:
+        delimiter = csv.Sniffer().sniff("".join(first), ",;\t|").delimiter
+    except csv.Error:
+        delimiter = ","
+    form = {"format": "tsv"} if delimiter == "\t" else {"format": "csv", "delimiter": delimiter}
+    return draft.model_copy(update={**form, "encoding": encoding})
+
+
+def _guessed_encoding(start: bytes) -> str:
+    """UTF-8 where most lines beyond ASCII are; the mapping has a fallback for the others."""
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    lines = [line for line in start.split(b"\n")[:-1] if not line.isascii()]
+    fitting = sum(_is_utf8(line) for line in lines)
+    return "utf-8" if 2 * fitting >= len(lines) else "cp1252"
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _header(source: Source, path: Path) -> list[str]:
+    try:
+        header = read_header(source, path)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"The extract {path} cannot be read as {source.format} ({type(error).__name__}).",
+            "Check the file.",
+        ) from None
+    return [name for name in header if name]
+
+
+def _best_table(header: Sequence[str]) -> tuple[TableSpec, dict[str, list[str]]]:
+    """The table that most of the header fits, and our columns with theirs."""
+    fits = [(table, _fitting(table, header)) for table in REGISTRY_TABLES]
+    table, found = max(fits, key=lambda item: len(item[1]) - 2 * _lacking(*item))
+    if not found:
+        known = ", ".join(c.name for t in REGISTRY_TABLES[:1] for c in t.columns)
+        raise UsageError(
+            f"Nothing in the header looks like a column of ours ({len(header)} names).",
+            f"Is the first line the header? The clinical table, for one, has {known}.",
+        )
+    return table, found
+
+
+def _lacking(table: TableSpec, found: Mapping[str, list[str]]) -> int:
+    return sum(not column.nullable and column.name not in found for column in table.columns)
+
+
+def _fitting(table: TableSpec, header: Sequence[str]) -> dict[str, list[str]]:
+    ours = [c.name for c in table.columns] + list(AUXILIARY.get(table.name, ()))
+    found: dict[str, list[str]] = {}
+    taken: set[str] = set()
+    for name in ours:
+        pattern = re.compile(_NAMES.get(name, re.escape(name.replace("_", ""))))
+        fits = [n for n in header if n not in taken and pattern.fullmatch(_folded(n))]
+        fits = [n for n in fits if n == name] or fits
+        numbers = [n for n in fits if re.search(r"\d$", n)]
+        chosen = numbers if len(numbers) > 1 else fits[:1]
+        if chosen:
+            found[name] = chosen
+            taken.update(chosen)
+    return found
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("ö", "oe").replace("ß", "ss"))
+
+
+def _sample(source: Source, path: Path, header: Sequence[str]) -> dict[str, list[str]]:
+    """Distinct values of each column in the first rows."""
+    columns = {name: ColumnMapping(column=name) for name in header}
+    whole = source.model_copy(update={"columns": columns})
+    with database(Resources()) as (connection, scratch):
+        load_rows(connection, Extract(whole, path, ""), scratch)
+        return {name: _distinct_values(connection, name) for name in header}
+
+
+def _distinct_values(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
+    quoted = '"' + name.replace('"', '""') + '"'
+    rows = connection.sql(
+        f"SELECT DISTINCT {quoted} FROM (SELECT {quoted} FROM file_rows LIMIT {_SAMPLE_ROWS}) "
+        f"WHERE {quoted} IS NOT NULL ORDER BY 1"
+    ).fetchall()
+    return [value for (value,) in rows if value not in _MISSING]
+
+
+def _dates(
+    table: TableSpec, found: Mapping[str, list[str]], values: Mapping[str, list[str]]
+) -> list[str]:
+    """The line `dates`, with the formats that read every value of the date columns."""
+    dated = {c.name for c in table.columns if str(c.type).startswith("date")} | {"birth_date"}
+    texts = [v for name in dated & found.keys() for column in found[name] for v in values[column]]
+    if not texts:
+        return []
+    reading = [form for form in _DATES if _read_share(form, texts) >= _READ_SHARE]
+    if not reading:
+        return ["dates = []  # no usual format reads the dates of the first rows; give strptime's"]
+    told = f'dates = ["{reading[0]}"]'
+    if len(reading) > 1:
+        return [f"{told}  # {reading[1]} reads the first rows as well: which is it?"]
+    return [told]
+
+
+def _read_share(form: str, texts: Sequence[str]) -> float:
+    read = 0
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            dt.datetime.strptime(text, form)
+            read += 1
+    return read / len(texts)
+
+
+def _column_line(name: str, column: str, values: Sequence[str]) -> str:
+    spec = next((c for t in REGISTRY_TABLES for c in t.columns if c.name == name), None)
+    yes_no = spec is not None and spec.unit == "0/1"
+    if spec is None or not (yes_no or spec.codes is not None) or len(values) > 8:
+        unit = _unit(name, column)
+        if unit:
+            return f'{name} = {{ column = {_quoted(column)}, unit = "{unit}" }}'
+        return f"{name} = {_quoted(column)}"
+    allowed = ("0", "1") if yes_no else spec.allowed
+    meant = _yes_no_codes(values) if yes_no else _known_codes(name, values, allowed)
+    codes = ", ".join(f'{_quoted(v)} = "{m}"' for v, m in sorted(meant.items()) if m != v)
+    line = f"{name} = {{ column = {_quoted(column)}, codes = {{ {codes} }} }}"
+    if not codes:
+        line = f"{name} = {_quoted(column)}"
+    unknown = [v for v in values if v not in meant]
+    if unknown:
+        line += f"  # what is {', '.join(unknown)}? Add to codes ({', '.join(allowed)}) or missing"
+    return line
+
+
+def _yes_no_codes(values: Sequence[str]) -> dict[str, str]:
+    """Codes of a yes/no column; the other word of a pair is there even if no row has it yet."""
+    meant = {v: v for v in values if v in ("0", "1")}
+    for yes, no in _YES_NO:
+        if {yes, no} & set(values) and not {yes, no} & meant.keys():
+            meant |= {yes: "1", no: "0"}
+    return meant
+
+
+def _known_codes(name: str, values: Sequence[str], allowed: Sequence[str]) -> dict[str, str]:
+    known = _MEANINGS.get(name, {})
+    meant = {v: v if v in allowed else known.get(v.lower()) for v in values}
+    return {v: m for v, m in meant.items() if m is not None}
+
+
+def _unit(name: str, column: str) -> str:
+    folded = _folded(column)
+    if name == "weight_kg" and re.search(r"lbs?$", folded):
+        return "lb"
+    if name == "height_cm" and re.search(r"in$", folded):
+        return "in"
+    return ""
+
+
+def _repeated(numbered: Mapping[str, list[str]]) -> list[str]:
+    """Groups of numbered columns, by how many there are."""
+    groups: dict[int, list[str]] = {}
+    for name, columns in numbered.items():
+        groups.setdefault(len(columns), []).append(name)
+    lines = []
+    for count, names in sorted(groups.items(), reverse=True):
+        listed = ", ".join(
+            f"{name} = {_quoted(re.sub(r'[0-9]+$', '{n}', numbered[name][0]))}" for name in names
+        )
+        lines += ["[[source.repeated]]", f"count = {count}", f"columns = {{ {listed} }}"]
+    return lines
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _plain_name(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", path.name.split(".")[0])[:40]

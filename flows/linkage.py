@@ -1,0 +1,420 @@
+"""The registry linkage: extracts to canonical tables, joined with the scores, outcomes and flow."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from cac_core.cohort.canonical import Part, PartStore, Resources
+from cac_core.cohort.disclosure import suppress_small
+from cac_core.cohort.extracts import Extract, check_header, find_extracts
+from cac_core.cohort.link import Linkage, check_rules, linkage_digest
+from cac_core.cohort.mapping import SiteMapping, load_mapping
+from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
+from cac_core.cohort.store import Warehouse
+from cac_core.errors import CacError, UsageError
+from cac_core.keys import Keyring, load_keyring
+from cac_core.settings import Settings, load_settings
+from cac_core.version import __version__
+from flows.progress import RunProgress, current_progress
+from flows.request import open_warehouse
+from schemas.codes import FlowStep
+from schemas.instance import INSTANCES
+from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
+from schemas.linked import linked_table
+from schemas.score import SCORES
+from schemas.table import TableSpec
+from tasks.linkage import canonical_part, link_patients
+
+_LIBRARIES = ("prefect", "duckdb", "pyarrow", "pandera")
+#: A registry whose newest record is this much older than its stated end was extracted early.
+_SILENT_DAYS = 180
+_SHOWN_FAULTS = 5
+
+
+@dataclass(frozen=True)
+class LinkageRequest:
+    """Arguments of one linkage; what is None comes from the settings file."""
+
+    warehouse: str | None = None
+    config: str | None = None
+    mapping: str | None = None
+    outcomes: str | None = None
+    model: str | None = None
+    suppress: bool | None = None
+
+
+@dataclass(frozen=True)
+class PreparedLinkage:
+    """A checked request: mapping, extracts and scores are there and fit each other."""
+
+    warehouse: Warehouse
+    store: PartStore
+    settings: Settings
+    keyring: Keyring
+    mapping: SiteMapping
+    outcomes: OutcomeDefinition
+    extracts: tuple[Extract, ...]
+    model_id: str
+    suppress: bool
+
+    @property
+    def resources(self) -> Resources:
+        """What DuckDB may use."""
+        wanted = self.settings.linkage
+        threads = wanted.threads or len(os.sched_getaffinity(0))
+        return Resources(wanted.memory_limit, threads, wanted.scratch)
+
+
+def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
+    """Check a request and open what it names; writes nothing.
+
+    Raises
+    ------
+    CacError
+        For the first thing that is wrong: settings, secret, mapping, outcome definition, scores,
+        an extract that is not there or lacks a column.
+    """
+    settings = load_settings(None if request.config is None else Path(request.config))
+    wanted = settings.linkage
+    path = Path(request.mapping) if request.mapping else wanted.mapping
+    if path is None:
+        raise UsageError(
+            "No mapping is named.",
+            "Give --mapping FILE, or set `linkage.mapping` in cac.toml; `cac link --propose "
+            "EXTRACT` drafts one.",
+        )
+    mapping = load_mapping(path)
+    check_rules(mapping.rules)
+    outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else wanted.outcomes)
+    keyring = load_keyring(settings.key_file)
+    warehouse = open_warehouse(request.warehouse, settings)
+    store = warehouse.parts()
+    model_id = _model(warehouse, request.model or wanted.model)
+    warehouse.check_writable()
+    found = [one for source in mapping.source for one in find_extracts(source, path.parent)]
+    for extract in found:
+        check_header(extract)
+    suppress = wanted.suppress_small_cells if request.suppress is None else request.suppress
+    return PreparedLinkage(
+        warehouse, store, settings, keyring, mapping, outcomes, tuple(found), model_id, suppress
+    )
+
+
+def preview_linkage(request: LinkageRequest) -> dict[str, Any]:
+    """What a linkage would read; writes nothing."""
+    prepared = prepare_linkage(request)
+    return {
+        "dry_run": True,
+        "warehouse": prepared.warehouse.url,
+        "model": prepared.model_id,
+        "site": prepared.mapping.site,
+        "outcomes": list(prepared.outcomes.outcome),
+        "extracts": [
+            {"source": e.source.name, "file": e.path.name, "table": e.source.table}
+            for e in prepared.extracts
+        ],
+    }
+
+
+@flow(name="registry-linkage", persist_result=False, validate_parameters=False)
+def registry_linkage(
+    warehouse: str | None = None,
+    config: str | None = None,
+    mapping: str | None = None,
+    outcomes: str | None = None,
+    model: str | None = None,
+    suppress: bool | None = None,
+) -> dict[str, Any]:
+    """Link the scores of a warehouse with the extracts that a mapping names.
+
+    Parameters
+    ----------
+    warehouse, config, mapping, outcomes, model : as the options of `cac link`.
+    suppress : hide small counts in what is printed and shown; the tables keep them.
+
+    Returns
+    -------
+    The summary that `cac link --json` prints.
+    """
+    request = LinkageRequest(warehouse, config, mapping, outcomes, model, suppress)
+    prepared = prepare_linkage(request)
+    with prepared.warehouse.lock():
+        summary = _Linking(prepared, current_progress()).run()
+    create_markdown_artifact(key="registry-linkage", markdown=_markdown(summary))
+    return summary
+
+
+class _Linking:
+    """One run, step by step."""
+
+    def __init__(self, prepared: PreparedLinkage, progress: RunProgress) -> None:
+        self.prepared = prepared
+        self.progress = progress
+        self.started_at = dt.datetime.now(dt.UTC)
+        self.clock = monotonic()
+        self.run_id = f"{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+    def run(self) -> dict[str, Any]:
+        prepared = self.prepared
+        store = prepared.warehouse
+        parts = self._parts()
+        scores = store.read(SCORES, prepared.model_id)
+        accessions = _accessions(store.read(INSTANCES))
+        inputs = (parts, scores, accessions, prepared.mapping, prepared.outcomes, prepared.keyring)
+        digest = linkage_digest(*inputs)
+        warnings = _warnings(prepared, parts, scores)
+        spec = linked_table(tuple(prepared.outcomes.outcome))
+        if self._last_digest(spec) == digest:
+            self.progress.say("nothing has changed since the last linkage")
+            outcome = "unchanged"
+            done = Linkage(
+                store.read(spec), store.read(FLOW), store.read(MATCHES), QUARANTINE.empty()
+            )
+        else:
+            self.progress.say(f"linking {scores.num_rows} studies")
+            outcome = "linked"
+            done = link_patients(*inputs, prepared.resources)
+            prepared.store.publish(parts)
+            for table, rows in (
+                (spec, done.linked),
+                (FLOW, done.flow),
+                (MATCHES, done.matches),
+                (QUARANTINE, done.quarantine),
+            ):
+                store.replace(table, rows)
+        summary = self._summary(parts, done, outcome, warnings)
+        if outcome == "linked":
+            store.add_run(self._run_row(summary, parts, scores, digest), LINKAGES)
+        for warning in warnings:
+            self.progress.say(f"warning: {warning}")
+        return summary
+
+    def _parts(self) -> list[Part]:
+        """A part per file; stops where too many rows of a source are unusable."""
+        prepared = self.prepared
+        parts = []
+        for extract in prepared.extracts:
+            named = f"{extract.source.name}: {extract.path.name}"
+            part = canonical_part.with_options(task_run_name=extract.source.name)(
+                extract, prepared.mapping, prepared.store, prepared.resources
+            )
+            parts.append(part)
+            known = ", read before" if part.reused else ""
+            self.progress.say(
+                f"{named}: {part.n_rows} rows, {part.n_unusable} in quarantine{known}"
+            )
+        for source in prepared.mapping.source:
+            _require_usable(
+                [part for part in parts if part.extract.source.name == source.name],
+                prepared.mapping.rules.quarantine_limit,
+            )
+        return parts
+
+    def _last_digest(self, linked: TableSpec) -> str | None:
+        """Digest of what the published tables were made from; None where they are not whole."""
+        store = self.prepared.warehouse
+        rows = store.read(LINKAGES).sort_by("started_at")
+        if not rows.num_rows or not all(map(store.has, (linked, FLOW, MATCHES))):
+            return None
+        last: str = rows["inputs_digest"][-1].as_py()
+        return last
+
+    def _summary(
+        self, parts: Sequence[Part], done: Linkage, outcome: str, warnings: list[str]
+    ) -> dict[str, Any]:
+        prepared = self.prepared
+        told = _counted if not prepared.suppress else suppress_small
+        steps = Counter(done.flow["step"].to_pylist())
+        flow_counts = told([steps[step.value] for step in FlowStep])
+        names = list(prepared.outcomes.outcome)
+        events = [pc.sum(done.linked[f"{name}_event"]).as_py() or 0 for name in names]
+        excluded = [done.linked[f"{name}_event"].null_count for name in names]
+        return {
+            "run_id": self.run_id,
+            "outcome": outcome,
+            "warehouse": prepared.warehouse.url,
+            "model": prepared.model_id,
+            "site": prepared.mapping.site,
+            "extracts": [_told_part(part) for part in parts],
+            "patients": done.flow.num_rows,
+            "included": done.linked.num_rows,
+            "flow": [
+                {"step": step.value, "description": step.description, "patients": count}
+                for step, count in zip(FlowStep, flow_counts, strict=True)
+            ],
+            "outcomes": [
+                {"outcome": name, "events": n, "patients_left_out": out}
+                for name, n, out in zip(
+                    names, map(_alone(told), events), map(_alone(told), excluded), strict=True
+                )
+            ],
+            "matches": _told_matches(done.matches, suppress=prepared.suppress),
+            "warnings": warnings,
+            "seconds": round(monotonic() - self.clock, 3),
+        }
+
+    def _run_row(
+        self, summary: dict[str, Any], parts: Sequence[Part], scores: pa.Table, digest: str
+    ) -> dict[str, object]:
+        prepared = self.prepared
+        libraries = {name: version(name) for name in _LIBRARIES}
+        return {
+            "run_id": self.run_id,
+            "started_at": self.started_at,
+            "finished_at": dt.datetime.now(dt.UTC),
+            "site": prepared.mapping.site,
+            "model_id": prepared.model_id,
+            "inputs_digest": digest,
+            "extracts": len(parts),
+            "extracts_read": sum(not part.reused for part in parts),
+            "rows": sum(part.n_rows for part in parts),
+            "rows_unusable": sum(part.n_unusable for part in parts),
+            "studies": scores.num_rows,
+            "patients": summary["patients"],
+            "included": summary["included"],
+            "outcomes": json.dumps({o["outcome"]: o["events"] for o in summary["outcomes"]}),
+            "seconds": monotonic() - self.clock,
+            "core_version": __version__,
+            "mapping": json.dumps(prepared.mapping.model_dump(mode="json")),
+            "definition": json.dumps(prepared.outcomes.model_dump(mode="json")),
+            "versions": json.dumps({"python": platform.python_version(), **libraries}),
+        }
+
+
+def _model(warehouse: Warehouse, wanted: str | None) -> str:
+    models = warehouse.models()
+    if not models:
+        raise CacError(
+            f"{warehouse.url} holds no scores to link.", "Score an archive first: `cac score`."
+        )
+    if wanted is None and len(models) == 1:
+        return models[0]
+    if wanted not in models:
+        what = "several models" if wanted is None else f"no model {wanted}"
+        raise UsageError(
+            f"{warehouse.url} holds scores of {what}.",
+            f"Name one with --model: {', '.join(models)}.",
+        )
+    return str(wanted)
+
+
+def _accessions(instances: pa.Table) -> pa.Table:
+    pairs = instances.select(["study_key", "accession_key"])
+    return (
+        pairs.filter(pc.is_valid(pairs["accession_key"])).group_by(pairs.column_names).aggregate([])
+    )
+
+
+def _require_usable(parts: Sequence[Part], limit: float) -> None:
+    """Stop where the share of unusable rows of a source is above the limit."""
+    bad = sum(part.n_unusable for part in parts)
+    total = bad + sum(part.n_rows for part in parts)
+    if bad <= limit * total:
+        return
+    faults: Counter[tuple[str | None, str]] = Counter()
+    for part in parts:
+        faults.update(part.faults)
+    listed = ", ".join(
+        f"{reason}{f' in {column}' if column else ''} {n}"
+        for (column, reason), n in faults.most_common(_SHOWN_FAULTS)
+    )
+    source = parts[0].extract.source
+    raise CacError(
+        f"Source {source.name}: {bad} of {total} rows are unusable, more than the limit of "
+        f"{limit:.0%}: {listed}. The tables stay as they were.",
+        f"File, line and reason of each are in {parts[0].quarantine.parent}; correct the mapping "
+        f"of `{source.name}`, or raise `rules.quarantine_limit`.",
+    )
+
+
+def _warnings(prepared: PreparedLinkage, parts: Sequence[Part], scores: pa.Table) -> list[str]:
+    """What is no fault of a row, and yet makes the table say less than it seems to."""
+    end = prepared.mapping.coverage.end
+    told = []
+    late = pc.sum(pc.greater(scores["study_date"], pa.scalar(end))).as_py() or 0
+    if late:
+        told.append(
+            f"{late} studies are newer than the registry's coverage end ({end}) and have no "
+            "follow-up; fetch a newer extract and move `coverage.end`"
+        )
+    for source in prepared.mapping.source:
+        dates = [
+            part.newest
+            for part in parts
+            if part.extract.source.name == source.name and part.newest is not None
+        ]
+        if dates and (end - max(dates)).days > _SILENT_DAYS:
+            told.append(
+                f"the newest record of source {source.name} is of {max(dates):%Y-%m}, but coverage "
+                f"ends on {end}; if the extract is older, move `coverage.end` back, else events "
+                "that it lacks count as none"
+            )
+    return told
+
+
+def _told_part(part: Part) -> dict[str, Any]:
+    return {
+        "source": part.extract.source.name,
+        "table": part.extract.source.table,
+        "file": part.extract.path.name,
+        "rows": part.n_rows,
+        "unusable": part.n_unusable,
+        "faults": [
+            {"column": column, "reason": reason, "rows": n}
+            for (column, reason), n in sorted(part.faults.items(), key=str)
+        ],
+        "read_before": part.reused,
+    }
+
+
+def _told_matches(matches: pa.Table, *, suppress: bool) -> list[dict[str, Any]]:
+    ways = ("n_by_key_and_date", "n_by_accession", "n_unmatched")
+    rows = []
+    for row in matches.to_pylist():
+        if suppress:
+            hidden = suppress_small([row[way] for way in ways])
+            if hidden != [row[way] for way in ways]:
+                row["match_rate"] = None
+            row |= dict(zip(ways, hidden, strict=True))
+        rows.append(row)
+    return rows
+
+
+def _counted(counts: Sequence[int]) -> list[int | str]:
+    return list(counts)
+
+
+def _alone(told: Any) -> Any:
+    """Tell a count that is part of no table."""
+    return lambda count: told([count])[0]
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    lines = [f"# Registry linkage {summary['run_id']}", "", f"Outcome: {summary['outcome']}.", ""]
+    lines += ["| step | patients |", "|---|---|"]
+    lines += [f"| {row['description']} | {row['patients']} |" for row in summary["flow"]]
+    lines += ["", "| outcome | events | left out |", "|---|---|---|"]
+    lines += [
+        f"| `{row['outcome']}` | {row['events']} | {row['patients_left_out']} |"
+        for row in summary["outcomes"]
+    ]
+    lines += ["", "| source | rows | in quarantine |", "|---|---|---|"]
+    lines += [f"| {e['source']} | {e['rows']} | {e['unusable']} |" for e in summary["extracts"]]
+    lines += ["", *(f"Warning: {text}." for text in summary["warnings"])]
+    return "\n".join(lines)
