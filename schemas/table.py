@@ -12,7 +12,8 @@ from enum import StrEnum
 
 import pandera.pyarrow as pp
 import pyarrow as pa
-from pandera.errors import SchemaErrors
+import pyarrow.compute as pc
+from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
 #: Pattern of `patient_key`, `study_key` and every other keyed pseudonym.
 KEY_PATTERN = r"^[0-9a-f]{32}$"
@@ -162,12 +163,21 @@ class TableSpec:
         try:
             self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
         except SchemaErrors as errors:
-            cases = errors.failure_cases.select(["index", "column", "check"]).to_pylist()
-            whole = sorted({str(case["check"]) for case in cases if case["index"] is None})
-            if whole:
-                raise InvalidTableError(self.name, tuple(whole)) from None
-            return [(case["index"], str(case["column"]), str(case["check"])) for case in cases]
+            return [case for error in errors.schema_errors for case in self._cases(error, table)]
         return []
+
+    def _cases(self, error: SchemaError, table: pa.Table) -> list[tuple[int, str, str]]:
+        """Rows of one failed check. pandera 0.35 gives the values of Arrow tables, not the rows."""
+        if error.reason_code not in (
+            SchemaErrorReason.DATAFRAME_CHECK,
+            SchemaErrorReason.SERIES_CONTAINS_NULLS,
+        ):
+            raise InvalidTableError(self.name, (str(error.reason_code),))
+        column = str(error.schema.name)
+        values = error.failure_cases[column].combine_chunks().unique()
+        at = pc.indices_nonzero(pc.is_in(table[column], values.cast(table[column].type)))
+        name = error.check if isinstance(error.check, str) else error.check.error
+        return [(index, column, str(name)) for index in at.to_pylist()]
 
     def _check_names(self, found: Iterable[str]) -> None:
         names, known = set(found), {column.name for column in self.columns}

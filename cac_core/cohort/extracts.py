@@ -121,8 +121,10 @@ def read_header(source: Source, path: Path) -> list[str]:
         return [str(name) for name in pq.read_schema(path).names]
     if source.format == "excel":
         return [str(cell) for cell in _sheet(source, path)[0]]
-    with open_packed(path) as stream:
-        text = io.TextIOWrapper(stream, _text_encoding(source), errors="replace", newline="")
+    with (
+        open_packed(path) as stream,
+        io.TextIOWrapper(stream, _text_encoding(source), errors="replace", newline="") as text,
+    ):
         return next(csv.reader(text, delimiter=_delimiter(source)), [])
 
 
@@ -283,7 +285,8 @@ def _decode(source: Source, path: Path, out: Path) -> None:
 def _lines(source: Source, stream: IO[bytes]) -> Iterator[str]:
     encoding = _text_encoding(source)
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a line feed is no byte
-        yield from io.TextIOWrapper(stream, encoding, errors="replace", newline="")
+        with io.TextIOWrapper(stream, encoding, errors="replace", newline="") as text:
+            yield from text
         return
     first = stream.readline().removeprefix(codecs.BOM_UTF8)
     for line in chain([first], stream):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cac_core.cohort.canonical import Part, Resources, database, sql_text
 from cac_core.cohort.mapping import Rules, SiteMapping
@@ -53,9 +54,8 @@ def linkage_digest(
 ) -> str:
     """SHA-256 over all that a linkage depends on; parameters as for `link`."""
     sink = pa.BufferOutputStream()
-    studies = _studies(scores, accessions)
-    with pa.ipc.new_stream(sink, studies.schema) as stream:
-        stream.write_table(studies.combine_chunks())
+    # Parquet rather than Arrow's own format, which keeps whatever lies under a null.
+    pq.write_table(_studies(scores, accessions), sink)
     told = {
         "version": LINK_VERSION,
         "parts": sorted(part.digest for part in parts),
@@ -143,6 +143,7 @@ def check_rules(rules: Rules) -> None:
         If a column of `required` is none that a patient can lack.
     """
     known = {c.name for c in (*CLINICAL.columns, *PERFUSION.columns) if c.nullable}
+    known -= {"accession_number"}
     unknown = sorted(set(rules.required) - known)
     if unknown:
         raise UsageError(

@@ -428,7 +428,7 @@ def _plant_faults(registry: Registry, rng: np.random.Generator) -> None:
             continue
         patient, scan = str(row["patient_id"]), row["study_date"]
         after = scan + dt.timedelta(days=30)
-        kind = int(rng.integers(0, 6))
+        kind = 3 if patient in died else (0, 1, 2, 4, 5)[len(faulty) % 5]
         if kind == 0:
             faulty.append(Stay(patient, "31/02/2015", after, "inpatient", eventful))
         elif kind == 1:

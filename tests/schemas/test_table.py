@@ -7,6 +7,7 @@ import datetime as dt
 import pyarrow as pa
 import pytest
 
+from schemas.registry import CLINICAL
 from schemas.score import SCORES
 from schemas.table import ColumnSpec, InvalidTableError, TableSpec
 from tests.builders.rows import key, score_row
@@ -118,3 +119,21 @@ def test_scores_of_every_status() -> None:
 def test_scores_refuse(change: dict[str, object]) -> None:
     with pytest.raises(InvalidTableError):
         SCORES.from_rows([score_row(1, **change)])
+
+
+def test_failures_names_row_column_and_check_of_each_bad_value() -> None:
+    rows = [
+        {"patient_id": "a", "study_date": dt.date(2015, 1, 1), "age_years": 160.0},
+        {"patient_id": None, "study_date": dt.date(2015, 1, 1), "age_years": 60.0},
+        {"patient_id": "c", "study_date": dt.date(2015, 1, 1), "sex": "Q"},
+        {"patient_id": "d", "study_date": dt.date(2015, 1, 1), "age_years": 160.0},
+    ]
+    schema = pa.schema([f.with_nullable(True) for f in CLINICAL.arrow_schema])
+    found = CLINICAL.failures(pa.Table.from_pylist(rows, schema))
+    assert sorted((row, column) for row, column, _ in found) == [
+        (0, "age_years"),
+        (1, "patient_id"),
+        (2, "sex"),
+        (3, "age_years"),
+    ]
+    assert {check for row, _, check in found if row == 1} == {"not_nullable"}

@@ -29,7 +29,7 @@ CREATE OR REPLACE MACRO medical_code_of(v) AS
 
 -- What a person may see of a value that could not be used: its shape.
 CREATE OR REPLACE MACRO shape_of(v) AS
-    left(regexp_replace(regexp_replace(v, '[0-9]', '9', 'g'), '[[:alpha:]]', 'A', 'g'), 24);
+    left(regexp_replace(regexp_replace(v, '\p{N}', '9', 'g'), '\p{L}', 'A', 'g'), 24);
 
 CREATE OR REPLACE MACRO needed(c, value) AS
     CASE WHEN value IS NULL

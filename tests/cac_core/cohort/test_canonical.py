@@ -1,0 +1,249 @@
+"""Files of extracts to canonical parts: formats, encodings, codings, units, and what is wrong."""
+
+from __future__ import annotations
+
+import bz2
+import datetime as dt
+import gzip
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cac_core.cohort.canonical import Part, PartStore, make_part
+from cac_core.cohort.extracts import check_header, find_extracts
+from cac_core.cohort.mapping import load_mapping
+from cac_core.errors import CacError, UsageError
+from tests.builders.registries import MAPPING, RESOURCES, make_parts, write_site
+
+CLINICAL = b"id,scan,accession,age,sex,diabetes,prior_mi\nP1,2015-06-01,A1,60,M,1,0\n"
+
+
+def _part(path: Path, table: str = "clinical") -> Part:
+    _, parts = make_parts(path, path.parent / "w")
+    return next(part for part in parts if part.extract.source.table == table)
+
+
+def _rows(part: Part) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.read_table(part.rows).to_pylist()
+    return rows
+
+
+def _faults(part: Part) -> list[tuple[object, ...]]:
+    names = ("source_line", "column", "reason", "value_shape")
+    return [tuple(row[n] for n in names) for row in pq.read_table(part.quarantine).to_pylist()]
+
+
+def _zipped(data: bytes, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("clinical.csv", data)
+
+
+PACKED: dict[str, Callable[[bytes, Path], object]] = {
+    "clinical.csv": lambda data, path: path.write_bytes(data),
+    "clinical.csv.gz": lambda data, path: path.write_bytes(gzip.compress(data)),
+    "clinical.csv.bz2": lambda data, path: path.write_bytes(bz2.compress(data)),
+    "clinical.csv.xz": lambda data, path: path.write_bytes(lzma.compress(data)),
+    "clinical.csv.zst": lambda data, path: path.write_bytes(pa.compress(data, "zstd", True)),
+    "clinical.csv.zip": _zipped,
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_files_give_the_rows_of_plain_ones(name: str, tmp_path: Path) -> None:
+    path = write_site(tmp_path, MAPPING.replace("clinical.csv", name))
+    PACKED[name](CLINICAL, tmp_path / name)
+    (row,) = _rows(_part(path))
+    assert (row["patient_id"], row["age_years"], row["diabetes"]) == ("P1", 60.0, 1)
+    assert (row["source_file"], row["source_line"]) == (name, 2)
+
+
+@pytest.mark.parametrize("name", [n for n in PACKED if n not in ("clinical.csv",)])
+def test_a_packed_file_cut_short_is_told(name: str, tmp_path: Path) -> None:
+    path = write_site(tmp_path, MAPPING.replace("clinical.csv", name))
+    PACKED[name](CLINICAL + b"".join(b"P%d,2015-06-01,A,60,M,1,0\n" % n for n in range(9000)),
+                 tmp_path / name)  # fmt: skip
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(UsageError, match=rf"Source clinical: the file {name} (is cut|cannot be)"):
+        _part(path)
+
+
+def test_a_workbook_gives_the_rows_of_a_csv(tmp_path: Path) -> None:
+    mapping = MAPPING.replace('files = "clinical.csv"', 'files = "c.xlsx"\nformat = "excel"')
+    path = write_site(tmp_path, mapping)
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.append(["id", "scan", "accession", "age", "sex", "diabetes", "prior_mi"])
+    sheet.append([10023, dt.date(2015, 6, 1), "A1", 60.5, "M", 1, 0])
+    book.save(tmp_path / "c.xlsx")
+    (row,) = _rows(_part(path))
+    assert row["patient_id"] == "10023"
+    assert (row["study_date"], row["age_years"]) == (dt.date(2015, 6, 1), 60.5)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "latin-1", "utf-16"])
+def test_encodings_of_the_mapping(encoding: str, tmp_path: Path) -> None:
+    told = f'files = "clinical.csv"\nencoding = "{encoding}"'
+    path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', told))
+    text = CLINICAL.decode().replace("P1", "Müller-1")
+    (tmp_path / "clinical.csv").write_bytes(text.encode(encoding))
+    assert _rows(_part(path))[0]["patient_id"] == "Müller-1"
+
+
+def test_lines_in_an_older_encoding_are_read_in_the_fallback(tmp_path: Path) -> None:
+    path = write_site(tmp_path)
+    lines = [CLINICAL.replace(b"P1", "Ü1".encode())]
+    lines.append("Ü2,2015-06-01,A1,60,M,1,0\n".encode("cp1252"))
+    (tmp_path / "clinical.csv").write_bytes(b"".join(lines))
+    assert {row["patient_id"] for row in _rows(_part(path))} == {"Ü1", "Ü2"}
+
+
+def test_codings_units_and_dates_of_the_mapping(tmp_path: Path) -> None:
+    mapping = """
+site = "units"
+[coverage]
+end = 2019-12-31
+[[source]]
+name = "clinical"
+table = "clinical"
+files = "clinical.csv"
+delimiter = ";"
+decimal = ","
+dates = ["%d.%m.%Y"]
+missing = ["", "unknown"]
+[source.columns]
+patient_id = "id"
+study_date = "scan"
+birth_date = "born"
+weight_kg = { column = "weight", unit = "lb" }
+height_cm = { column = "height", unit = "in" }
+sex = { column = "sex", codes = { "1" = "M", "2" = "F" } }
+diabetes = { column = "dm", codes = { ja = "1", nein = "0" } }
+smoking = { constant = "0" }
+"""
+    path = write_site(tmp_path, mapping)
+    text = "id;scan;born;weight;height;sex;dm\nP1;01.06.2015;01.06.1955;154,3;70;2;ja\n"
+    (tmp_path / "clinical.csv").write_text(text + "P2;02.06.2015;;;;unknown;\n", encoding="utf-8")
+    first, second = sorted(_rows(_part(path)), key=lambda row: str(row["patient_id"]))
+    # 154.3 lb are 69.99 kg; 70 in are 1.778 m.
+    assert first["bmi_kg_m2"] == pytest.approx(69.99 / 1.778**2, abs=0.01)
+    assert first["age_years"] == pytest.approx(60.0, abs=0.01)
+    assert (first["sex"], first["diabetes"], first["smoking"]) == ("F", 1, 0)
+    assert [second[n] for n in ("sex", "diabetes", "bmi_kg_m2", "age_years")] == [None] * 4
+    assert "birth_date" not in first
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("P1,06/01/2015,A1,60,M,1,0", ("study_date", "unparsed_date", "99/99/9999")),
+        ("P1,2015-02-31,A1,60,M,1,0", ("study_date", "unparsed_date", "9999-99-99")),
+        ("P1,2015-06-01,A1,sixty,M,1,0", ("age_years", "unparsed_number", "AAAAA")),
+        ("P1,2015-06-01,A1,160,M,1,0", ("age_years", "out_of_range", None)),
+        ("P1,2015-06-01,A1,60,Q,1,0", ("sex", "unmapped_code", None)),
+        ("P1,2015-06-01,A1,60,M,maybe,0", ("diabetes", "unmapped_code", "AAAAA")),
+        (",2015-06-01,A1,60,M,1,0", ("patient_id", "missing_value", None)),
+        ("P1,2015-06-01,A1,60", (None, "unreadable_line", None)),
+        ("P1,2015-06-01,A1,60,M,1,0,9", (None, "unreadable_line", None)),
+        ('P1,2015-06-01,"A1,60,M,1,0', (None, "unreadable_line", None)),
+    ],
+)
+def test_a_bad_row_is_in_quarantine_with_line_column_and_reason(
+    line: str, fault: tuple[str | None, str, str | None], tmp_path: Path
+) -> None:
+    good = "P7,2015-06-01,A7,60,F,0,0"
+    part = _part(write_site(tmp_path, clinical=[good, line]))
+    assert (3, *fault) in _faults(part)
+    assert [row["patient_id"] for row in _rows(part)] == ["P7"]
+    assert (part.n_rows, part.n_unusable) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "reason"),
+    [
+        ("P1,2015-06-05,2015-06-01,inpatient,I21,M,,", "discharge_date", "date_order"),
+        ("P1,2015-06-05,2015-06-09,inpatient,I21,M,K40,2015-05-01", "procedure_date", "date_order"),
+        ("P1,2020-01-01,2020-01-02,inpatient,I21,M,,", "admit_date", "after_coverage"),
+        ("P1,,,inpatient,I21,M,,", "admit_date", "missing_value"),
+        ("P1,2015-06-05,,hospice,I21,M,,", "record_type", "unmapped_code"),
+    ],
+)
+def test_dates_of_encounters_must_follow_each_other(
+    line: str, column: str, reason: str, tmp_path: Path
+) -> None:
+    part = _part(write_site(tmp_path, encounters=[line]), "encounters")
+    assert any(fault[1:3] == (column, reason) for fault in _faults(part))
+    assert part.n_rows == 0
+
+
+def test_nothing_of_an_identifier_is_in_quarantine(tmp_path: Path) -> None:
+    lines = ["SECRET-77,2015-06-01,ACC-99,60,Q,1,0", ",2015-06-01,ACC-98,60,M,1,0"]
+    part = _part(write_site(tmp_path, clinical=lines))
+    for planted in (b"SECRET", b"ACC-9", b"AAAAAA-99"):
+        assert planted not in part.quarantine.read_bytes()
+
+
+def test_a_file_read_before_is_not_read_again(tmp_path: Path) -> None:
+    path = write_site(tmp_path, clinical=["P1,2015-06-01,A1,60,M,1,0"])
+    warehouse = tmp_path / "w"
+    _, first = make_parts(path, warehouse)
+    _, again = make_parts(path, warehouse)
+    assert not any(part.reused for part in first)
+    assert all(part.reused for part in again)
+    (tmp_path / "deaths.csv").write_text("id,died\nP1,2016-01-01\n", encoding="utf-8")
+    _, changed = make_parts(path, warehouse)
+    assert [p.extract.source.table for p in changed if not p.reused] == ["deaths"]
+
+
+def test_publishing_keeps_the_given_parts_and_removes_all_others(tmp_path: Path) -> None:
+    path = write_site(tmp_path, clinical=["P1,2015-06-01,A1,60,M,1,0"])
+    warehouse = tmp_path / "w"
+    store = PartStore(warehouse, warehouse / "_staging" / "linkage")
+    _, first = make_parts(path, warehouse)
+    assert not (warehouse / "registry").exists()  # nothing is published while a run can fail
+    store.publish(first)
+    (tmp_path / "deaths.csv").write_text("id,died\nP1,2016-01-01\n", encoding="utf-8")
+    _, second = make_parts(path, warehouse)
+    store.publish(second)
+    kept = {file.stem for file in (warehouse / "registry").rglob("*.parquet")}
+    assert kept == {part.digest for part in second}
+    assert len(list((warehouse / "quarantine").glob("*.parquet"))) == len(second)
+
+
+def test_a_missing_column_is_named_with_what_the_file_has(tmp_path: Path) -> None:
+    path = write_site(tmp_path)
+    (tmp_path / "clinical.csv").write_text("ID,scan,accession,age,sex,diabetes,prior_mi\n", "utf-8")
+    extract = find_extracts(load_mapping(path).source[0], tmp_path)[0]
+    with pytest.raises(UsageError, match=r"clinical.csv has no column id .*The file has `ID`"):
+        check_header(extract)
+
+
+def test_a_wrong_delimiter_is_guessed_at(tmp_path: Path) -> None:
+    path = write_site(tmp_path)
+    (tmp_path / "clinical.csv").write_text(CLINICAL.decode().replace(",", ";"), encoding="utf-8")
+    extract = find_extracts(load_mapping(path).source[0], tmp_path)[0]
+    with pytest.raises(UsageError, match=r"one column in line 1.*Is `delimiter` = ',' right\?"):
+        check_header(extract)
+
+
+def test_an_extract_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write_site(tmp_path)
+    (tmp_path / "deaths.csv").unlink()
+    with pytest.raises(UsageError, match=r"Source deaths: no file fits `deaths.csv`"):
+        _part(path)
+
+
+def test_a_warehouse_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    path = write_site(tmp_path, clinical=["P1,2015-06-01,A1,60,M,1,0"])
+    mapping = load_mapping(path)
+    (tmp_path / "blocked").write_text("a file where a folder must be", encoding="utf-8")
+    store = PartStore(tmp_path / "blocked", tmp_path / "blocked" / "staging")
+    extract = find_extracts(mapping.source[0], tmp_path)[0]
+    with pytest.raises(CacError, match="cannot be written"):
+        make_part(extract, mapping, store, RESOURCES)

@@ -1,0 +1,47 @@
+"""Outcome definitions: what is accepted, and how a wrong one is told."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from cac_core.cohort.outcomes import load_outcomes
+from cac_core.errors import UsageError
+from schemas.linked import DEFAULT_OUTCOMES
+
+SHIPPED = files("cac_core.cohort").joinpath("outcomes.toml").read_text(encoding="utf-8")
+
+
+def test_the_shipped_outcomes_are_those_of_the_linked_table() -> None:
+    outcomes = load_outcomes()
+    assert tuple(outcomes.outcome) == DEFAULT_OUTCOMES
+    assert all(item.source for name, item in outcomes.component.items() if item.codes)
+    early = outcomes.outcome["mace_no_early_revascularisation"].early
+    assert early is not None
+    assert (early.component, early.days, early.rule) == ("revascularisation", 90, "exclude")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('["death", "mi"]', '["death", "stroke"]', "death_mi names `stroke`"),
+        ("[outcome.death_mi]", "[outcome.Death-MI]", "use small letters"),
+        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in capitals, without dots"),
+        ('codes = ["I200"]', "", "needs some"),
+        ('rule = "exclude"', 'rule = "forget"', "early.rule"),
+        ("days = 90", "days = 0", "early.days"),
+        ('kind = "death"', 'kind = "death', "cannot be read"),
+    ],
+)
+def test_a_wrong_definition_is_told_with_the_place(
+    old: str, new: str, told: str, tmp_path: Path
+) -> None:
+    assert old in SHIPPED
+    path = tmp_path / "own.toml"
+    path.write_text(SHIPPED.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        load_outcomes(path)
+    assert told in str(caught.value)
+    assert "own.toml" in str(caught.value)

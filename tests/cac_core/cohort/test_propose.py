@@ -1,0 +1,74 @@
+"""Drafts of mappings: a draft of a known dialect reads its own extract."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cac_core.cohort.mapping import Source
+from cac_core.cohort.propose import propose_mapping
+from cac_core.errors import UsageError
+from cac_core.phantom.dialects import write_extracts
+from cac_core.phantom.registry import Registry, make_registry
+from tests.builders.registries import make_parts
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return make_registry(150, 5)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "name", "table"),
+    [
+        ("abstracts", "clinical.csv", "clinical"),
+        ("abstracts", "dad_2013_2019.csv.gz", "encounters"),
+        ("abstracts", "vital_statistics.csv", "deaths"),
+        ("abstracts", "coverage.csv", "follow_up"),
+        ("abstracts", "spect.csv", "perfusion"),
+        ("flat", "faelle.csv", "encounters"),
+        ("flat", "patienten.csv", "clinical"),
+        ("columnar", "visits.parquet", "encounters"),
+        ("columnar", "readings.parquet", "readings"),
+    ],
+)
+def test_the_table_and_its_needed_columns_are_found(
+    dialect: str, name: str, table: str, registry: Registry, tmp_path: Path
+) -> None:
+    write_extracts(registry, dialect, tmp_path, 1)
+    (source,) = tomllib.loads(propose_mapping(tmp_path / name))["source"]
+    assert Source.model_validate(source).table == table
+
+
+def test_a_draft_reads_its_own_extract(registry: Registry, tmp_path: Path) -> None:
+    write_extracts(registry, "abstracts", tmp_path, 1)
+    path = tmp_path / "draft.toml"
+    path.write_text(propose_mapping(tmp_path / "clinical.csv"), encoding="utf-8")
+    _, (part,) = make_parts(path, tmp_path / "w")
+    assert part.n_rows >= len(registry.clinical) - 3
+    smokers = sum(row["smoking"] for row in pq.read_table(part.rows).to_pylist())
+    assert smokers == sum(row["smoking"] for row in registry.clinical)
+
+
+def test_what_cannot_be_known_is_asked(registry: Registry, tmp_path: Path) -> None:
+    write_extracts(registry, "flat", tmp_path, 1)
+    assert "what is 1, 2, 9?" in propose_mapping(tmp_path / "patienten.csv")
+    assert "what is unbekannt?" in propose_mapping(tmp_path / "faelle.csv")
+
+
+def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None:
+    write_extracts(registry, "abstracts", tmp_path, 1)
+    draft = propose_mapping(tmp_path / "clinical.csv")
+    for row in registry.clinical:
+        assert row["patient_id"] not in draft
+        assert row["accession_number"] not in draft
+
+
+@pytest.mark.parametrize(("text", "told"), [("", "Nothing in"), ("shoe,size\n1,2\n", "Nothing in")])
+def test_a_file_without_known_columns_is_told(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=told):
+        propose_mapping(tmp_path / "x.csv")

@@ -1,0 +1,299 @@
+"""`cac link` as an analyst uses it: tables, ledger, faults, privacy."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cac_core.cohort.store import Warehouse
+from cac_core.keys import Keyring
+from cac_core.phantom.dialects import write_extracts
+from cac_core.phantom.registry import Registry, make_registry
+from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
+from schemas.linked import LINKED
+from tests.builders.registries import fill_warehouse, write_site
+from tests.flows.conftest import SECRET, Cac
+
+KEYS = Keyring(SECRET.encode())
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return make_registry(150, 8)
+
+
+@pytest.fixture
+def site(registry: Registry, tmp_path: Path) -> tuple[Path, Path]:
+    """Warehouse and mapping of a site that can be linked."""
+    fill_warehouse(tmp_path / "wh", registry, KEYS)
+    return tmp_path / "wh", write_extracts(registry, "abstracts", tmp_path / "extracts", 1)
+
+
+def _stamps(folder: Path) -> dict[str, int]:
+    """Modification times of all tables."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*.parquet")}
+
+
+def test_a_linkage_and_its_reruns(cac: Cac, site: tuple[Path, Path], registry: Registry) -> None:
+    warehouse, mapping = site
+    first = cac("link", "-w", warehouse, "--mapping", mapping, "--json")
+    assert first.code == 0, first.err
+    steps = Counter(row["step"] for row in registry.truth)
+    told = {row["step"]: row["patients"] for row in first.json["flow"]}
+    # Scans under mistyped numbers are people nobody knows.
+    assert {s: n for s, n in told.items() if s != "no_clinical_record"} == {
+        s: steps[s] for s in told if s != "no_clinical_record"
+    }
+    mace = sum(row.get("mace_event") or 0 for row in registry.truth)
+    assert first.json["outcomes"][0] == {
+        "outcome": "mace",
+        "events": mace,
+        "patients_left_out": 0,
+    }
+    store = Warehouse(warehouse)
+    assert store.read(LINKED).num_rows == steps["included"] == first.json["included"]
+    assert store.read(FLOW).num_rows == first.json["patients"]
+    assert store.read(MATCHES).num_rows == len(first.json["matches"])
+    assert store.read(QUARANTINE).num_rows > 0
+    (run,) = store.read(LINKAGES).to_pylist()
+    assert (run["run_id"], run["extracts_read"]) == (first.json["run_id"], run["extracts"])
+    assert not (warehouse / "_staging" / "linkage").exists()
+
+    before = _stamps(warehouse)
+    again = cac("link", "-w", warehouse, "--mapping", mapping, "--json")
+    assert again.json["outcome"] == "unchanged"
+    assert all(extract["read_before"] for extract in again.json["extracts"])
+    assert [again.json[n] for n in ("flow", "outcomes", "matches")] == [
+        first.json[n] for n in ("flow", "outcomes", "matches")
+    ]
+    assert _stamps(warehouse) == before
+
+    deaths = mapping.parent / "vital_statistics.csv"
+    deaths.write_text(deaths.read_text().splitlines()[0] + "\n", encoding="utf-8")
+    changed = cac("link", "-w", warehouse, "--mapping", mapping, "--json")
+    assert changed.json["outcome"] == "linked"
+    read = [e["file"] for e in changed.json["extracts"] if not e["read_before"]]
+    assert read == ["vital_statistics.csv"]
+    kept = {n: t for n, t in _stamps(warehouse).items() if n.startswith("registry/")}
+    assert sum(before.get(name) == stamp for name, stamp in kept.items()) == len(kept) - 1
+    assert {row["outcome"]: row["events"] for row in changed.json["outcomes"]}["death"] == 0
+
+
+def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
+    cac: Cac, site: tuple[Path, Path]
+) -> None:
+    warehouse, mapping = site
+    assert cac("link", "-w", warehouse, "--mapping", mapping, "-q").code == 0
+    before = {p: p.read_bytes() for p in warehouse.rglob("*.parquet")}
+    text = mapping.read_text(encoding="utf-8")
+    mapping.write_text(text.replace("%d%b%Y", "%d.%m.%Y"), encoding="utf-8")
+    stopped = cac("link", "-w", warehouse, "--mapping", mapping, "-q")
+    assert stopped.code == 1
+    assert re.search(r"Source \w+: \d+ of \d+ rows are unusable.*limit of 5%", stopped.err)
+    assert "unparsed_date in" in stopped.err and "correct the mapping" in stopped.err
+    assert {p: p.read_bytes() for p in before} == before
+    waiting = {p for p in warehouse.rglob("*.parquet") if p not in before}
+    assert waiting and all("_staging" in p.parts for p in waiting)
+    mapping.write_text(text, encoding="utf-8")
+    assert cac("link", "-w", warehouse, "--mapping", mapping, "--json").json["outcome"] == (
+        "unchanged"
+    )
+
+
+def test_a_dry_run_writes_nothing(cac: Cac, site: tuple[Path, Path]) -> None:
+    warehouse, mapping = site
+    before = _stamps(warehouse)
+    told = cac("link", "-w", warehouse, "--mapping", mapping, "--dry-run", "--json").json
+    assert told["model"] == "test-1"
+    assert {e["table"] for e in told["extracts"]} >= {"clinical", "encounters", "deaths"}
+    assert _stamps(warehouse) == before
+    assert {p.name for p in warehouse.iterdir()} <= {"scores", "instances", "_staging"}
+
+
+def test_small_counts_are_hidden_where_asked(cac: Cac, site: tuple[Path, Path]) -> None:
+    warehouse, mapping = site
+    told = cac("link", "-w", warehouse, "--mapping", mapping, "--suppress", "--json").json
+    counts = [row["patients"] for row in told["flow"]]
+    assert "<5" in counts
+    assert not any(isinstance(n, int) and 0 < n < 5 for n in counts)
+    printed = cac("link", "-w", warehouse, "--mapping", mapping, "--suppress", "-q").out
+    assert "Cohort flow" in printed and "<5" in printed
+
+
+def test_an_extract_older_than_the_scores_is_told(cac: Cac, site: tuple[Path, Path]) -> None:
+    warehouse, mapping = site
+    text = mapping.read_text(encoding="utf-8").replace("2019-12-31", "2030-12-31")
+    mapping.write_text(text, encoding="utf-8")
+    told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
+    assert any("newest record of source" in w and "events that it lacks" in w
+               for w in told["warnings"])  # fmt: skip
+    mapping.write_text(text.replace("2030-12-31", "2016-06-30"), encoding="utf-8")
+    limits = mapping.read_text(encoding="utf-8").replace(
+        "[[source]]", "[rules]
+quarantine_limit = 1.0
+[[source]]", 1
+    )
+    mapping.write_text(limits, encoding="utf-8")
+    told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
+    assert any("newer than the registry's coverage end" in w for w in told["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "code", "told"),
+    [
+        ((), {}, 2, "cac link --propose"),
+        (("--mapping", "none.toml"), {}, 2, "none.toml cannot be read"),
+        (("--model", "other"), {}, 2, "Name one with --model: test-1"),
+        ((), {"CAC_LINKAGE_KEY": None}, 2, "No linkage secret"),
+        (("--outcomes", "none.toml"), {}, 2, "outcome definition none.toml cannot be read"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(
+    arguments: tuple[str, ...],
+    changes: dict[str, str | None],
+    code: int,
+    told: str,
+    cac: Cac,
+    site: tuple[Path, Path],
+) -> None:
+    warehouse, mapping = site
+    given = () if told.startswith("cac link") else ("--mapping", mapping)
+    outcome = cac("link", "-w", warehouse, *given, *arguments, **changes)
+    assert (outcome.code, told in outcome.err) == (code, True), outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+def test_a_warehouse_without_scores_is_told(cac: Cac, tmp_path: Path) -> None:
+    outcome = cac("link", "-w", tmp_path / "wh", "--mapping", write_site(tmp_path))
+    assert (outcome.code, "holds no scores to link" in outcome.err) == (1, True)
+    assert not (tmp_path / "wh").exists()
+
+
+def test_what_the_settings_file_names_is_linked(cac: Cac, site: tuple[Path, Path]) -> None:
+    warehouse, _ = site
+    config = warehouse.parent / "cac.toml"
+    config.write_text(
+        f'warehouse = "{warehouse}"\n[linkage]\nmapping = "extracts/mapping.toml"\nthreads = 1\n',
+        encoding="utf-8",
+    )
+    assert cac("link", "-c", config, "--json").json["included"] >= 150
+
+
+def _every_text(folder: Path) -> str:
+    """All that can be read under a folder: tables decoded, databases and files as they are."""
+    texts = []
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        texts += [path.name, path.read_bytes().decode("latin-1")]
+        if path.suffix == ".parquet":
+            table = pq.read_table(path, partitioning=None)
+            texts += [json.dumps(table.to_pylist(), default=str, ensure_ascii=False)]
+        elif path.suffix == ".db":
+            with sqlite3.connect(path) as database:
+                texts += list(database.iterdump())
+            database.close()
+    return "\n".join(texts)
+
+
+def test_no_identifier_leaves_the_canonical_tables(
+    cac: Cac, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Identifiers in every field that holds text; some rows can be used, others cannot."""
+    mapping = """
+site = "privacy"
+[coverage]
+end = 2019-12-31
+[rules]
+quarantine_limit = 1.0
+[[source]]
+name = "clinical"
+table = "clinical"
+files = "clinical.csv"
+[source.columns]
+patient_id = "id"
+study_date = "scan"
+accession_number = "accession"
+birth_date = "born"
+sex = { column = "sex", codes = { M = "M" } }
+diabetes = "diabetes"
+[[source]]
+name = "encounters"
+table = "encounters"
+files = "encounters.csv"
+[source.columns]
+patient_id = "id"
+admit_date = "admit"
+record_type = "kind"
+diagnosis_code = "dx"
+diagnosis_type = "role"
+procedure_code = "px"
+[[source]]
+name = "deaths"
+table = "deaths"
+files = "deaths.csv"
+[source.columns]
+patient_id = "id"
+death_date = "died"
+"""
+    planted = ["ZQXJ-4711", "KWVY", "ACCQ-8155", "1931-07-23", "FREETEXTQ"]
+    extracts = tmp_path / "extracts"
+    path = write_site(extracts, mapping)
+    good = "ZQXJ-4711,2015-06-01,ACCQ-8155,1931-07-23,M,1"
+    bad = [
+        "ZQXJ-4711,KWVY,ACCQ-8155,1931-07-23,M,1",
+        "ZQXJ-4711,2015-06-01,ACCQ-8155,KWVY-1931-07-23,M,1",
+        "ZQXJ-4711,2015-06-01,ACCQ-8155,1931-07-23,KWVY,1",
+        "ZQXJ-4711,2016-06-01,ACCQ-8155,1931-07-23,M,FREETEXTQ",
+        ",2015-06-01,ZQXJ-4711,1931-07-23,M,1",
+        "ZQXJ-4711,2015-06-01,KWVY",
+    ]
+    (extracts / "clinical.csv").write_text(
+        "\n".join(["id,scan,accession,born,sex,diabetes", good, *bad]) + "\n", encoding="utf-8"
+    )
+    (extracts / "encounters.csv").write_text(
+        "id,admit,kind,dx,role,px\n"
+        "ZQXJ-4711,2016-01-01,inpatient,I21,M,FREETEXTQ\n"
+        "ZQXJ-4711,2016-02-01,inpatient,FREETEXTQ,KWVY,K40\n"
+        "ZQXJ-4711,FREETEXTQ,KWVY,I21,M,K40\n",
+        encoding="utf-8",
+    )
+    (extracts / "deaths.csv").write_text(
+        "id,died\nZQXJ-4711,2018-01-01\nKWVY,FREETEXTQ\n", encoding="utf-8"
+    )
+    one = make_registry(20, 1)
+    one.visits[0] = one.visits[0].__class__(
+        "ZQXJ-4711", "ZQXJ-4711", "ACCQ-8155", one.visits[0].study_instance_uid,
+        dt.date(2015, 6, 1),
+    )  # fmt: skip
+    warehouse = tmp_path / "wh"
+    fill_warehouse(warehouse, one, KEYS)
+    outcome = cac("link", "-w", warehouse, "--mapping", path, "--json", CAC_DEBUG="1")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["included"] == 1
+    assert sum(extract["unusable"] for extract in outcome.json["extracts"]) == 8
+    assert any("ZQXJ" in _every_text(p) for p in [warehouse / "registry"])  # the search finds
+    failing = cac("link", "-w", warehouse, "--mapping", _strict(path), CAC_DEBUG="1")
+    assert failing.code == 1
+    searched = [outcome.out, outcome.err, failing.out, failing.err]
+    searched += [_every_text(warehouse / p.name) for p in warehouse.iterdir()
+                 if p.name not in ("registry", "_staging")]  # fmt: skip
+    staged = warehouse / "_staging" / "linkage" / "quarantine"
+    searched += [_every_text(staged), _every_text(Path(environment["HOME"]))]
+    for text in searched:
+        for value in planted:
+            assert value.lower() not in text.lower()
+
+
+def _strict(path: Path) -> Path:
+    strict = path.with_name("strict.toml")
+    text = path.read_text(encoding="utf-8").replace("quarantine_limit = 1.0", "")
+    strict.write_text(text.replace('site = "privacy"', 'site = "strict"'), encoding="utf-8")
+    return strict
