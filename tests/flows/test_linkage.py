@@ -136,9 +136,7 @@ def test_an_extract_older_than_the_scores_is_told(cac: Cac, site: tuple[Path, Pa
                for w in told["warnings"])  # fmt: skip
     mapping.write_text(text.replace("2030-12-31", "2016-06-30"), encoding="utf-8")
     limits = mapping.read_text(encoding="utf-8").replace(
-        "[[source]]", "[rules]
-quarantine_limit = 1.0
-[[source]]", 1
+        "[[source]]", "[rules]\nquarantine_limit = 1.0\n[[source]]", 1
     )
     mapping.write_text(limits, encoding="utf-8")
     told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
