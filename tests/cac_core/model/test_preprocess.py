@@ -109,6 +109,18 @@ def test_only_the_largest_body_is_kept_and_filled() -> None:
     assert not mask[:, 350:, 350:].any()
 
 
+def test_each_slice_of_the_heart_is_convex() -> None:
+    probability = torch.zeros(6, HEART_PIXELS, HEART_PIXELS)
+    probability[1:5, 30:60, 30:60] = 0.9
+    probability[1:5, 30:45, 45:60] = 0.1  # a corner is missing: a triangle of it comes back
+    probability[4, 29, 20:70] = 0.9
+    probability[5, 29, 20:70] = 0.9  # a line is left as it is
+    mask = heart_mask(probability, (6, 448, 448), (5.0, 1.0, 1.0))
+    assert mask[2, 4 * 42, 4 * 46]
+    assert not mask[2, 4 * 31, 4 * 58]
+    assert mask[5].any() and not mask[5, 4 * 32 :].any()
+
+
 def test_no_heart() -> None:
     nothing = torch.zeros(6, HEART_PIXELS, HEART_PIXELS)
     assert not heart_mask(nothing, (6, 448, 448), (5.0, 1.0, 1.0)).any()
