@@ -39,6 +39,7 @@ bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side
 	$(BIN)/python -m bench.bench_cascade
 	$(BIN)/python -m bench.bench_networks
 	$(BIN)/python -m bench.bench_rescore
+	$(BIN)/python -m bench.bench_link
 
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)
