@@ -450,6 +450,36 @@ def _link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, A
         return registry_linkage(**parameters)
 
 
+@app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")
+def export(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    shape: Annotated[
+        list[str] | None, typer.Option("--shape", help="linked, events, adtte or omop; repeatable.")
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="parquet, csv, stata or xport (SAS transport).")
+    ] = "parquet",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the linked tables for other programs: CDISC ADTTE, OMOP, Stata, SAS, CSV."""
+    from flows.exchange import export_linked
+
+    result = export_linked(
+        warehouse,
+        None if config is None else str(config),
+        shape or ["linked"],
+        file_format,
+        out,
+    )
+    if as_json:
+        print_json(result)
+        return
+    for item in result["files"]:
+        Console().print(f"{item['file']}: {item['rows']} rows", highlight=False, soft_wrap=True)
+
+
 @app.command(epilog="Example: `cac doctor --config cac.toml`")
 def doctor(
     config: ConfigOption = None,

@@ -35,7 +35,7 @@ from flows.progress import RunProgress, current_progress
 from flows.request import open_warehouse
 from schemas.codes import FlowStep
 from schemas.instance import INSTANCES
-from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
+from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import linked_table
 from schemas.score import SCORES
 from schemas.table import TableSpec
@@ -183,9 +183,8 @@ class _Linking:
         if self._last_digest(spec) == digest:
             self.progress.say("nothing has changed since the last linkage")
             outcome = "unchanged"
-            done = Linkage(
-                store.read(spec), store.read(FLOW), store.read(MATCHES), QUARANTINE.empty()
-            )
+            published = (store.read(table) for table in (spec, EVENTS, FLOW, MATCHES))
+            done = Linkage(*published, QUARANTINE.empty())
         else:
             self.progress.say(f"linking {scores.num_rows} studies")
             outcome = "linked"
@@ -193,6 +192,7 @@ class _Linking:
             prepared.store.publish(parts)
             for table, rows in (
                 (spec, done.linked),
+                (EVENTS, done.events),
                 (FLOW, done.flow),
                 (MATCHES, done.matches),
                 (QUARANTINE, done.quarantine),
@@ -230,7 +230,7 @@ class _Linking:
         """Digest of what the published tables were made from; None where they are not whole."""
         store = self.prepared.warehouse
         rows = store.read(LINKAGES).sort_by("started_at")
-        if not rows.num_rows or not all(map(store.has, (linked, FLOW, MATCHES))):
+        if not rows.num_rows or not all(map(store.has, (linked, EVENTS, FLOW, MATCHES))):
             return None
         last: str = rows["inputs_digest"][-1].as_py()
         return last

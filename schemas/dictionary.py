@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas import codes
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
-from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
+from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.registry import REGISTRY_TABLES
 from schemas.results import ESTIMATES
@@ -25,6 +25,7 @@ TABLES: tuple[TableSpec, ...] = (
     MATCHES,
     FLOW,
     LINKED,
+    EVENTS,
     LINKAGES,
     ESTIMATES,
     RUNS,

@@ -56,6 +56,20 @@ MATCHES = TableSpec(
     ),
 )
 
+EVENTS = TableSpec(
+    "events",
+    "One row per component event of a patient in the analysis, from scan to end of follow-up.",
+    (
+        ColumnSpec(
+            "patient_key", pa.string(), "keyed pseudonym of the patient", pattern=KEY_PATTERN
+        ),
+        ColumnSpec("component", pa.string(), "component of the outcome definition"),
+        ColumnSpec("event_date", pa.date32(), "day of the event, or first day of its episode"),
+        ColumnSpec("days", pa.int32(), "days from the scan", "d", ge=1),
+    ),
+    unique_together=("patient_key", "component", "event_date"),
+)
+
 LINKAGES = TableSpec(
     "linkages",
     "One row per linkage: what went in, what came of it, and every digest behind it.",

@@ -54,6 +54,13 @@ def linked_table(outcomes: Sequence[str] = DEFAULT_OUTCOMES) -> TableSpec:
             ),
             _category("expert_cac_category", "category of `expert_agatston`"),
             visual_grade,
+            ColumnSpec(
+                "follow_up_days",
+                pa.int32(),
+                "days to death, emigration or the end of coverage",
+                "d",
+                ge=1,
+            ),
             *(column for outcome in outcomes for column in _outcome_columns(outcome)),
         ),
         unique_together=("patient_key",),

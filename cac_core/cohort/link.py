@@ -25,13 +25,13 @@ from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from cac_core.scoring.categories import cac_category
 from schemas.codes import FlowStep, StudyReason
-from schemas.linkage import FLOW, MATCHES, QUARANTINE
+from schemas.linkage import EVENTS, FLOW, MATCHES, QUARANTINE
 from schemas.linked import linked_table
 from schemas.registry import CLINICAL, PERFUSION, REGISTRY_TABLES, stored_table
 from schemas.table import TableSpec
 
 #: Raised when the same canonical tables would be linked to other rows.
-LINK_VERSION = 1
+LINK_VERSION = 2
 #: What makes two rows of a table one: by patient instead of the registry's identifier.
 _KEYS = {
     "clinical": "patient_key, study_date",
@@ -71,9 +71,10 @@ def linkage_digest(
 
 @dataclass(frozen=True)
 class Linkage:
-    """What a linkage gives; tables `linked`, `flow`, `matches`, and rows for `quarantine`."""
+    """What a linkage gives: tables, and rows for `quarantine`."""
 
     linked: pa.Table
+    events: pa.Table
     flow: pa.Table
     matches: pa.Table
     quarantine: pa.Table
@@ -126,8 +127,13 @@ def link(
         connection.execute(sql_text("link_flow"))
         connection.execute(sql_text("link_outcomes"))
         rows = connection.sql(sql_text("link_rows")).to_arrow_table()
+        events = connection.sql(sql_text("link_component_events")).to_arrow_table()
+        if mapping.rules.shift_dates:
+            rows = _shifted(rows, "study_date", keyring)
+            events = _shifted(events, "event_date", keyring)
         return Linkage(
-            _finished(rows, outcomes, mapping.rules, keyring),
+            _finished(rows, outcomes),
+            EVENTS.validate(events),
             FLOW.validate(connection.table("flow").to_arrow_table()),
             MATCHES.validate(connection.table("matches").to_arrow_table()),
             _quarantine(connection, parts),
@@ -227,10 +233,8 @@ def _unique_rows(table: TableSpec) -> str:
     )
 
 
-def _finished(
-    rows: pa.Table, outcomes: OutcomeDefinition, rules: Rules, keyring: Keyring
-) -> pa.Table:
-    """Categories, shifted dates where wanted, and the table's checks."""
+def _finished(rows: pa.Table, outcomes: OutcomeDefinition) -> pa.Table:
+    """The table with the expert's categories, checked."""
     spec = linked_table(tuple(outcomes.outcome))
     scores = rows["expert_agatston"].to_pylist()
     categories = [None if score is None else str(cac_category(score)) for score in scores]
@@ -238,12 +242,15 @@ def _finished(
     for name in spec.arrow_schema.names:
         if name not in rows.column_names:  # nobody is in the analysis
             rows = rows.append_column(name, pa.nulls(rows.num_rows))
-    if rules.shift_dates:
-        keys, dates = rows["patient_key"].to_pylist(), rows["study_date"].to_pylist()
-        moved = [d + _shift(keyring, key) for key, d in zip(keys, dates, strict=True)]
-        at = rows.column_names.index("study_date")
-        rows = rows.set_column(at, "study_date", pa.array(moved, pa.date32()))
     return spec.validate(rows.select(spec.arrow_schema.names).cast(_plain(spec)))
+
+
+def _shifted(rows: pa.Table, column: str, keyring: Keyring) -> pa.Table:
+    """Move the dates of a column by each patient's days."""
+    keys, dates = rows["patient_key"].to_pylist(), rows[column].to_pylist()
+    moved = [date + _shift(keyring, key) for key, date in zip(keys, dates, strict=True)]
+    at = rows.column_names.index(column)
+    return rows.set_column(at, column, pa.array(moved, pa.date32()))
 
 
 def _plain(spec: TableSpec) -> pa.Schema:

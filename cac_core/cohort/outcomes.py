@@ -29,6 +29,7 @@ class Component(_Section):
 
     `codes` are the beginnings of codes without dots. Where `types` or `record_types` are given,
     records count whose diagnosis type or kind is one of them, or is not stated.
+    `omop_concept_id` is the component's standard concept in OMOP exports; 0 where there is none.
     """
 
     kind: Literal["death", "diagnosis", "procedure"]
@@ -37,6 +38,7 @@ class Component(_Section):
     types: tuple[str, ...] = ()
     record_types: tuple[Literal["inpatient", "emergency", "ambulatory"], ...] = ()
     source: str = ""
+    omop_concept_id: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _codes_where_needed(self) -> Component:

@@ -66,6 +66,13 @@ def test_a_linkage_and_its_reruns(cac: Cac, site: tuple[Path, Path], registry: R
     assert (run["run_id"], run["extracts_read"]) == (first.json["run_id"], run["extracts"])
     assert not (warehouse / "_staging" / "linkage").exists()
 
+    exported = cac(
+        "export", "-w", warehouse, "--out", warehouse.parent / "out", "--shape", "adtte",
+        "--shape", "omop", "--format", "xport", "--json",
+    )  # fmt: skip
+    assert len(exported.json["files"]) == 5
+    assert all(Path(item["file"]).exists() for item in exported.json["files"])
+
     before = _stamps(warehouse)
     again = cac("link", "-w", warehouse, "--mapping", mapping, "--json")
     assert again.json["outcome"] == "unchanged"

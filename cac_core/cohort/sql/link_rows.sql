@@ -44,9 +44,11 @@ SELECT
     studies.cac_category,
     expert.agatston AS expert_agatston,
     visual.visual_grade,
+    CAST(observed.end_date - people.study_date AS INTEGER) AS follow_up_days,
     outcomes_wide.* EXCLUDE (patient_key)
 FROM people
 JOIN studies USING (study_key)
+JOIN observed ON observed.patient_key = people.patient_key
 JOIN clinical_rows
     ON clinical_rows.patient_key = people.patient_key
     AND clinical_rows.study_date = people.clinical_date

@@ -45,7 +45,7 @@ def test_every_event_date_and_exclusion_equals_the_planted_truth(
     for seed in (1, 2):  # the order of the rows, which must not matter
         mapping = write_extracts(registry, dialect, tmp_path / f"{seed}", seed)
         done, parts = link_extracts(mapping, tmp_path / f"w{seed}", scores, accessions)
-        results.append([_as_parquet(t) for t in (done.linked, done.flow, done.matches)])
+        results.append([_as_parquet(t) for t in (done.linked, done.events, done.flow)])
         assert {part.extract.source.table for part in parts} >= {"clinical", "encounters"}
     assert results[0] == results[1]
 
@@ -60,6 +60,8 @@ def test_every_event_date_and_exclusion_equals_the_planted_truth(
     assert len(included) >= 400
     for key, row in expected.items():
         assert found[key]["step"] == row["step"]
+    happened = {row["patient_key"] for row in done.events.to_pylist()}
+    assert happened == {key for key in included if linked[key]["mace_event"]}
     for key in included:
         truth, row = expected[key], linked[key]
         assert row["study_key"] == KEYRING.study_key(truth["study_instance_uid"])

@@ -1,0 +1,62 @@
+-- OMOP CDM 5.4. person_id is the first 60 bits of the patient's key. Type concepts: 32879
+-- registry, 32880 standard algorithm. A concept is 0 where the vocabulary has none that we know.
+CREATE VIEW people AS
+SELECT *, CAST('0x' || left(patient_key, 15) AS BIGINT) AS person_id FROM linked;
+
+CREATE VIEW omop_person AS
+SELECT
+    person_id,
+    CASE sex WHEN 'M' THEN 8507 WHEN 'F' THEN 8532 ELSE 0 END AS gender_concept_id,
+    patient_key AS person_source_value
+FROM people
+ORDER BY person_id;
+
+CREATE VIEW omop_measurement AS
+WITH scores AS (
+    SELECT person_id, study_date, 32880 AS type_concept, agatston AS value, '1' AS unit,
+        'agatston' AS source_value
+    FROM people
+    UNION ALL
+    SELECT person_id, study_date, 32879, expert_agatston, '1', 'expert_agatston' FROM people
+    UNION ALL
+    SELECT person_id, study_date, 32879, bmi_kg_m2, 'kg/m2', 'bmi_kg_m2' FROM people
+    UNION ALL
+    SELECT person_id, study_date, 32879, stress_tpd_pct, '%', 'stress_tpd_pct' FROM people
+    UNION ALL
+    SELECT person_id, study_date, 32879, stress_lvef_pct, '%', 'stress_lvef_pct' FROM people
+)
+SELECT
+    row_number() OVER (ORDER BY person_id, source_value) AS measurement_id,
+    person_id,
+    0 AS measurement_concept_id,
+    study_date AS measurement_date,
+    type_concept AS measurement_type_concept_id,
+    value AS value_as_number,
+    unit AS unit_source_value,
+    source_value AS measurement_source_value
+FROM scores
+WHERE value IS NOT NULL
+ORDER BY measurement_id;
+
+CREATE VIEW omop_observation_period AS
+SELECT
+    row_number() OVER (ORDER BY person_id) AS observation_period_id,
+    person_id,
+    study_date AS observation_period_start_date,
+    CAST(study_date + follow_up_days AS DATE) AS observation_period_end_date,
+    32879 AS period_type_concept_id
+FROM people
+ORDER BY observation_period_id;
+
+CREATE VIEW omop_condition_occurrence AS
+SELECT
+    row_number() OVER (ORDER BY person_id, event_date, component) AS condition_occurrence_id,
+    person_id,
+    concepts.concept_id AS condition_concept_id,
+    event_date AS condition_start_date,
+    32879 AS condition_type_concept_id,
+    component AS condition_source_value
+FROM events
+JOIN people USING (patient_key)
+JOIN concepts USING (component)
+ORDER BY condition_occurrence_id;

@@ -1,0 +1,126 @@
+"""Exports: what other programs read back is what was linked."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pyreadstat
+import pytest
+
+from cac_core.cohort.export import FORMATS, export_tables, short_names, write_tables
+from cac_core.cohort.link import Linkage
+from cac_core.cohort.outcomes import load_outcomes
+from cac_core.errors import CacError, UsageError
+from tests.builders.registries import KEYRING, link_extracts, studies, write_site
+
+SCAN = dt.date(2015, 6, 1)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Linkage:
+    """P1 has an infarction after 10 days and dies after 30; P2 has an early stent; P3 nothing."""
+    folder = tmp_path_factory.mktemp("site")
+    path = write_site(
+        folder,
+        clinical=[f"P{n},2015-06-01,,60,{sex},1,0" for n, sex in ((1, "M"), (2, "F"), (3, "F"))],
+        encounters=[
+            "P1,2015-06-11,2015-06-12,inpatient,I21.0,M,,",
+            "P2,2015-06-21,2015-06-22,inpatient,,,K49.1,2015-06-21",
+        ],
+        deaths=["P1,2015-07-01"],
+    )
+    return link_extracts(path, folder / "w", studies(*((f"P{n}", SCAN) for n in (1, 2, 3))))[0]
+
+
+def _export(done: Linkage, shape: str) -> dict[str, pa.Table]:
+    return export_tables(done.linked, done.events, load_outcomes(), shape, "TEST")
+
+
+def test_time_to_event_rows_follow_the_adam_conventions(done: Linkage) -> None:
+    rows = _export(done, "adtte")["adtte"].to_pylist()
+    by = {(row["USUBJID"], row["PARAMCD"]): row for row in rows}
+    first = by[KEYRING.patient_key("P1"), "DEATHMI"]
+    assert (first["AVAL"], first["CNSR"], first["ADT"]) == (10.0, 0, dt.date(2015, 6, 11))
+    assert first["PARAM"] == first["EVNTDESC"] == "death or myocardial infarction"
+    third = by[KEYRING.patient_key("P3"), "MACE"]
+    assert (third["AVAL"], third["CNSR"], third["EVNTDESC"]) == (1674.0, 1, "Censored")
+    # Excluded from the outcome without early revascularisation: no row.
+    assert len(rows) == 3 * 4 - 1
+    assert {code for _, code in by} == {"MACE", "DEATHMI", "DEATH", "MACENOEA"}
+
+
+def test_omop_tables_refer_to_each_other(done: Linkage) -> None:
+    tables = {name: table.to_pylist() for name, table in _export(done, "omop").items()}
+    people = {row["person_id"]: row for row in tables["person"]}
+    key = KEYRING.patient_key("P1")
+    assert people[int(key[:15], 16)] == {
+        "person_id": int(key[:15], 16),
+        "gender_concept_id": 8507,
+        "person_source_value": key,
+    }
+    for name in ("measurement", "observation_period", "condition_occurrence"):
+        assert {row["person_id"] for row in tables[name]} <= people.keys()
+    (infarction,) = tables["condition_occurrence"]
+    assert infarction["condition_concept_id"] == 4329847
+    assert infarction["condition_start_date"] == dt.date(2015, 6, 11)
+    ends = {row["observation_period_end_date"] for row in tables["observation_period"]}
+    assert ends == {dt.date(2015, 7, 1), dt.date(2019, 12, 31)}
+    scores = [r for r in tables["measurement"] if r["measurement_source_value"] == "agatston"]
+    assert [r["value_as_number"] for r in scores] == [50.0] * 3
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("shape", ["linked", "adtte", "omop"])
+def test_every_format_gives_the_values_back(
+    form: str, shape: str, done: Linkage, tmp_path: Path
+) -> None:
+    tables = _export(done, shape)
+    paths = write_tables(tables, tmp_path, form)
+    read = {
+        "parquet": lambda p: pq.read_table(p).to_pandas(),
+        "csv": lambda p: pa_csv.read_csv(p).to_pandas(),
+        "stata": lambda p: pyreadstat.read_dta(p)[0],
+        "xport": lambda p: pyreadstat.read_xport(p)[0],
+    }[form]
+    for (_, table), path in zip(tables.items(), paths, strict=True):
+        frame = read(path)
+        assert len(frame) == table.num_rows
+        for name, short in zip(table.column_names, frame.columns, strict=True):
+            for value, back in zip(table[name].to_pylist(), frame[short], strict=True):
+                if isinstance(value, int | float):
+                    assert back == pytest.approx(value)
+                elif isinstance(value, dt.date):
+                    assert str(back)[:10] == str(value)
+                elif value is not None:
+                    assert str(back) == value
+
+
+def test_labels_tell_the_full_name_where_it_was_cut(done: Linkage, tmp_path: Path) -> None:
+    (path,) = write_tables(_export(done, "linked"), tmp_path, "stata")
+    meta = pyreadstat.read_dta(path)[1]
+    labels = meta.column_names_to_labels
+    assert all(len(name) <= 32 for name in labels)
+    assert any(v.startswith("mace_no_early_revascularisation_event: 1 where") for v in
+               labels.values())  # fmt: skip
+
+
+def test_short_names_stay_apart() -> None:
+    assert short_names(["mace_event", "mace_events", "MACE_EVENTS"], 8) == [
+        "mace_eve",
+        "mace_ev2",
+        "MACE_EV3",
+    ]
+
+
+def test_what_is_not_there_is_told(done: Linkage, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no shape 'fhir'"):
+        _export(done, "fhir")
+    with pytest.raises(UsageError, match="no format 'spss'"):
+        write_tables({}, tmp_path, "spss")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(CacError, match="cannot be written"):
+        write_tables(_export(done, "linked"), tmp_path / "file", "csv")
