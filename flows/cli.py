@@ -272,6 +272,35 @@ def phantom(
         )
 
 
+@app.command(epilog="Example: `cac registry ./extracts --patients 2271 --dialect flat`")
+def registry(
+    out: Annotated[Path, typer.Argument(help="New or empty folder for the extracts.")],
+    patients: Annotated[int, typer.Option("--patients", help="Patients to make up.", min=1)] = 2271,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", help="truth.parquet of a synthetic archive: its patients instead."),
+    ] = None,
+    dialect: Annotated[
+        str, typer.Option("--dialect", help="abstracts, flat or columnar: how a site writes.")
+    ] = "abstracts",
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same extracts.", min=0)] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the extracts of a synthetic registry, with mapping and truth, to try `cac link` on."""
+    from flows.demo import make_extracts
+
+    result = make_extracts(out, patients, truth, dialect, seed)
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(
+            f"{result['patients']} patients; link them with: cac link --mapping "
+            f"{result['mapping']}; truth in {result['truth']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
 @app.command(epilog="Example: `cac demo --out demo`")
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for archive and results.")] = Path(
@@ -282,8 +311,9 @@ def demo(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make a synthetic archive, score it, and show the scores beside the truth."""
-    from flows.demo import DEMO_SECRET, make_phantom
+    """Make a synthetic archive and registry, score and link them, and compare with the truth."""
+    from flows.demo import DEMO_SECRET, make_extracts, make_phantom
+    from flows.environment import prefect_api, prepare_environment
     from flows.evaluation import compare_sources
     from flows.progress import RunProgress
     from flows.sources import Source, pair_sources
@@ -291,19 +321,22 @@ def demo(
 
     # The demo alone brings a secret of its own: its patients do not exist.
     os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
-    made = make_phantom(out / "archive", studies, seed, RunProgress(console, quiet=quiet))
     warehouse = str(out / "warehouse")
-    summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
-    pairs = pair_sources(
-        warehouse, Source("model", summary["model"]), Source("truth"), truth=Path(made["truth"])
-    )
+    # One API for both flows: Prefect keeps the address of the first it meets.
+    with prefect_api(prepare_environment()) as ready:
+        made = make_phantom(out / "archive", studies, seed, RunProgress(console, quiet=quiet))
+        ready()
+        summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
+        truth = Path(made["truth"])
+        extracts = make_extracts(out / "registry", studies, truth, "abstracts", seed)
+        linked = _link(quiet, False, {"warehouse": warehouse, "mapping": extracts["mapping"]})
+    pairs = pair_sources(warehouse, Source("model", summary["model"]), Source("truth"), truth=truth)
     agreement = compare_sources(pairs)
     if as_json:
-        print_json(
-            summary | {"archive": made["archive"], "truth": made["truth"], "agreement": agreement}
-        )
+        places = {"archive": made["archive"], "truth": made["truth"], "registry": extracts}
+        print_json(summary | places | {"agreement": agreement, "linkage": linked})
         return
-    for part in demo_tables(summary, agreement, made):
+    for part in demo_tables(summary, agreement, made, linked, extracts):
         Console().print(part)
 
 

@@ -7,8 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from cac_core.errors import UsageError
 from cac_core.phantom.archive import write_archive
+from cac_core.phantom.dialects import DIALECTS, write_extracts
+from cac_core.phantom.registry import archive_visits, make_registry, truth_table
 from flows.progress import RunProgress
 
 #: Secret of the demo alone: its patients do not exist, and its keys are to be the same everywhere.
@@ -48,3 +52,41 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> d
             progress=report,
         )
     return {"archive": str(out), "truth": str(truth), "studies": studies, "seed": seed}
+
+
+def make_extracts(
+    out: Path, patients: int, truth: Path | None, dialect: str, seed: int
+) -> dict[str, Any]:
+    """Write the extracts of a synthetic registry with their mapping into `out`, the truth beside.
+
+    Parameters
+    ----------
+    truth : truth of a synthetic archive, whose patients are then the registry's; else as many
+        `patients` are made up.
+
+    Raises
+    ------
+    UsageError
+        If `out` is not empty, or there is no such dialect or truth.
+    """
+    if dialect not in DIALECTS:
+        raise UsageError(
+            f"There is no dialect {dialect!r}.", f"There are: {', '.join(sorted(DIALECTS))}."
+        )
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"The folder {out} is not empty.", "Remove it, or name another with --out."
+        )
+    if truth is not None and not truth.is_file():
+        raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
+    archive = [] if truth is None else archive_visits(pq.read_table(truth))
+    registry = make_registry(patients, seed, archive=archive)
+    mapping = write_extracts(registry, dialect, out, seed)
+    found = out.parent / f"{out.name}_truth.parquet"
+    pq.write_table(truth_table(registry), found)
+    return {
+        "extracts": str(out),
+        "mapping": str(mapping),
+        "truth": str(found),
+        "patients": len(registry.truth),
+    }

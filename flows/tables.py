@@ -239,15 +239,26 @@ def _group_table(column: str, levels: dict[str, dict[str, Any]]) -> Table:
 
 
 def demo_tables(
-    summary: dict[str, Any], agreement: dict[str, Any], made: dict[str, Any]
+    summary: dict[str, Any],
+    agreement: dict[str, Any],
+    made: dict[str, Any],
+    linked: dict[str, Any],
+    extracts: dict[str, Any],
 ) -> list[Table]:
     """End of the demo: counts, agreement, and where everything is."""
     places = _pairs("Where it is")
     places.add_row("DICOM archive", made["archive"])
     places.add_row("truth", made["truth"])
     places.add_row("scores", f"{summary['warehouse']}/scores/model={summary['model']}/")
+    places.add_row("registry extracts", extracts["extracts"])
+    places.add_row("one row per patient", f"{summary['warehouse']}/linked/")
     places.add_row("look at it", f"cac status -w {summary['warehouse']}")
-    return [summary_table(summary), *agreement_tables(agreement), places]
+    return [
+        summary_table(summary),
+        *agreement_tables(agreement),
+        *linkage_tables(linked),
+        places,
+    ]
 
 
 def doctor_table(checks: list[dict[str, Any]]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -33,6 +34,8 @@ TRUTH_SCHEMA = pa.schema(
     [
         ("study_instance_uid", pa.string()),
         ("patient_id", pa.string()),
+        ("accession_number", pa.string()),
+        ("study_date", pa.date32()),
         ("planted_defect", pa.string()),
         ("target_category", pa.string()),
         ("agatston", pa.float64()),
@@ -178,6 +181,8 @@ def _truth_row(
     return {
         "study_instance_uid": header.study_uid,
         "patient_id": header.patient_id,
+        "accession_number": header.accession_number,
+        "study_date": dt.datetime.strptime(header.study_date, "%Y%m%d").date(),
         "planted_defect": None if defect is None else defect.value,
         "target_category": scan.target_category,
         "agatston": agatston,

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cac_core.phantom.registry import Registry, Stay
+from cac_core.phantom.registry import COVERAGE_END, Registry, Stay
 
 _PROCEDURES = {
     "abstracts": {"pci": "1.IJ.50.GQ-OA", "cabg": "1.IJ.76.LA-XX-A"},
@@ -58,7 +58,10 @@ def write_extracts(registry: Registry, dialect: str, folder: Path, seed: int) ->
     DIALECTS[dialect](registry, folder, np.random.default_rng([seed, 17]))
     mapping = folder / "mapping.toml"
     shipped = files("cac_core.phantom").joinpath("mappings", f"{dialect}.toml")
-    mapping.write_bytes(shipped.read_bytes())
+    text = shipped.read_text(encoding="utf-8")
+    mapping.write_text(
+        text.replace(f"end = {COVERAGE_END}", f"end = {registry.coverage_end}"), encoding="utf-8"
+    )
     return mapping
 
 

@@ -43,6 +43,11 @@ class StudyHeader:
     sex: str
 
     @property
+    def accession_number(self) -> str:
+        """Made from seed and index, as a scheduling system would."""
+        return f"ACC{self.seed:03d}{self.index:07d}"
+
+    @property
     def patient_id(self) -> str:
         """Record number of the patient."""
         return f"SYN{self.patient_number:06d}"
@@ -63,7 +68,7 @@ class StudyHeader:
         ds.StudyDate = self.study_date
         ds.StudyTime = "101500"
         ds.StudyID = str(1000 + self.index)
-        ds.AccessionNumber = f"ACC{self.seed:03d}{self.index:07d}"
+        ds.AccessionNumber = self.accession_number
         ds.ReferringPhysicianName = "Referrer^Synthetic"
         ds.StudyDescription = "NM MYOCARDIAL PERFUSION SPECT/CT"
         ds.FrameOfReferenceUID = synthetic_uid("frame", self.seed, self.index)

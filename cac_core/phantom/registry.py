@@ -103,6 +103,7 @@ class Registry:
     truth: list[dict[str, Any]] = field(default_factory=list)
     agatston: dict[str, float] = field(default_factory=dict)
     n_faulty_stays: int = 0
+    coverage_end: dt.date = COVERAGE_END
 
 
 def make_registry(
@@ -122,6 +123,9 @@ def make_registry(
     registry = Registry()
     by_patient = _by_patient(archive)
     cohort = draw_cohort(len(by_patient) or n, seed)
+    if archive:  # late enough for everybody's follow-up
+        newest = max(visit.study_date for visit, _ in archive)
+        registry.coverage_end = newest + dt.timedelta(days=int(cohort.end_days.max()))
     order: Sequence[int] = range(cohort.n)
     if by_patient:  # who has more calcium in the archive has more in the cohort
         ranked = np.argsort([max(score for _, score in group) for group in by_patient])
@@ -139,6 +143,30 @@ def make_registry(
     if dirt:
         _plant_faults(registry, rng)
     return registry
+
+
+def archive_visits(truth: pa.Table) -> list[tuple[Visit, float]]:
+    """The visits of a synthetic DICOM archive, from the truth that was written beside it."""
+    return [
+        (
+            Visit(
+                row["patient_id"],
+                row["patient_id"],
+                row["accession_number"],
+                row["study_instance_uid"],
+                row["study_date"],
+                scored=row["planted_defect"] is None,
+            ),
+            row["agatston"],
+        )
+        for row in truth.to_pylist()
+    ]
+
+
+def truth_table(registry: Registry) -> pa.Table:
+    """What the linkage must find, a row per patient; it holds the raw identifiers."""
+    names = list(dict.fromkeys(name for row in registry.truth for name in row))
+    return pa.table({name: [row.get(name) for row in registry.truth] for name in names})
 
 
 def registry_scores(registry: Registry, keyring: Keyring) -> tuple[pa.Table, pa.Table]:
@@ -204,7 +232,7 @@ def _enrol(
     visits, first = _visits(registry, cohort, i, rng, given, role, dirt)
     patient, scan_date = first.patient_id, first.study_date
     coverage_end = scan_date + dt.timedelta(days=end_days)
-    if coverage_end != COVERAGE_END or moved_days is not None:
+    if coverage_end != registry.coverage_end or moved_days is not None:
         moved = None if moved_days is None else scan_date + dt.timedelta(days=moved_days)
         registry.follow_up.append((patient, coverage_end, moved))
     if role != "no_record":
@@ -437,10 +465,10 @@ def _plant_faults(registry: Registry, rng: np.random.Generator) -> None:
             faulty.append(Stay(patient, after, after, "unheard of", eventful))
         elif kind == 3 and patient in died:
             late = died[patient] + dt.timedelta(days=3)
-            if late <= COVERAGE_END:
+            if late <= registry.coverage_end:
                 faulty.append(Stay(patient, late, late, "inpatient", eventful))
         elif kind == 4:
-            late = COVERAGE_END + dt.timedelta(days=5)
+            late = registry.coverage_end + dt.timedelta(days=5)
             faulty.append(Stay(patient, late, late, "inpatient", eventful))
         elif kind == 5:
             unborn = COVERAGE_BEGIN - dt.timedelta(days=40000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import shutil
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ from cac_core.phantom.registry import Registry, make_registry
 from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from tests.builders.registries import fill_warehouse, write_site
-from tests.flows.conftest import SECRET, Cac
+from tests.flows.conftest import SECRET, Cac, Scored
 
 KEYS = Keyring(SECRET.encode())
 
@@ -103,7 +104,7 @@ def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
     mapping.write_text(text.replace("%d%b%Y", "%d.%m.%Y"), encoding="utf-8")
     stopped = cac("link", "-w", warehouse, "--mapping", mapping, "-q")
     assert stopped.code == 1
-    assert re.search(r"Source \w+: \d+ of \d+ rows are unusable.*limit of 5%", stopped.err)
+    assert re.search(r"Source \w+: \d+ of \d+ rows are unusable.*limit of 15%", stopped.err)
     assert "unparsed_date in" in stopped.err and "correct the mapping" in stopped.err
     assert {p: p.read_bytes() for p in before} == before
     waiting = {p for p in warehouse.rglob("*.parquet") if p not in before}
@@ -143,7 +144,7 @@ def test_an_extract_older_than_the_scores_is_told(cac: Cac, site: tuple[Path, Pa
                for w in told["warnings"])  # fmt: skip
     mapping.write_text(text.replace("2030-12-31", "2016-06-30"), encoding="utf-8")
     limits = mapping.read_text(encoding="utf-8").replace(
-        "[[source]]", "[rules]\nquarantine_limit = 1.0\n[[source]]", 1
+        "quarantine_limit = 0.15", "quarantine_limit = 1.0"
     )
     mapping.write_text(limits, encoding="utf-8")
     told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
@@ -302,3 +303,37 @@ def _strict(path: Path) -> Path:
     text = path.read_text(encoding="utf-8").replace("quarantine_limit = 1.0", "")
     strict.write_text(text.replace('site = "privacy"', 'site = "strict"'), encoding="utf-8")
     return strict
+
+
+def test_a_scored_archive_and_its_registry(cac: Cac, scored: Scored, tmp_path: Path) -> None:
+    """From DICOM to one row per patient: who is in the analysis is what the truth says."""
+    warehouse = tmp_path / "wh"
+    shutil.copytree(scored.warehouse, warehouse)
+    made = cac("registry", tmp_path / "x", "--truth", scored.truth, "--dialect", "flat", "--json")
+    mapping = made.json["mapping"]
+    assert cac("link", "-w", warehouse, "--mapping", mapping, "-q").code == 0
+    truth = pq.read_table(made.json["truth"]).to_pylist()
+    flow = {row["patient_key"]: row["step"] for row in Warehouse(warehouse).read(FLOW).to_pylist()}
+    assert flow == {KEYS.patient_key(row["patient_id"]): row["step"] for row in truth}
+    days = {row["patient_key"]: row for row in Warehouse(warehouse).read(LINKED).to_pylist()}
+    for row in truth:
+        if row["step"] == "included":
+            found = days[KEYS.patient_key(row["patient_id"])]
+            assert (found["mace_event"], found["mace_days"]) == (
+                row["mace_event"],
+                row["mace_days"],
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--dialect", "klingon"), "There are: abstracts, columnar, flat"),
+        (("--truth", "none.parquet"), "There is no none.parquet"),
+    ],
+)
+def test_a_registry_that_cannot_be_made_is_told(
+    cac: Cac, tmp_path: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    outcome = cac("registry", tmp_path / "x", *arguments)
+    assert (outcome.code, told in outcome.err) == (2, True)
