@@ -306,17 +306,31 @@ def _calibrate(folder: Path, held_out: SampleFiles, progress: RunProgress) -> di
             if report:
                 report(len(rows), len(held_out.paths))
     truth = [row[0] for row in rows]
-    kappas = [
-        agreement([row[1][i] for row in rows], truth)["kappa_linear"] or 0.0
-        for i in range(len(OFFSETS))
-    ]
-    best = int(np.argmax(np.round(kappas, 3)))
+    found = [agreement([row[1][i] for row in rows], truth) for i in range(len(OFFSETS))]
+    kappas = [each["kappa_linear"] or 0.0 for each in found]
+    chosen, error = _one_standard_error(kappas, [each["kappa_linear_ci"] for each in found])
     return {
-        "background_offset": OFFSETS[best],
+        "background_offset": OFFSETS[chosen],
         "scans": len(rows),
-        "kappa_linear": round(kappas[best], 3),
+        "kappa_linear": round(kappas[chosen], 3),
+        "standard_error_of_best": round(error, 3),
         "kappa_by_offset": dict(zip(map(str, OFFSETS), np.round(kappas, 3).tolist(), strict=True)),
     }
+
+
+def _one_standard_error(
+    kappas: Sequence[float], intervals: Sequence[Sequence[float | None]]
+) -> tuple[int, float]:
+    """The offset nearest to zero whose kappa is within one standard error of the best.
+
+    On a few dozen scans the best of many is best by luck, and a large offset does not carry over
+    to other scanners. The rule is of Breiman et al., Classification and Regression Trees, 1984.
+    """
+    best = int(np.argmax(kappas))
+    low, high = intervals[best]
+    error = 0.0 if low is None or high is None else (high - low) / (2 * 1.96)
+    near = [i for i, kappa in enumerate(kappas) if kappa >= kappas[best] - error]
+    return min(near, key=lambda i: abs(OFFSETS[i])), error
 
 
 def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:

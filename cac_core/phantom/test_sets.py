@@ -81,7 +81,7 @@ def kept_case(name: str, number: int, data: Path | None, folder: Path) -> Annota
             folder.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}")
             content = io.BytesIO()
-            np.savez(content, **{part.name: getattr(scan, part.name) for part in fields(scan)})
+            np.savez(content, **{p.name: getattr(scan, p.name) for p in fields(AnnotatedScan)})
             with pa.output_stream(aside, compression="zstd") as stream:
                 stream.write(content.getbuffer())
             aside.replace(path)

@@ -19,7 +19,7 @@ from cac_core.model.training.table import read_training_table, rows_of
 from flows import training as module
 from flows.progress import RunProgress
 from flows.terminal import console
-from flows.training import prepare_samples, train
+from flows.training import OFFSETS, _one_standard_error, prepare_samples, train
 from schemas.training import TRAINING_SET
 from tests.builders.ct_series import thorax, write_ct_series
 from tests.builders.segmentations import nifti_labels, write_seg
@@ -146,3 +146,15 @@ def test_a_study_without_a_heart_names_the_file(folder: Path) -> None:
     (folder / "table.csv").write_text(text)
     with pytest.raises(TrainingDataError, match=r"Study one: .*one\.nii\.gz.* holds no heart"):
         prepare(folder, "training")
+
+
+def test_the_offset_nearest_to_zero_within_one_standard_error_is_chosen() -> None:
+    kappas = [0.5] * len(OFFSETS)
+    kappas[OFFSETS.index(0.4)], kappas[OFFSETS.index(2.0)] = 0.82, 0.85
+    intervals = [[k - 0.0784, k + 0.0784] for k in kappas]  # a standard error of 0.04
+    chosen, error = _one_standard_error(kappas, intervals)
+    assert (OFFSETS[chosen], round(error, 3)) == (0.4, 0.04)
+    sharp = [[k - 0.01, k + 0.01] for k in kappas]
+    assert OFFSETS[_one_standard_error(kappas, sharp)[0]] == 2.0
+    unknown: list[list[float | None]] = [[None, None]] * len(OFFSETS)
+    assert OFFSETS[_one_standard_error(kappas, unknown)[0]] == 2.0

@@ -87,8 +87,9 @@ def test_digests_depend_on_pictures_and_order(second) -> None:
     )
 
 
-def test_external_set_is_at_5_mm_and_its_own_seeds() -> None:
-    scan = make_case("external", 0, None)
+def test_external_set_is_at_5_mm_and_its_own_seeds(tmp_path: Path) -> None:
+    scan = kept_case("external", 0, None, tmp_path)
+    assert case_digest(kept_case("external", 0, None, tmp_path)) == case_digest(scan)
     assert scan.spacing_mm[0] == 5.0
     assert scan.name == "synthetic-500000"
 
