@@ -166,7 +166,10 @@ def network_command(
 )
 def ship_command(
     table: TableArgument,
-    heart: Annotated[Path, typer.Option("--heart", help="Folder of the heart network's run.")],
+    heart: Annotated[
+        list[Path],
+        typer.Option("--heart", help="Folder of a heart network's run; several are averaged."),
+    ],
     calcium: Annotated[Path, typer.Option("--calcium", help="Folder of the calcium network's.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
     mapping: MappingOption = None,

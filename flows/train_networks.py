@@ -51,7 +51,7 @@ def train_networks(plan: str) -> dict[str, Any]:
             **common,
         )
     result = ship(
-        out / "heart",
+        [out / "heart"],
         out / "calcium",
         base / wanted["table"],
         out / "weights",

@@ -46,6 +46,7 @@ from schemas.training import TRAINING_SET
 TRAINING_SEED = 300_000
 #: Offsets in favour of background that the calibration tries.
 OFFSETS = tuple(round(0.2 * n, 1) for n in range(-4, 16))
+_MOST_HEARTS = 9
 SYNTHETIC = "synthetic:"
 Kind = Literal["heart", "calcium"]
 
@@ -250,7 +251,7 @@ def train(
 
 
 def ship(
-    heart_run: Path,
+    heart_runs: Sequence[Path],
     calcium_run: Path,
     table_path: Path,
     out: Path,
@@ -261,22 +262,31 @@ def ship(
     name: str = "convlstm",
     version: str = "own",
 ) -> dict[str, Any]:
-    """Put two trained networks together: calibrate on the validation part, write the weights.
+    """Put trained networks together: calibrate on the validation part, write the weights.
+
+    Parameters
+    ----------
+    heart_runs : runs of heart networks, one or more; the mean of their probabilities counts.
 
     Raises
     ------
     UsageError
         If `out` exists already.
     """
+    if len(heart_runs) > _MOST_HEARTS:
+        raise UsageError(
+            f"{len(heart_runs)} heart networks are too many.", f"Name at most {_MOST_HEARTS}."
+        )
     if out.exists():
         raise UsageError(f"{out} exists already.", "Remove it, or name another folder.")
     training: dict[str, Any] = {}
     networks = {}
-    for kind, run in (("heart", heart_run), ("calcium", calcium_run)):
-        network: Any = build_network("convlstm", kind, 0)  # type: ignore[arg-type]
-        record = load_trained(run, network)
-        networks[kind] = network
-        training[kind] = record
+    runs = {f"heart-{n}": run for n, run in enumerate(heart_runs, start=1)}
+    runs = {"heart": runs.pop("heart-1"), **runs, "calcium": calcium_run}
+    for item, run in runs.items():
+        network: Any = build_network("convlstm", "calcium" if item == "calcium" else "heart", 0)
+        training[item] = load_trained(run, network)
+        networks[item] = network
     uncalibrated = out.with_name(out.name + ".uncalibrated")
     save_weights(uncalibrated, networks, name=name, version=version, training=training)
     table = read_training_table(table_path)

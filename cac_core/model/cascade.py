@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from cac_core.model.convlstm import Window, grow
 from cac_core.model.preprocess import (
@@ -23,7 +24,7 @@ from cac_core.model.preprocess import (
     normalise,
     place_in_heart,
 )
-from cac_core.model.weights import NETWORKS, WeightsManifest, load_network, verify_weights
+from cac_core.model.weights import WeightsManifest, load_network, verify_weights
 
 #: Slices that go through a network at once; more need more memory and gain nothing on a CPU.
 _BATCH = 8
@@ -88,13 +89,26 @@ class Segmentation:
     seconds_calcium: float
 
 
+class MeanProbability(nn.Module):
+    """Several networks of one kind as one: the logarithm of their mean class probabilities."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, stack: Tensor) -> Tensor:
+        """Scores of the classes, whose softmax is the mean; shapes as those of a member."""
+        parts = [member(stack).log_softmax(dim=1) for member in self.members]
+        return torch.logsumexp(torch.stack(parts), dim=0)
+
+
 class Cascade:
     """Both networks, loaded once and used for many volumes."""
 
     def __init__(
         self,
         manifest: WeightsManifest,
-        heart: Segmenter,
+        heart: nn.Module,
         calcium: Segmenter,
         device: str = "cpu",
     ) -> None:
@@ -114,8 +128,9 @@ class Cascade:
         """
         torch.set_num_threads(threads)
         manifest = verify_weights(folder)
-        heart, calcium = (load_network(manifest, name).to(device) for name in NETWORKS)
-        return cls(manifest, heart, calcium, device)
+        hearts = [load_network(manifest, name).to(device) for name in manifest.hearts]
+        calcium = load_network(manifest, "calcium").to(device)
+        return cls(manifest, MeanProbability(hearts), calcium, device)
 
     @property
     def model_id(self) -> str:

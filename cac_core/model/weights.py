@@ -1,4 +1,4 @@
-"""Weights on disk: two safetensors files and a manifest that says what they are.
+"""Weights on disk: a safetensors file per network and a manifest that says what they are.
 
 A manifest names architecture, training data, version and the SHA-256 of each file. Weights whose
 bytes do not match are refused; nothing is ever fetched.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
 NETWORKS = ("heart", "calcium")
+#: Further heart networks are `heart-2`, `heart-3`, ...; the mean of their probabilities counts.
+_FURTHER = re.compile(r"heart-[2-9]")
 _HINT = "Install the package again, or name a complete folder with --model."
 
 
@@ -36,6 +39,11 @@ class WeightsManifest:
     digest: str
     networks: Mapping[str, Mapping[str, Any]]
     training: Mapping[str, Any]
+
+    @property
+    def hearts(self) -> tuple[str, ...]:
+        """Names of the heart networks."""
+        return tuple(name for name in self.networks if name != "calcium")
 
     @property
     def model_id(self) -> str:
@@ -58,10 +66,11 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
     try:
         text = path.read_bytes()
         manifest = json.loads(text)
-        networks = {name: dict(manifest["networks"][name]) for name in NETWORKS}
+        items = [*NETWORKS, *sorted(filter(_FURTHER.fullmatch, manifest["networks"]))]
+        networks = {item: dict(manifest["networks"][item]) for item in items}
         name, version = str(manifest["name"]), str(manifest["version"])
-        expected = {item: str(networks[item]["sha256"]) for item in NETWORKS}
-        files = {item: folder / str(networks[item]["file"]) for item in NETWORKS}
+        expected = {item: str(networks[item]["sha256"]) for item in items}
+        files = {item: folder / str(networks[item]["file"]) for item in items}
     except OSError as error:
         raise WeightsError(f"No weights at {folder} ({error.strerror}).", _HINT) from None
     except (ValueError, KeyError, TypeError):
@@ -80,7 +89,7 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
                 _HINT,
             )
     identity = {
-        item: {"sha256": expected[item], "config": networks[item]["config"]} for item in NETWORKS
+        item: {"sha256": expected[item], "config": networks[item]["config"]} for item in items
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return WeightsManifest(folder, name, version, digest, networks, manifest.get("training", {}))
@@ -120,18 +129,18 @@ def save_weights(
     version: str,
     training: Mapping[str, Any],
 ) -> WeightsManifest:
-    """Write both networks and their manifest; gives the manifest as it verifies.
+    """Write the networks and their manifest; gives the manifest as it verifies.
 
     Parameters
     ----------
-    networks : `heart` and `calcium`.
+    networks : `heart`, `calcium`, and further heart networks as `heart-2` to `heart-9`.
     training : what they were trained on, and what was measured; any JSON values.
     """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
-    for item in NETWORKS:
+    for item in networks:
         file = folder / f"{item}.safetensors"
         save_file({k: v.contiguous() for k, v in networks[item].state_dict().items()}, file)
         file.chmod(0o644)  # safetensors makes files that only their owner can read

@@ -35,7 +35,8 @@ def test_both_networks_then_the_weights(tmp_path: Path, monkeypatch) -> None:
     def train(kind, table, out, progress, **options):
         calls.append((kind, table, out, options["settings"].steps, options["readers"]))
 
-    def ship(heart, calcium, table, out, progress, **options):
+    def ship(hearts, calcium, table, out, progress, **options):
+        assert hearts == [tmp_path / "o" / "heart"]
         record = dict.fromkeys(
             ("training_samples", "steps_done", "best_step", "best_validation_loss", "seconds"), 7
         )

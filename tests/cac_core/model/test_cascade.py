@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cac_core.model.cascade import Cascade
+from cac_core.errors import WeightsError
+from cac_core.model.cascade import Cascade, MeanProbability
 from cac_core.model.preprocess import candidates
 from tests.builders.networks import write_random_weights
 
@@ -113,3 +116,30 @@ def test_weights_are_told_by_their_digest(tmp_path: Path) -> None:
     one, two = (write_random_weights(tmp_path / str(seed), seed) for seed in (1, 2))
     assert one.digest != two.digest
     assert one.model_id.startswith("random-0-")
+
+
+def test_the_mean_of_several_networks_is_that_of_their_probabilities() -> None:
+    class Fixed(torch.nn.Module):
+        def __init__(self, scores: list[float]) -> None:
+            super().__init__()
+            self.scores = torch.tensor(scores).reshape(1, 2, 1, 1)
+
+        def forward(self, stack: torch.Tensor) -> torch.Tensor:
+            return self.scores.expand(len(stack), -1, -1, -1)
+
+    # Probabilities of the heart 0.9 and 0.2; one score is larger by a constant, which is nothing.
+    both = MeanProbability([Fixed([0.0, float(np.log(9))]), Fixed([5.0 + float(np.log(4)), 5.0])])
+    found = both(torch.zeros(3, 1)).softmax(dim=1)
+    np.testing.assert_allclose(found[:, 1].ravel(), [0.55] * 3, rtol=1e-6)
+
+
+def test_every_heart_network_of_a_manifest_counts(tmp_path: Path) -> None:
+    shipped = Cascade.load()
+    assert shipped.manifest.hearts == ("heart", "heart-2", "heart-3")
+    folder = tmp_path / "weights"
+    shutil.copytree(shipped.manifest.folder, folder)
+    altered = bytearray((folder / "heart-3.safetensors").read_bytes())
+    altered[-1] ^= 1
+    (folder / "heart-3.safetensors").write_bytes(altered)
+    with pytest.raises(WeightsError, match=r"heart-3.safetensors were altered"):
+        Cascade.load(folder)
