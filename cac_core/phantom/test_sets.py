@@ -1,8 +1,8 @@
 """The three frozen test sets, and their digests.
 
 Scans made in another way than those trained on: other acquisition, real anatomy, another
-generator. Nothing in training, calibration or design was chosen by them. `test_sets.json` holds the
-SHA-256 of each set's pictures and truth as it was frozen, before the final training.
+generator. Training and calibration never see them. `test_sets.json` holds the SHA-256 of each set's
+pictures and truth as it was frozen, before the shipped weights were evaluated.
 """
 
 from __future__ import annotations

@@ -162,7 +162,9 @@ def test_damage_costs_only_its_own_study(cac: Cac, tmp_path: Path) -> None:
         name: next(row["reason"] for row in rows if row["study_key"] == keyring.study_key(uid))
         for name, uid in uids.items()
     }
-    assert found.pop("whole") in (None, StudyReason.NO_HEART.value)
+    # The undamaged one is a ball in a cylinder: what the networks make of it is their affair.
+    no_damage = (StudyReason.NO_HEART.value, StudyReason.CONTRAST_ENHANCED.value)
+    assert found.pop("whole") in (None, *no_damage)
     assert found.pop("mixed") in _MIXED
     assert found == {
         "truncated": StudyReason.TRUNCATED_PIXEL_DATA.value,
