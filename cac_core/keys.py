@@ -51,11 +51,14 @@ class Keyring:
 
     def path_keys(self, paths: Iterable[str]) -> list[str]:
         """Keys of many file paths."""
-        secret = hmac.digest(self.secret, b"path", "sha256")
-        return [
-            blake2b(path.encode("utf-8", "surrogateescape"), key=secret, digest_size=16).hexdigest()
-            for path in paths
-        ]
+        # A copy of one keyed state takes two thirds of the time of a new one.
+        keyed = blake2b(key=hmac.digest(self.secret, b"path", "sha256"), digest_size=16)
+        keys = []
+        for path in paths:
+            state = keyed.copy()
+            state.update(path.encode("utf-8", "surrogateescape"))
+            keys.append(state.hexdigest())
+        return keys
 
     def pseudonym_uid(self, uid: str) -> str:
         """Replacement UID `2.25.<integer>` of a series or instance (DICOM PS3.15 action U).
