@@ -303,3 +303,28 @@ def test_the_shipped_definition_is_the_papers(tmp_path: Path) -> None:
     told = json.dumps(load_outcomes().model_dump(mode="json"))
     for code in ("I21", "I22", "I200", "1IJ50", "1IJ76", "0270", "K40"):
         assert f'"{code}"' in told
+
+
+@pytest.mark.parametrize(
+    ("admitted", "days"), [("2015-06-12", 9), ("2015-06-13", 9), ("2015-06-14", 13)]
+)
+def test_a_transfer_within_a_day_belongs_to_the_first_stay(
+    admitted: str, days: int, tmp_path: Path
+) -> None:
+    """Chest pain, discharged on 12 June; the infarction is named where the patient went next."""
+    _, row = _one(
+        tmp_path,
+        encounters=[
+            "P1,2015-06-10,2015-06-12,inpatient,R07.4,M,,",
+            f"P1,{admitted},2015-06-20,inpatient,I21.0,M,,",
+        ],
+    )
+    assert (row["death_mi_event"], row["death_mi_days"]) == (1, days)
+
+
+def test_what_happens_on_the_day_of_the_scan_is_no_event(tmp_path: Path) -> None:
+    angina = "P1,2015-06-01,2015-06-02,inpatient,I20.0,M,,"
+    path = write_site(tmp_path, clinical=["P1,2015-06-01,,60,M,1,0"], encounters=[angina])
+    done, _ = link_extracts(path, tmp_path / "w", studies(("P1", SCAN)))
+    assert done.linked["mace_event"].to_pylist() == [0]
+    assert done.events.num_rows == 0
