@@ -21,7 +21,7 @@ MIN_COMPARED = 20
 #: The newest month is compared with so many before it.
 MONTHS_BEFORE = 12
 #: How far a share must be off: in standard errors, and in itself, for with many studies the first
-#: is soon reached. Noise: in standard deviations.
+#: is soon reached. Noise: in spreads of the others (their interquartile range / 1.349).
 MAX_SHARE_Z, MAX_SHARE, MAX_NOISE_Z = 3.0, 0.1, 2.0
 
 _COLUMNS = (

@@ -328,10 +328,10 @@ def _scanners(scanners: Rows) -> _Part:
         rows,
         filterable=len(rows) > 15,
         note=(
-            f"z of a share: its distance from that of all other scanners in standard errors; z of "
-            f"noise: in standard deviations. A scanner stands out beyond {MAX_SHARE_Z:g} and "
-            f"{100 * MAX_SHARE:g} percentage points, or {MAX_NOISE_Z:g} for noise, with at least "
-            f"{MIN_COMPARED} studies on both sides."
+            "z of a share: its distance from that of all other scanners in standard errors; z of "
+            "noise: in spreads (interquartile range / 1.349). A scanner stands out beyond "
+            f"{MAX_SHARE_Z:g} and {100 * MAX_SHARE:g} percentage points, or {MAX_NOISE_Z:g} for "
+            f"noise, with at least {MIN_COMPARED} studies on both sides."
         ),
     )
     return _Part("scanners", "Scanners", (sentence,), figure, (table,))

@@ -1,6 +1,7 @@
 -- Each scanner against all others: share without calcium, median score, noise. `noise_z` compares
--- the scanner's median noise with that of the others in units of their standard deviation. The
--- interval of the share of zeros is Wilson's, at 95 %.
+-- the scanner's median noise with that of the others in units of their spread (interquartile range
+-- / 1.349, the standard deviation of a normal distribution). Quantiles do not depend on the order
+-- of the rows, as sums do in their last digit. The interval of the zeros is Wilson's, at 95 %.
 WITH scored AS (
     SELECT concat_ws(' ', Manufacturer, ManufacturerModelName) AS scanner, agatston, cac_category,
         noise_hu
@@ -22,7 +23,9 @@ others AS (
     SELECT scanners.scanner, count(*) AS rest_n,
         count(*) FILTER (WHERE cac_category = '0') AS rest_zero,
         count(*) FILTER (WHERE cac_category = '>400') AS rest_high,
-        median(scored.noise_hu) AS rest_noise, stddev_samp(scored.noise_hu) AS rest_noise_sd
+        median(scored.noise_hu) AS rest_noise,
+        (quantile_cont(scored.noise_hu, 0.75) - quantile_cont(scored.noise_hu, 0.25)) / 1.349
+            AS rest_spread
     FROM scanners
     JOIN scored ON scored.scanner <> scanners.scanner
     GROUP BY scanners.scanner
@@ -31,7 +34,7 @@ SELECT scanners.*,
     (n_zero + 1.9208 - 1.96 * sqrt(n_zero * (n - n_zero) / n + 0.9604)) / (n + 3.8416) AS zero_low,
     (n_zero + 1.9208 + 1.96 * sqrt(n_zero * (n - n_zero) / n + 0.9604)) / (n + 3.8416) AS zero_high,
     rest_n, rest_zero, rest_high, rest_noise,
-    (noise_median - rest_noise) / nullif(rest_noise_sd, 0) AS noise_z
+    (noise_median - rest_noise) / nullif(rest_spread, 0) AS noise_z
 FROM scanners
 LEFT JOIN others USING (scanner)
 ORDER BY n DESC, scanner
