@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from cac_core.stats.cox import (
     CollinearColumnError,
@@ -20,6 +21,7 @@ from cac_core.stats.cox import (
     NotEstimableError,
     fit_cox,
     likelihood_ratio_test,
+    require_rank,
 )
 from cac_core.analysis.design import (
     Patients,
@@ -114,7 +116,7 @@ def fit_terms(
         try:
             return _fit(tuple(blocks), dropped, days, event)
         except (ConstantColumnError, CollinearColumnError) as fault:
-            at = _owner(blocks, fault.columns[0])
+            at = _owner([block.columns for block in blocks], fault.columns[0])
             why = "constant" if isinstance(fault, ConstantColumnError) else "collinear"
             dropped[blocks[at].term.name] = (
                 "constant in these patients"
@@ -133,8 +135,7 @@ def term_test(model: TermModel, at: int, patients: Patients) -> tuple[float, int
     df = len(block.levels) + sum(
         reason.startswith("no events") for reason in block.missing_levels.values()
     )
-    _, _, p_value = _chi2(value, df)
-    return value, df, p_value
+    return _chi2(value, df)
 
 
 def nested_gain(smaller: TermModel, larger: TermModel) -> tuple[float, int, float]:
@@ -147,6 +148,38 @@ def nested_gain(smaller: TermModel, larger: TermModel) -> tuple[float, int, floa
         df = len(larger.fit.coefficients) - len(smaller.fit.coefficients) + more
         return _chi2(value, df)
     return likelihood_ratio_test(smaller.fit, larger.fit)
+
+
+def plain_design(patients: Patients, terms: Sequence[Term]) -> tuple[Floats, dict[str, str]]:
+    """Columns of all terms, shape (n, p), levels without events included; for risks.
+
+    Terms that vary in nobody, and columns that follow from others, are left out and named.
+    """
+    columns, left_out = [], {}
+    for term in terms:
+        if term.kind == "numeric" and term.knots is None:
+            columns.append((term, numbers_of(patients, term)[:, None]))
+        elif term.kind == "numeric":
+            columns.append((term, spline_basis(numbers_of(patients, term), term.knots or 3)))
+        else:
+            names, level = level_names(term), levels_of(patients, term)
+            there = [at for at in range(len(names)) if (level == at).any()]
+            wanted = names.index(term.reference_level) if term.levels else 0
+            reference = wanted if wanted in there else there[0]
+            columns.append((term, indicators(level, [at for at in there if at != reference])))
+    while columns:
+        design = np.concatenate([block for _, block in columns], axis=1)
+        try:
+            require_rank(design - design.mean(axis=0))
+        except (ConstantColumnError, CollinearColumnError) as fault:
+            at = _owner([block for _, block in columns], fault.columns[0])
+            left_out[columns[at][0].name] = (
+                "constant" if isinstance(fault, ConstantColumnError) else "collinear"
+            )
+            del columns[at]
+        else:
+            return design, left_out
+    return np.zeros((patients.n, 0)), left_out
 
 
 class _TermError(Exception):
@@ -205,15 +238,13 @@ def _fit(
     )
 
 
-def _owner(blocks: Sequence[Block], column: int) -> int:
+def _owner(blocks: Sequence[Floats], column: int) -> int:
     for at, block in enumerate(blocks):
-        column -= block.columns.shape[1]
+        column -= block.shape[1]
         if column < 0:
             return at
     raise AssertionError("a column belongs to a block")
 
 
 def _chi2(value: float, df: int) -> tuple[float, int, float]:
-    from scipy.stats import chi2
-
     return value, df, float(chi2.sf(max(value, 0.0), df)) if df else float("nan")

@@ -129,7 +129,7 @@ def fit_cox(design: ArrayLike, days: ArrayLike, event: ArrayLike) -> CoxFit:
     if x.shape[1] == 0:
         null = _null_log_likelihood(t[order], d[order])
         return CoxFit(np.zeros(0), np.zeros((0, 0)), null, null, len(t), int(d.sum()), means)
-    _require_rank(centred)
+    require_rank(centred)
     scale = centred.std(axis=0)
     beta, information, null, top, status = newton(
         np.ascontiguousarray((centred / scale)[order]),
@@ -518,8 +518,14 @@ def _in_place(sorted_values: Floats, order: Ints) -> Floats:
     return out
 
 
-def _require_rank(centred: Floats) -> None:
-    """Refuse constant and collinear columns, naming them by number."""
+def require_rank(centred: Floats) -> None:
+    """Refuse constant and collinear columns of a centred design (n, p).
+
+    Raises
+    ------
+    ConstantColumnError, CollinearColumnError
+        With the numbers of the columns.
+    """
     spread = centred.std(axis=0)
     largest = np.abs(centred).max(axis=0, initial=0.0)
     constant = np.flatnonzero(spread <= 1e-12 * np.maximum(largest, 1e-300))
