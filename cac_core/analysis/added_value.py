@@ -129,6 +129,12 @@ def _measure(
     patients, days, event = question.outcome(outcome)
     if not keep.any():
         raise NotEstimableError("no patients with every covariate and reading")
+    wanted = [*(plan.sources[name].term for name in sources), *plan.covariates]
+    _, absent = complete(patients, wanted)
+    unread = [reason for term, reason in absent.items() if term in _source_terms(plan)]
+    if unread:
+        raise NotEstimableError("; ".join(unread))
+    covariates = [term for term in plan.covariates if term.name not in absent]
     chosen, t, d = patients.chosen(keep), days[keep], event[keep]
     if not d.any() or d.all():
         raise NotEstimableError("no events" if not d.any() else "no patients without the event")
@@ -138,10 +144,10 @@ def _measure(
             f"the longest follow-up is {t.max() / DAYS_PER_YEAR:.2f} years"
         )
     order = time_order(t, d)
-    base, left_out = plain_design(chosen, plan.covariates)
+    base, left_out = plain_design(chosen, covariates)
     full, degrees = {}, {}
     for name in sources:
-        design, _ = plain_design(chosen, [plan.sources[name].term, *plan.covariates])
+        design, _ = plain_design(chosen, [plan.sources[name].term, *covariates])
         full[name] = np.ascontiguousarray(design[order])
         degrees[name] = design.shape[1] - base.shape[1]
     data = MarkerData(
@@ -149,7 +155,11 @@ def _measure(
     )
     fits, values = measure(data)
     drawn = bootstrap(data, fits, plan.resamples, plan.seed, mapper)
-    return _Measured(data, fits, values, drawn, degrees, left_out)
+    return _Measured(data, fits, values, drawn, degrees, absent | left_out)
+
+
+def _source_terms(plan: Plan) -> set[str]:
+    return {source.term.name for source in plan.sources.values()}
 
 
 def _gains(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterator[Estimate]:

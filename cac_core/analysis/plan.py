@@ -100,11 +100,16 @@ class Term(_Part):
 
 
 class ScoreSource(_Part):
-    """A reading of calcium: the model's, the expert's, the visual estimate."""
+    """A reading of calcium: the model's, the expert's, the visual estimate.
+
+    `score` is the column of its Agatston score, if it has one; `grades` says which visual grade
+    each category stands for, where it is compared with a source of other categories.
+    """
 
     label: str
     term: Term
     score: str | None = None
+    grades: Mapping[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _categorical(self) -> ScoreSource:
