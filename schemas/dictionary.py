@@ -8,7 +8,7 @@ from schemas.lesion import LESIONS
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.registry import REGISTRY_TABLES
-from schemas.results import ESTIMATES
+from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
 from schemas.score import SCORES
 from schemas.series import SERIES
@@ -28,6 +28,8 @@ TABLES: tuple[TableSpec, ...] = (
     EVENTS,
     LINKAGES,
     ESTIMATES,
+    DISCREPANCIES,
+    ANALYSES,
     RUNS,
 )
 
