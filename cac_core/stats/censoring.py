@@ -168,9 +168,11 @@ def _censoring_influence(
 ) -> Floats:
     """Influence of each patient through G on the mean of contributions weighted by 1 / G.
 
-    With Q(u) = mean of contribution x 1(T > u), pi(u) the share at risk of censoring at u and
-    L the cumulative hazard of censoring: 1(censored by the horizon) Q(T) / pi(T) minus the
-    integral up to min(T, horizon) of Q / pi dL (the martingale representation of G).
+    With a(u) at risk of censoring and c(u) censored at u, and Q(u) the sum of contributions of
+    those followed longer than u, the derivative in the weight of a patient is
+    1(censored at T by the horizon) Q(T) / (a(T) - c(T)) minus the sum over the times u of censoring
+    up to min(T, horizon) at which the patient is at risk of c(u) / a(u) Q(u) / (a(u) - c(u)). It is
+    the martingale representation of the Kaplan-Meier G, exact with ties.
     """
     n = time.size
     influence = np.zeros(n)
@@ -184,8 +186,9 @@ def _censoring_influence(
             remaining -= contribution[stop]
             stop += 1
         at_risk, censored = n - start - events, stop - start - events
-        ratio = remaining / at_risk if censored > 0 else 0.0
-        after = integral + (ratio * censored / at_risk if censored > 0 else 0.0)
+        # Where no one is followed longer, no contribution rests on this step of G.
+        ratio = remaining / (at_risk - censored) if 0 < censored < at_risk else 0.0
+        after = integral + (ratio * censored / at_risk if at_risk > 0 else 0.0)
         for i in range(start, stop):
             influence[i] = -integral if event[i] else ratio - after
         integral = after

@@ -253,7 +253,7 @@ def auc_at(
     if reason:
         return Discrimination(np.nan, np.nan, np.nan, np.nan, n, cases, reason)
     value, influence = _auc_at_influence(data.risk, data.time, data.event, horizon)
-    error = float(influence.std(ddof=1) / np.sqrt(n)) if n > 2 else np.nan
+    error = float(influence.std(ddof=1) / np.sqrt(n))
     return _bounded(value, error, n, cases, confidence, "")
 
 

@@ -63,11 +63,20 @@ def test_code_is_kept_until_a_source_of_the_package_changes(package) -> None:
     assert _run(package) == "6.0 0"
 
 
-def test_code_that_can_be_kept_nowhere_is_compiled_anew(package) -> None:
+def test_beside_a_read_only_package_code_is_kept_with_the_user(package) -> None:
     # A file where the folder should be: not writable for root either.
-    (package / "__pycache__").write_text("")
+    (package / "__pycache__").touch()
+    user = {"XDG_CACHE_HOME": str(package.parent / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    assert _run(package, **user) == "4.0 0"
+    assert _run(package, **user) == "4.0 1"
+    (package / "callee.py").write_text(CALLEE.format(added="2.0"))
+    assert _run(package, **user) == "6.0 0"
+
+
+def test_code_that_can_be_kept_nowhere_is_compiled_anew(package) -> None:
+    (package / "__pycache__").touch()
     home = package.parent / "home"
-    home.write_text("")
+    home.touch()
     nowhere = {"HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     assert _run(package, **nowhere) == "4.0 0"
     assert _run(package, **nowhere) == "4.0 0"
