@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.models import complete, plain_design
 from cac_core.analysis.plan import DAYS_PER_YEAR, Plan
 from cac_core.stats.bootstrap import (
     FIXED,
     METRICS,
+    Mapper,
     MarkerData,
     MarkerFits,
-    Mapper,
     Resamples,
     bootstrap,
     measure,
@@ -66,9 +65,9 @@ class _Measured:
     degrees: dict[str, int]
     left_out: dict[str, str]
 
-    @property
-    def counts(self) -> dict[str, int]:
-        return {"n": len(self.data.days), "n_events": int(self.data.event.sum())}
+    def counted(self, base: Estimate) -> Estimate:
+        """An estimate of these patients."""
+        return replace(base, n=len(self.data.days), n_events=int(self.data.event.sum()))
 
 
 def added_value(question: Question, outcome: str, mapper: Mapper = map) -> Iterator[Estimate]:
@@ -79,47 +78,50 @@ def added_value(question: Question, outcome: str, mapper: Mapper = map) -> Itera
     mapper : how the resamples are spread over threads or machines.
     """
     plan = question.plan
-    known: dict[bytes, _Measured] = {}
-
-    def measured(sources: Sequence[str]) -> _Measured:
-        """The sources in the patients who have them all; each set of patients once."""
-        keep, _ = complete(
-            question.outcome(outcome)[0],
-            [*(plan.sources[name].term for name in sources), *plan.covariates],
-        )
-        if keep.tobytes() not in known:
-            # Where nobody lacks a reading, all sources share their patients and resamples.
-            same = [
-                name
-                for name, source in plan.sources.items()
-                if name in sources or _has(question.outcome(outcome)[0], source.term.source, keep)
-            ]
-            known[keep.tobytes()] = _measure(question, outcome, same, keep, mapper)
-        return known[keep.tobytes()]
-
+    markers = _Markers(question, outcome, mapper)
     for name in plan.sources:
         base = question.base("added_value", "lr_chi2_gain", outcome, name)
-        yield from guarded(base, lambda name=name, base=base: _gains(base, plan, name, measured([name])))
+        yield from guarded(base, partial(_gains, base, plan, name, markers))
     for first, second in plan.compare:
         base = question.base("added_value_difference", "nri", outcome, f"{first}:{second}")
-        yield from guarded(
-            base,
-            lambda pair=(first, second), base=base: _differences(base, plan, *pair, measured(pair)),
-        )
+        yield from guarded(base, partial(_differences, base, plan, first, second, markers))
     for model in ("base", *plan.sources):
-        names = [model] if model != "base" else list(plan.sources)[:1]
-        for analysis, statistic, rows in (
-            ("calibration", "observed_risk", _calibration),
-            ("decision_curve", "net_benefit", _decision_curve),
-        ):
-            base = question.base(analysis, statistic, outcome, model)
-            yield from guarded(
-                base, lambda base=base, names=names, rows=rows: rows(base, plan, measured(names))
-            )
+        base = question.base("calibration", "observed_risk", outcome, model)
+        yield from guarded(base, partial(_calibration, base, plan, markers))
+        base = question.base("decision_curve", "net_benefit", outcome, model)
+        yield from guarded(base, partial(_decision_curve, base, plan, markers))
 
 
-def _has(patients: Patients, column: str, keep: Bools) -> bool:
-    return column in patients.columns and bool(patients.present(column)[keep].all())
+class _Markers:
+    """Measures sources in the patients who have them all; each set of patients once."""
+
+    def __init__(self, question: Question, outcome: str, mapper: Mapper) -> None:
+        self._question, self._outcome, self._mapper = question, outcome, mapper
+        self._known: dict[bytes, _Measured] = {}
+
+    def of(self, *sources: str) -> _Measured:
+        """Fits, values and resamples of some sources.
+
+        Raises
+        ------
+        NotEstimableError
+            If these patients cannot tell.
+        """
+        plan = self._question.plan
+        patients, _, _ = self._question.outcome(self._outcome)
+        keep, _ = complete(
+            patients, [*(plan.sources[name].term for name in sources), *plan.covariates]
+        )
+        # Where nobody lacks a reading, all sources share their patients and resamples.
+        same = [
+            name
+            for name, source in plan.sources.items()
+            if name in sources or patients.present_in(source.term.source, keep)
+        ]
+        key = keep.tobytes()
+        if key not in self._known:
+            self._known[key] = _measure(self._question, self._outcome, same, keep, self._mapper)
+        return self._known[key]
 
 
 def _measure(
@@ -151,7 +153,12 @@ def _measure(
         full[name] = np.ascontiguousarray(design[order])
         degrees[name] = design.shape[1] - base.shape[1]
     data = MarkerData(
-        np.ascontiguousarray(base[order]), full, t[order], d[order], plan.horizon_days, plan.risk_cuts
+        np.ascontiguousarray(base[order]),
+        full,
+        t[order],
+        d[order],
+        plan.horizon_days,
+        plan.risk_cuts,
     )
     fits, values = measure(data)
     drawn = bootstrap(data, fits, plan.resamples, plan.seed, mapper)
@@ -162,8 +169,9 @@ def _source_terms(plan: Plan) -> set[str]:
     return {source.term.name for source in plan.sources.values()}
 
 
-def _gains(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterator[Estimate]:
-    base = replace(base, **found.counts)
+def _gains(base: Estimate, plan: Plan, name: str, markers: _Markers) -> Iterator[Estimate]:
+    found = markers.of(name)
+    base = found.counted(base)
     values = dict(zip(METRICS, found.values[name], strict=True))
     df = found.degrees[name]
     if df < 1:
@@ -183,7 +191,9 @@ def _gains(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterator[
     for form, told in _FORMS.items():
         for part in ("event", "nonevent", "overall"):
             metric = f"nri_{part}{form}"
-            yield _resampled(base, plan, found, name, metric, values[metric], _form(plan, form, told))
+            yield _resampled(
+                base, plan, found, name, metric, values[metric], _form(plan, form, told)
+            )
     for fixed in FIXED:
         value = values[fixed.removesuffix("_fixed")]
         told = f"{_FORMS['']}; risks kept as they are in all patients"
@@ -259,10 +269,11 @@ def _drawn(plan: Plan, usable: int) -> str:
 
 
 def _differences(
-    base: Estimate, plan: Plan, first: str, second: str, found: _Measured
+    base: Estimate, plan: Plan, first: str, second: str, markers: _Markers
 ) -> Iterator[Estimate]:
     """First less second, in the same patients and the same resamples."""
-    base = replace(base, **found.counts)
+    found = markers.of(first, second)
+    base = found.counted(base)
     for at, metric in enumerate(METRICS):
         if metric.endswith("_base") or metric.startswith("p_"):
             continue
@@ -280,14 +291,20 @@ def _differences(
         )
 
 
+def _source_of(base: Estimate, plan: Plan) -> str:
+    """The source whose patients a model is judged in; the base model is in those of the first."""
+    return next(iter(plan.sources)) if base.model == "base" else str(base.model)
+
+
 def _risk(base: Estimate, found: _Measured) -> Floats:
     if base.model == "base":
         return found.fits.base_risk
     return found.fits.full_risk[str(base.model)]
 
 
-def _calibration(base: Estimate, plan: Plan, found: _Measured) -> Iterator[Estimate]:
+def _calibration(base: Estimate, plan: Plan, markers: _Markers) -> Iterator[Estimate]:
     """Observed against predicted risk in groups; in the patients the model was fitted in."""
+    found = markers.of(_source_of(base, plan))
     risk, days, event = _risk(base, found), found.data.days, found.data.event
     apparent = "Kaplan-Meier; apparent, in the patients of the fit"
     groups = calibration_groups(
@@ -305,7 +322,7 @@ def _calibration(base: Estimate, plan: Plan, found: _Measured) -> Iterator[Estim
             n_events=group.n_events,
             method=_with_reason(apparent, group.reason),
         )
-    base = replace(base, **found.counts)
+    base = found.counted(base)
     ratio = observed_expected(risk, days, event, plan.horizon_days, plan.confidence)
     yield replace(
         base,
@@ -328,9 +345,10 @@ def _calibration(base: Estimate, plan: Plan, found: _Measured) -> Iterator[Estim
     yield replace(base, statistic="brier_scaled", value=brier.scaled, method=told)
 
 
-def _decision_curve(base: Estimate, plan: Plan, found: _Measured) -> Iterator[Estimate]:
+def _decision_curve(base: Estimate, plan: Plan, markers: _Markers) -> Iterator[Estimate]:
     """Net benefit over thresholds; with the base model also of treating all and none."""
-    base = replace(base, **found.counts)
+    found = markers.of(_source_of(base, plan))
+    base = found.counted(base)
     curve = net_benefit(
         _risk(base, found), found.data.days, found.data.event, plan.horizon_days, plan.thresholds
     )

@@ -89,7 +89,9 @@ def discrepancies(linked: pa.Table, plan: Plan) -> pa.Table:
                     "categories_apart": apart,
                 }
             )
-    rows.sort(key=lambda r: (r["compared"], r["reference"], -abs(r["categories_apart"]), r["study_key"]))
+    rows.sort(
+        key=lambda r: (r["compared"], r["reference"], -abs(r["categories_apart"]), r["study_key"])
+    )
     return DISCREPANCIES.from_rows(rows)
 
 
@@ -143,9 +145,7 @@ def _matrix(question: Question, base: Estimate, first: str, second: str) -> Iter
             yield replace(cell, statistic="share", value=count / len(pair.rows))
 
 
-def _categories(
-    question: Question, base: Estimate, first: str, second: str
-) -> Iterator[Estimate]:
+def _categories(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
     sources = question.plan.sources
     pair = _pair(question.patients, sources[first], sources[second])
     matrix = concordance(pair.second_common, pair.first_common, pair.levels)
@@ -185,7 +185,9 @@ def _scores(question: Question, base: Estimate, first: str, second: str) -> Iter
     a, b = a[both], b[both]
     logs = np.log1p(a), np.log1p(b)
     base, confidence = replace(base, n=len(a)), question.plan.confidence
-    yield _interval(base, "r2", squared_correlation(a, b, confidence), "Pearson, interval by Fisher's z")
+    yield _interval(
+        base, "r2", squared_correlation(a, b, confidence), "Pearson, interval by Fisher's z"
+    )
     yield _interval(
         base,
         "r2_log",

@@ -222,24 +222,18 @@ def _incidence(
         raise NotEstimableError(f"column `{source.term.source}` is missing in all patients")
     for at, name in enumerate(names):
         mine = level == at
-        named = replace(
-            base, level=name, n=int(mine.sum()), n_events=int((cause[mine] == 1).sum())
-        )
+        named = replace(base, level=name, n=int(mine.sum()), n_events=int((cause[mine] == 1).sum()))
 
         def run(mine: Bools = mine, named: Estimate = named) -> Iterator[Estimate]:
             if not mine.any():
                 raise NotEstimableError("no patients in this category")
-            curve = cumulative_incidence(
-                days[mine], cause[mine], 1, question.plan.confidence
-            )
+            curve = cumulative_incidence(days[mine], cause[mine], 1, question.plan.confidence)
             yield from _incidence_rows(named, curve, float(days[mine].max()))
 
         yield from guarded(named, run)
 
 
-def _incidence_rows(
-    base: Estimate, curve: CumulativeIncidence, end: float
-) -> Iterator[Estimate]:
+def _incidence_rows(base: Estimate, curve: CumulativeIncidence, end: float) -> Iterator[Estimate]:
     steps = np.flatnonzero(np.diff(curve.events, prepend=0) > 0)
     method = "Aalen-Johansen, death competing; delta-method limits on log(-log)"
     yield replace(base, at=0.0, value=0.0, n_events=0, method=method)

@@ -48,18 +48,12 @@ def description(question: Question) -> Iterator[Estimate]:
     yield from guarded(base, partial(_by_outcome, question, variables, outcome))
 
 
-def _by_source(
-    question: Question, variables: dict[str, Term], term: Term
-) -> Iterator[Estimate]:
-    grouping = _Grouping(
-        term.name, levels_of(question.patients, term), level_names(term)
-    )
+def _by_source(question: Question, variables: dict[str, Term], term: Term) -> Iterator[Estimate]:
+    grouping = _Grouping(term.name, levels_of(question.patients, term), level_names(term))
     yield from _described(question, variables, grouping)
 
 
-def _by_outcome(
-    question: Question, variables: dict[str, Term], outcome: str
-) -> Iterator[Estimate]:
+def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) -> Iterator[Estimate]:
     event = question.patients.numbers(outcome)
     codes = np.where(np.isfinite(event), np.nan_to_num(event), -1).astype(np.int64)
     yield from _described(question, variables, _Grouping(outcome, codes, ("0", "1")))

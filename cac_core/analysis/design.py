@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cac_core.stats.cox import NotEstimableError
 from cac_core.analysis.plan import Condition, Population, Term
+from cac_core.stats.cox import NotEstimableError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -65,6 +65,10 @@ class Patients:
         if column.dtype == object:
             return np.array([value is not None for value in column], np.bool_)
         return np.asarray(np.isfinite(np.asarray(column, np.float64)))
+
+    def present_in(self, name: str, keep: Bools) -> bool:
+        """Whether all the marked patients have a value."""
+        return name in self.columns and bool(self.present(name)[keep].all())
 
     def chosen(self, keep: Bools) -> Patients:
         """The patients marked, in the same order."""

@@ -73,10 +73,10 @@ class Question:
             term=term,
         )
 
-    def chosen(self, keep: Bools, population: str | None = None) -> Question:
+    def chosen(self, keep: Bools) -> Question:
         """The same question of some of the patients."""
         return Question(
-            population or self.population,
+            self.population,
             self.patients.chosen(keep),
             self.plan,
             {name: days[keep] for name, days in self.events.items()},
@@ -136,9 +136,7 @@ def guarded(base: Estimate, analysis: Callable[[], Iterable[Estimate]]) -> Itera
 
 def not_estimable(base: Estimate, reason: str) -> Estimate:
     """`base` without a value, and why."""
-    return replace(
-        base, value=None, ci_low=None, ci_high=None, method=f"not estimable: {reason}"
-    )
+    return replace(base, value=None, ci_low=None, ci_high=None, method=f"not estimable: {reason}")
 
 
 def _finite(value: object) -> object:

@@ -14,15 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from cac_core.stats.cox import (
-    CollinearColumnError,
-    ConstantColumnError,
-    CoxFit,
-    NotEstimableError,
-    fit_cox,
-    likelihood_ratio_test,
-    require_rank,
-)
 from cac_core.analysis.design import (
     Patients,
     has_term,
@@ -33,6 +24,14 @@ from cac_core.analysis.design import (
     spline_basis,
 )
 from cac_core.analysis.plan import Term
+from cac_core.stats.cox import (
+    CollinearColumnError,
+    ConstantColumnError,
+    CoxFit,
+    NotEstimableError,
+    fit_cox,
+    require_rank,
+)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -76,6 +75,22 @@ class TermModel:
         """Events per estimated coefficient; below ten, estimates are unsteady (Peduzzi 1995)."""
         return self.n_events / max(1, len(self.fit.coefficients))
 
+    @property
+    def parameters(self) -> int:
+        """Coefficients, those of levels without events included: they are infinite, not absent."""
+        infinite = sum(
+            reason.startswith("no events")
+            for block in self.blocks
+            for reason in block.missing_levels.values()
+        )
+        return len(self.fit.coefficients) + infinite
+
+    def against(self, log_likelihood: float, parameters: int = 0) -> tuple[float, int, float]:
+        """Likelihood-ratio chi-square, df and p against a smaller model of the same patients."""
+        value = 2 * (self.fit.log_likelihood - log_likelihood)
+        df = self.parameters - parameters
+        return value, df, float(chi2.sf(max(value, 0.0), df)) if df else float("nan")
+
 
 def complete(patients: Patients, terms: Sequence[Term]) -> tuple[Bools, dict[str, str]]:
     """Who has every term, shape (n,), and the terms that nobody has, which do not count."""
@@ -89,9 +104,7 @@ def complete(patients: Patients, terms: Sequence[Term]) -> tuple[Bools, dict[str
     return keep, absent
 
 
-def fit_terms(
-    patients: Patients, terms: Sequence[Term], days: Floats, event: Bools
-) -> TermModel:
+def fit_terms(patients: Patients, terms: Sequence[Term], days: Floats, event: Bools) -> TermModel:
     """Fit a model of terms in patients who have them all.
 
     Constant and collinear terms are left out and named in `dropped`.
@@ -129,25 +142,12 @@ def fit_terms(
 def term_test(model: TermModel, at: int, patients: Patients) -> tuple[float, int, float]:
     """Likelihood-ratio test of one term of a model: chi-square, df, p."""
     others = [block.term for index, block in enumerate(model.blocks) if index != at]
-    smaller = fit_terms(patients, others, model.days, model.event)
-    value = 2 * (model.fit.log_likelihood - smaller.fit.log_likelihood)
-    block = model.blocks[at]
-    df = len(block.levels) + sum(
-        reason.startswith("no events") for reason in block.missing_levels.values()
-    )
-    return _chi2(value, df)
+    return nested_gain(fit_terms(patients, others, model.days, model.event), model)
 
 
 def nested_gain(smaller: TermModel, larger: TermModel) -> tuple[float, int, float]:
-    """Likelihood-ratio chi-square, df and p of a model and a larger one on the same patients."""
-    if smaller.kept.sum() != larger.kept.sum():
-        value = 2 * (larger.fit.log_likelihood - smaller.fit.log_likelihood)
-        more = sum(len(b.missing_levels) for b in larger.blocks) - sum(
-            len(b.missing_levels) for b in smaller.blocks
-        )
-        df = len(larger.fit.coefficients) - len(smaller.fit.coefficients) + more
-        return _chi2(value, df)
-    return likelihood_ratio_test(smaller.fit, larger.fit)
+    """Likelihood-ratio chi-square, df and p of a model and a larger one of the same patients."""
+    return larger.against(smaller.fit.log_likelihood, smaller.parameters)
 
 
 def plain_design(patients: Patients, terms: Sequence[Term]) -> tuple[Floats, dict[str, str]]:
@@ -225,7 +225,11 @@ def _block(patients: Patients, term: Term, event: Bools) -> Block:
 def _fit(
     blocks: tuple[Block, ...], dropped: dict[str, str], days: Floats, event: Bools
 ) -> TermModel:
-    kept = ~np.any([block.excluded for block in blocks], axis=0) if blocks else np.ones(len(days), np.bool_)
+    kept = (
+        ~np.any([block.excluded for block in blocks], axis=0)
+        if blocks
+        else np.ones(len(days), np.bool_)
+    )
     parts = [block.columns for block in blocks]
     design = np.concatenate(parts, axis=1) if parts else np.zeros((len(days), 0))
     fit = fit_cox(design[kept], days[kept], event[kept])
@@ -234,7 +238,16 @@ def _fit(
         places.append(tuple(range(at, at + part.shape[1])))
         at += part.shape[1]
     return TermModel(
-        blocks, tuple(places), dict(dropped), fit, design, days, event, kept, len(days), int(event.sum())
+        blocks,
+        tuple(places),
+        dict(dropped),
+        fit,
+        design,
+        days,
+        event,
+        kept,
+        len(days),
+        int(event.sum()),
     )
 
 
@@ -244,7 +257,3 @@ def _owner(blocks: Sequence[Floats], column: int) -> int:
         if column < 0:
             return at
     raise AssertionError("a column belongs to a block")
-
-
-def _chi2(value: float, df: int) -> tuple[float, int, float]:
-    return value, df, float(chi2.sf(max(value, 0.0), df)) if df else float("nan")

@@ -75,7 +75,9 @@ class Term(_Part):
             if len(self.levels) < 2:
                 raise ValueError(f"category `{self.name}` needs two levels or more")
             if self.cuts and len(self.cuts) != len(self.levels) - 1:
-                raise ValueError(f"`{self.name}` has {len(self.levels)} levels and {len(self.cuts)} cuts")
+                raise ValueError(
+                    f"`{self.name}` has {len(self.levels)} levels and {len(self.cuts)} cuts"
+                )
             if tuple(sorted(self.cuts)) != self.cuts:
                 raise ValueError(f"cuts of `{self.name}` are not in rising order")
             if self.reference is not None and self.reference not in self.levels:
@@ -188,7 +190,9 @@ def load_plan(path: Path | None) -> Plan:
     """
     try:
         if path is None:
-            text = files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")
+            text = (
+                files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")
+            )
         else:
             text = path.read_text(encoding="utf-8")
         values: dict[str, Any] = tomllib.loads(text)
@@ -198,7 +202,9 @@ def load_plan(path: Path | None) -> Plan:
             "Name another with --plan, or leave the option out for the paper's analysis.",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The plan {path} is not valid TOML ({error}).", "Mend that line.") from None
+        raise UsageError(
+            f"The plan {path} is not valid TOML ({error}).", "Mend that line."
+        ) from None
     try:
         return Plan.model_validate(values)
     except ValidationError as error:

@@ -57,10 +57,10 @@ def steps(
         whole = Question(name, patients, plan, first)
         base = whole.base("population", "count")
         # A condition on a column that is not there costs this population alone.
-        rows = list(guarded(base, lambda w=whole, p=population: [_size(w, members(w.patients, p))]))
+        rows = list(guarded(base, partial(_size, whole, base)))
         yield Step(f"{name}: patients", partial(list, rows))
         if rows[0].value is not None:
-            question = whole.chosen(members(patients, population), name)
+            question = whole.chosen(members(patients, population))
             yield from _of_population(question, mapper)
 
 
@@ -135,12 +135,19 @@ def _flow(flow: pa.Table) -> list[Estimate]:
         for row in flow.group_by("step").aggregate([("step", "count")]).to_pylist()
     }
     return [
-        Estimate("cohort_flow", "count", float(counts.get(step.value, 0)), term=step.value, n=flow.num_rows)
+        Estimate(
+            "cohort_flow",
+            "count",
+            float(counts.get(step.value, 0)),
+            term=step.value,
+            n=flow.num_rows,
+        )
         for step in FlowStep
     ]
 
 
-def _size(question: Question, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Estimate:
-    base = question.base("population", "count")
-    told = question.plan.populations[question.population].description
-    return replace(base, value=float(keep.sum()), n=len(keep), method=told)
+def _size(question: Question, base: Estimate) -> list[Estimate]:
+    population = question.plan.populations[question.population]
+    keep = members(question.patients, population)
+    told = population.description
+    return [replace(base, value=float(keep.sum()), n=len(keep), method=told)]

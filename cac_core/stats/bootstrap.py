@@ -35,7 +35,11 @@ _NRI = ("event", "nonevent", "overall")
 #: What is measured of each marker, in this order.
 METRICS = (
     "lr_chi2_gain",
-    *(f"{name}_{model}" for name in ("auc", "auc_time", "harrell_c", "uno_c") for model in ("base", "full", "gain")),
+    *(
+        f"{name}_{model}"
+        for name in ("auc", "auc_time", "harrell_c", "uno_c")
+        for model in ("base", "full", "gain")
+    ),
     *(f"nri_{part}{form}" for form in ("", "_ipw", "_count", "_categorical") for part in _NRI),
     "p_up_event",
     "p_down_event",
@@ -134,7 +138,10 @@ def one_resample(data: MarkerData, fits: MarkerFits, seed: int, number: int) -> 
     _, base_risk, base_log = _fitted(data.base[rows], days, event, fits.base, data.horizon_days)
     for at, (name, design) in enumerate(data.full.items()):
         fixed = km_components(
-            days, event, *_moves(fits.base_risk[rows], fits.full_risk[name][rows]), data.horizon_days
+            days,
+            event,
+            *_moves(fits.base_risk[rows], fits.full_risk[name][rows]),
+            data.horizon_days,
         )
         out[at, len(METRICS) :] = _components(fixed)
         _, risk, log = _fitted(design[rows], days, event, fits.full[name], data.horizon_days)
@@ -166,7 +173,9 @@ def _fitted(
     """
     spread = design.std(axis=0)
     varies = spread > 0
-    scaled = np.ascontiguousarray(((design - design.mean(axis=0)) / np.where(varies, spread, 1))[:, varies])
+    scaled = np.ascontiguousarray(
+        ((design - design.mean(axis=0)) / np.where(varies, spread, 1))[:, varies]
+    )
     first = np.zeros(scaled.shape[1]) if start is None else np.ascontiguousarray(start[varies])
     found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
     coefficients = np.zeros(design.shape[1])
@@ -201,7 +210,10 @@ def _metrics(
     values += [*_components(weighted_components(days, event, up, down, horizon))]
     values += [*_components(count_components(event, up, down))]
     limits = np.asarray(data.cuts, np.float64)
-    classes = (np.searchsorted(limits, old, side="right"), np.searchsorted(limits, new, side="right"))
+    classes = (
+        np.searchsorted(limits, old, side="right"),
+        np.searchsorted(limits, new, side="right"),
+    )
     values += [*_components(km_components(days, event, *_moves(*classes), horizon))]
     difference = new - old
     some = event.any() and not event.all()

@@ -26,6 +26,7 @@ from cac_core.stats.compiled import compiled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 #: A change of the log-likelihood (relative) below this ends the iterations.
 _TOLERANCE = 1e-13
@@ -160,9 +161,7 @@ def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, int, 
     return value, df, float(chi2.sf(max(value, 0.0), df))
 
 
-def baseline_hazard(
-    fit: CoxFit, design: ArrayLike, days: ArrayLike, event: ArrayLike
-) -> Baseline:
+def baseline_hazard(fit: CoxFit, design: ArrayLike, days: ArrayLike, event: ArrayLike) -> Baseline:
     """Cumulative baseline hazard whose ties are Efron's, as R's `survfit` of an Efron model."""
     x, t, d = _checked(design, days, event)
     order = time_order(t, d)
@@ -172,7 +171,9 @@ def baseline_hazard(
     return Baseline(times, np.cumsum(steps) * np.exp(-centre))
 
 
-def absolute_risk(fit: CoxFit, baseline: Baseline, design: ArrayLike, horizon_days: float) -> Floats:
+def absolute_risk(
+    fit: CoxFit, baseline: Baseline, design: ArrayLike, horizon_days: float
+) -> Floats:
     """Probability of the event by the horizon for each row of the design, shape (n,)."""
     eta = fit.linear_predictor(np.asarray(design, np.float64))
     return np.asarray(-np.expm1(-baseline.at(horizon_days) * np.exp(eta)))
@@ -185,7 +186,9 @@ def martingale_residuals(
     x, t, d = _checked(design, days, event)
     order = time_order(t, d)
     eta = fit.linear_predictor(x)
-    residual, _ = _residuals(x[order] - fit.means, np.exp(eta - eta.mean())[order], t[order], d[order])
+    residual, _ = _residuals(
+        x[order] - fit.means, np.exp(eta - eta.mean())[order], t[order], d[order]
+    )
     return _in_place(residual, order)
 
 
@@ -233,7 +236,7 @@ def proportional_hazards_test(
     return tuple(test(columns) for columns in terms), test(range(p))
 
 
-def time_order(days: Floats, event: NDArray[np.bool_]) -> Ints:
+def time_order(days: Floats, event: Bools) -> Ints:
     """Indices that sort by time, events before censorings, the order of rows else kept."""
     return np.lexsort((~event, days)).astype(np.int64)
 
@@ -243,7 +246,7 @@ def time_order(days: Floats, event: NDArray[np.bool_]) -> Ints:
 
 @compiled
 def newton(
-    x: Floats, days: Floats, event: NDArray[np.bool_], start: Floats, most: int, tolerance: float
+    x: Floats, days: Floats, event: Bools, start: Floats, most: int, tolerance: float
 ) -> tuple[Floats, Floats, float, float, int]:
     """Coefficients, information, log-likelihood at the start and at the end, and status."""
     p = x.shape[1]
@@ -253,9 +256,10 @@ def newton(
     last, status = first, NOT_CONVERGED
     factor, step = np.zeros((p, p)), np.zeros(p)
     trial_gradient, trial_information = np.zeros(p), np.zeros((p, p))
-    for _ in range(most):
+    for iteration in range(most):
         if not _cholesky(information, factor):
-            status = SINGULAR
+            # What was regular at the start has become singular where a coefficient ran away.
+            status = UNBOUNDED if iteration else SINGULAR
             break
         _solve(factor, gradient, step)
         size, found, trial = 1.0, -np.inf, beta
@@ -279,7 +283,7 @@ def newton(
 def _derivatives(
     x: Floats,
     days: Floats,
-    event: NDArray[np.bool_],
+    event: Bools,
     beta: Floats,
     gradient: Floats,
     information: Floats,
@@ -373,9 +377,7 @@ def _solve(factor: Floats, right: Floats, out: Floats) -> None:
 
 
 @compiled
-def hazard_steps(
-    risk: Floats, days: Floats, event: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
+def hazard_steps(risk: Floats, days: Floats, event: Bools) -> tuple[Floats, Floats]:
     """Event times in order, and the step of the Efron cumulative hazard at each."""
     n = len(days)
     times, steps = np.zeros(n), np.zeros(n)
@@ -396,103 +398,76 @@ def hazard_steps(
     return times[:found][::-1].copy(), steps[:found][::-1].copy()
 
 
-@compiled
-def _residuals(
-    x: Floats, risk: Floats, days: Floats, event: NDArray[np.bool_]
-) -> tuple[Floats, Floats]:
+def _groups(days: Floats, event: Bools) -> list[tuple[int, int, int]]:
+    """Tie groups in order: first row, row after the last, number of events (which come first)."""
+    _, starts = np.unique(days, return_index=True)
+    stops = [*starts[1:], len(days)]
+    return [
+        (int(start), int(stop), int(event[start:stop].sum()))
+        for start, stop in zip(starts, stops, strict=True)
+    ]
+
+
+def _residuals(x: Floats, risk: Floats, days: Floats, event: Bools) -> tuple[Floats, Floats]:
     """Martingale (n,) and score (n, p) residuals under Efron's weights of tied events.
 
     Of the steps of a tied time, those who have the event share the later ones in part (Therneau
     and Grambsch 2000, section 4.2 and its appendix).
     """
     n, p = x.shape
-    first = np.zeros(n, np.int64)  # where the tie group of each row begins
-    for i in range(n):
-        first[i] = first[i - 1] if i and days[i] == days[i - 1] else i
-    s0, s1 = 0.0, np.zeros(p)
-    # Sums over the steps of each group, for those who stay (h) and those with the event (e).
-    h0, h1 = np.zeros(n), np.zeros((n, p))
-    e0, e1, own = np.zeros(n), np.zeros((n, p)), np.zeros((n, p))
-    i = n - 1
-    while i >= 0:
-        begin, deaths, t0, t1 = first[i], 0, 0.0, np.zeros(p)
-        for j in range(begin, i + 1):
-            s0 += risk[j]
-            s1 += risk[j] * x[j]
-            if event[j]:
-                deaths += 1
-                t0 += risk[j]
-                t1 += risk[j] * x[j]
-        for done in range(deaths):
-            share = done / deaths
-            at_risk = s0 - share * t0
-            mean = (s1 - share * t1) / at_risk
-            h0[begin] += 1 / at_risk
-            h1[begin] += mean / at_risk
-            e0[begin] += (1 - share) / at_risk
-            e1[begin] += (1 - share) * mean / at_risk
-            own[begin] += mean / deaths
-        i = begin - 1
+    weighted = risk[:, None] * x
     martingale, score = np.zeros(n), np.zeros((n, p))
-    c0, c1 = 0.0, np.zeros(p)
-    i = 0
-    while i < n:
-        begin = first[i]
-        while i < n and first[i] == begin:
-            if event[i]:
-                a0, a1 = c0 + e0[begin], c1 + e1[begin]
-                martingale[i] = 1 - risk[i] * a0
-                score[i] = x[i] - own[begin] - risk[i] * (x[i] * a0 - a1)
-            else:
-                a0, a1 = c0 + h0[begin], c1 + h1[begin]
-                martingale[i] = -risk[i] * a0
-                score[i] = -risk[i] * (x[i] * a0 - a1)
-            i += 1
-        c0 += h0[begin]
-        c1 = c1 + h1[begin]
+    s0 = np.cumsum(risk[::-1])[::-1]
+    s1 = np.cumsum(weighted[::-1], axis=0)[::-1]
+    hazard, mean_hazard = 0.0, np.zeros(p)
+    for start, stop, deaths in _groups(days, event):
+        dead = slice(start, start + deaths)
+        share = np.arange(deaths) / max(deaths, 1)
+        steps = 1 / (s0[start] - share * risk[dead].sum())
+        means = (s1[start] - share[:, None] * weighted[dead].sum(axis=0)) * steps[:, None]
+        own0, own1 = (
+            hazard + ((1 - share) * steps).sum(),
+            mean_hazard + ((1 - share) * steps) @ means,
+        )
+        hazard, mean_hazard = hazard + steps.sum(), mean_hazard + steps @ means
+        martingale[dead] = 1 - risk[dead] * own0
+        score[dead] = x[dead] - means.mean(axis=0) if deaths else 0.0
+        score[dead] -= weighted[dead] * own0 - np.outer(risk[dead], own1)
+        stay = slice(start + deaths, stop)
+        martingale[stay] = -risk[stay] * hazard
+        score[stay] = np.outer(risk[stay], mean_hazard) - weighted[stay] * hazard
     return martingale, score
 
 
-@compiled
 def _time_score(
-    x: Floats, risk: Floats, days: Floats, event: NDArray[np.bool_], g: Floats
+    x: Floats, risk: Floats, days: Floats, event: Bools, g: Floats
 ) -> tuple[Floats, Floats]:
     """Score of x g(t) at zero (p,), and the information of x and x g(t) together (2p, 2p)."""
-    n, p = x.shape
-    score, whole = np.zeros(p), np.zeros((2 * p, 2 * p))
+    p = x.shape[1]
+    weighted = risk[:, None] * x
+    score, spreads = np.zeros(p), np.zeros((3, p, p))
     s0, s1, s2 = 0.0, np.zeros(p), np.zeros((p, p))
-    i = n - 1
-    while i >= 0:
-        day, deaths, t0, t1, t2 = days[i], 0, 0.0, np.zeros(p), np.zeros((p, p))
-        scale = 0.0
-        while i >= 0 and days[i] == day:
-            outer = risk[i] * np.outer(x[i], x[i])
-            s0 += risk[i]
-            s1 += risk[i] * x[i]
-            s2 += outer
-            if event[i]:
-                deaths += 1
-                scale = g[i]
-                t0 += risk[i]
-                t1 += risk[i] * x[i]
-                t2 += outer
-                score += g[i] * x[i]
-            i -= 1
-        for done in range(deaths):
-            share = done / deaths
+    for start, stop, deaths in reversed(_groups(days, event)):
+        rows, dead = slice(start, stop), slice(start, start + deaths)
+        s0 += risk[rows].sum()
+        s1 = s1 + weighted[rows].sum(axis=0)
+        s2 = s2 + x[rows].T @ weighted[rows]
+        if not deaths:
+            continue
+        t0, t1, t2 = risk[dead].sum(), weighted[dead].sum(axis=0), x[dead].T @ weighted[dead]
+        score += g[start] * x[dead].sum(axis=0)
+        for share in np.arange(deaths) / deaths:
             at_risk = s0 - share * t0
             mean = (s1 - share * t1) / at_risk
             spread = (s2 - share * t2) / at_risk - np.outer(mean, mean)
-            score -= scale * mean
-            whole[:p, :p] += spread
-            whole[:p, p:] += scale * spread
-            whole[p:, :p] += scale * spread
-            whole[p:, p:] += scale**2 * spread
-    return score, whole
+            score -= g[start] * mean
+            spreads += np.array([1.0, g[start], g[start] ** 2])[:, None, None] * spread
+    plain, once, twice = spreads
+    return score, np.block([[plain, once], [once, twice]])
 
 
-def _time_scale(days: Floats, event: NDArray[np.bool_], transform: str) -> Floats:
-    """g at each event (0 elsewhere), its mean over the events taken off."""
+def _time_scale(days: Floats, event: Bools, transform: str) -> Floats:
+    """G at each event (0 elsewhere), its mean over the events taken off."""
     if transform == "identity":
         g = days.copy()
     else:
@@ -504,7 +479,7 @@ def _time_scale(days: Floats, event: NDArray[np.bool_], transform: str) -> Float
     return np.where(event, g - g[event].mean(), 0.0)
 
 
-def _null_log_likelihood(days: Floats, event: NDArray[np.bool_]) -> float:
+def _null_log_likelihood(days: Floats, event: Bools) -> float:
     return float(
         _derivatives(
             np.zeros((len(days), 1)), days, event, np.zeros(1), np.zeros(1), np.zeros((1, 1))
@@ -571,7 +546,7 @@ class CollinearColumnError(NotEstimableError):
         return f"collinear column {', '.join(map(str, self.columns))} of the design"
 
 
-def checked_times(days: ArrayLike, event: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
+def checked_times(days: ArrayLike, event: ArrayLike) -> tuple[Floats, Bools]:
     """Follow-up as float64 and events as bool, both (n,).
 
     Raises
@@ -592,9 +567,7 @@ def checked_times(days: ArrayLike, event: ArrayLike) -> tuple[Floats, NDArray[np
     return t, codes.astype(np.bool_)
 
 
-def _checked(
-    design: ArrayLike, days: ArrayLike, event: ArrayLike
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def _checked(design: ArrayLike, days: ArrayLike, event: ArrayLike) -> tuple[Floats, Floats, Bools]:
     x = np.asarray(design, np.float64)
     t, d = checked_times(days, event)
     if x.ndim != 2 or len(x) != len(t):

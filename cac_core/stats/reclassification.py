@@ -6,8 +6,9 @@ patient moves up where the new risk is higher, or lies in a higher category; tie
 direction. The event NRI is the net share of patients with the event who move up, the non-event NRI
 the net share of the others who move down; the overall NRI is their sum, from -2 to 2, above 0
 where the marker helps. None of them is a share of patients "correctly reclassified" (Kerr et al.,
-Epidemiology 2014;25:114; Leening et al., Ann Intern Med 2014;160:122), and an interval above 0 is no test: a marker
-of pure noise gives one in a quarter of cohorts. The test of a marker is the likelihood ratio.
+Epidemiology 2014;25:114; Leening et al., Ann Intern Med 2014;160:122), and an interval above 0 is
+no test: a marker of pure noise gives one in a quarter of cohorts. The test of a marker is the
+likelihood ratio.
 
 Sources: Pencina et al., Stat Med 2008;27:157 (IDI, categories) and 2011;30:11 (category-free,
 Kaplan-Meier); Uno et al., Stat Med 2013;32:2430 (inverse probability of censoring).
@@ -47,9 +48,7 @@ class Reclassification:
         return self.event + self.nonevent
 
 
-def moves(
-    old: ArrayLike, new: ArrayLike, cuts: Sequence[float] = ()
-) -> tuple[Bools, Bools]:
+def moves(old: ArrayLike, new: ArrayLike, cuts: Sequence[float] = ()) -> tuple[Bools, Bools]:
     """Who moves up and who moves down, each (n,).
 
     Parameters

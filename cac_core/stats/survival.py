@@ -200,7 +200,7 @@ def log_rank(
     if (member.any(axis=0)).sum() < 2:
         raise NotEstimableError("fewer than two groups with patients")
     order = np.argsort(t, kind="stable")
-    times, starts = np.unique(t[order], return_index=True)
+    _, starts = np.unique(t[order], return_index=True)
     sums = np.add.reduceat(member[order].astype(np.float64), starts, axis=0)
     deaths = np.add.reduceat((member & d[:, None])[order].astype(np.float64), starts, axis=0)
     at_risk = np.cumsum(sums[::-1], axis=0)[::-1]
