@@ -39,7 +39,7 @@ from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.protocol import ScoringProtocol
 from cac_core.report.figures import Figure, agreement_figure, as_bytes, detection_figure
 from cac_core.scoring.agatston import score_calcium
-from cac_core.scoring.categories import cac_category
+from cac_core.scoring.categories import VISUAL_LEVELS, cac_category, visual_level
 from cac_core.scoring.comparison import compare
 from cac_core.scoring.lesions import label_lesions
 from cac_core.stats.agreement import (
@@ -96,14 +96,8 @@ def visual_agreement(
     return _category_agreement(matrix, VISUAL_LEVELS)
 
 
-#: Levels at which visual grades and scores are compared.
-VISUAL_LEVELS = ("absent", "present", "extensive")
-
-
 def _visual_level(value: float | str) -> str:
-    if isinstance(value, str):
-        return "present" if value == "equivocal" else value
-    return {"0": "absent", ">400": "extensive"}.get(str(cac_category(value)), "present")
+    return str(visual_level(value if isinstance(value, str) else cac_category(value)))
 
 
 def _category_agreement(matrix: NDArray[np.int64], levels: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.preview import PREVIEWS
 from schemas.registry import REGISTRY_TABLES
-from schemas.results import ESTIMATES
+from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
 from schemas.score import SCORES
 from schemas.series import SERIES
@@ -30,6 +30,8 @@ TABLES: tuple[TableSpec, ...] = (
     EVENTS,
     LINKAGES,
     ESTIMATES,
+    DISCREPANCIES,
+    ANALYSES,
     RUNS,
 )
 

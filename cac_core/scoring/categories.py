@@ -51,6 +51,38 @@ def cac_categories(agatston: Iterable[float | None]) -> NDArray[np.object_]:
     return categories
 
 
+#: Levels at which visual grades and scores are compared: Supplemental Table 3.
+VISUAL_LEVELS = ("absent", "present", "extensive")
+_LEVEL_OF = {
+    "absent": "absent",
+    "equivocal": "present",
+    "present": "present",
+    "extensive": "extensive",
+    "0": "absent",
+    "1-100": "present",
+    "101-400": "present",
+    ">400": "extensive",
+}
+
+
+def visual_level(word: str | None) -> str | None:
+    """Level of a visual grade or of a category of the Agatston score; None where there is none.
+
+    Equivocal counts as present, as few grades are equivocal; extensive means an estimate above 400
+    (Miller et al., J Nucl Med 2023, Methods and Supplemental Table 3).
+
+    Raises
+    ------
+    ValueError
+        If the word is neither a grade nor a category.
+    """
+    if word is None:
+        return None
+    if word not in _LEVEL_OF:
+        raise ValueError(f"{word!r} is no visual grade and no category")
+    return _LEVEL_OF[word]
+
+
 def _number(value: float | None) -> float:
     # pandas' NA compares equal to nothing and refuses float().
     try:

@@ -1,4 +1,4 @@
-"""Agreement of two readings: concordance and weighted kappa, ICC, Bland-Altman, correlation."""
+"""Agreement of two readings: concordance, kappa, presence, ICC, Bland-Altman, correlations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f as f_distribution
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 Weighting = Literal["linear", "quadratic", "unweighted"]
 
@@ -173,6 +173,58 @@ def squared_correlation(first: ArrayLike, second: ArrayLike, confidence: float =
     low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
     squares = sorted((low**2, high**2))
     return Interval(r**2, 0.0 if low < 0 < high else squares[0], squares[1], a.size)
+
+
+def spearman(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Spearman's rank correlation, ties by mean rank.
+
+    Interval: Fisher's z of the coefficient r with variance (1 + r^2 / 2) / (n - 3), Bonett and
+    Wright, Psychometrika 2000;65:23. NaN below four pairs or where one side is constant.
+    """
+    a, b = rankdata(np.asarray(first, np.float64)), rankdata(np.asarray(second, np.float64))
+    if a.size < 4 or a.std() == 0 or b.std() == 0:
+        return Interval(np.nan, np.nan, np.nan, a.size)
+    r = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
+    half = float(norm.ppf(0.5 + confidence / 2)) * np.sqrt((1 + r**2 / 2) / (a.size - 3))
+    z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
+    return Interval(r, float(np.tanh(z - half)), float(np.tanh(z + half)), a.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Agreement on whether there is any calcium; the first rater is the reference.
+
+    Sensitivity and specificity have Wilson's interval, and NaN where the reference never, or
+    always, sees calcium.
+    """
+
+    kappa: Kappa
+    sensitivity: Interval
+    specificity: Interval
+
+
+def presence(matrix: ArrayLike) -> Presence:
+    """Agreement on presence, the first level being absence.
+
+    Parameters
+    ----------
+    matrix : shape (k, k), counts, rows the reference and columns the compared rater.
+
+    Raises
+    ------
+    ValueError
+        If the table is not square, has fewer than two levels, or holds negative counts.
+    """
+    counts = np.asarray(matrix, np.int64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
+        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
+    both, neither = int(counts[1:, 1:].sum()), int(counts[0, 0])
+    over, missed = int(counts[0, 1:].sum()), int(counts[1:, 0].sum())
+    return Presence(
+        weighted_kappa([[neither, over], [missed, both]], "unweighted"),
+        proportion(both, both + missed),
+        proportion(neither, neither + over),
+    )
 
 
 def proportion(count: int, n: int, confidence: float = 0.95) -> Interval:

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cac_core.scoring.categories import cac_categories, cac_category
+from cac_core.scoring.categories import (
+    VISUAL_LEVELS,
+    cac_categories,
+    cac_category,
+    visual_level,
+)
+from schemas.codes import CAC_CATEGORIES
+from schemas.registry import READINGS
 
 EDGES: list[tuple[float | None, str | None]] = [
     (0, "0"),
@@ -54,3 +61,20 @@ def test_a_negative_score_is_refused() -> None:
         cac_category(-0.1)
     with pytest.raises(ValueError, match="2 Agatston scores are negative"):
         cac_categories([3, -1, None, -2])
+
+
+def test_visual_levels_of_grades_and_categories() -> None:
+    """Supplemental Table 3: equivocal with present, extensive above 400."""
+    grades = next(c for c in READINGS.columns if c.name == "visual_grade").codes
+    assert [visual_level(grade) for grade in grades] == [
+        "absent",
+        "present",
+        "present",
+        "extensive",
+    ]
+    levels = [visual_level(category) for category in CAC_CATEGORIES]
+    assert levels == ["absent", "present", "present", "extensive"]
+    assert set(levels) == set(VISUAL_LEVELS)
+    assert visual_level(None) is None
+    with pytest.raises(ValueError, match="'some'"):
+        visual_level("some")

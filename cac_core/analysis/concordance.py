@@ -1,0 +1,224 @@
+"""Agreement of two readings of calcium: Figure 3, Supplemental Figure 1, Supplemental Table 3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cac_core.analysis.design import Patients, level_names, levels_of
+from cac_core.analysis.estimate import Estimate, Floats, Question, guarded, not_estimable
+from cac_core.analysis.plan import Plan, ScoreSource
+from cac_core.stats.agreement import (
+    Interval,
+    Kappa,
+    Weighting,
+    bland_altman,
+    concordance,
+    intraclass_correlation,
+    presence,
+    proportion,
+    spearman,
+    squared_correlation,
+    weighted_kappa,
+)
+from cac_core.stats.cox import NotEstimableError
+from schemas.results import DISCREPANCIES
+
+_WEIGHTINGS: tuple[Weighting, ...] = ("linear", "quadratic", "unweighted")
+_KAPPA = "Cohen's kappa, interval of Fleiss, Cohen and Everitt 1969"
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Patients with both readings: levels of each by name, and on a scale that both have."""
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    levels: tuple[str, ...]
+    first_common: tuple[str, ...]
+    second_common: tuple[str, ...]
+    rows: NDArray[np.int64]
+
+
+def concordance_of_sources(question: Question) -> Iterator[Estimate]:
+    """Every pair of sources that the plan compares; the second is the reference."""
+    for first, second in question.plan.compare:
+        model = f"{first}:{second}"
+        base = question.base("concordance", "count", model=model)
+        yield from guarded(base, partial(_matrix, question, base, first, second))
+        base = question.base("agreement", "kappa_linear", model=model)
+        yield from guarded(base, partial(_categories, question, base, first, second))
+        base = question.base("agreement", "r2", model=model)
+        yield from guarded(base, partial(_scores, question, base, first, second))
+
+
+def discrepancies(linked: pa.Table, plan: Plan) -> pa.Table:
+    """Patients whose two readings differ in the presence of calcium, or by two categories or more.
+
+    One row per patient and pair of sources of the plan, for review beside the pictures.
+    """
+    patients = Patients.from_table(linked)
+    keys = linked["study_key"].to_pylist()
+    rows = []
+    for first, second in plan.compare:
+        try:
+            pair = _pair(patients, plan.sources[first], plan.sources[second])
+        except NotEstimableError:
+            continue  # the table `estimates` has the reason
+        order = {name: at for at, name in enumerate(pair.levels)}
+        scores = [_score(patients, plan.sources[name]) for name in (first, second)]
+        for at, row in enumerate(pair.rows):
+            apart = order[pair.first_common[at]] - order[pair.second_common[at]]
+            present = [order[side[at]] > 0 for side in (pair.first_common, pair.second_common)]
+            if abs(apart) < 2 and present[0] == present[1]:
+                continue
+            rows.append(
+                {
+                    "study_key": keys[row],
+                    "compared": first,
+                    "reference": second,
+                    "compared_category": pair.first[at],
+                    "reference_category": pair.second[at],
+                    "compared_agatston": _number(scores[0], row),
+                    "reference_agatston": _number(scores[1], row),
+                    "categories_apart": apart,
+                }
+            )
+    rows.sort(
+        key=lambda r: (r["compared"], r["reference"], -abs(r["categories_apart"]), r["study_key"])
+    )
+    return DISCREPANCIES.from_rows(rows)
+
+
+def _pair(patients: Patients, first: ScoreSource, second: ScoreSource) -> _Pair:
+    codes = [levels_of(patients, source.term) for source in (first, second)]
+    rows = np.flatnonzero((codes[0] >= 0) & (codes[1] >= 0))
+    if not rows.size:
+        raise NotEstimableError("no patient has both readings")
+    names = [
+        tuple(level_names(source.term)[code] for code in side[rows])
+        for source, side in zip((first, second), codes, strict=True)
+    ]
+    levels = first.term.levels
+    common = names
+    if first.term.levels != second.term.levels:
+        levels = min((first.term.levels, second.term.levels), key=len)
+        common = [
+            _translated(side, source, levels)
+            for side, source in zip(names, (first, second), strict=True)
+        ]
+    return _Pair(names[0], names[1], levels, common[0], common[1], rows)
+
+
+def _translated(
+    names: Sequence[str], source: ScoreSource, levels: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Categories of a source on the scale of the other."""
+    if source.term.levels == levels:
+        return tuple(names)
+    missing = [name for name in source.term.levels if source.grades.get(name) not in levels]
+    if missing:
+        raise NotEstimableError(
+            f"the plan does not say which of {', '.join(levels)} the category {missing[0]} of "
+            f"{source.label} is (`grades`)"
+        )
+    return tuple(source.grades[name] for name in names)
+
+
+def _matrix(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
+    """Counts and shares of all in each pair of categories, in the categories of each source."""
+    sources = question.plan.sources
+    pair = _pair(question.patients, sources[first], sources[second])
+    base = replace(base, n=len(pair.rows), method="patients with both readings")
+    for one in sources[first].term.levels:
+        for other in sources[second].term.levels:
+            count = sum(
+                a == one and b == other for a, b in zip(pair.first, pair.second, strict=True)
+            )
+            cell = replace(base, term=one, level=other)
+            yield replace(cell, value=float(count))
+            yield replace(cell, statistic="share", value=count / len(pair.rows))
+
+
+def _categories(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
+    sources = question.plan.sources
+    pair = _pair(question.patients, sources[first], sources[second])
+    matrix = concordance(pair.second_common, pair.first_common, pair.levels)
+    base = replace(base, n=len(pair.rows))
+    scale = f"{len(pair.levels)} categories: {', '.join(pair.levels)}"
+    for weighting in _WEIGHTINGS:
+        kappa = weighted_kappa(matrix, weighting, question.plan.confidence)
+        row = replace(base, statistic=f"kappa_{weighting}", method=f"{_KAPPA}; {scale}")
+        yield _kappa(row, kappa)
+    same = proportion(int(np.trace(matrix)), len(pair.rows), question.plan.confidence)
+    yield _interval(base, "same_category", same, f"Wilson; {scale}")
+    found = presence(matrix)
+    for statistic, interval in (
+        ("presence_sensitivity", found.sensitivity),
+        ("presence_specificity", found.specificity),
+    ):
+        yield _interval(base, statistic, interval, f"Wilson; any calcium, {second} as reference")
+    row = replace(base, statistic="presence_kappa", method=f"{_KAPPA}; any calcium or none")
+    yield _kappa(row, found.kappa)
+
+
+def _kappa(row: Estimate, kappa: Kappa) -> Estimate:
+    if not np.isfinite(kappa.value):
+        return not_estimable(row, "all readings lie in one category")
+    return replace(row, value=kappa.value, ci_low=kappa.ci_low, ci_high=kappa.ci_high)
+
+
+def _scores(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
+    """Agreement of the scores themselves, where both sources have one."""
+    scores = [_score(question.patients, question.plan.sources[name]) for name in (first, second)]
+    if any(side is None for side in scores):
+        return
+    a, b = (np.asarray(side, np.float64) for side in scores)
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < 2:
+        raise NotEstimableError("fewer than two patients have both scores")
+    a, b = a[both], b[both]
+    logs = np.log1p(a), np.log1p(b)
+    base, confidence = replace(base, n=len(a)), question.plan.confidence
+    yield _interval(
+        base, "r2", squared_correlation(a, b, confidence), "Pearson, interval by Fisher's z"
+    )
+    yield _interval(
+        base,
+        "r2_log",
+        squared_correlation(*logs, confidence),
+        "Pearson of log(1 + Agatston), interval by Fisher's z",
+    )
+    yield _interval(base, "spearman", spearman(a, b, confidence), "rank correlation")
+    icc = intraclass_correlation(np.stack(logs, axis=1), confidence)
+    yield _interval(base, "icc_log", icc, "ICC(2,1) of log(1 + Agatston), McGraw and Wong 1996")
+    limits = bland_altman(*logs)
+    told = f"log(1 + Agatston), {first} less {second}; Bland and Altman 1986"
+    for statistic, value in (
+        ("bias_log", limits.bias),
+        ("limit_low_log", limits.limit_low),
+        ("limit_high_log", limits.limit_high),
+    ):
+        yield replace(base, statistic=statistic, value=value, method=told)
+
+
+def _interval(base: Estimate, statistic: str, found: Interval, method: str) -> Estimate:
+    row = replace(base, statistic=statistic, method=method)
+    if not np.isfinite(found.value):
+        return not_estimable(row, "too few patients, or no variation")
+    return replace(row, value=found.value, ci_low=found.ci_low, ci_high=found.ci_high)
+
+
+def _score(patients: Patients, source: ScoreSource) -> Floats | None:
+    return None if source.score is None else patients.numbers(source.score)
+
+
+def _number(scores: Floats | None, row: int) -> float | None:
+    if scores is None or not np.isfinite(scores[row]):
+        return None
+    return float(scores[row])

@@ -1,0 +1,151 @@
+"""Who was scanned: Table 1 (by calcium category) and Supplemental Table 4 (by outcome)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cac_core.analysis.design import level_names, levels_of, numbers_of
+from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
+from cac_core.analysis.plan import Term
+from cac_core.stats.cox import NotEstimableError
+from cac_core.stats.describe import (
+    Difference,
+    Summary,
+    describe_counts,
+    describe_numbers,
+)
+
+
+@dataclass(frozen=True)
+class _Grouping:
+    """Patients in groups: the column behind it, the codes (-1 for none) and the groups' names."""
+
+    column: str
+    codes: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def populations(self, population: str) -> tuple[str, ...]:
+        """Names of the groups as populations, after that of all."""
+        return (population, *(f"{population} & {self.column}={name}" for name in self.names))
+
+
+def description(question: Question) -> Iterator[Estimate]:
+    """Every variable of the plan, by category of each source and by the primary outcome."""
+    plan = question.plan
+    variables: dict[str, Term] = {}
+    sources = [source.term for source in plan.sources.values()]
+    for term in (*plan.covariates, *plan.described, *sources):
+        variables.setdefault(term.name, term)
+    for term in sources:
+        base = question.base("description_test", "test", model=term.name)
+        yield from guarded(base, partial(_by_source, question, variables, term))
+    outcome = f"{plan.primary}_event"
+    base = question.base("description_test", "test", model=outcome)
+    yield from guarded(base, partial(_by_outcome, question, variables, outcome))
+
+
+def _by_source(question: Question, variables: dict[str, Term], term: Term) -> Iterator[Estimate]:
+    grouping = _Grouping(term.name, levels_of(question.patients, term), level_names(term))
+    yield from _described(question, variables, grouping)
+
+
+def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) -> Iterator[Estimate]:
+    event = question.patients.numbers(outcome)
+    known = np.isfinite(event)
+    wrong = int((known & ~np.isin(event, (0, 1))).sum())
+    if wrong:
+        raise NotEstimableError(f"{wrong} codes other than 0 and 1 in `{outcome}`")
+    codes = np.where(known, np.nan_to_num(event), -1).astype(np.int64)
+    yield from _described(question, variables, _Grouping(outcome, codes, ("0", "1")))
+
+
+def _described(
+    question: Question, variables: dict[str, Term], grouping: _Grouping
+) -> Iterator[Estimate]:
+    for term in variables.values():
+        if term.name == grouping.column:
+            yield from _group_sizes(question, grouping)
+            continue
+        base = question.base("description_test", "test", model=grouping.column, term=term.name)
+        yield from guarded(base, partial(_variable, question, term, grouping, base))
+
+
+def _group_sizes(question: Question, grouping: _Grouping) -> Iterator[Estimate]:
+    n = question.patients.n
+    for code, name in enumerate(grouping.names):
+        count = int((grouping.codes == code).sum())
+        base = question.base("description", "count", term=grouping.column)
+        base = replace(base, level=name, n=n, method="patients of all")
+        yield replace(base, value=float(count))
+        yield replace(base, statistic="share", value=count / n if n else float("nan"))
+
+
+def _variable(
+    question: Question, term: Term, grouping: _Grouping, base: Estimate
+) -> Iterator[Estimate]:
+    populations = grouping.populations(question.population)
+    rows = question.base("description", "", model=grouping.column, term=term.name)
+    if term.kind == "numeric":
+        found = describe_numbers(
+            numbers_of(question.patients, term) * term.per,
+            grouping.codes,
+            grouping.names,
+            question.plan.normality_alpha,
+        )
+        for population, summary in zip(populations, (found.overall, *found.groups), strict=True):
+            yield from _summary_rows(replace(rows, population=population), summary, found.normal)
+        yield _test_row(base, found.test)
+        return
+    names = level_names(term)
+    counts = describe_counts(
+        levels_of(question.patients, term), names, grouping.codes, grouping.names
+    )
+    columns = [counts.overall, *zip(*counts.counts, strict=True)]
+    missing = (counts.overall_missing, *counts.missing)
+    for population, column, absent in zip(populations, columns, missing, strict=True):
+        yield from _count_rows(replace(rows, population=population), names, column, absent, term)
+    yield _test_row(base, counts.test)
+
+
+def _summary_rows(base: Estimate, summary: Summary, normal: bool) -> Iterator[Estimate]:
+    base = replace(base, n=summary.n)
+    values = {"median": summary.median, "q1": summary.q1, "q3": summary.q3}
+    told = "not normal in every group; quartiles interpolate linearly"
+    if normal:
+        values = {"mean": summary.mean, "sd": summary.sd}
+        told = "no group departs from normal"
+    for name, value in values.items():
+        yield replace(base, statistic=name, value=value, method=told)
+    yield _missing(base, summary.missing)
+
+
+def _count_rows(
+    base: Estimate, names: Sequence[str], column: Sequence[int], missing: int, term: Term
+) -> Iterator[Estimate]:
+    total = sum(column)
+    base = replace(base, n=total)
+    for name, count in zip(names, column, strict=True):
+        if term.kind == "binary" and name == "0":
+            continue
+        level = name if term.levels else None
+        yield replace(base, statistic="count", level=level, value=float(count))
+        share = count / total if total else float("nan")
+        yield replace(base, statistic="share", level=level, value=share, method="of those known")
+    yield _missing(base, missing)
+
+
+def _missing(base: Estimate, count: int) -> Estimate:
+    return replace(base, statistic="missing", level=None, value=float(count), method="patients")
+
+
+def _test_row(base: Estimate, test: Difference) -> Estimate:
+    if test.reason:
+        return not_estimable(replace(base, n=test.n), test.reason)
+    df = ", ".join(f"{one:g}" for one in test.df)
+    told = f"{test.method}, df {df}" if df else test.method
+    return replace(base, value=test.statistic, p_value=test.p_value, n=test.n, method=told)

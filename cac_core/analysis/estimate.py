@@ -1,0 +1,143 @@
+"""One row of the table `estimates`, and the rule for what cannot be estimated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cac_core.analysis.design import Patients
+from cac_core.analysis.plan import Plan
+from cac_core.stats.cox import NotEstimableError
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with what it is a number of; fields as the columns of `estimates`."""
+
+    analysis: str
+    statistic: str
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p_value: float | None = None
+    population: str | None = None
+    outcome: str | None = None
+    model: str | None = None
+    term: str | None = None
+    level: str | None = None
+    at: float | None = None
+    n: int | None = None
+    n_events: int | None = None
+    method: str | None = None
+
+    def row(self) -> dict[str, object]:
+        """The row, with null for what is not finite."""
+        return {name: _finite(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an analysis is asked: the patients of one population, and the plan.
+
+    `events` are the days to the first event of each component, shape (n,), infinite where it
+    never came.
+    """
+
+    population: str
+    patients: Patients
+    plan: Plan
+    events: Mapping[str, Floats] = field(default_factory=dict)
+
+    def base(
+        self,
+        analysis: str,
+        statistic: str,
+        outcome: str | None = None,
+        model: str | None = None,
+        term: str | None = None,
+    ) -> Estimate:
+        """An estimate of this population, still without its number."""
+        return Estimate(
+            analysis,
+            statistic,
+            population=self.population,
+            outcome=outcome,
+            model=model,
+            term=term,
+        )
+
+    def chosen(self, keep: Bools) -> Question:
+        """The same question of some of the patients."""
+        return Question(
+            self.population,
+            self.patients.chosen(keep),
+            self.plan,
+            {name: days[keep] for name, days in self.events.items()},
+        )
+
+    def outcome(self, name: str) -> tuple[Patients, Floats, Bools]:
+        """Patients to whom an outcome applies, their days and events.
+
+        Raises
+        ------
+        NotEstimableError
+            If the outcome is not in the table, or its values cannot be right; says how many.
+        """
+        event_name, days_name = f"{name}_event", f"{name}_days"
+        if event_name not in self.patients.columns:
+            raise NotEstimableError(f"the table `linked` has no outcome `{name}`")
+        recorded = self.patients.present(event_name)
+        without = recorded & ~self.patients.present(days_name)
+        if without.any():
+            raise NotEstimableError(f"{int(without.sum())} missing times in `{days_name}`")
+        chosen = self.patients.chosen(recorded)
+        days, event = chosen.numbers(days_name), chosen.numbers(event_name)
+        if (days < 0).any():
+            raise NotEstimableError(f"{int((days < 0).sum())} negative times in `{days_name}`")
+        wrong = int((~np.isin(event, (0, 1))).sum())
+        if wrong:
+            raise NotEstimableError(f"{wrong} codes other than 0 and 1 in `{event_name}`")
+        return chosen, days, event.astype(np.bool_)
+
+    def competing(self, component: str) -> tuple[Floats, NDArray[np.int64]]:
+        """Days and cause (0 censored, 1 the component, 2 the competing event), each (n,).
+
+        Raises
+        ------
+        NotEstimableError
+            If the table of events does not know the component.
+        """
+        unknown = [c for c in (component, self.plan.competing) if c not in self.events]
+        if unknown:
+            raise NotEstimableError(f"no events of the component `{unknown[0]}` are linked")
+        mine, other = self.events[component], self.events[self.plan.competing]
+        end = self.patients.numbers("follow_up_days")
+        cause = np.where(mine <= np.minimum(other, end), 1, np.where(other <= end, 2, 0))
+        return np.minimum(np.minimum(mine, other), end), cause.astype(np.int64)
+
+
+def guarded(base: Estimate, analysis: Callable[[], Iterable[Estimate]]) -> Iterator[Estimate]:
+    """What an analysis finds; where it cannot be done, `base` with the reason as its method.
+
+    One analysis that cannot be done never stops the others.
+    """
+    try:
+        yield from list(analysis())
+    except NotEstimableError as reason:
+        yield not_estimable(base, str(reason))
+
+
+def not_estimable(base: Estimate, reason: str) -> Estimate:
+    """`base` without a value, and why."""
+    return replace(base, value=None, ci_low=None, ci_high=None, method=f"not estimable: {reason}")
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

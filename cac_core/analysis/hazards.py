@@ -1,0 +1,291 @@
+"""Hazard ratios: Table 2 of the paper, its secondary outcomes, and the tests of the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cac_core.analysis.design import Patients, indicators, level_names, levels_of
+from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
+from cac_core.analysis.imputed import imputed_patients, pooled_rows
+from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain, term_test
+from cac_core.analysis.plan import Term
+from cac_core.stats.cox import (
+    NotEstimableError,
+    fit_cox,
+    hazard_ratio,
+    likelihood_ratio_test,
+    proportional_hazards_test,
+)
+from cac_core.stats.discrimination import harrell_c
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+#: Fewer events per estimated coefficient than this are told with the model.
+EVENTS_PER_PARAMETER = 10
+_FIT = "Cox, Efron ties"
+
+
+def univariable(question: Question, outcome: str) -> Iterator[Estimate]:
+    """Each covariate and the calcium of each source alone, in the patients who have it."""
+    plan = question.plan
+    sources = [(name, source.term) for name, source in plan.sources.items()]
+    for model, term in [*sources, *(("base", term) for term in plan.covariates)]:
+        base = question.base("cox_univariable", "hazard_ratio", outcome, model, term.name)
+        yield from guarded(base, partial(_cox, question, base, outcome, [term]))
+
+
+def multivariable(question: Question, outcome: str) -> Iterator[Estimate]:
+    """All covariates without calcium (`base`), and with the calcium of each source."""
+    tables = cache(partial(imputed_patients, question, outcome))
+    for model, terms in [("base", question.plan.covariates), *_models(question)]:
+        base = question.base("cox_multivariable", "hazard_ratio", outcome, model)
+        if question.plan.missing == "multiple_imputation":
+            rows = partial(pooled_rows, question, base, outcome, terms, tables)
+        else:
+            rows = partial(_cox, question, base, outcome, terms)
+        yield from guarded(base, rows)
+
+
+def proportionality(question: Question, outcome: str) -> Iterator[Estimate]:
+    """Score tests of proportional hazards in the multivariable models, per term and global."""
+    for model, terms in _models(question):
+        base = question.base("proportional_hazards", "chi2", outcome, model, "global")
+        yield from guarded(base, partial(_proportionality, question, base, outcome, terms))
+
+
+def interaction(question: Question, outcome: str) -> Iterator[Estimate]:
+    """Whether the hazard ratios of calcium differ by a covariate: a joint test of products."""
+    plan = question.plan
+    other = next((term for term in plan.covariates if term.name == plan.interaction), None)
+    if other is None:
+        return
+    for model, source in plan.sources.items():
+        name = f"{source.term.name} x {other.name}"
+        base = question.base("interaction", "lr_chi2", outcome, model, name)
+        yield from guarded(base, partial(_interaction, question, base, outcome, source.term, other))
+
+
+def landmark(question: Question, outcome: str) -> Iterator[Estimate]:
+    """The multivariable model in those without an event in the first days, from then on."""
+    if question.plan.landmark_days is None:
+        return
+    for model, terms in _models(question):
+        base = question.base("landmark", "hazard_ratio", outcome, model)
+        base = replace(base, at=float(question.plan.landmark_days))
+        yield from guarded(base, partial(_landmark, question, base, outcome, terms))
+
+
+def cause_specific(question: Question, component: str) -> Iterator[Estimate]:
+    """Hazard ratios of one component, death and the end of observation as censoring."""
+    for model, terms in _models(question):
+        base = question.base("cause_specific", "hazard_ratio", component, model)
+        yield from guarded(base, partial(_cause_specific, question, base, component, terms))
+
+
+def splines(question: Question, outcome: str) -> Iterator[Estimate]:
+    """Continuous terms as restricted cubic splines in the model of covariates: their curvature."""
+    for term in question.plan.splines:
+        base = question.base("spline", "lr_chi2", outcome, "base", term.name)
+        yield from guarded(base, partial(_curvature, question, base, outcome, term))
+
+
+def fitted(
+    patients: Patients, terms: Sequence[Term], days: Floats, event: Bools
+) -> tuple[TermModel, Patients]:
+    """A model in the patients who have every term, and these patients.
+
+    A term that nobody has is left out and named in `dropped`.
+    """
+    keep, absent = complete(patients, terms)
+    there = [term for term in terms if term.name not in absent]
+    if terms and not there:
+        raise NotEstimableError("; ".join(absent.values()))
+    chosen = patients.chosen(keep)
+    model = fit_terms(chosen, there, days[keep], event[keep])
+    return replace(model, dropped=absent | model.dropped), chosen
+
+
+def _models(question: Question) -> list[tuple[str, list[Term]]]:
+    plan = question.plan
+    return [(name, [source.term, *plan.covariates]) for name, source in plan.sources.items()]
+
+
+def _cox(
+    question: Question, base: Estimate, outcome: str, terms: Sequence[Term]
+) -> Iterator[Estimate]:
+    patients, days, event = question.outcome(outcome)
+    yield from _rows(question, base, *fitted(patients, terms, days, event))
+
+
+def _landmark(
+    question: Question, base: Estimate, outcome: str, terms: Sequence[Term]
+) -> Iterator[Estimate]:
+    patients, days, event = question.outcome(outcome)
+    start = float(base.at or 0)
+    later = days > start
+    if not later.any():
+        raise NotEstimableError(f"nobody is followed beyond day {start:g}")
+    model = fitted(patients.chosen(later), terms, days[later] - start, event[later])
+    for row in _rows(question, base, *model):
+        yield replace(row, method=f"{row.method}; from day {start:g} on")
+
+
+def _cause_specific(
+    question: Question, base: Estimate, component: str, terms: Sequence[Term]
+) -> Iterator[Estimate]:
+    days, cause = question.competing(component)
+    for row in _rows(question, base, *fitted(question.patients, terms, days, cause == 1)):
+        yield replace(
+            row, method=f"{row.method}; cause-specific, {question.plan.competing} censors"
+        )
+
+
+def _rows(
+    question: Question, base: Estimate, model: TermModel, patients: Patients
+) -> Iterator[Estimate]:
+    """Rows of a fitted model: a hazard ratio per level, and the figures of the whole model."""
+    base = replace(base, n=model.n, n_events=model.n_events)
+    method = _FIT
+    if model.events_per_parameter < EVENTS_PER_PARAMETER:
+        method += f"; only {model.events_per_parameter:.1f} events per parameter"
+    for at, block in enumerate(model.blocks):
+        named = replace(base, term=block.term.name)
+        if block.term.levels:
+            yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
+        for level, column in zip(block.levels, model.columns[at], strict=True):
+            if level in block.missing_levels:
+                continue
+            ratio = hazard_ratio(model.fit, column, question.plan.confidence)
+            yield replace(
+                named,
+                level=_told_level(block.term, level),
+                value=ratio.value,
+                ci_low=ratio.ci_low,
+                ci_high=ratio.ci_high,
+                p_value=ratio.p_value,
+                method=method,
+            )
+        if block.missing_levels:
+            _, df, p_value = term_test(model, at, patients)
+            for level, reason in block.missing_levels.items():
+                row = replace(named, level=_told_level(block.term, level), p_value=p_value)
+                yield not_estimable(row, f"{reason}; p of the term by likelihood ratio, df {df}")
+    for name, reason in model.dropped.items():
+        yield not_estimable(replace(base, term=name), reason)
+    yield from _whole_model(base, model, method)
+
+
+def _told_level(term: Term, level: str) -> str | None:
+    """A binary term needs no name of its level: it is 1 against 0."""
+    return level if term.levels else None
+
+
+def _whole_model(base: Estimate, model: TermModel, method: str) -> Iterator[Estimate]:
+    null = fit_cox(np.zeros((len(model.days), 0)), model.days, model.event)
+    value, df, p_value = model.against(null.log_likelihood)
+    yield replace(
+        base,
+        statistic="lr_chi2",
+        value=value,
+        p_value=p_value,
+        method=f"{method}; likelihood ratio against no covariate, df {df}",
+    )
+    yield replace(
+        base, statistic="events_per_parameter", value=model.events_per_parameter, method=method
+    )
+    found = harrell_c(model.fit.linear_predictor(model.design), model.days, model.event)
+    yield replace(
+        base,
+        statistic="concordance",
+        value=found.value,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        method=f"Harrell's c of the fitted model{'; ' + found.reason if found.reason else ''}",
+    )
+
+
+def _kept(model: TermModel) -> tuple[Floats, Bools]:
+    return model.days[model.kept], model.event[model.kept]
+
+
+def _proportionality(
+    question: Question, base: Estimate, outcome: str, terms: Sequence[Term]
+) -> Iterator[Estimate]:
+    patients, days, event = question.outcome(outcome)
+    model, _ = fitted(patients, terms, days, event)
+    tests, whole = proportional_hazards_test(
+        model.fit, model.design[model.kept], *_kept(model), [c for c in model.columns if c]
+    )
+    base = replace(base, n=model.n, n_events=model.n_events)
+    blocks = [block for block, columns in zip(model.blocks, model.columns, strict=True) if columns]
+    names = [*(block.term.name for block in blocks), "global"]
+    for name, test in zip(names, (*tests, whole), strict=True):
+        yield replace(
+            base,
+            term=name,
+            value=test.chi2,
+            p_value=test.p_value,
+            method=f"score test of a trend with 1 - Kaplan-Meier, df {test.df}",
+        )
+
+
+def _interaction(
+    question: Question, base: Estimate, outcome: str, term: Term, other: Term
+) -> Iterator[Estimate]:
+    patients, days, event = question.outcome(outcome)
+    model, chosen = fitted(patients, [term, *question.plan.covariates], days, event)
+    if any(name in model.dropped for name in (term.name, other.name)):
+        raise NotEstimableError("; ".join(model.dropped.values()))
+    pairs = _products(chosen, term, other)
+    # Cells without patients or without events have no product of their own to estimate.
+    usable = [cell for cell in pairs.T if cell.any() and model.event[cell > 0].any()]
+    left_out = pairs.shape[1] - len(usable)
+    if not usable:
+        raise NotEstimableError("no combination of levels has events")
+    design = np.concatenate([model.design, np.stack(usable, axis=1)], axis=1)[model.kept]
+    larger = fit_cox(design, *_kept(model))
+    value, df, p_value = likelihood_ratio_test(model.fit, larger)
+    note = f"; {left_out} combinations without events left out" if left_out else ""
+    yield replace(
+        base,
+        value=value,
+        p_value=p_value,
+        n=model.n,
+        n_events=model.n_events,
+        method=f"likelihood ratio of the products of levels, df {df}{note}",
+    )
+
+
+def _products(patients: Patients, first: Term, second: Term) -> Floats:
+    columns = []
+    for term in (first, second):
+        names = level_names(term)
+        reference = names.index(term.reference_level) if term.levels else 0
+        others = [at for at in range(len(names)) if at != reference]
+        columns.append(indicators(levels_of(patients, term), others))
+    return np.asarray(np.einsum("ia,ib->iab", *columns).reshape(patients.n, -1), np.float64)
+
+
+def _curvature(question: Question, base: Estimate, outcome: str, term: Term) -> Iterator[Estimate]:
+    patients, days, event = question.outcome(outcome)
+    others = [one for one in question.plan.covariates if one.source != term.source]
+    straight = term.model_copy(update={"knots": None})
+    keep, absent = complete(patients, [term, *others])
+    if absent:
+        raise NotEstimableError("; ".join(absent.values()))
+    chosen, t, d = patients.chosen(keep), days[keep], event[keep]
+    bent = fit_terms(chosen, [term, *others], t, d)
+    value, df, p_value = nested_gain(fit_terms(chosen, [straight, *others], t, d), bent)
+    yield replace(
+        base,
+        value=value,
+        p_value=p_value,
+        n=bent.n,
+        n_events=bent.n_events,
+        method=f"likelihood ratio against a straight line, df {df}; {term.knots} knots",
+    )

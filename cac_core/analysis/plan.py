@@ -1,0 +1,227 @@
+"""The analysis plan: what is estimated, in whom, with which model; one TOML file, frozen.
+
+The shipped plan (`default_plan.toml`) is the paper's analysis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cac_core.errors import UsageError
+
+DAYS_PER_YEAR = 365.25
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Condition(_Part):
+    """One condition on a column; all that are given must hold. A missing value never does."""
+
+    column: str
+    equals: float | str | None = None
+    among: tuple[str, ...] | None = None
+    below: float | None = None
+    at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _some_condition(self) -> Condition:
+        if (self.equals, self.among, self.below, self.at_least) == (None,) * 4:
+            raise ValueError("one of equals, among, below, at_least is needed")
+        return self
+
+
+class Population(_Part):
+    """Patients of the table `linked` in whom everything is estimated."""
+
+    description: str
+    where: tuple[Condition, ...] = ()
+
+
+class Term(_Part):
+    """A covariate of a model.
+
+    `numeric`: a number, its hazard ratio per `per` units; `binary`: 0 or 1; `category`: one of
+    `levels`, the first of which is the reference unless `reference` names another. Numbers become
+    categories through `cuts` (a value equal to a cut lies above it), texts through `merge`.
+    `knots` gives a numeric term a restricted cubic spline with that many knots.
+    """
+
+    name: str
+    label: str
+    column: str | None = None
+    kind: Literal["numeric", "binary", "category"] = "numeric"
+    per: float = Field(default=1.0, gt=0)
+    levels: tuple[str, ...] = ()
+    reference: str | None = None
+    positive: str | None = None
+    cuts: tuple[float, ...] = ()
+    merge: Mapping[str, str] = Field(default_factory=dict)
+    knots: int | None = Field(default=None, ge=3, le=7)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Term:
+        if self.kind == "category":
+            if len(self.levels) < 2:
+                raise ValueError(f"category `{self.name}` needs two levels or more")
+            if self.cuts and len(self.cuts) != len(self.levels) - 1:
+                raise ValueError(
+                    f"`{self.name}` has {len(self.levels)} levels and {len(self.cuts)} cuts"
+                )
+            if tuple(sorted(self.cuts)) != self.cuts:
+                raise ValueError(f"cuts of `{self.name}` are not in rising order")
+            if self.reference is not None and self.reference not in self.levels:
+                raise ValueError(f"reference of `{self.name}` is none of its levels")
+        elif self.levels or self.cuts or self.reference:
+            raise ValueError(f"`{self.name}` is {self.kind} and has no levels")
+        if self.knots is not None and self.kind != "numeric":
+            raise ValueError(f"`{self.name}` is {self.kind} and takes no spline")
+        if self.positive is not None and self.kind != "binary":
+            raise ValueError(f"`{self.name}` is {self.kind}; `positive` is for binary terms")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The column of `linked` it is made from."""
+        return self.column or self.name
+
+    @property
+    def reference_level(self) -> str:
+        """The level that hazard ratios are relative to."""
+        return self.reference or (self.levels[0] if self.levels else "")
+
+
+class ScoreSource(_Part):
+    """A reading of calcium: the model's, the expert's, the visual estimate.
+
+    `score` is the column of its Agatston score, if it has one; `grades` says which visual grade
+    each category stands for, where it is compared with a source of other categories.
+    """
+
+    label: str
+    term: Term
+    score: str | None = None
+    grades: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _categorical(self) -> ScoreSource:
+        if self.term.kind != "category":
+            raise ValueError("a score source enters models by its categories")
+        return self
+
+
+class Plan(_Part):
+    """Everything that an analysis depends on beside the data.
+
+    `horizon_years` is the time of absolute risks, calibration and reclassification;
+    `risk_cuts` are limits of risk at that horizon. `compare` names pairs of sources.
+    """
+
+    outcomes: tuple[str, ...]
+    primary: str
+    horizon_years: float = Field(default=3.0, gt=0)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    interval: Literal["log-log", "log", "plain"] = "log-log"
+    resamples: int = Field(default=1000, ge=0)
+    seed: int = Field(default=2023, ge=0)
+    risk_cuts: tuple[float, ...] = (0.03, 0.09)
+    landmark_days: int | None = Field(default=90, ge=1)
+    early_exclusion: str | None = None
+    components: tuple[str, ...] = ()
+    competing: str = "death"
+    missing: Literal["complete_case", "multiple_imputation"] = "complete_case"
+    imputations: int = Field(default=20, ge=2)
+    normality_alpha: float = Field(default=0.05, gt=0, lt=1)
+    thresholds: tuple[float, ...] = tuple(round(0.01 * n, 2) for n in range(1, 31))
+    calibration_groups: int = Field(default=10, ge=2, le=50)
+    populations: Mapping[str, Population]
+    sources: Mapping[str, ScoreSource]
+    compare: tuple[tuple[str, str], ...] = ()
+    covariates: tuple[Term, ...]
+    described: tuple[Term, ...] = ()
+    interaction: str | None = None
+    splines: tuple[Term, ...] = ()
+
+    @model_validator(mode="after")
+    def _references(self) -> Plan:
+        names = [term.name for term in self.covariates]
+        if len(set(names)) != len(names):
+            raise ValueError("two covariates have one name")
+        if self.primary not in self.outcomes:
+            raise ValueError(f"the primary outcome `{self.primary}` is none of the outcomes")
+        unknown = sorted({one for pair in self.compare for one in pair} - set(self.sources))
+        if unknown:
+            raise ValueError(f"compare names no source: {', '.join(unknown)}")
+        if self.interaction is not None and self.interaction not in names:
+            raise ValueError(f"interaction `{self.interaction}` is no covariate")
+        if tuple(sorted(self.risk_cuts)) != self.risk_cuts:
+            raise ValueError("risk_cuts are not in rising order")
+        return self
+
+    @property
+    def horizon_days(self) -> float:
+        """The horizon in days of 1/365.25 year."""
+        return self.horizon_years * DAYS_PER_YEAR
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over every setting."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_plan(path: Path | None) -> Plan:
+    """Read a plan; without a path, the shipped one.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is no TOML, or holds an unknown key or a wrong value.
+    """
+    try:
+        if path is None:
+            text = (
+                files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")
+            )
+        else:
+            text = path.read_text(encoding="utf-8")
+        values: dict[str, Any] = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(
+            f"The plan {path} cannot be read ({error.strerror}).",
+            "Name another with --plan, or leave the option out for the paper's analysis.",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The plan {path} is not valid TOML ({error}).", "Mend that line."
+        ) from None
+    try:
+        return Plan.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(
+            f"The plan {path}: {_faults(error)}.",
+            "`cac analyse --show-plan` prints the shipped plan to start from.",
+        ) from None
+
+
+def shipped_plan_text() -> str:
+    """The shipped plan as it stands in the package, comments included."""
+    return files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")
+
+
+def _faults(error: ValidationError) -> str:
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"`{'.'.join(str(part) for part in fault['loc']) or 'plan'}`: {fault['msg']}"
+        for fault in faults
+    )

@@ -1,0 +1,156 @@
+"""All analyses of a plan, in order: `linked` and the events behind it become `estimates`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cac_core.analysis.added_value import added_value
+from cac_core.analysis.concordance import concordance_of_sources
+from cac_core.analysis.curves import incidence, survival, times_observed
+from cac_core.analysis.description import description
+from cac_core.analysis.design import Patients, members
+from cac_core.analysis.estimate import Estimate, Floats, Question, guarded
+from cac_core.analysis.hazards import (
+    cause_specific,
+    interaction,
+    landmark,
+    multivariable,
+    proportionality,
+    splines,
+    univariable,
+)
+from cac_core.analysis.plan import Plan
+from cac_core.stats.bootstrap import Mapper
+from schemas.codes import FlowStep
+from schemas.results import ESTIMATES
+
+#: Raised where the same tables and plan give other estimates than before.
+ANALYSIS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One analysis of one population: its name for people, and the call that makes its rows."""
+
+    name: str
+    run: Callable[[], list[Estimate]]
+
+
+def steps(
+    linked: pa.Table, events: pa.Table, flow: pa.Table, plan: Plan, mapper: Mapper = map
+) -> Iterator[Step]:
+    """What a plan asks for, in the order of the report; nothing is computed before `run`.
+
+    Parameters
+    ----------
+    linked, events, flow : the tables of that name.
+    mapper : how resamples are spread over threads or machines; does not change a figure.
+    """
+    ordered = linked.sort_by("patient_key")
+    patients = Patients.from_table(ordered)
+    first = first_events(ordered["patient_key"], events)
+    yield Step("cohort flow", partial(_flow, flow))
+    for name, population in plan.populations.items():
+        whole = Question(name, patients, plan, first)
+        base = whole.base("population", "count")
+        # A condition on a column that is not there costs this population alone.
+        rows = list(guarded(base, partial(_size, whole, base)))
+        yield Step(f"{name}: patients", partial(list, rows))
+        if rows[0].value is not None:
+            question = whole.chosen(members(patients, population))
+            yield from _of_population(question, mapper)
+
+
+def analyse(
+    linked: pa.Table, events: pa.Table, flow: pa.Table, plan: Plan, mapper: Mapper = map
+) -> pa.Table:
+    """The table `estimates` of a plan. Same tables, same plan: same rows, however it is spread."""
+    rows = [row for step in steps(linked, events, flow, plan, mapper) for row in step.run()]
+    return estimates_table(rows)
+
+
+def estimates_table(rows: list[Estimate]) -> pa.Table:
+    """Rows as the checked table `estimates`."""
+    return ESTIMATES.from_rows(row.row() for row in rows)
+
+
+def first_events(patient_key: pa.ChunkedArray, events: pa.Table) -> dict[str, Floats]:
+    """Days to the first event of each component, per patient in the given order, else infinite."""
+    keys = pa.table({"patient_key": patient_key, "at": np.arange(len(patient_key))})
+    found = events.group_by(["patient_key", "component"]).aggregate([("days", "min")])
+    joined = found.join(keys, "patient_key", join_type="inner")
+    out: dict[str, Floats] = {}
+    for component in sorted(pc.unique(events["component"]).to_pylist()):
+        mine = joined.filter(pc.equal(joined["component"], component))
+        days = np.full(len(patient_key), np.inf)
+        days[mine["at"].to_numpy()] = mine["days_min"].to_numpy()
+        out[component] = days
+    return out
+
+
+def _of_population(question: Question, mapper: Mapper) -> Iterator[Step]:
+    plan, name = question.plan, question.population
+
+    def step(what: str, rows: Callable[[], Iterator[Estimate]]) -> Step:
+        return Step(f"{name}: {what}", lambda: list(rows()))
+
+    yield step("description", partial(description, question))
+    yield step("agreement", partial(concordance_of_sources, question))
+    for outcome in plan.outcomes:
+        yield step(f"{outcome}, survival", partial(_survival, question, outcome))
+        yield step(f"{outcome}, hazard ratios", partial(_hazards, question, outcome))
+    for component in plan.components:
+        yield step(f"{component}, competing risks", partial(_competing, question, component))
+    yield step(
+        f"{plan.primary}, added value, {plan.resamples} resamples",
+        partial(added_value, question, plan.primary, mapper),
+    )
+
+
+def _survival(question: Question, outcome: str) -> Iterator[Estimate]:
+    yield from times_observed(question, outcome)
+    yield from survival(question, outcome)
+
+
+def _hazards(question: Question, outcome: str) -> Iterator[Estimate]:
+    yield from univariable(question, outcome)
+    yield from multivariable(question, outcome)
+    if outcome == question.plan.primary:
+        for analysis in (proportionality, interaction, landmark, splines):
+            yield from analysis(question, outcome)
+
+
+def _competing(question: Question, component: str) -> Iterator[Estimate]:
+    yield from incidence(question, component)
+    yield from cause_specific(question, component)
+
+
+def _flow(flow: pa.Table) -> list[Estimate]:
+    """How many patients left the cohort at each step, and how many are in the analysis."""
+    counts = {
+        row["step"]: row["step_count"]
+        for row in flow.group_by("step").aggregate([("step", "count")]).to_pylist()
+    }
+    return [
+        Estimate(
+            "cohort_flow",
+            "count",
+            float(counts.get(step.value, 0)),
+            term=step.value,
+            n=flow.num_rows,
+        )
+        for step in FlowStep
+    ]
+
+
+def _size(question: Question, base: Estimate) -> list[Estimate]:
+    population = question.plan.populations[question.population]
+    keep = members(question.patients, population)
+    told = population.description
+    return [replace(base, value=float(keep.sum()), n=len(keep), method=told)]
