@@ -7,6 +7,7 @@ import multiprocessing
 from pathlib import Path
 
 import duckdb
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -278,6 +279,18 @@ def test_a_memory_url_works_like_a_folder() -> None:
     assert store.publish(MODEL) == 1
     assert store.models() == (MODEL,)
     assert store.read(SCORES, MODEL).num_rows == 1
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_a_page_is_put_below_reports_and_replaced(tmp_path: Path, where: str) -> None:
+    url = f"{tmp_path}/wh" if where == "folder" else "memory://warehouse-pages"
+    store = Warehouse(url)
+    places = {store.write_page("archive/index.html", text) for text in ("<p>old", "<p>näw")}
+    (place,) = places
+    assert place.endswith("reports/archive/index.html")
+    with fsspec.open(f"{url}/reports/archive/index.html", "rb") as stream:
+        assert stream.read().decode("utf-8") == "<p>näw"
+    assert not store.exists(), "a page is no table"
 
 
 def test_metadata_of_columns_is_in_the_file(store: Warehouse) -> None:
