@@ -16,9 +16,11 @@ from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain
 from cac_core.analysis.plan import Term
 from cac_core.stats.cox import (
     NotEstimableError,
+    dfbeta,
     fit_cox,
     hazard_ratio,
     likelihood_ratio_test,
+    martingale_residuals,
     proportional_hazards_test,
 )
 from cac_core.stats.discrimination import harrell_c
@@ -56,6 +58,13 @@ def proportionality(question: Question, outcome: str) -> Iterator[Estimate]:
     for model, terms in _models(question):
         base = question.base("proportional_hazards", "chi2", outcome, model, "global")
         yield from guarded(base, partial(_proportionality, question, base, outcome, terms))
+
+
+def influence(question: Question, outcome: str) -> Iterator[Estimate]:
+    """How much one patient can move a coefficient, and how far patients lie from their model."""
+    for model, terms in _models(question):
+        base = question.base("influence", "dfbetas_max", outcome, model)
+        yield from guarded(base, partial(_influence, question, base, outcome, terms))
 
 
 def interaction(question: Question, outcome: str) -> Iterator[Estimate]:
@@ -231,6 +240,33 @@ def _proportionality(
             value=test.chi2,
             p_value=test.p_value,
             method=f"score test of a trend with 1 - Kaplan-Meier, df {test.df}",
+        )
+
+
+def _influence(
+    question: Question, base: Estimate, outcome: str, terms: Sequence[Term]
+) -> Iterator[Estimate]:
+    patients, days, event = question.outcome(outcome)
+    model, _ = fitted(patients, terms, days, event)
+    base = replace(base, n=model.n, n_events=model.n_events)
+    followed = (model.design[model.kept], *_kept(model))
+    moved = np.abs(dfbeta(model.fit, *followed)).max(axis=0) / model.fit.standard_errors
+    for block, columns in zip(model.blocks, model.columns, strict=True):
+        for level, column in zip(block.levels, columns, strict=True):
+            yield replace(
+                base,
+                term=block.term.name,
+                level=_told_level(block.term, level),
+                value=float(moved[column]),
+                method="largest change of the coefficient were one patient left out, in SE",
+            )
+    residuals = martingale_residuals(model.fit, *followed)
+    for statistic, value in (
+        ("martingale_min", residuals.min()),
+        ("martingale_max", residuals.max()),
+    ):
+        yield replace(
+            base, statistic=statistic, value=float(value), method="events less expected events"
         )
 
 

@@ -18,6 +18,7 @@ from cac_core.analysis.design import Patients, members
 from cac_core.analysis.estimate import Estimate, Floats, Question, guarded
 from cac_core.analysis.hazards import (
     cause_specific,
+    influence,
     interaction,
     landmark,
     multivariable,
@@ -122,7 +123,7 @@ def _hazards(question: Question, outcome: str) -> Iterator[Estimate]:
     yield from univariable(question, outcome)
     yield from multivariable(question, outcome)
     if outcome == question.plan.primary:
-        for analysis in (proportionality, interaction, landmark, splines):
+        for analysis in (proportionality, influence, interaction, landmark, splines):
             yield from analysis(question, outcome)
 
 

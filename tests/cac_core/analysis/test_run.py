@@ -22,12 +22,13 @@ from tests.builders.analyses import (
     one,
     plan,
 )
-from tests.builders.golden import table
+from tests.builders.golden import answer, table
 
 ANALYSES = {
     "added_value", "added_value_difference", "agreement", "calibration", "cause_specific",
     "cohort_flow", "concordance", "cox_multivariable", "cox_univariable", "cumulative_incidence",
-    "decision_curve", "description", "description_test", "event_rate", "follow_up", "interaction",
+    "decision_curve", "description", "description_test", "event_rate", "follow_up", "influence",
+    "interaction",
     "kaplan_meier", "landmark", "log_rank", "population", "proportional_hazards",
 }  # fmt: skip
 
@@ -233,3 +234,11 @@ def test_differences_of_markers_are_those_of_their_values_where_all_are_read() -
             estimates, analysis="added_value_difference", model="dl:expert", statistic=statistic
         )
         assert row["value"] == pytest.approx(_difference(estimates, statistic), abs=1e-12)
+
+
+def test_influence_is_the_largest_dfbetas_of_r() -> None:
+    expected = answer("paper", "cox", "full", "residuals", "dfbetas_max")
+    rows = found(
+        golden_estimates("paper"), analysis="influence", model="dl", statistic="dfbetas_max"
+    )
+    assert rows["value"].to_numpy() == pytest.approx(np.array(expected), abs=1e-6)
