@@ -40,6 +40,7 @@ bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side
 	$(BIN)/python -m bench.bench_networks
 	$(BIN)/python -m bench.bench_rescore
 	$(BIN)/python -m bench.bench_link
+	$(BIN)/python -m bench.bench_analysis
 
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -123,6 +123,14 @@ class _Markers:
         key = keep.tobytes()
         if key not in self._known:
             self._known[key] = _measure(self._question, self._outcome, same, keep, self._mapper)
+        fits = self._known[key].fits
+        risks = {"the covariates": fits.base_risk} | {
+            name: fits.full_risk[name] for name in sources
+        }
+        unfit = [name for name, risk in risks.items() if not np.isfinite(risk).all()]
+        if unfit:
+            events = int(self._known[key].data.event.sum())
+            raise NotEstimableError(f"too few events ({events}) for the model of {unfit[0]}")
         return self._known[key]
 
 

@@ -15,6 +15,7 @@ from cac_core.stats.cox import NotEstimableError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+_NOT_ESTIMABLE = "not estimable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +127,28 @@ class Question:
 def guarded(base: Estimate, analysis: Callable[[], Iterable[Estimate]]) -> Iterator[Estimate]:
     """What an analysis finds; where it cannot be done, `base` with the reason as its method.
 
-    One analysis that cannot be done never stops the others.
+    One analysis that cannot be done never stops the others, and no row lacks its number in silence.
     """
     try:
-        yield from list(analysis())
+        yield from [row if _told(row) else _without_value(row) for row in analysis()]
     except NotEstimableError as reason:
         yield not_estimable(base, str(reason))
 
 
 def not_estimable(base: Estimate, reason: str) -> Estimate:
     """`base` without a value, and why."""
-    return replace(base, value=None, ci_low=None, ci_high=None, method=f"not estimable: {reason}")
+    return replace(
+        base, value=None, ci_low=None, ci_high=None, method=f"{_NOT_ESTIMABLE}: {reason}"
+    )
+
+
+def _told(row: Estimate) -> bool:
+    """Whether a row has its number, or says why not."""
+    return _finite(row.value) is not None or str(row.method).startswith(_NOT_ESTIMABLE)
+
+
+def _without_value(row: Estimate) -> Estimate:
+    return not_estimable(row, f"these patients give no value ({row.method or row.statistic})")
 
 
 def _finite(value: object) -> object:

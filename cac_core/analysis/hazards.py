@@ -9,7 +9,7 @@ from functools import cache, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.analysis.design import Patients, indicators, level_names, levels_of
+from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.imputed import imputed_patients, pooled_rows
 from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain, term_test
@@ -234,13 +234,15 @@ def _proportionality(
     blocks = [block for block, columns in zip(model.blocks, model.columns, strict=True) if columns]
     names = [*(block.term.name for block in blocks), "global"]
     for name, test in zip(names, (*tests, whole), strict=True):
-        yield replace(
+        row = replace(
             base,
             term=name,
             value=test.chi2,
             p_value=test.p_value,
             method=f"score test of a trend with 1 - Kaplan-Meier, df {test.df}",
         )
+        told = np.isfinite(test.chi2)
+        yield row if told else not_estimable(row, "events at too few times to see a change")
 
 
 def _influence(
@@ -274,10 +276,10 @@ def _interaction(
     question: Question, base: Estimate, outcome: str, term: Term, other: Term
 ) -> Iterator[Estimate]:
     patients, days, event = question.outcome(outcome)
-    model, chosen = fitted(patients, [term, *question.plan.covariates], days, event)
+    model, _ = fitted(patients, [term, *question.plan.covariates], days, event)
     if any(name in model.dropped for name in (term.name, other.name)):
         raise NotEstimableError("; ".join(model.dropped.values()))
-    pairs = _products(chosen, term, other)
+    pairs = _products(model, term, other)
     # Cells without patients or without events have no product of their own to estimate.
     usable = [cell for cell in pairs.T if cell.any() and model.event[cell > 0].any()]
     left_out = pairs.shape[1] - len(usable)
@@ -297,14 +299,11 @@ def _interaction(
     )
 
 
-def _products(patients: Patients, first: Term, second: Term) -> Floats:
-    columns = []
-    for term in (first, second):
-        names = level_names(term)
-        reference = names.index(term.reference_level) if term.levels else 0
-        others = [at for at in range(len(names)) if at != reference]
-        columns.append(indicators(levels_of(patients, term), others))
-    return np.asarray(np.einsum("ia,ib->iab", *columns).reshape(patients.n, -1), np.float64)
+def _products(model: TermModel, first: Term, second: Term) -> Floats:
+    """Products of the columns of two terms, shape (n, products)."""
+    columns = {block.term.name: block.columns for block in model.blocks}
+    products = np.einsum("ia,ib->iab", columns[first.name], columns[second.name])
+    return np.asarray(products.reshape(len(products), -1))
 
 
 def _curvature(question: Question, base: Estimate, outcome: str, term: Term) -> Iterator[Estimate]:

@@ -98,7 +98,10 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class ProportionalityTest:
-    """Score test that the effect of a term does not change over time."""
+    """Score test that the effect of a term does not change over time.
+
+    NaN where the data cannot tell, such as a term that varies at one event time alone.
+    """
 
     chi2: float
     df: int
@@ -229,8 +232,7 @@ def proportional_hazards_test(
 
     def test(columns: Sequence[int]) -> ProportionalityTest:
         keep = [*range(p), *(p + column for column in columns)]
-        part = full[keep]
-        value = float(part @ np.linalg.solve(whole[np.ix_(keep, keep)], part))
+        value = _quadratic_form(full[keep], whole[np.ix_(keep, keep)])
         return ProportionalityTest(value, len(columns), float(chi2.sf(value, len(columns))))
 
     return tuple(test(columns) for columns in terms), test(range(p))
@@ -464,6 +466,17 @@ def _time_score(
             spreads += np.array([1.0, g[start], g[start] ** 2])[:, None, None] * spread
     plain, once, twice = spreads
     return score, np.block([[plain, once], [once, twice]])
+
+
+def _quadratic_form(vector: Floats, matrix: Floats) -> float:
+    """Vector' matrix^-1 vector of an information; NaN where that is singular."""
+    scale = np.sqrt(np.diag(matrix))
+    if not (scale > 0).all():
+        return float("nan")
+    scaled = matrix / np.outer(scale, scale)
+    if len(scaled) and float(np.linalg.eigvalsh(scaled)[0]) < _PIVOT:
+        return float("nan")
+    return float(vector / scale @ np.linalg.solve(scaled, vector / scale))
 
 
 def _time_scale(days: Floats, event: Bools, transform: str) -> Floats:

@@ -242,3 +242,32 @@ def test_influence_is_the_largest_dfbetas_of_r() -> None:
         golden_estimates("paper"), analysis="influence", model="dl", statistic="dfbetas_max"
     )
     assert rows["value"].to_numpy() == pytest.approx(np.array(expected), abs=1e-6)
+
+
+SPARSE = {
+    "one event": lambda frame: frame.assign(mace_event=(np.arange(300) == 40).astype(int)),
+    "two events": lambda frame: frame.assign(
+        mace_event=frame["mace_event"].where(frame["mace_event"].cumsum() <= 2, 0)
+    ),
+    "only events": lambda frame: frame.assign(mace_event=1),
+    "events on one day": lambda frame: frame.assign(
+        mace_days=frame["mace_days"].where(frame["mace_event"] == 0, 30)
+    ),
+    "all followed for no time": lambda frame: frame.assign(mace_days=0),
+    "nobody in the reference": lambda frame: frame[frame["cac_category"] != "0"],
+    "no events in the reference": lambda frame: frame.assign(
+        mace_event=frame["mace_event"].where(frame["cac_category"] != "0", 0)
+    ),
+    "one level of perfusion": lambda frame: frame.assign(stress_tpd_pct=0.2),
+}
+
+
+@pytest.mark.parametrize("case", SPARSE)
+def test_no_row_lacks_its_number_in_silence(case: str) -> None:
+    frame = SPARSE[case](table("nasty")).reset_index(drop=True)
+    spline = {"name": "age_years", "label": "Age", "knots": 4}
+    wanted = plan(outcomes=["mace"], components=["mi"], resamples=5, splines=[spline])
+    estimates = analysed(frame, wanted)
+    without = estimates[estimates["value"].isna()]
+    assert without["method"].str.startswith("not estimable: ").all()
+    assert set(estimates["analysis"]) == ANALYSES | {"spline"}
