@@ -1,18 +1,16 @@
-"""Figures. They draw what they are given and compute nothing that a table would print."""
+"""Figures of agreement: concordance, scatter, Bland-Altman, lesions found."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-#: Okabe and Ito's colours, told apart with every kind of colour vision.
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
+from cac_core.report.figures.style import BLUE, GREY, ORANGE, bare
+
 _SCORE_TICKS = (0, 1, 10, 100, 400, 1000, 4000)
 
 
@@ -63,17 +61,8 @@ def detection_figure(bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             at, [f"{name}\n(n={row['lesions']})" for name, row in zip(names, shown, strict=True)]
         )
         axis.set(ylim=(0, 105), ylabel="lesions found, %", xlabel=label)
-        axis.spines[["top", "right"]].set_visible(False)
+        bare(axis)
     return figure
-
-
-def as_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as `png` or `svg`; the same figure gives the same bytes."""
-    stream = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "cac", "svg.fonttype": "path"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
-    return stream.getvalue()
 
 
 def _matrix(axis: Axes, result: Mapping[str, Any]) -> None:
@@ -99,7 +88,7 @@ def _scatter(axis: Axes, scores: np.ndarray[Any, Any], result: Mapping[str, Any]
     axis.set(xlabel=f"Agatston, {result['reference']}", ylabel=f"Agatston, {result['compared']}")
     if result["r2_log"] is not None:
         axis.set_title(f"r2 of log(1 + Agatston) {result['r2_log']:.3f}", fontsize=10)
-    axis.spines[["top", "right"]].set_visible(False)
+    bare(axis)
 
 
 def _difference(axis: Axes, scores: np.ndarray[Any, Any], result: Mapping[str, Any]) -> None:
@@ -114,4 +103,4 @@ def _difference(axis: Axes, scores: np.ndarray[Any, Any], result: Mapping[str, A
         xlabel="mean of both", ylabel=f"Agatston, {result['compared']} minus {result['reference']}"
     )
     axis.set_title("Bland-Altman: bias and limits of agreement", fontsize=10)
-    axis.spines[["top", "right"]].set_visible(False)
+    bare(axis)

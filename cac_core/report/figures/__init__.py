@@ -1,0 +1,8 @@
+"""Figures. They draw what they are given and compute nothing that a table would print."""
+
+from matplotlib.figure import Figure
+
+from cac_core.report.figures.agreement import agreement_figure, detection_figure
+from cac_core.report.figures.style import as_bytes
+
+__all__ = ["Figure", "agreement_figure", "as_bytes", "detection_figure"]

@@ -1,0 +1,124 @@
+"""Pages: one self-contained HTML file each, from values computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cac_core.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value of a table: its text, what to sort by where not the text, where it leads to."""
+
+    text: str
+    sort: float | str | None = None
+    href: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Title of a column; numbers are set flush right. `description` is shown on pointing at it."""
+
+    title: str
+    numeric: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """A table as a page shows it: sortable, and with a filter above it where `filterable`.
+
+    `identifier` is unique within the page; `empty` is what stands there without rows.
+    """
+
+    identifier: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Cell | str]]
+    filterable: bool = False
+    note: str = ""
+    empty: str = "None."
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """Rows with every value as a cell."""
+        return [
+            [item if isinstance(item, Cell) else Cell(item) for item in row] for row in self.rows
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class FigureView:
+    """A drawing with its caption, and the table of its numbers."""
+
+    identifier: str
+    caption: str
+    svg: Markup
+    table: DataTable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page that its navigation leads to."""
+
+    identifier: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the frame of a page shows."""
+
+    title: str
+    kicker: str
+    subtitle: str = ""
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def made_by(self) -> str:
+        """Program and version."""
+        return f"cac-cohort {__version__}"
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("cac_core.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render(template: str, page: Page, **values: object) -> str:
+    """Fill a template of `cac_core/report/templates`; a value it lacks is an error.
+
+    The same values give the same bytes.
+    """
+    return _environment().get_template(template).render(page=page, **values)
+
+
+def number(value: float | int | None, digits: int = 0, unit: str = "") -> Cell:
+    """A number as a cell that sorts by its value; an empty one where there is none."""
+    if value is None or value != value:
+        return Cell("", "")
+    text = f"{value:,.{digits}f}"
+    return Cell(f"{text} {unit}" if unit else text, float(value))
+
+
+def share(part: float, whole: float) -> Cell:
+    """A percentage as a cell; empty where the whole is nothing."""
+    return number(100 * part / whole, 1, "%") if whole else Cell("", "")
+
+
+def columns(titles: Iterable[str], numeric: Iterable[str] = ()) -> tuple[Column, ...]:
+    """Columns by their titles; those of `numeric` come last and are set flush right."""
+    return (*(Column(title) for title in titles), *(Column(title, True) for title in numeric))

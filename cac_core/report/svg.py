@@ -1,0 +1,45 @@
+"""Drawings inside a page: scalable, with a text alternative, several in one document."""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup, escape
+
+_ROOT = re.compile(r"<svg\b[^>]*>", re.DOTALL)
+_VIEW_BOX = re.compile(r'\bviewBox="([^"]+)"')
+_METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
+_IDENTIFIER = re.compile(r'\bid="([^"]+)"')
+_REFERENCE = re.compile(r'(\bxlink:href="#|url\(#)([^")]+)')
+
+
+def inline_svg(drawing: bytes, identifier: str, description: str) -> Markup:
+    """An SVG document as an element of an HTML page.
+
+    Its identifiers get a prefix, so that several drawings share a page; those that nothing refers
+    to go. Size is left to the style sheet.
+
+    Parameters
+    ----------
+    drawing : the document, as matplotlib writes it.
+    identifier : unique within the page.
+    description : what it shows, for those who do not see it.
+    """
+    text = _METADATA.sub("", drawing.decode("utf-8"))
+    root = _ROOT.search(text)
+    view_box = None if root is None else _VIEW_BOX.search(root.group())
+    if root is None or view_box is None:
+        raise ValueError("the drawing is no SVG with a viewBox")
+    body = text[root.end() :]
+    used = {match.group(2) for match in _REFERENCE.finditer(body)}
+    body = _IDENTIFIER.sub(
+        lambda match: f'id="{identifier}-{match.group(1)}"' if match.group(1) in used else "", body
+    )
+    body = _REFERENCE.sub(rf"\g<1>{identifier}-\g<2>", body)
+    head = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{view_box.group(1)}" role="img" aria-labelledby="{identifier}-text">'
+        f'<title id="{identifier}-text">{escape(description)}</title>'
+    )
+    # Drawn by our own figures: what they label is escaped by matplotlib.
+    return Markup(head + body)

@@ -1,0 +1,69 @@
+// Sorting and filtering of tables. A page without it shows the same tables, in the order given.
+(() => {
+  "use strict";
+  const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+
+  const valueOf = (row, column) => {
+    const cell = row.cells[column];
+    return cell.dataset.sort ?? cell.textContent.trim();
+  };
+
+  const compare = (a, b) => {
+    const [x, y] = [Number(a), Number(b)];
+    return Number.isNaN(x) || Number.isNaN(y) ? collator.compare(a, b) : x - y;
+  };
+
+  const sortBy = (table, header) => {
+    const order = header.ariaSort === "ascending" ? "descending" : "ascending";
+    const sign = order === "ascending" ? 1 : -1;
+    for (const other of table.tHead.rows[0].cells) other.ariaSort = null;
+    header.ariaSort = order;
+    const body = table.tBodies[0];
+    const rows = Array.from(body.rows, (row) => [valueOf(row, header.cellIndex), row]);
+    // Empty cells come last in either order; equal ones keep their places.
+    rows.sort(([a], [b]) => (a === "" || b === "" ? (a === "") - (b === "") : sign * compare(a, b)));
+    body.append(...rows.map(([, row]) => row));
+  };
+
+  const makeSortable = (table) => {
+    for (const header of table.tHead.rows[0].cells) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      button.addEventListener("click", () => sortBy(table, header));
+      header.append(button);
+    }
+  };
+
+  const makeFilterable = (table) => {
+    const [bar, label, input, count] = ["div", "label", "input", "span"].map((name) =>
+      document.createElement(name));
+    bar.className = "filter";
+    input.type = "search";
+    input.id = `${table.caption.id}-filter`;
+    label.htmlFor = input.id;
+    label.textContent = "Show rows that contain";
+    count.setAttribute("role", "status");
+    const rows = Array.from(table.tBodies[0].rows, (row) => [row.textContent.toLowerCase(), row]);
+    const apply = () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      for (const [text, row] of rows) {
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += row.hidden ? 0 : 1;
+      }
+      count.textContent = `${shown} of ${rows.length} rows`;
+    };
+    input.addEventListener("input", apply);
+    bar.append(label, input, count);
+    table.closest(".scroll").before(bar);
+    apply();
+  };
+
+  document.querySelectorAll("table[data-filterable]").forEach(makeFilterable);
+  document.querySelectorAll("table[data-sortable]").forEach(makeSortable);
+  // On paper everything is open.
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((item) => { item.open = true; });
+  });
+})();
