@@ -39,12 +39,14 @@ class ScoringSettings(_Section):
     """How a run is cut up, and what it tolerates.
 
     Without `shard_size`, shards hold 250 studies, or 20 for each worker thread if that is more.
+    With `previews`, small pictures of the key slices of each study are kept beside its score.
     """
 
     shard_size: int | None = Field(default=None, ge=1)
     timeout_s: float = Field(default=120.0, gt=0)
     failure_budget: float = Field(default=0.05, ge=0, le=1)
     publish_every_s: float = Field(default=300.0, ge=0)
+    previews: bool = True
 
 
 class LinkageSettings(_Section):

@@ -14,12 +14,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cac_core.dicom.contrast import blood_pool_hu, looks_contrast_enhanced
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
-from cac_core.scoring.lesions import label_lesions
+from cac_core.scoring.lesions import Lesions, label_lesions
+from cac_core.scoring.preview import preview_rows
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
 from schemas.codes import QualityFlag, Status, StudyReason
 
@@ -54,21 +57,28 @@ class StudyWork:
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """Rows of one study: exactly one for `scores`, any number for `lesions`."""
+    """Rows of one study: one for `scores`, any number for `lesions`, a few for `previews`."""
 
     score: dict[str, object]
-    lesions: list[dict[str, object]]
+    lesions: list[dict[str, object]] = field(default_factory=list)
+    previews: list[dict[str, object]] = field(default_factory=list)
 
 
-def score_study(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) -> StudyResult:
+def score_study(
+    work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, *, previews: bool = True
+) -> StudyResult:
     """Score one study; never raises for a fault of the study or of this program.
+
+    Parameters
+    ----------
+    previews : keep pictures of its key slices.
 
     Returns
     -------
     A result whose score row has status `scored`, `rejected` or `failed` with its reason.
     """
     try:
-        return _score(work, cascade, protocol)
+        return _score(work, cascade, protocol, previews)
     except StudyError as error:
         return unscored(work, error)
     except MemoryError:
@@ -90,10 +100,12 @@ def unscored(work: StudyWork, error: StudyError) -> StudyResult:
         detail=error.detail or None,
         quality_flags=_join(work.flags),
     )
-    return StudyResult(row, [])
+    return StudyResult(row)
 
 
-def _score(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) -> StudyResult:
+def _score(
+    work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, previews: bool
+) -> StudyResult:
     start = perf_counter()
     _check_unchanged(work)
     volume = read_volume([Path(stamp.path) for stamp in work.files])
@@ -124,6 +136,8 @@ def _score(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) -> Stud
         *kvp_flags,
         *quality_flags(segmentation.heart_mask, volume.spacing_mm, noise),
     }
+    score_done = perf_counter()
+    pictures = _previews(work, volume, segmentation, lesions, protocol) if previews else []
     row = _identity(work)
     row.update(_geometry(volume))
     row.update(
@@ -143,9 +157,32 @@ def _score(work: StudyWork, cascade: Cascade, protocol: ScoringProtocol) -> Stud
         seconds_heart=segmentation.seconds_heart,
         seconds_calcium=segmentation.seconds_calcium,
         seconds_model=model_done - read_done,
-        seconds_score=perf_counter() - model_done,
+        seconds_score=score_done - model_done,
+        seconds_preview=perf_counter() - score_done if previews else None,
     )
-    return StudyResult(row, lesions.rows(work.study_key, protocol.digest))
+    return StudyResult(row, lesions.rows(work.study_key, protocol.digest), pictures)
+
+
+def _previews(
+    work: StudyWork,
+    volume: CtVolume,
+    segmentation: Segmentation,
+    lesions: Lesions,
+    protocol: ScoringProtocol,
+) -> list[dict[str, object]]:
+    """Rows of the table `previews`."""
+    # The third body axis of LPS coordinates points to the head.
+    positions = volume.affine[2, 3] + volume.affine[2, 0] * np.arange(len(volume.hu))
+    rows = preview_rows(
+        volume.hu,
+        segmentation.calcium_class,
+        segmentation.heart_mask,
+        volume.spacing_mm,
+        positions,
+        lesions,
+    )
+    identity = {"study_key": work.study_key, "protocol_digest": protocol.digest}
+    return [identity | row for row in rows]
 
 
 def _check_unchanged(work: StudyWork) -> None:

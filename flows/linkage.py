@@ -32,7 +32,7 @@ from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings, load_settings
 from cac_core.version import __version__
 from flows.progress import RunProgress, current_progress
-from flows.request import open_warehouse
+from flows.request import chosen_model, open_warehouse
 from schemas.codes import FlowStep
 from schemas.instance import INSTANCES
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
@@ -105,7 +105,7 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
     keyring = load_keyring(settings.key_file)
     warehouse = open_warehouse(request.warehouse, settings)
     store = warehouse.parts()
-    model_id = _model(warehouse, request.model or wanted.model)
+    model_id = chosen_model(warehouse, request.model or wanted.model)
     warehouse.check_writable()
     found = [one for source in mapping.source for one in find_extracts(source, path.parent)]
     for extract in found:
@@ -295,23 +295,6 @@ class _Linking:
             "definition": json.dumps(prepared.outcomes.model_dump(mode="json")),
             "versions": json.dumps({"python": platform.python_version(), **libraries}),
         }
-
-
-def _model(warehouse: Warehouse, wanted: str | None) -> str:
-    models = warehouse.models()
-    if not models:
-        raise CacError(
-            f"{warehouse.url} holds no scores to link.", "Score an archive first: `cac score`."
-        )
-    if wanted is None and len(models) == 1:
-        return models[0]
-    if wanted not in models:
-        what = "several models" if wanted is None else f"no model {wanted}"
-        raise UsageError(
-            f"{warehouse.url} holds scores of {what}.",
-            f"Name one with --model: {', '.join(models)}.",
-        )
-    return str(wanted)
 
 
 def _accessions(instances: pa.Table) -> pa.Table:

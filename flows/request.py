@@ -13,7 +13,7 @@ from cac_core.cohort.plan import Identity
 from cac_core.cohort.store import Warehouse
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.dicom.select import SelectionRules, load_rules
-from cac_core.errors import UsageError
+from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.settings import Settings, load_settings
@@ -152,6 +152,30 @@ def open_warehouse(warehouse: str | None, settings: Settings) -> Warehouse:
             f"The warehouse {url} cannot be opened ({error}).",
             "Give a folder, or an fsspec URL whose package is installed.",
         ) from None
+
+
+def chosen_model(warehouse: Warehouse, wanted: str | None) -> str:
+    """The model whose scores are meant: the one that is named, or the only one.
+
+    Raises
+    ------
+    CacError
+        If the warehouse holds no scores.
+    UsageError
+        If there is no such model, or there are several and none is named.
+    """
+    models = warehouse.models()
+    if not models:
+        raise CacError(f"{warehouse.url} holds no scores.", "Score an archive first: `cac score`.")
+    if wanted is None and len(models) == 1:
+        return models[0]
+    if wanted not in models:
+        what = "several models" if wanted is None else f"no model {wanted}"
+        raise UsageError(
+            f"{warehouse.url} holds scores of {what}.",
+            f"Name one with --model: {', '.join(models)}.",
+        )
+    return str(wanted)
 
 
 def index_workers(settings: Settings) -> int:

@@ -178,5 +178,13 @@ class CalciumClass(DescribedCode):
     NONCORONARY = "noncoronary", "calcification of valves, aorta, pericardium or other"
 
 
+class PreviewChoice(DescribedCode):
+    """Why a slice of a scored volume was kept as a picture."""
+
+    CORONARY = "coronary", "one of the four slices with most coronary calcium"
+    NONCORONARY = "noncoronary", "one of the two slices with most other calcium; no coronary there"
+    MID_HEART = "mid_heart", "middle of the heart; the study has no coronary calcium"
+
+
 #: Agatston categories as the paper words them, in order; see `cac_core.scoring.categories`.
 CAC_CATEGORIES: tuple[str, ...] = ("0", "1-100", "101-400", ">400")

@@ -7,6 +7,7 @@ from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
+from schemas.preview import PREVIEWS
 from schemas.registry import REGISTRY_TABLES
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
@@ -20,6 +21,7 @@ TABLES: tuple[TableSpec, ...] = (
     SERIES,
     SCORES,
     LESIONS,
+    PREVIEWS,
     *REGISTRY_TABLES,
     QUARANTINE,
     MATCHES,
@@ -42,6 +44,7 @@ _CODES: tuple[type[codes.DescribedCode], ...] = (
     codes.FlowStep,
     codes.QualityFlag,
     codes.CalciumClass,
+    codes.PreviewChoice,
 )
 
 

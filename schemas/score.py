@@ -180,6 +180,14 @@ SCORES = TableSpec(
             nullable=True,
             ge=0,
         ),
+        ColumnSpec(
+            "seconds_preview",
+            pa.float64(),
+            "pictures of the key slices; null where they are switched off",
+            unit="s",
+            nullable=True,
+            ge=0,
+        ),
     ),
     unique_together=("study_key", "protocol_digest"),
 )

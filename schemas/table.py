@@ -77,8 +77,9 @@ class ColumnSpec:
             checks.append(pp.Check.ge(self.ge))
         if self.le is not None:
             checks.append(pp.Check.le(self.le))
-        # pandera 0.35 does not recognise a zoned Arrow timestamp; the cast in `validate` checks it.
-        dtype = None if pa.types.is_timestamp(self.type) else self.type
+        # pandera 0.35 knows neither zoned Arrow timestamps nor bytes: the cast in `validate` does.
+        unknown = pa.types.is_timestamp(self.type) or pa.types.is_binary(self.type)
+        dtype = None if unknown else self.type
         return pp.Column(dtype, checks, nullable=self.nullable, unique=self.unique)
 
 

@@ -21,9 +21,12 @@ def score_studies(
     *,
     timeout_s: float,
     window: int,
+    previews: bool = True,
     on_result: Callable[[StudyResult], None],
 ) -> None:
     """Score every study, in any order, and hand each result on as it comes.
+
+    With `previews`, a result holds pictures of the study's key slices.
 
     At most `window` studies are in flight. Each future is released as soon as its row is taken,
     so that a dying worker loses only what it was working on. Studies whose worker died are tried
@@ -38,7 +41,8 @@ def score_studies(
     suspects: list[StudyWork] = []
 
     def submit(work: StudyWork) -> Future:
-        return client.submit(score_on_worker, work, protocol, timeout_s, pure=False, retries=0)
+        arguments = (work, protocol, timeout_s, previews)
+        return client.submit(score_on_worker, *arguments, pure=False, retries=0)
 
     def windowed() -> Iterator[tuple[StudyWork, Future]]:
         queue = iter(works)

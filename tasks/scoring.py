@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from cac_core.protocol import ScoringProtocol
 from cac_core.settings import ScoringSettings
 from cac_core.study import StudyResult, StudyWork
 from schemas.lesion import LESIONS
+from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from tasks.fanout import score_studies
 
@@ -60,7 +62,7 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
     results: list[StudyResult] = []
 
     def take(result: StudyResult) -> None:
-        results.append(StudyResult(shards.stamp(result.score), result.lesions))
+        results.append(dataclasses.replace(result, score=shards.stamp(result.score)))
         shards.on_study(result.score)
 
     try:
@@ -76,6 +78,7 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
             unread,
             shards.protocol,
             timeout_s=shards.scoring.timeout_s,
+            previews=shards.scoring.previews,
             window=max(1, sum(client.nthreads().values())) + 1,
             on_result=take,
         )
@@ -86,6 +89,7 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
                 f"{shards.run_id}-{number:05d}",
                 SCORES.from_rows(result.score for result in results),
                 LESIONS.from_rows(row for result in results for row in result.lesions),
+                PREVIEWS.from_rows(row for result in results for row in result.previews),
             )
 
 

@@ -48,14 +48,16 @@ class CascadePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         worker.cascade = cascade
 
 
-def score_on_worker(work: StudyWork, protocol: ScoringProtocol, timeout_s: float) -> StudyResult:
+def score_on_worker(
+    work: StudyWork, protocol: ScoringProtocol, timeout_s: float, previews: bool
+) -> StudyResult:
     """Score one study with this worker's cascade, within the time limit.
 
     A study that runs past the limit takes its process down: native decoders cannot be
     interrupted in any other way. The nanny starts a new worker and the study gets its row.
     """
     with _deadline(timeout_s):
-        return score_study(work, get_worker().cascade, protocol)
+        return score_study(work, get_worker().cascade, protocol, previews=previews)
 
 
 @contextmanager

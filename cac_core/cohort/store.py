@@ -11,9 +11,11 @@ import contextlib
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
+from itertools import count
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import duckdb
 import fsspec
@@ -24,13 +26,21 @@ from cac_core.cohort.canonical import PartStore
 from cac_core.errors import CacError, UsageError
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
+from schemas.preview import PREVIEWS
 from schemas.run import RUNS
 from schemas.score import SCORES
 from schemas.table import InvalidTableError, TableSpec
 
 _STAGING = "_staging"
 #: Tables that are kept per model, in a hive partition `model=<id>`.
-_PER_MODEL = {SCORES.name, LESIONS.name}
+_PER_MODEL = {SCORES.name, LESIONS.name, PREVIEWS.name}
+#: Tables that belong to the score rows, and are staged and published before them.
+_DETAILS = (LESIONS, PREVIEWS)
+#: A part of such a table that is larger gets no further studies: pictures of 100,000 studies are
+#: gigabytes, and must not be written anew every five minutes.
+_PART_BYTES = 64 * 2**20
+#: Rows of a row group where a column holds pictures: a reader of one study decodes no more.
+_PICTURE_ROWS = 256
 
 
 def run_sql(name: str, parameters: dict[str, object] | None = None, **tables: pa.Table) -> pa.Table:
@@ -132,8 +142,17 @@ class Warehouse:
 
     # -- tables ----------------------------------------------------------------------------
 
-    def read(self, spec: TableSpec, model: str | None = None) -> pa.Table:
+    def read(
+        self,
+        spec: TableSpec,
+        model: str | None = None,
+        studies: Sequence[str] | None = None,
+    ) -> pa.Table:
         """A published table, checked against its schema; no rows where it does not exist yet.
+
+        Parameters
+        ----------
+        studies : keep only the rows of these study keys; the rest is not even decoded.
 
         Raises
         ------
@@ -141,17 +160,29 @@ class Warehouse:
             If a file cannot be read or breaks the schema.
         """
         parts = self._parts(spec, model)
-        tables = [self._read_part(path) for path in parts]
+        tables = [self._read_part(path, studies=studies) for path in parts]
         if not tables:
             return spec.empty()
         try:
             return spec.validate(pa.concat_tables(tables))
         except (InvalidTableError, pa.ArrowInvalid) as error:
-            raise CacError(
-                f"The table `{spec.name}` in {self.url} does not fit this version: {error}.",
-                "It was written by another version or changed by hand; score into a new "
-                "warehouse, or restore the table.",
-            ) from None
+            raise self._unfit(spec, error) from None
+
+    def columns(self, spec: TableSpec, names: Sequence[str], model: str | None = None) -> pa.Table:
+        """Some columns of a published table, not checked again; no rows where it does not exist.
+
+        Raises
+        ------
+        CacError
+            If a file cannot be read or lacks a column.
+        """
+        types = pa.schema([spec.arrow_schema.field(name) for name in names])
+        parts = [self._read_part(path, list(names)) for path in self._parts(spec, model)]
+        try:
+            tables = [part.select(list(names)).cast(types) for part in parts]
+            return pa.concat_tables([types.empty_table(), *tables])
+        except (KeyError, pa.ArrowInvalid) as error:
+            raise self._unfit(spec, type(error).__name__) from None
 
     def models(self) -> tuple[str, ...]:
         """Model ids with published scores, in alphabetical order."""
@@ -169,6 +200,22 @@ class Warehouse:
             If the file cannot be written.
         """
         self._write(self._folder(spec, model) / f"{spec.name}.parquet", spec.validate(table))
+
+    def write_page(self, name: str, text: str) -> str:
+        """Put a page under `reports/`, in place of an older one, and say where it is.
+
+        Parameters
+        ----------
+        name : path below `reports/`, for instance `archive/index.html`.
+
+        Raises
+        ------
+        CacError
+            If the file cannot be written.
+        """
+        path = self._root / "reports" / name
+        self._put(path, lambda stream: stream.write(text.encode("utf-8")))
+        return str(path)
 
     def add_run(self, row: dict[str, object], table: TableSpec = RUNS) -> None:
         """Append one row to `runs`, or to another table of runs."""
@@ -193,14 +240,22 @@ class Warehouse:
 
     # -- scores: stage, publish, ledger ------------------------------------------------------
 
-    def stage(self, model: str, part: str, scores: pa.Table, lesions: pa.Table) -> None:
+    def stage(
+        self,
+        model: str,
+        part: str,
+        scores: pa.Table,
+        lesions: pa.Table,
+        previews: pa.Table | None = None,
+    ) -> None:
         """Keep the finished rows of one shard safe until they are published.
 
-        Lesions go first: a score row is never there without its lesions.
+        Scores go last: a score row is never there without its lesions and previews.
         """
-        for spec, table in ((LESIONS, lesions), (SCORES, scores)):
-            name = f"{spec.name}-{part}.parquet"
-            self._write(self._root / _STAGING / f"model={model}" / name, spec.validate(table))
+        tables = ((LESIONS, lesions), (PREVIEWS, previews), (SCORES, scores))
+        for spec, table in tables:
+            rows = spec.empty() if table is None else spec.validate(table)
+            self._write(self._staging(model) / f"{spec.name}-{part}.parquet", rows)
 
     def publish(self, model: str) -> int:
         """Merge the staged rows of a model into its published tables; newest row wins.
@@ -209,29 +264,58 @@ class Warehouse:
         -------
         The number of score rows that were staged.
         """
-        staged = {spec.name: self._staged(spec, model) for spec in (SCORES, LESIONS)}
-        # Each part holds whole studies: a score part tells which lesion parts are complete.
-        parts = [self._read_part(path) for path in staged[SCORES.name]]
-        if not parts:
+        staged = self._staged(SCORES, model)
+        if not staged:
             return 0
-        new_scores = pa.concat_tables(parts)
-        new_lesions = [
-            self._read_part(path)
-            for path in staged[LESIONS.name]
-            if path.replace(f"{LESIONS.name}-", f"{SCORES.name}-") in staged[SCORES.name]
-        ]
+        new_scores = pa.concat_tables([self._read_part(path) for path in staged])
         scores = run_sql("latest_scores", old=self.read(SCORES, model), new=new_scores)
-        lesions = run_sql(
-            "current_lesions",
-            old=self.read(LESIONS, model),
-            new=pa.concat_tables(new_lesions) if new_lesions else LESIONS.empty(),
-            rescored=new_scores.select(["study_key"]),
-        )
-        self.replace(LESIONS, lesions, model)
+        rescored = new_scores.select(["study_key", "protocol_digest"])
+        for spec in _DETAILS:
+            self._merge(spec, model, self._complete(spec, model, staged), rescored)
         self.replace(SCORES, scores, model)
-        for path in (*staged[SCORES.name], *staged[LESIONS.name]):
-            self._filesystem.rm_file(path)
+        for spec in (SCORES, *_DETAILS):
+            for path in self._staged(spec, model):
+                self._filesystem.rm_file(path)
         return int(new_scores.num_rows)
+
+    def _complete(self, spec: TableSpec, model: str, staged_scores: list[str]) -> pa.Table:
+        """Staged rows whose score rows are staged too: a score part tells what is complete."""
+        parts = [
+            self._read_part(path)
+            for path in self._staged(spec, model)
+            if path.replace(f"{spec.name}-", f"{SCORES.name}-") in staged_scores
+        ]
+        return pa.concat_tables(parts) if parts else spec.empty()
+
+    def _merge(self, spec: TableSpec, model: str, new: pa.Table, rescored: pa.Table) -> None:
+        """Replace the rows of rescored studies and add those of new ones.
+
+        A study keeps its part and every part is exchanged by one rename, so that a reader never
+        sees its rows twice or not at all. New studies go to the smallest part, or to another where
+        that is full.
+        """
+        paths = self._parts(spec, model)
+        sizes = [int(self._filesystem.size(path)) for path in paths]
+        smallest = sizes.index(min(sizes)) if sizes and min(sizes) < _PART_BYTES else len(paths)
+        keys = [self._read_part(path, columns=rescored.column_names) for path in paths]
+        homes = run_sql("homes", keys=_numbered(keys, rescored.schema), rescored=rescored)
+        for number in sorted({smallest, *homes["part"].to_pylist()}):
+            is_new = number == len(paths)
+            rows = run_sql(
+                "rows_of_part",
+                {"part": number, "smallest": smallest},
+                old=spec.empty() if is_new else self._read_part(paths[number]),
+                new=new,
+                rescored=rescored,
+                homes=homes,
+            )
+            path = self._new_part(spec, model, paths) if is_new else PurePosixPath(paths[number])
+            self._write(path, spec.validate(rows))
+
+    def _new_part(self, spec: TableSpec, model: str, paths: Sequence[str]) -> PurePosixPath:
+        folder = self._folder(spec, model)
+        names = (folder / f"{spec.name}-{number:05d}.parquet" for number in count(len(paths)))
+        return next(path for path in names if str(path) not in paths)
 
     def pending(self, wanted: pa.Table, model: str, *, retry_failed: bool = False) -> pa.Table:
         """Rows of `wanted` whose identity is not in the ledger yet: one anti-join.
@@ -261,14 +345,23 @@ class Warehouse:
         pattern = (folder or self._root / spec.name) / "*.parquet"
         return sorted(str(path) for path in self._filesystem.glob(str(pattern)))
 
+    def _staging(self, model: str) -> PurePosixPath:
+        return self._root / _STAGING / f"model={model}"
+
     def _staged(self, spec: TableSpec, model: str) -> list[str]:
-        pattern = self._root / _STAGING / f"model={model}" / f"{spec.name}-*.parquet"
+        pattern = self._staging(model) / f"{spec.name}-*.parquet"
         return sorted(str(path) for path in self._filesystem.glob(str(pattern)))
 
-    def _read_part(self, path: str) -> pa.Table:
+    def _read_part(
+        self,
+        path: str,
+        columns: Sequence[str] | None = None,
+        studies: Sequence[str] | None = None,
+    ) -> pa.Table:
+        filters = None if studies is None else [("study_key", "in", list(studies))]
         try:
             with self._filesystem.open(path, "rb") as stream:
-                return pq.read_table(stream, partitioning=None)
+                return pq.read_table(stream, columns=columns, filters=filters, partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
             raise CacError(
                 f"The file {path} of the warehouse cannot be read ({type(error).__name__}).",
@@ -276,13 +369,20 @@ class Warehouse:
             ) from None
 
     def _write(self, path: PurePosixPath, table: pa.Table) -> None:
+        group = _PICTURE_ROWS if any(map(pa.types.is_binary, table.schema.types)) else None
+        self._put(
+            path,
+            lambda stream: pq.write_table(table, stream, compression="zstd", row_group_size=group),
+        )
+
+    def _put(self, path: PurePosixPath, write: Callable[[Any], object]) -> None:
         """Write aside, flush, rename."""
         aside = self._root / _STAGING / f"write-{uuid.uuid4().hex}.tmp"
         try:
             for folder in (aside.parent, path.parent):
                 self._filesystem.makedirs(str(folder), exist_ok=True)
             with self._filesystem.open(str(aside), "wb") as stream:
-                pq.write_table(table, stream, compression="zstd")
+                write(stream)
                 stream.flush()
                 if self.is_local:
                     os.fsync(stream.fileno())
@@ -296,12 +396,26 @@ class Warehouse:
                 self._filesystem.rm_file(str(aside))
             raise self._unwritable(error) from None
 
+    def _unfit(self, spec: TableSpec, why: object) -> CacError:
+        return CacError(
+            f"The table `{spec.name}` in {self.url} does not fit this version: {why}.",
+            "It was written by another version or changed by hand; score into a new "
+            "warehouse, or restore the table.",
+        )
+
     def _unwritable(self, error: Exception) -> CacError:
         cause = getattr(error, "strerror", None) or type(error).__name__
         return CacError(
             f"The warehouse {self.url} cannot be written ({cause}).",
             "Choose another folder with --warehouse, or free space and permissions there.",
         )
+
+
+def _numbered(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """All rows of the parts with the number of their part."""
+    numbers = [n for n, part in enumerate(parts) for _ in range(part.num_rows)]
+    rows = pa.concat_tables([schema.empty_table(), *parts], promote_options="permissive")
+    return rows.append_column("part", pa.array(numbers, pa.int32()))
 
 
 def _missing_parents(folder: Path) -> list[Path]:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 
 def key(name: object) -> str:
@@ -68,5 +73,43 @@ def lesion_row(study: object = 1, **changes: object) -> dict[str, object]:
         "density_weight": 3,
         "agatston": 19.0,
         "volume_mm3": 19.0,
+    }
+    return row | changes
+
+
+def png(shape: tuple[int, int] = (8, 10), value: int = 90) -> bytes:
+    """A small grey picture."""
+    stream = io.BytesIO()
+    Image.new("L", shape[::-1], value).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def label_png(labels: NDArray[np.uint8]) -> bytes:
+    """Labels as a picture with a palette."""
+    image = Image.fromarray(labels).convert("L")
+    image.putpalette([0] * 12)
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def preview_row(study: object = 1, **changes: object) -> dict[str, object]:
+    """One key slice of a study; any column can be changed."""
+    row: dict[str, object] = {
+        "study_key": key(study),
+        "protocol_digest": "p" * 16,
+        "slice_index": 5,
+        "slice_position_mm": -812.5,
+        "shown_for": "coronary",
+        "agatston": 19.0,
+        "first_row": 180,
+        "first_column": 200,
+        "merged_pixels": 1,
+        "row_spacing_mm": 0.98,
+        "column_spacing_mm": 0.98,
+        "window_low_hu": -160.0,
+        "window_high_hu": 240.0,
+        "image_png": png(),
+        "label_png": png(value=0),
     }
     return row | changes

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from cac_core import study
 from cac_core.errors import StudyError
@@ -17,6 +18,7 @@ from cac_core.protocol import ScoringProtocol
 from cac_core.study import FileStamp, StudyResult, StudyWork, score_study
 from schemas.codes import QualityFlag, StudyReason
 from schemas.lesion import LESIONS
+from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from tests.builders.ct_series import write_ct_series
 from tests.builders.rows import digest, key
@@ -64,6 +66,7 @@ def run(work: StudyWork, cascade: Any) -> StudyResult:
     }
     SCORES.from_rows([result.score | stamp])  # every row fits its table
     LESIONS.from_rows(result.lesions)
+    PREVIEWS.from_rows(result.previews)
     return result
 
 
@@ -90,6 +93,24 @@ def test_a_scored_study(tmp_path: Path) -> None:
     assert "several_ctac_series" in str(score["quality_flags"])
     assert score["Manufacturer"] == "ACME"
     assert score["seconds_heart"] == 0.1
+
+
+def test_pictures_of_the_key_slice(tmp_path: Path) -> None:
+    hu, classes = heart_volume(250)
+    work = work_on(write_ct_series(tmp_path, hu=hu))
+    result = run(work, Oracle(classes))
+    (row,) = result.previews
+    assert (row["study_key"], row["protocol_digest"]) == (key(1), PROTOCOL.digest)
+    assert (row["slice_index"], row["shown_for"]) == (10, "coronary")
+    assert row["agatston"] == pytest.approx(result.score["agatston"])
+    # Where the slice lies in the scanner, as its header says.
+    position = sorted(float(dcmread(p).ImagePositionPatient[2]) for p in tmp_path.rglob("*.dcm"))
+    assert row["slice_position_mm"] == pytest.approx(position[10])
+    assert float(str(result.score["seconds_preview"])) > 0
+    without = score_study(work, Oracle(classes), PROTOCOL, previews=False)  # type: ignore[arg-type]
+    assert without.previews == []
+    assert without.score["seconds_preview"] is None
+    assert without.score["agatston"] == result.score["agatston"]
 
 
 def test_no_calcium_is_zero_and_not_null(tmp_path: Path) -> None:

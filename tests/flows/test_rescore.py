@@ -16,6 +16,7 @@ import pytest
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
 from schemas.lesion import LESIONS
+from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from schemas.series import SERIES
 from tests.flows.conftest import SECRET, Cac, Scored
@@ -77,6 +78,19 @@ def test_lesions_add_up(scored: Scored) -> None:
             assert not mine
 
 
+def test_scored_studies_have_pictures_within_the_budget(scored: Scored) -> None:
+    (model,) = Warehouse(scored.warehouse).models()
+    pictures = Warehouse(scored.warehouse).read(PREVIEWS, model).to_pylist()
+    for row in rows(scored.warehouse):
+        mine = [p for p in pictures if p["study_key"] == row["study_key"]]
+        size = sum(len(p["image_png"]) + len(p["label_png"]) for p in mine)
+        assert bool(mine) == (row["status"] == "scored")
+        assert len(mine) <= 4
+        assert size <= 60_000
+        calcified = any(p["shown_for"] == "coronary" for p in mine)
+        assert calcified == bool(row["agatston"])
+
+
 def test_tables_read_with_plain_duckdb(scored: Scored) -> None:
     pattern = f"{scored.warehouse}/scores/**/*.parquet"
     ((count,),) = duckdb.sql(
@@ -117,10 +131,15 @@ def test_limit_and_dry_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     preview = cac("score", scored.archive, "-w", tmp_path / "wh", "--dry-run", "--json").json
     assert (preview["studies"], preview["to_score"]) == (8, 8)
     assert not (tmp_path / "wh").exists()
-    summary = cac("score", scored.archive, "-w", tmp_path / "wh", "--limit", "2", "--json").json
+    (tmp_path / "cac.toml").write_text("[scoring]\npreviews = false\n")
+    summary = cac(
+        *("score", scored.archive, "-w", tmp_path / "wh", "--limit", "2", "--json"),
+        *("--config", tmp_path / "cac.toml"),
+    ).json
     assert summary["scored"] + summary["rejected"] == 2
     assert (summary["skipped"], summary["left"]) == (0, 6)
     assert len(rows(tmp_path / "wh")) == 2
+    assert Warehouse(tmp_path / "wh").read(PREVIEWS).num_rows == 0, "switched off"
     preview = cac("score", scored.archive, "-w", tmp_path / "wh", "--dry-run", "--json").json
     assert (preview["skipped"], preview["to_score"] + sum(preview["to_reject"].values())) == (2, 6)
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 #: Okabe and Ito's colours, told apart with every kind of colour vision.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
+#: One for each category of `schemas.codes.CAC_CATEGORIES`, from little to much calcium.
+CATEGORY_COLOURS = (SKY, BLUE, ORANGE, RED)
 
 
 def as_bytes(figure: Figure, kind: str) -> bytes:

@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cac_core.cohort import store as store_module
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
 from schemas.lesion import LESIONS
+from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from schemas.table import InvalidTableError
-from tests.builders.rows import digest, lesion_row, score_row
+from tests.builders.rows import digest, lesion_row, preview_row, score_row
 
 MODEL = "convlstm-test"
 
@@ -27,6 +29,18 @@ def _scores(*rows: dict[str, object]) -> pa.Table:
 
 def _lesions(*rows: dict[str, object]) -> pa.Table:
     return LESIONS.from_rows(rows)
+
+
+def _previews(*rows: dict[str, object]) -> pa.Table:
+    return PREVIEWS.from_rows(rows)
+
+
+def _stage(store: Warehouse, part: str, study: int, **changes: object) -> None:
+    """One study with a row in each table."""
+    score, lesion, preview = (
+        make(study, **changes) for make in (score_row, lesion_row, preview_row)
+    )
+    store.stage(MODEL, part, _scores(score), _lesions(lesion), _previews(preview))
 
 
 def _wanted(*rows: dict[str, object]) -> pa.Table:
@@ -86,6 +100,91 @@ def test_a_rescored_study_replaces_its_row_and_lesions(store: Warehouse) -> None
         if row["study_key"] == newer["study_key"]
     ]
     assert mine == [3]
+
+
+def test_previews_are_staged_published_and_replaced_with_their_scores(store: Warehouse) -> None:
+    pictures = _previews(preview_row(1), preview_row(1, slice_index=6), preview_row(2))
+    store.stage(MODEL, "a", _scores(score_row(1), score_row(2)), _lesions(), pictures)
+    assert store.read(PREVIEWS, MODEL).num_rows == 0
+    store.publish(MODEL)
+    assert store.read(PREVIEWS, MODEL).num_rows == 3
+    newer = score_row(1, scored_at=dt.datetime(2025, 1, 1, tzinfo=dt.UTC))
+    store.stage(MODEL, "b", _scores(newer), _lesions(), _previews(preview_row(1, slice_index=9)))
+    store.publish(MODEL)
+    mine = store.read(PREVIEWS, MODEL, studies=[str(newer["study_key"])]).to_pylist()
+    assert [row["slice_index"] for row in mine] == [9]
+    assert store.read(PREVIEWS, MODEL).num_rows == 2
+    rejected = score_row(1, status="rejected", reason="no_heart", agatston=None, cac_category=None)
+    store.stage(MODEL, "c", _scores(rejected), _lesions(), _previews())
+    store.publish(MODEL)
+    assert [row["study_key"] for row in store.read(PREVIEWS, MODEL).to_pylist()] == [
+        score_row(2)["study_key"]
+    ]
+
+
+def test_previews_of_an_unfinished_shard_are_not_published(store: Warehouse) -> None:
+    """The scores of a shard are written last; without them its other rows mean nothing."""
+    store.stage(
+        MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)), _previews(preview_row(1))
+    )
+    store.stage(
+        MODEL, "b", _scores(score_row(2)), _lesions(lesion_row(2)), _previews(preview_row(2))
+    )
+    next(Path(store.url).rglob("scores-b.parquet")).unlink()
+    store.publish(MODEL)
+    assert store.read(PREVIEWS, MODEL)["study_key"].to_pylist() == [score_row(1)["study_key"]]
+    assert store.read(LESIONS, MODEL)["study_key"].to_pylist() == [score_row(1)["study_key"]]
+    assert not list(Path(store.url).rglob("*-b.parquet"))
+
+
+def test_full_parts_are_left_alone(store: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_PART_BYTES", 1)
+    for study in (1, 2, 3):
+        _stage(store, str(study), study)
+        store.publish(MODEL)
+    parts = sorted(Path(store.url).glob("previews/**/*.parquet"))
+    assert [path.name for path in parts] == [f"previews-{n:05d}.parquet" for n in range(3)]
+    before = {path: path.read_bytes() for path in parts}
+    again = _previews(preview_row(2, slice_index=7), preview_row(4))
+    store.stage(MODEL, "b", _scores(score_row(2), score_row(4)), _lesions(), again)
+    store.publish(MODEL)
+    changed = [path.name for path in parts if path.read_bytes() != before[path]]
+    assert changed == ["previews-00001.parquet"], "a study stays in its part"
+    found = [(r["study_key"], r["slice_index"]) for r in store.read(PREVIEWS, MODEL).to_pylist()]
+    expected = [(1, 5), (2, 7), (3, 5), (4, 5)]
+    assert sorted(found) == sorted((score_row(s)["study_key"], i) for s, i in expected)
+    assert not [r for r in store.read(LESIONS, MODEL).to_pylist() if r["study_key"] == found[1][0]]
+
+
+def test_a_rescored_protocol_leaves_the_other_alone(store: Warehouse) -> None:
+    store.stage(
+        MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)), _previews(preview_row(1))
+    )
+    store.publish(MODEL)
+    _stage(store, "b", 1, protocol_digest="q" * 16)
+    store.publish(MODEL)
+    for spec in (SCORES, LESIONS, PREVIEWS):
+        assert store.read(spec, MODEL)["protocol_digest"].to_pylist() == ["p" * 16, "q" * 16]
+
+
+def test_a_publication_cut_short_is_mended_by_the_next(
+    store: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.stage(
+        MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)), _previews(preview_row(1))
+    )
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, "replace", cut)
+        with pytest.raises(KeyboardInterrupt):
+            store.publish(MODEL)
+    assert store.read(SCORES, MODEL).num_rows == 0
+    assert store.publish(MODEL) == 1
+    for spec in (SCORES, LESIONS, PREVIEWS):
+        assert store.read(spec, MODEL).num_rows == 1
 
 
 def test_two_protocols_live_side_by_side(store: Warehouse) -> None:
