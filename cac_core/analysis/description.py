@@ -56,7 +56,9 @@ def _by_source(question: Question, variables: dict[str, Term], term: Term) -> It
 def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) -> Iterator[Estimate]:
     event = question.patients.numbers(outcome)
     codes = np.where(np.isfinite(event), np.nan_to_num(event), -1).astype(np.int64)
-    yield from _described(question, variables, _Grouping(outcome, codes, ("0", "1")))
+    grouping = _Grouping(outcome, codes, ("0", "1"))
+    yield from _group_sizes(question, grouping)
+    yield from _described(question, variables, grouping)
 
 
 def _described(

@@ -32,7 +32,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table as a page shows it: sortable, and with a filter above it where `filterable`.
+    """A table as a page shows it: sortable unless its order means something, and with a filter
+    above it where `filterable`.
 
     `identifier` is unique within the page; `empty` is what stands there without rows.
     """
@@ -44,6 +45,7 @@ class DataTable:
     filterable: bool = False
     note: str = ""
     empty: str = "None."
+    sortable: bool = True
 
     @property
     def cells(self) -> list[list[Cell]]:
