@@ -64,6 +64,17 @@ class LinkageSettings(_Section):
     suppress_small_cells: bool = False
 
 
+class AnalysisSettings(_Section):
+    """The plan, and how its resamples are spread: threads of this machine, or the Dask cluster.
+
+    Without `threads` one for each usable core. The figures do not depend on either.
+    """
+
+    plan: Path | None = None
+    spread: Literal["threads", "dask"] = "threads"
+    threads: int | None = Field(default=None, ge=1)
+
+
 class Settings(_Section):
     """Everything a site can set. Command-line options override these.
 
@@ -80,6 +91,7 @@ class Settings(_Section):
     cluster: ClusterSettings = ClusterSettings()
     scoring: ScoringSettings = ScoringSettings()
     linkage: LinkageSettings = LinkageSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
 
     def public(self) -> dict[str, Any]:
         """The settings as plain JSON values, without the folders of the archive.
@@ -129,6 +141,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     update["linkage"] = settings.linkage.model_copy(
         update={name: None if path is None else folder / path for name, path in paths.items()}
     )
+    if settings.analysis.plan is not None:
+        plan = {"plan": folder / settings.analysis.plan}
+        update["analysis"] = settings.analysis.model_copy(update=plan)
     if settings.warehouse is not None and "://" not in settings.warehouse:
         update["warehouse"] = str(folder / settings.warehouse)
     return settings.model_copy(update=update)

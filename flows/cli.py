@@ -483,6 +483,63 @@ def _link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, A
         return registry_linkage(**parameters)
 
 
+@app.command(epilog="Example: `cac analyse -w /data/cac`")
+def analyse(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
+    ] = None,
+    show_plan: Annotated[
+        bool, typer.Option("--show-plan", help="Print the shipped plan, to start from; no more.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the plan and list its steps; write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Estimate everything the plan asks for: description, agreement, survival, added value.
+
+    Reads the tables of the last linkage and writes `estimates`, one row per number, and
+    `discrepancies`. What cannot be estimated is a row with the reason. A second run on the same
+    tables and plan computes nothing.
+    """
+    if show_plan:
+        from cac_core.analysis.plan import shipped_plan_text
+
+        sys.stdout.write(shipped_plan_text())
+        return
+    parameters: dict[str, Any] = {
+        "warehouse": warehouse,
+        "config": None if config is None else str(config),
+        "plan": None if plan is None else str(plan),
+    }
+    result = _analyse(quiet, dry_run, parameters)
+    if as_json:
+        print_json(result)
+        return
+    from flows.tables import analysis_tables
+
+    for part in analysis_tables(result):
+        Console().print(part)
+
+
+def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+    from flows.environment import prefect_api, prepare_environment
+    from flows.progress import RunProgress, showing
+
+    home = prepare_environment()
+    from flows.analysis import AnalysisRequest, analyse_cohort, prepare_analysis, preview_analysis
+
+    prepared = prepare_analysis(AnalysisRequest(**parameters))
+    if dry_run:
+        return preview_analysis(prepared)
+    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
+        ready()
+        return analyse_cohort(**parameters)
+
+
 @app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")
 def export(
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],

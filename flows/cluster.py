@@ -50,8 +50,10 @@ def local_workers(settings: ClusterSettings) -> int:
 
 
 @contextlib.contextmanager
-def cluster_client(settings: ClusterSettings, plugin: CascadePlugin) -> Iterator[Client]:
-    """Start or join a cluster whose workers have loaded the cascade.
+def cluster_client(
+    settings: ClusterSettings, plugin: CascadePlugin | None = None
+) -> Iterator[Client]:
+    """Start or join a cluster; with a plugin its workers have loaded the cascade.
 
     Raises
     ------
@@ -71,6 +73,9 @@ def cluster_client(settings: ClusterSettings, plugin: CascadePlugin) -> Iterator
                 f"The Dask scheduler at {settings.address} has no workers.",
                 "Start some with: dask worker ADDRESS --nthreads 1",
             )
+        if plugin is None:
+            yield client
+            return
         try:
             client.register_plugin(plugin)
         except Exception as error:  # noqa: BLE001 - whatever a worker raised comes back here

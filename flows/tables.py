@@ -73,6 +73,41 @@ def linkage_tables(result: dict[str, Any]) -> list[Table]:
     return [extracts, matches, flow, outcomes, end]
 
 
+def analysis_tables(result: dict[str, Any]) -> list[Table]:
+    """What was estimated, what could not be, and the numbers asked first."""
+    if result.get("dry_run"):
+        table = _pairs("Dry run: nothing is written")
+        for name in ("warehouse", "model", "patients", "plan_digest"):
+            table.add_row(name.replace("_", " "), str(result[name]))
+        for step in result["steps"]:
+            table.add_row("step", step)
+        return [table]
+    first = _columns("First numbers", ("",), ("estimate", "95 % interval", "p"))
+    for row in result["headline"]:
+        low, high = row["ci_low"], row["ci_high"]
+        limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+        value = "not estimable" if row["value"] is None else f"{row['value']:.3g}"
+        first.add_row(row["name"], value, limits, _told_p(row["p_value"]))
+    parts = [first]
+    if result["reasons"]:
+        reasons = _columns("Not estimable", ("analysis", "reason"), ("rows",))
+        for item in result["reasons"]:
+            reason = str(item["reason"]).removeprefix("not estimable: ")
+            reasons.add_row(item["analysis"], reason, str(item["rows"]))
+        parts.append(reasons)
+    end = _pairs(f"Analysis {result['run_id']}: {result['outcome']}")
+    for name in ("patients", "estimates", "model", "warehouse"):
+        end.add_row(name, str(result[name]))
+    end.add_row("time", format_seconds(result["seconds"]))
+    return [*parts, end]
+
+
+def _told_p(p_value: float | None) -> str:
+    if p_value is None:
+        return ""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
 def _columns(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for name in texts:

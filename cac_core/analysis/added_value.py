@@ -109,9 +109,11 @@ class _Markers:
         """
         plan = self._question.plan
         patients, _, _ = self._question.outcome(self._outcome)
-        keep, _ = complete(
-            patients, [*(plan.sources[name].term for name in sources), *plan.covariates]
-        )
+        read = [plan.sources[name].term for name in sources]
+        keep, absent = complete(patients, [*read, *plan.covariates])
+        unread = [absent[term.name] for term in read if term.name in absent]
+        if unread:
+            raise NotEstimableError("; ".join(unread))
         # Where nobody lacks a reading, all sources share their patients and resamples.
         same = [
             name
@@ -131,11 +133,7 @@ def _measure(
     patients, days, event = question.outcome(outcome)
     if not keep.any():
         raise NotEstimableError("no patients with every covariate and reading")
-    wanted = [*(plan.sources[name].term for name in sources), *plan.covariates]
-    _, absent = complete(patients, wanted)
-    unread = [reason for term, reason in absent.items() if term in _source_terms(plan)]
-    if unread:
-        raise NotEstimableError("; ".join(unread))
+    _, absent = complete(patients, plan.covariates)
     covariates = [term for term in plan.covariates if term.name not in absent]
     chosen, t, d = patients.chosen(keep), days[keep], event[keep]
     if not d.any() or d.all():
@@ -163,10 +161,6 @@ def _measure(
     fits, values = measure(data)
     drawn = bootstrap(data, fits, plan.resamples, plan.seed, mapper)
     return _Measured(data, fits, values, drawn, degrees, absent | left_out)
-
-
-def _source_terms(plan: Plan) -> set[str]:
-    return {source.term.name for source in plan.sources.values()}
 
 
 def _gains(base: Estimate, plan: Plan, name: str, markers: _Markers) -> Iterator[Estimate]:

@@ -249,6 +249,8 @@ def _incidence_rows(base: Estimate, curve: CumulativeIncidence, end: float) -> I
             method=method,
         )
     last = curve.index(end)
+    if curve.days[last] == end and last in steps:
+        return
     yield replace(
         base,
         at=end,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cac_core.analysis.design import level_names, levels_of, numbers_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.plan import Term
+from cac_core.stats.cox import NotEstimableError
 from cac_core.stats.describe import (
     Difference,
     Summary,
@@ -55,7 +56,11 @@ def _by_source(question: Question, variables: dict[str, Term], term: Term) -> It
 
 def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) -> Iterator[Estimate]:
     event = question.patients.numbers(outcome)
-    codes = np.where(np.isfinite(event), np.nan_to_num(event), -1).astype(np.int64)
+    known = np.isfinite(event)
+    wrong = int((known & ~np.isin(event, (0, 1))).sum())
+    if wrong:
+        raise NotEstimableError(f"{wrong} codes other than 0 and 1 in `{outcome}`")
+    codes = np.where(known, np.nan_to_num(event), -1).astype(np.int64)
     grouping = _Grouping(outcome, codes, ("0", "1"))
     yield from _group_sizes(question, grouping)
     yield from _described(question, variables, grouping)

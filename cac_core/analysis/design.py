@@ -186,7 +186,8 @@ def spline_basis(values: Floats, knots: int) -> Floats:
 
 def indicators(level: NDArray[np.int64], levels: Sequence[int]) -> Floats:
     """A column of 0 and 1 per level, shape (n, len(levels))."""
-    return np.stack([level == one for one in levels], axis=1).astype(np.float64)
+    wanted = np.asarray(levels, np.int64)
+    return np.asarray(level[:, None] == wanted[None, :], np.float64)
 
 
 def _refuse(term: Term, unknown: Bools) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, indicators, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
+from cac_core.analysis.imputed import imputed_patients, pooled_rows
 from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain, term_test
 from cac_core.analysis.plan import Term
 from cac_core.stats.cox import (
@@ -40,11 +41,14 @@ def univariable(question: Question, outcome: str) -> Iterator[Estimate]:
 
 def multivariable(question: Question, outcome: str) -> Iterator[Estimate]:
     """All covariates without calcium (`base`), and with the calcium of each source."""
-    base = question.base("cox_multivariable", "hazard_ratio", outcome, "base")
-    yield from guarded(base, partial(_cox, question, base, outcome, question.plan.covariates))
-    for model, terms in _models(question):
+    tables = cache(partial(imputed_patients, question, outcome))
+    for model, terms in [("base", question.plan.covariates), *_models(question)]:
         base = question.base("cox_multivariable", "hazard_ratio", outcome, model)
-        yield from guarded(base, partial(_cox, question, base, outcome, terms))
+        if question.plan.missing == "multiple_imputation":
+            rows = partial(pooled_rows, question, base, outcome, terms, tables)
+        else:
+            rows = partial(_cox, question, base, outcome, terms)
+        yield from guarded(base, rows)
 
 
 def proportionality(question: Question, outcome: str) -> Iterator[Estimate]:

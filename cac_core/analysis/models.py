@@ -164,6 +164,9 @@ def plain_design(patients: Patients, terms: Sequence[Term]) -> tuple[Floats, dic
         else:
             names, level = level_names(term), levels_of(patients, term)
             there = [at for at in range(len(names)) if (level == at).any()]
+            if len(there) < 2:
+                left_out[term.name] = "constant"
+                continue
             wanted = names.index(term.reference_level) if term.levels else 0
             reference = wanted if wanted in there else there[0]
             columns.append((term, indicators(level, [at for at in there if at != reference])))

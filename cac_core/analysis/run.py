@@ -30,6 +30,9 @@ from cac_core.stats.bootstrap import Mapper
 from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 
+#: Raised where the same tables and plan give other estimates than before.
+ANALYSIS_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Step:

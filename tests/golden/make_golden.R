@@ -6,8 +6,9 @@
 # Packages (Debian: r-cran-<name>): survival, Hmisc, rms, pROC, psych, riskRegression, cmprsk,
 # jsonlite. The versions used are in each file under `versions`.
 #
-# Numbers have 15 significant digits (jsonlite gives no more); NA, NaN and infinities are null. An analysis that R refuses is
-# {"error": "<R's words>"}. Row numbers count from 1. Terms are named `column` or `column=level`.
+# Numbers have 15 significant digits (jsonlite gives no more); NA, NaN and infinities are null. An
+# analysis that R refuses is {"error": "<R's words>"}. Row numbers count from 1. Terms are named
+# `column` or `column=level`.
 
 suppressPackageStartupMessages({
   library(survival); library(jsonlite)
@@ -136,8 +137,9 @@ rates <- function(d, column, levels) {
 
 # ---- Competing risks -------------------------------------------------------------------------
 
-# Aalen-Johansen (survfit, multi-state), at event times; matrices by cause.
-# `cuminc` of cmprsk at whole years beside it (its variance is that of Gray, not of survfit).
+# Aalen-Johansen (survfit, multi-state), at event times; matrices by cause. The standard error is that
+# of the infinitesimal jackknife, the limits are those of the logarithm of the incidence.
+# `cuminc` of cmprsk at whole years beside it: the same estimate, its variance of another form.
 aalen_johansen <- function(days, cause, causes) {
   state <- factor(ifelse(is.na(cause), "censor", cause), c("censor", causes))
   f <- survfit(Surv(days, state) ~ 1)

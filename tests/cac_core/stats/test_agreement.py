@@ -213,6 +213,19 @@ def test_kappas_of_r(cohort, pair) -> None:
         assert found == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("pair", "counts"),
+    [
+        ("expert_dl", EXPERT_BY_DL),
+        ("visual_dl", VISUAL_BY_DL),
+        ("visual_expert", VISUAL_BY_EXPERT),
+    ],
+)
+def test_the_cohort_that_follows_the_paper_has_its_tables(pair, counts) -> None:
+    (first, second), levels = _pair("paper", pair)
+    assert concordance(first, second, levels).tolist() == counts
+
+
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_presence_of_r(cohort) -> None:
     (first, second), levels = _pair(cohort, "expert_dl")

@@ -1,0 +1,125 @@
+"""The multivariable model over imputed tables, pooled: the plan's `multiple_imputation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cac_core.analysis.design import Patients, level_names, levels_of
+from cac_core.analysis.estimate import Estimate, Question, not_estimable
+from cac_core.analysis.models import complete, fit_terms
+from cac_core.analysis.plan import Term
+from cac_core.stats.cox import NotEstimableError
+from cac_core.stats.missing import ImputationPlan, impute, pool, survival_predictors
+
+Floats = NDArray[np.float64]
+
+
+def imputed_patients(question: Question, outcome: str) -> list[Patients]:
+    """The plan's number of completed tables of the patients to whom an outcome applies.
+
+    Columns are imputed as they stand in `linked`, before they are cut into categories; every
+    covariate, every reading and the outcome predict each other.
+
+    Raises
+    ------
+    NotEstimableError
+        If there is too little to impute from.
+    """
+    plan = question.plan
+    patients, days, event = question.outcome(outcome)
+    terms = [*(source.term for source in plan.sources.values()), *plan.covariates]
+    _, absent = complete(patients, terms)
+    there = [term for term in terms if term.name not in absent]
+    wanted = ImputationPlan(imputations=plan.imputations, seed=plan.seed)
+    try:
+        tables = impute(_columns(patients, there), survival_predictors(days, event), wanted)
+    except ValueError as fault:
+        raise NotEstimableError(str(fault)) from None
+    return [_filled(patients, there, table) for table in tables]
+
+
+def pooled_rows(
+    question: Question,
+    base: Estimate,
+    outcome: str,
+    terms: Sequence[Term],
+    tables: Callable[[], list[Patients]],
+) -> Iterator[Estimate]:
+    """Hazard ratios by Rubin's rules over imputed tables.
+
+    Raises
+    ------
+    NotEstimableError
+        If the imputed tables differ in what can be estimated from them.
+    """
+    plan = question.plan
+    patients, days, event = question.outcome(outcome)
+    keep, absent = complete(patients, terms)
+    there = [term for term in terms if term.name not in absent]
+    models = [fit_terms(table, there, days, event) for table in tables()]
+    names = {tuple((b.term.name, b.levels) for b in model.blocks) for model in models}
+    if len(names) > 1 or any(model.dropped for model in models):
+        raise NotEstimableError("the imputed tables differ in what can be estimated from them")
+    pooled = pool(
+        [model.fit.coefficients for model in models],
+        [model.fit.covariance for model in models],
+        confidence=plan.confidence,
+    )
+    base = replace(base, n=patients.n, n_events=int(event.sum()))
+    method = (
+        f"Cox, Efron ties; {plan.imputations} imputations of {int((~keep).sum())} incomplete "
+        f"patients by chained equations, Rubin's rules, seed {plan.seed}"
+    )
+    for block, columns in zip(models[0].blocks, models[0].columns, strict=True):
+        named = replace(base, term=block.term.name)
+        if block.term.levels:
+            yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
+        for level, column in zip(block.levels, columns, strict=True):
+            value, low, high = np.exp(
+                [pooled.coefficients[column], pooled.ci_low[column], pooled.ci_high[column]]
+            )
+            share = 100 * pooled.missing_share[column]
+            yield replace(
+                named,
+                level=level if block.term.levels else None,
+                value=float(value),
+                ci_low=float(low),
+                ci_high=float(high),
+                p_value=float(pooled.p_values[column]),
+                method=f"{method}; {share:.0f} % of the variance from what is missing",
+            )
+    for name, reason in absent.items():
+        yield not_estimable(replace(base, term=name), reason)
+
+
+def _columns(patients: Patients, terms: Sequence[Term]) -> dict[str, Floats]:
+    """Columns behind the terms as numbers, NaN where missing; of texts the number of the level."""
+    columns: dict[str, Floats] = {}
+    for term in terms:
+        if _is_text(patients, term):
+            level = levels_of(patients, term).astype(np.float64)
+            columns[term.source] = np.where(level < 0, np.nan, level)
+        else:
+            columns[term.source] = patients.numbers(term.source)
+    return columns
+
+
+def _filled(patients: Patients, terms: Sequence[Term], table: dict[str, Floats]) -> Patients:
+    """The patients with the columns of an imputed table."""
+    columns = dict(patients.columns)
+    for term in terms:
+        values = table[term.source]
+        if _is_text(patients, term):
+            names = level_names(term) if term.levels else ("", str(term.positive))
+            columns[term.source] = np.array([names[int(at)] for at in values], dtype=object)
+        else:
+            columns[term.source] = values
+    return Patients(columns, patients.n)
+
+
+def _is_text(patients: Patients, term: Term) -> bool:
+    return patients.columns[term.source].dtype == object

@@ -1,0 +1,329 @@
+"""The analysis: the linked table and a plan become the table `estimates`."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import os
+import platform
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from cac_core.analysis.concordance import discrepancies
+from cac_core.analysis.plan import Plan, load_plan
+from cac_core.analysis.run import ANALYSIS_VERSION, estimates_table, steps
+from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.cohort.store import Warehouse
+from cac_core.errors import CacError
+from cac_core.settings import Settings, load_settings
+from cac_core.stats.bootstrap import Mapper
+from cac_core.version import __version__
+from flows.cluster import cluster_client
+from flows.progress import RunProgress, current_progress
+from flows.request import open_warehouse
+from schemas.linkage import EVENTS, FLOW, LINKAGES
+from schemas.linked import linked_table
+from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
+from tasks.analysis import analyse_step, over_dask
+
+_LIBRARIES = ("prefect", "numpy", "scipy", "numba", "lifelines", "pyarrow", "pandera")
+
+
+@dataclass(frozen=True)
+class AnalysisRequest:
+    """Arguments of one analysis; what is None comes from the settings file."""
+
+    warehouse: str | None = None
+    config: str | None = None
+    plan: str | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What the last linkage of a warehouse left: its run, and the tables to analyse."""
+
+    run: dict[str, Any]
+    linked: pa.Table
+    events: pa.Table
+    flow: pa.Table
+
+
+@dataclass(frozen=True)
+class PreparedAnalysis:
+    """A checked request: the plan is sound and there is a linked cohort."""
+
+    warehouse: Warehouse
+    settings: Settings
+    plan: Plan
+    cohort: Cohort
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that the estimates depend on."""
+        told = {
+            "version": ANALYSIS_VERSION,
+            "plan": self.plan.digest,
+            "tables": [
+                _table_digest(table)
+                for table in (self.cohort.linked, self.cohort.events, self.cohort.flow)
+            ],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def prepare_analysis(request: AnalysisRequest) -> PreparedAnalysis:
+    """Check a request and read what it names; writes nothing.
+
+    Raises
+    ------
+    CacError
+        For the first thing that is wrong: settings, plan, warehouse, or nothing linked yet.
+    """
+    settings = load_settings(None if request.config is None else Path(request.config))
+    plan = load_plan(Path(request.plan) if request.plan else settings.analysis.plan)
+    warehouse = open_warehouse(request.warehouse, settings)
+    return PreparedAnalysis(warehouse, settings, plan, read_cohort(warehouse))
+
+
+def read_cohort(warehouse: Warehouse) -> Cohort:
+    """The tables of the last linkage.
+
+    Raises
+    ------
+    CacError
+        If nothing was linked yet.
+    """
+    runs = warehouse.read(LINKAGES).sort_by("started_at").to_pylist()
+    if not runs:
+        raise CacError(f"Nothing is linked in {warehouse.url} yet.", "Run `cac link` first.")
+    outcomes = OutcomeDefinition.model_validate(json.loads(runs[-1]["definition"]))
+    linked = warehouse.read(linked_table(tuple(outcomes.outcome)))
+    return Cohort(runs[-1], linked, warehouse.read(EVENTS), warehouse.read(FLOW))
+
+
+def preview_analysis(prepared: PreparedAnalysis) -> dict[str, Any]:
+    """What an analysis would do; writes nothing."""
+    cohort = prepared.cohort
+    return {
+        "dry_run": True,
+        "warehouse": prepared.warehouse.url,
+        "model": cohort.run["model_id"],
+        "patients": cohort.linked.num_rows,
+        "plan_digest": prepared.plan.digest,
+        "steps": [
+            step.name for step in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan)
+        ],
+    }
+
+
+@flow(name="analyse-cohort", persist_result=False, validate_parameters=False)
+def analyse_cohort(
+    warehouse: str | None = None, config: str | None = None, plan: str | None = None
+) -> dict[str, Any]:
+    """Estimate everything a plan asks for from the linked table of a warehouse.
+
+    Parameters
+    ----------
+    warehouse, config, plan : as the options of `cac analyse`.
+
+    Returns
+    -------
+    The summary that `cac analyse --json` prints.
+    """
+    prepared = prepare_analysis(AnalysisRequest(warehouse, config, plan))
+    with prepared.warehouse.lock():
+        summary = analyse_if_changed(prepared, current_progress())
+    create_markdown_artifact(key="analyse-cohort", markdown=_markdown(summary))
+    return summary
+
+
+def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> dict[str, Any]:
+    """Run the plan and publish its tables, unless they are there for the same inputs.
+
+    The caller holds the warehouse.
+    """
+    started, clock = dt.datetime.now(dt.UTC), monotonic()
+    store, digest = prepared.warehouse, prepared.digest
+    last = store.read(ANALYSES).sort_by("started_at").to_pylist()
+    whole = all(map(store.has, (ESTIMATES, DISCREPANCIES)))
+    if last and whole and last[-1]["inputs_digest"] == digest:
+        progress.say("nothing has changed since the last analysis")
+        return _summary(prepared, last[-1]["run_id"], "unchanged", store.read(ESTIMATES), clock)
+    rows = []
+    with _mapper(prepared.settings) as mapper:
+        cohort = prepared.cohort
+        for step in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan, mapper):
+            begun = monotonic()
+            found = analyse_step.with_options(task_run_name=step.name)(step)
+            missing = sum(row.value is None for row in found)
+            note = f", {missing} not estimable" if missing else ""
+            progress.say(f"{step.name}: {len(found)} rows{note}, {monotonic() - begun:.1f} s")
+            rows += found
+    estimates = estimates_table(rows)
+    apart = discrepancies(prepared.cohort.linked, prepared.plan)
+    store.replace(DISCREPANCIES, apart)
+    store.replace(ESTIMATES, estimates)
+    run_id = f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    summary = _summary(prepared, run_id, "analysed", estimates, clock)
+    store.add_run(_run_row(prepared, summary, started, digest), ANALYSES)
+    return summary
+
+
+@contextlib.contextmanager
+def _mapper(settings: Settings) -> Iterator[Mapper]:
+    """How resamples are spread: threads of this process, or the cluster of the settings."""
+    if settings.analysis.spread == "dask":
+        with cluster_client(settings.cluster) as client:
+            yield over_dask(client)
+        return
+    with ThreadPoolExecutor(settings.analysis.threads or len(os.sched_getaffinity(0))) as pool:
+        yield pool.map
+
+
+def _summary(
+    prepared: PreparedAnalysis, run_id: str, outcome: str, estimates: pa.Table, clock: float
+) -> dict[str, Any]:
+    without = estimates.filter(pc.is_null(estimates["value"]))
+    reasons = Counter(
+        (row["analysis"], row["method"])
+        for row in without.select(["analysis", "method"]).to_pylist()
+    )
+    return {
+        "run_id": run_id,
+        "outcome": outcome,
+        "warehouse": prepared.warehouse.url,
+        "model": prepared.cohort.run["model_id"],
+        "patients": prepared.cohort.linked.num_rows,
+        "estimates": estimates.num_rows,
+        "not_estimable": without.num_rows,
+        "reasons": [
+            {"analysis": analysis, "reason": reason, "rows": count}
+            for (analysis, reason), count in sorted(reasons.items(), key=str)
+        ],
+        "headline": headline(estimates, prepared.plan),
+        "seconds": round(monotonic() - clock, 3),
+    }
+
+
+def headline(estimates: pa.Table, plan: Plan) -> list[dict[str, Any]]:
+    """The numbers an investigator asks first, as they stand in `estimates`."""
+    source = next(iter(plan.sources))
+    wanted: list[tuple[str, dict[str, object]]] = [
+        (
+            f"median follow-up, years ({plan.primary})",
+            {"analysis": "follow_up", "statistic": "median"},
+        ),
+    ]
+    for first, second in plan.compare[:1]:
+        wanted.append(
+            (
+                f"linear-weighted kappa, {first} and {second}",
+                {
+                    "analysis": "agreement",
+                    "statistic": "kappa_linear",
+                    "model": f"{first}:{second}",
+                },
+            )
+        )
+    label, highest = plan.sources[source].label, plan.sources[source].term.levels[-1]
+    wanted += [
+        (
+            f"adjusted hazard ratio, {label} {highest} ({plan.primary})",
+            {
+                "analysis": "cox_multivariable",
+                "statistic": "hazard_ratio",
+                "model": source,
+                "level": highest,
+            },
+        ),
+        (
+            f"gain in likelihood-ratio chi-square, {label}",
+            {"analysis": "added_value", "statistic": "lr_chi2_gain", "model": source},
+        ),
+        (
+            f"net reclassification at {plan.horizon_years:g} years, {label}",
+            {"analysis": "added_value", "statistic": "nri", "model": source},
+        ),
+    ]
+    population = next(iter(plan.populations))
+    found = []
+    for name, key in wanted:
+        outcome = {} if key["analysis"] == "agreement" else {"outcome": plan.primary}
+        found.append({"name": name} | _found(estimates, key | outcome | {"population": population}))
+    return found
+
+
+def _found(estimates: pa.Table, key: dict[str, object]) -> dict[str, Any]:
+    """Value, interval and p of the first row with these columns."""
+    mask = None
+    for column, wanted in key.items():
+        same = pc.equal(estimates[column], pa.scalar(wanted))
+        mask = same if mask is None else pc.and_kleene(mask, same)
+    rows = estimates.filter(mask).slice(0, 1).to_pylist()
+    shown = ("value", "ci_low", "ci_high", "p_value", "n", "n_events", "method")
+    return {name: rows[0][name] if rows else None for name in shown}
+
+
+def _run_row(
+    prepared: PreparedAnalysis, summary: dict[str, Any], started: dt.datetime, digest: str
+) -> dict[str, object]:
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {
+        "run_id": summary["run_id"],
+        "started_at": started,
+        "finished_at": dt.datetime.now(dt.UTC),
+        "model_id": summary["model"],
+        "inputs_digest": digest,
+        "plan_digest": prepared.plan.digest,
+        "linkage_run_id": prepared.cohort.run["run_id"],
+        "patients": summary["patients"],
+        "estimates": summary["estimates"],
+        "not_estimable": summary["not_estimable"],
+        "seconds": summary["seconds"],
+        "core_version": __version__,
+        "plan": json.dumps(prepared.plan.model_dump(mode="json")),
+        "versions": json.dumps({"python": platform.python_version(), **libraries}),
+    }
+
+
+def _table_digest(table: pa.Table) -> str:
+    sink = pa.BufferOutputStream()
+    # Parquet rather than Arrow's own format, which keeps whatever lies under a null.
+    pq.write_table(table.sort_by([(name, "ascending") for name in table.column_names]), sink)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
+
+
+def _markdown(summary: dict[str, Any]) -> str:
+    lines = [f"# Analysis {summary['run_id']}", "", f"Outcome: {summary['outcome']}.", ""]
+    lines += ["| | value | interval |", "|---|---|---|"]
+    for row in summary["headline"]:
+        lines.append(f"| {row['name']} | {told(row['value'])} | {interval(row)} |")
+    lines += ["", f"{summary['estimates']} estimates, {summary['not_estimable']} not estimable."]
+    return "\n".join(lines)
+
+
+def told(value: float | None) -> str:
+    """A number for people, three significant digits."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """The interval of a row for people."""
+    if row["ci_low"] is None or row["ci_high"] is None:
+        return ""
+    return f"{told(row['ci_low'])} to {told(row['ci_high'])}"

@@ -1,0 +1,48 @@
+"""Prefect tasks of the analysis: one step of the plan, and resamples spread over a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from distributed import Client
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from cac_core.analysis.estimate import Estimate
+from cac_core.analysis.run import Step
+from cac_core.stats.bootstrap import Mapper
+
+#: Resamples that travel together: a tenth of a second of work and more.
+_CHUNK = 20
+
+
+@task(name="analyse-step", cache_policy=NO_CACHE, persist_result=False)
+def analyse_step(step: Step) -> list[Estimate]:
+    """Rows of one analysis of the plan."""
+    return step.run()
+
+
+def over_dask(client: Client) -> Mapper:
+    """A mapper that spreads resamples over the workers of a cluster, results in order."""
+
+    def spread(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        # The function holds the patients' table: it goes to each worker once.
+        shared = client.scatter(function, broadcast=True, hash=False)
+        futures = [client.submit(_each, shared, chunk, pure=False) for chunk in _chunks(items)]
+        for future in futures:
+            yield from future.result()
+            future.release()
+
+    return spread
+
+
+def _each(function: Callable[[Any], Any], items: tuple[Any, ...]) -> list[Any]:
+    return [function(item) for item in items]
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+    left = iter(items)
+    while chunk := tuple(islice(left, _CHUNK)):
+        yield chunk
