@@ -209,13 +209,18 @@ def index(
 
 @app.command(epilog="Example: `cac status -w /data/cac`")
 def status(
-    warehouse: WarehouseOption = None, config: ConfigOption = None, as_json: JsonOption = False
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="Also write the page of the archive (HTML) here.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what the warehouse holds: runs, scores by category, reasons."""
+    """Show what the warehouse holds: runs, scores by category, reasons; as a page with --page."""
     from flows.preview import warehouse_status
     from flows.tables import status_table
 
-    result = warehouse_status(warehouse, None if config is None else str(config))
+    result = warehouse_status(warehouse, None if config is None else str(config), page)
     if as_json:
         print_json(result)
     else:

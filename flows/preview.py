@@ -85,19 +85,29 @@ def index_only(
     return _index_result(found, series.to_pylist(), store)
 
 
-def warehouse_status(warehouse: str | None, config: str | None) -> dict[str, Any]:
+def warehouse_status(
+    warehouse: str | None, config: str | None, page: Path | None = None
+) -> dict[str, Any]:
     """Counts of what a warehouse holds, per model, and its last runs.
+
+    Parameters
+    ----------
+    page : also write the page of the archive here.
 
     Raises
     ------
     CacError
-        If there is no warehouse at that place.
+        If there is no warehouse at that place, or the page cannot be written.
     """
     store = open_warehouse(warehouse, load_settings(None if config is None else Path(config)))
     if not store.exists():
         raise CacError(
             f"There is no warehouse at {store.url}.", "Make one with: cac score ARCHIVE -w DIR"
         )
+    if page is not None:
+        from flows.archive_page import write_archive_page  # it draws: a second to import
+
+        write_archive_page(store, page)
     models = {}
     for model in store.models():
         scores = store.read(SCORES, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import platform
@@ -17,7 +18,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from cac_core.cohort.plan import wanted_studies
 from cac_core.dicom.index import ArchiveIndex
+from cac_core.errors import CacError
 from cac_core.version import __version__
+from flows.archive_page import publish_archive_page
 from flows.cluster import cluster_client
 from flows.progress import RunProgress, current_progress
 from flows.request import Prepared, Request, named_archive, prepare, require_ct
@@ -92,6 +95,7 @@ class _Rescoring:
         finally:
             publish(store, self.model_id)
             summary = self._summarise(archive, wanted.num_rows, delta.num_rows, outcome)
+        summary = dataclasses.replace(summary, archive_page=self._archive_page())
         create_markdown_artifact(key="nightly-rescore", markdown=summary.as_markdown())
         return summary
 
@@ -131,6 +135,14 @@ class _Rescoring:
                 )
                 shards.publish_if_due()
                 self.progress.shard_done(number, len(parts))
+
+    def _archive_page(self) -> str | None:
+        """Where the page of the archive is; None, and a line, where it could not be written."""
+        try:
+            return publish_archive_page(self.prepared.warehouse)
+        except (CacError, OSError) as error:
+            self.progress.say(f"The scores are safe; the page of the archive is not made: {error}")
+            return None
 
     def _summarise(
         self, archive: ArchiveIndex, studies: int, delta: int, outcome: str

@@ -25,6 +25,7 @@ class RunSummary:
     seconds_scoring: float
     warehouse: str
     model: str
+    archive_page: str | None = None
 
     @property
     def studies_per_second(self) -> float:
@@ -53,6 +54,7 @@ class RunSummary:
             ("studies per second", f"{self.studies_per_second:.2f}"),
             ("model", f"`{self.model}`"),
             ("outcome", self.outcome),
+            ("page of the archive", f"`{self.archive_page}`" if self.archive_page else "not made"),
         ]
         lines = [f"# Rescoring run {self.run_id}", "", "| | |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in rows]

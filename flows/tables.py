@@ -28,6 +28,8 @@ def summary_table(summary: dict[str, Any]) -> Table:
     table.add_row("studies per second", f"{summary['studies_per_second']:.2f}")
     table.add_row("model", summary["model"])
     table.add_row("warehouse", summary["warehouse"])
+    if summary["archive_page"]:
+        table.add_row("page of the archive", summary["archive_page"])
     return table
 
 

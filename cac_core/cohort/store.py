@@ -181,8 +181,8 @@ class Warehouse:
         try:
             tables = [part.select(list(names)).cast(types) for part in parts]
             return pa.concat_tables([types.empty_table(), *tables])
-        except (KeyError, pa.ArrowInvalid) as error:
-            raise self._unfit(spec, type(error).__name__) from None
+        except pa.ArrowInvalid as error:
+            raise self._unfit(spec, error) from None
 
     def models(self) -> tuple[str, ...]:
         """Model ids with published scores, in alphabetical order."""

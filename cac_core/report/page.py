@@ -112,7 +112,7 @@ def number(value: float | int | None, digits: int = 0, unit: str = "") -> Cell:
     """A number as a cell that sorts by its value; an empty one where there is none."""
     if value is None or value != value:
         return Cell("", "")
-    text = f"{value:,.{digits}f}"
+    text = f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus before a zero
     return Cell(f"{text} {unit}" if unit else text, float(value))
 
 

@@ -113,3 +113,33 @@ def preview_row(study: object = 1, **changes: object) -> dict[str, object]:
         "label_png": png(value=0),
     }
     return row | changes
+
+
+def run_row(number: int = 1, **changes: object) -> dict[str, object]:
+    """A nightly run; the number makes its id and its day."""
+    started = dt.datetime(2024, 6, 1, 1, 30, tzinfo=dt.UTC) + dt.timedelta(days=number)
+    row: dict[str, object] = {
+        "run_id": f"run-{number:03d}",
+        "job": "nightly-rescore",
+        "started_at": started,
+        "finished_at": started + dt.timedelta(minutes=20),
+        "outcome": "completed",
+        "files": 900,
+        "files_opened": 90,
+        "studies": 30,
+        "scored": 8,
+        "rejected": 2,
+        "failed": 1,
+        "skipped": 15,
+        "reasons": "{}",
+        "file_reasons": "{}",
+        "seconds": 1200.0,
+        "model_id": "convlstm-test",
+        "model_digest": digest("model"),
+        "protocol_digest": "p" * 16,
+        "rules_digest": "r" * 16,
+        "core_version": "0.1.0",
+        "settings": "{}",
+        "versions": "{}",
+    }
+    return row | changes

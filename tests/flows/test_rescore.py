@@ -117,6 +117,30 @@ def test_second_run_scores_nothing(scored: Scored, cac: Cac) -> None:
     assert after == before
 
 
+def test_the_page_of_the_archive_follows_each_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
+    place = scored.warehouse / "reports" / "archive" / "index.html"
+    assert scored.summary["archive_page"] == str(place)
+    assert ">no_ctac_series<" in place.read_text() or ">rejected<" in place.read_text()
+    outcome = cac("status", "-w", scored.warehouse, "--page", tmp_path / "deep" / "page.html")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "deep" / "page.html").read_bytes() == place.read_bytes()
+    (tmp_path / "file").touch()
+    outcome = cac("status", "-w", scored.warehouse, "--page", tmp_path / "file" / "page.html")
+    assert (outcome.code, "cannot be written" in outcome.err) == (1, True)
+
+
+def test_a_page_that_cannot_be_written_costs_a_line(
+    scored: Scored, cac: Cac, tmp_path: Path
+) -> None:
+    warehouse = tmp_path / "wh"
+    shutil.copytree(scored.warehouse, warehouse, ignore=shutil.ignore_patterns("reports"))
+    (warehouse / "reports").touch()
+    outcome = cac("score", scored.archive, "-w", warehouse, "--json")
+    assert outcome.code == 0
+    assert outcome.json["archive_page"] is None
+    assert outcome.err.count("the page of the archive is not made") == 1
+
+
 def test_a_moved_archive_is_read_again_and_not_scored_again(
     scored: Scored, cac: Cac, tmp_path: Path
 ) -> None:

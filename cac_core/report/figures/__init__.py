@@ -3,6 +3,23 @@
 from matplotlib.figure import Figure
 
 from cac_core.report.figures.agreement import agreement_figure, detection_figure
+from cac_core.report.figures.archive import (
+    drift_figure,
+    nights_figure,
+    reasons_figure,
+    scanners_figure,
+    speed_figure,
+)
 from cac_core.report.figures.style import as_bytes
 
-__all__ = ["Figure", "agreement_figure", "as_bytes", "detection_figure"]
+__all__ = [
+    "Figure",
+    "agreement_figure",
+    "as_bytes",
+    "detection_figure",
+    "drift_figure",
+    "nights_figure",
+    "reasons_figure",
+    "scanners_figure",
+    "speed_figure",
+]

@@ -99,6 +99,7 @@ def test_a_missing_value_is_an_error_and_not_a_gap() -> None:
 def test_numbers_as_cells() -> None:
     assert number(float("nan")).text == ""
     assert number(0.0, 1, "HU") == Cell("0.0 HU", 0.0)
+    assert number(-0.04, 1).text == "0.0"
     assert share(1, 3).text == "33.3 %"
     assert share(1, 0).text == ""
 

@@ -1,0 +1,342 @@
+"""The page of the archive: what the nights did, and whether the scores still look as they did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cac_core.cohort.archive import (
+    MAX_NOISE_Z,
+    MAX_SHARE,
+    MAX_SHARE_Z,
+    MIN_COMPARED,
+    ArchiveState,
+)
+from cac_core.report.figures import (
+    Figure,
+    as_bytes,
+    drift_figure,
+    nights_figure,
+    reasons_figure,
+    scanners_figure,
+    speed_figure,
+)
+from cac_core.report.page import (
+    Cell,
+    DataTable,
+    FigureView,
+    Page,
+    Section,
+    columns,
+    number,
+    render,
+    share,
+)
+from cac_core.report.svg import inline_svg
+from schemas.codes import CAC_CATEGORIES, FileReason, StudyReason
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+
+#: As many scanners and models as a picture shows; the tables hold all.
+_DRAWN_SCANNERS, _DRAWN_MODELS = 20, 5
+_COUNTS = ("n_zero", "n_low", "n_middle", "n_high")
+_STAGES = (
+    "seconds_read",
+    "seconds_heart",
+    "seconds_calcium",
+    "seconds_score",
+    "seconds_preview",
+)
+_RUN_COUNTS = {
+    "studies": "studies",
+    "scored": "scored",
+    "rejected": "rejected",
+    "failed": "failed",
+    "skipped": "done before",
+    "queued": "left to do",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A section of the page; `missing` says why where there is nothing to show."""
+
+    identifier: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    figure: FigureView | None = None
+    tables: tuple[DataTable, ...] = ()
+    missing: str = ""
+
+
+def archive_page(state: ArchiveState) -> str:
+    """The page as HTML, one self-contained file; the same state gives the same bytes."""
+    parts = (
+        _nights(state.runs),
+        _queue(state),
+        _reasons(state),
+        _drift(state),
+        _scanners(state.scanners),
+        _speed(state),
+    )
+    as_of = f"{state.runs[-1]['started_at']:%Y-%m-%d %H:%M} UTC" if state.runs else "no run yet"
+    page = Page(
+        "State of the archive",
+        "Coronary calcium, nightly rescoring",
+        f"as of the run of {as_of}" + (f", model {state.model}" if state.model else ""),
+        tuple(Section(part.identifier, part.title) for part in parts),
+    )
+    return render("archive.html.j2", page, tiles=_tiles(state), parts=parts)
+
+
+def _tiles(state: ArchiveState) -> list[tuple[str, str]]:
+    scored = next((row["n"] for row in state.models if row["model"] == state.model), 0)
+    rejected = sum(row["studies"] for row in state.reasons if row["status"] == "rejected")
+    return [
+        ("studies scored", f"{scored:,}"),
+        ("rejected", f"{rejected:,}"),
+        ("failed", f"{state.failed:,}"),
+        ("left to do", f"{state.queued:,}"),
+        ("scanners that stand out", str(sum(bool(row["stands_out"]) for row in state.scanners))),
+    ]
+
+
+def _drawn(
+    identifier: str,
+    caption: str,
+    description: str,
+    drawing: Figure,
+    table: DataTable | None = None,
+) -> FigureView:
+    """A drawing for the page; a long `table` of its numbers is folded away below it."""
+    svg = inline_svg(as_bytes(drawing, "svg"), f"{identifier}-figure", description)
+    return FigureView(f"{identifier}-drawing", caption, svg, table)
+
+
+def _nights(runs: Rows) -> _Part:
+    if not runs:
+        return _Part("nights", "Nights", missing="No run is recorded yet.")
+    finished = [row["scored"] + row["rejected"] + row["failed"] for row in runs]
+    rows = [
+        [
+            Cell(f"{row['started_at']:%Y-%m-%d %H:%M}"),
+            row["job"],
+            row["outcome"].replace("_", " "),
+            row["model_id"],
+            *(number(row[name]) for name in _RUN_COUNTS),
+            number(row["seconds"] / 60, 1),
+        ]
+        for row in reversed(runs)
+    ]
+    heads = columns(
+        ("started (UTC)", "job", "outcome", "model"), (*_RUN_COUNTS.values(), "minutes")
+    )
+    table = DataTable("runs", "Newest runs", heads, rows, filterable=True)
+    figure = _drawn(
+        "nights",
+        "Studies finished by each run, the newest on the right, and how many it left to do.",
+        f"One bar for each of the last runs, {len(runs)} in all; the newest finished "
+        f"{finished[-1]} studies, the largest {max(finished)}, and the newest left "
+        f"{runs[-1]['queued']} to do. The table has all.",
+        nights_figure(runs),
+        table,
+    )
+    return _Part("nights", "Nights", figure=figure)
+
+
+def _queue(state: ArchiveState) -> _Part:
+    if not state.runs:
+        return _Part("queue", "Queue", missing="No run is recorded yet.")
+    left = (
+        f"{state.queued:,} studies are left for the next run."
+        if state.queued
+        else "The last run left nothing to do."
+    )
+    failed = (
+        f"{state.failed:,} studies failed and wait for cac retry."
+        if state.failed
+        else "No failed study waits for a retry."
+    )
+    return _Part("queue", "Queue", (left, failed))
+
+
+def _reasons(state: ArchiveState) -> _Part:
+    files = DataTable(
+        "file-reasons",
+        "Files of the archive that could not be used, in the newest run",
+        columns(("reason", "meaning"), ("files",)),
+        [[name, _meaning(FileReason, name), number(count)] for name, count in state.file_reasons],
+    )
+    if not state.reasons:
+        nothing = "Every study that was tried has a score."
+        return _Part("reasons", "Failures by reason", (nothing,), tables=(files,))
+    first = state.reasons[0]
+    figure = _drawn(
+        "reasons",
+        "Studies without a score, by reason: rejected ones cannot be scored soundly, failed ones "
+        "are tried again by cac retry.",
+        f"Bars for {len(state.reasons)} reasons; most often {first['reason']}, "
+        f"{first['studies']} studies. The table has all.",
+        reasons_figure(state.reasons),
+    )
+    rows = [
+        [
+            row["reason"],
+            row["status"],
+            _meaning(StudyReason, row["reason"]),
+            number(row["studies"]),
+            number(row["last_run"]),
+        ]
+        for row in state.reasons
+    ]
+    heads = columns(("reason", "status", "meaning"), ("studies", "in the newest run"))
+    table = DataTable("study-reasons", "Studies without a score", heads, rows)
+    return _Part("reasons", "Failures by reason", figure=figure, tables=(table, files))
+
+
+def _meaning(codes: type[FileReason] | type[StudyReason], name: str) -> str:
+    """What a code stands for; nothing where another version wrote it."""
+    return codes(name).description if name in set(codes) else ""
+
+
+def _drift(state: ArchiveState) -> _Part:
+    if not state.months:
+        return _Part("drift", "Score drift", missing="No scored study has a date yet.")
+    last = state.months[-1]
+    months = DataTable(
+        "months",
+        f"Scores of {state.model} by month of the study",
+        columns(("month",), ("n", *CAC_CATEGORIES, "median Agatston", "median noise, HU")),
+        [
+            [row["month"], *_category_cells(row), number(row["median_noise_hu"], 1)]
+            for row in reversed(state.months)
+        ],
+        filterable=len(state.months) > 15,
+    )
+    paired = ("scored by both", "same category", "now higher", "now lower")
+    models = DataTable(
+        "models",
+        f"Scores by model, and study by study against {state.model}",
+        columns(("model",), ("n", *CAC_CATEGORIES, "median Agatston", *paired)),
+        [[row["model"], *_category_cells(row), *_paired(row)] for row in reversed(state.models)],
+    )
+    figure = _drawn(
+        "drift",
+        "Share of each category by month of the study and by model, and the median score by month. "
+        "A step between months or models asks for a look at what changed.",
+        f"Stacked shares for {len(state.months)} months; in the last one, {last['month']}, "
+        f"{_percent(last['n_zero'], last['n'])} of {last['n']} scores are zero and the median is "
+        f"{last['median_agatston']:.1f}. The tables have all.",
+        drift_figure(state.months, state.models[-_DRAWN_MODELS:]),
+        months,
+    )
+    return _Part("drift", "Score drift", figure=figure, tables=(models,))
+
+
+def _category_cells(row: Row) -> list[Cell]:
+    shares = [share(row[name], row["n"]) for name in _COUNTS]
+    return [number(row["n"]), *shares, number(row["median_agatston"], 1)]
+
+
+def _paired(row: Row) -> list[Cell]:
+    both, same, higher = row["n_both"], row["n_same"], row["n_higher_now"]
+    if not both:
+        return [Cell("", "")] * 4
+    return [number(both), *(share(n, both) for n in (same, higher, both - same - higher))]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f} %"
+
+
+def _scanners(scanners: Rows) -> _Part:
+    if not scanners:
+        return _Part("scanners", "Scanners", missing="No study is scored yet.")
+    outliers = [
+        f"{row['scanner'] or 'unknown'} ({', '.join(row['stands_out'])})"
+        for row in scanners
+        if row["stands_out"]
+    ]
+    sentence = (
+        "Unlike the other scanners: " + "; ".join(outliers) + "."
+        if outliers
+        else "No scanner stands out."
+    )
+    figure = _drawn(
+        "scanners",
+        "Share of zeros with its 95 % interval (Wilson) and noise by scanner, most studies first. "
+        "Diamonds stand out.",
+        f"Points for {min(len(scanners), _DRAWN_SCANNERS)} scanners. {sentence}",
+        scanners_figure(scanners[:_DRAWN_SCANNERS]),
+    )
+    rows = [
+        [
+            row["scanner"] or "unknown",
+            number(row["n"]),
+            share(row["n_zero"], row["n"]),
+            share(row["n_high"], row["n"]),
+            number(row["median_agatston"], 1),
+            number(row["noise_median"], 1),
+            number(row["zero_z"], 1),
+            number(row["high_z"], 1),
+            number(row["noise_z"], 1),
+            ", ".join(row["stands_out"]),
+        ]
+        for row in scanners
+    ]
+    numeric = (
+        "n",
+        "0",
+        ">400",
+        "median Agatston",
+        "noise, HU",
+        "z of 0",
+        "z of >400",
+        "z of noise",
+    )
+    table = DataTable(
+        "scanner-table",
+        "Each scanner against all others",
+        (*columns(("scanner",), numeric), *columns(("stands out by",))),
+        rows,
+        filterable=len(rows) > 15,
+        note=(
+            f"z of a share: its distance from that of all other scanners in standard errors; z of "
+            f"noise: in standard deviations. A scanner stands out beyond {MAX_SHARE_Z:g} and "
+            f"{100 * MAX_SHARE:g} percentage points, or {MAX_NOISE_Z:g} for noise, with at least "
+            f"{MIN_COMPARED} studies on both sides."
+        ),
+    )
+    return _Part("scanners", "Scanners", (sentence,), figure, (table,))
+
+
+def _speed(state: ArchiveState) -> _Part:
+    title = "Seconds per study"
+    if not state.speed:
+        return _Part("speed", title, missing="No run shown here still has scores.")
+    started = {row["run_id"]: f"{row['started_at']:%Y-%m-%d}" for row in state.runs}
+    days = [started[row["run_id"]] for row in state.speed]
+    totals = [sum(row[name] or 0.0 for name in _STAGES) for row in state.speed]
+    heads = ("studies", "reading", "heart", "calcium", "lesions", "pictures", "together")
+    rows: list[list[Cell | str]] = [
+        [day, number(row["n"]), *(number(row[name], 3) for name in _STAGES), number(total, 3)]
+        for day, row, total in zip(days, state.speed, totals, strict=True)
+    ]
+    table = DataTable(
+        "speed-table",
+        "Median seconds per study",
+        columns(("run of",), heads),
+        rows[::-1],
+        filterable=len(rows) > 15,
+    )
+    figure = _drawn(
+        "speed",
+        "Median seconds of a worker per study, stage upon stage, for runs whose scores stand.",
+        f"Stacked bars for {len(totals)} runs; {totals[-1]:.2f} seconds in the newest, between "
+        f"{min(totals):.2f} and {max(totals):.2f} in all. The table has all.",
+        speed_figure(state.speed, days),
+        table,
+    )
+    return _Part("speed", title, figure=figure)

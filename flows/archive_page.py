@@ -1,0 +1,42 @@
+"""The page of the archive: in the warehouse after each run, or wherever `cac status` is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cac_core.cohort.archive import archive_state
+from cac_core.cohort.store import Warehouse
+from cac_core.errors import CacError
+from cac_core.report.archive_page import archive_page
+
+#: Where the page lies, below `reports/` of the warehouse.
+PLACE = "archive/index.html"
+
+
+def publish_archive_page(store: Warehouse) -> str:
+    """Build the page from the warehouse and put it there; returns where it is.
+
+    Raises
+    ------
+    CacError
+        If a table cannot be read or the page cannot be written.
+    """
+    return store.write_page(PLACE, archive_page(archive_state(store)))
+
+
+def write_archive_page(store: Warehouse, path: Path) -> None:
+    """Build the page from the warehouse and write it into a file.
+
+    Raises
+    ------
+    CacError
+        If a table cannot be read or the file cannot be written.
+    """
+    text = archive_page(archive_state(store))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CacError(
+            f"The page {path} cannot be written ({error.strerror}).", "Name another with --page."
+        ) from None
