@@ -110,12 +110,12 @@ def discrepancy_causes(
         known = candidates.get(row["study_key"], set()) | reviewed.get(row["study_key"], set())
         counts.setdefault(kind, Counter()).update(known)
     rows = []
-    for (model, kind), size in sorted(sizes.items()):
+    for (model, term), size in sorted(sizes.items()):
         base = Estimate(
-            "discrepancy", "count", float(size), population="all", model=model, term=kind, n=size
+            "discrepancy", "count", float(size), population="all", model=model, term=term, n=size
         )
         rows.append(base)
-        for cause, count in sorted(counts[model, kind].items(), key=lambda one: (-one[1], one[0])):
+        for cause, count in sorted(counts[model, term].items(), key=lambda one: (-one[1], one[0])):
             told = (
                 "found by a person" if cause.startswith("reviewed") else "candidate, not a review"
             )

@@ -32,10 +32,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table as a page shows it: sortable unless its order means something, and with a filter
-    above it where `filterable`.
+    """A table as a page shows it: sortable, and with a filter above it where `filterable`.
 
-    `identifier` is unique within the page; `empty` is what stands there without rows.
+    Not `sortable` where its order means something. `identifier` is unique within the page; `empty`
+    is what stands there without rows.
     """
 
     identifier: str

@@ -15,7 +15,7 @@ _BOLD = "cac:font-bold"
 _EPOCH = "2000-01-01T00:00:00Z"
 
 
-class _Fonts(plutoprint.ResourceFetcher):  # type: ignore[misc]
+class _Fonts(plutoprint.ResourceFetcher):
     """Gives the fonts that come with matplotlib; everything else is in the page or refused."""
 
     def fetch_url(self, url: str) -> plutoprint.ResourceData:

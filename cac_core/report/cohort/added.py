@@ -104,7 +104,8 @@ def _moves(report: Report, block: Block) -> None:
             block.missing([f"{report.label(source)}: {one}" for one in why]
                           or [f"{report.label(source)}: nothing was estimated"])  # fmt: skip
             continue
-        moves.append(Moves(report.label(source), *values, nets))
+        up, down, up_without, down_without = values
+        moves.append(Moves(report.label(source), up, down, up_without, down_without, nets))
     if moves:
         view = report.drawn(
             slug("figure-reclassification", report.other(str(block.population))),
@@ -206,24 +207,16 @@ def _models(report: Report) -> tuple[str, ...]:
 
 def _calibration(report: Report, block: Block) -> None:
     numbers, years = report.numbers, report.plan.horizon_years
-    series, groups, whole = [], [], []
+    series = []
+    groups: list[list[Cell | str]] = []
+    whole: list[list[Cell | str]] = []
     for model in _models(report):
         wanted = {"population": block.population, "model": model}
         rows = numbers.rows("calibration", "observed_risk", **wanted)
         block.missing([f"{report.label(model)}: {why}" for why in reasons(rows)])
         good = [row for row in rows if row.value is not None and row.at is not None]
         if good:
-            values = [row.value or 0.0 for row in good]
-            series.append(
-                Series(
-                    report.label(model),
-                    [row.at or 0.0 for row in good],
-                    values,
-                    [v if r.ci_low is None else r.ci_low for r, v in zip(good, values, strict=True)],
-                    [v if r.ci_high is None else r.ci_high
-                     for r, v in zip(good, values, strict=True)],
-                )
-            )  # fmt: skip
+            series.append(_with_limits(report.label(model), good))
         groups += [
             [report.label(model), str(row.level), numbers.cell(row, "count", "n"),
              numbers.cell(row, "count", "n_events"), numbers.cell(row, "percent", "at"),
@@ -265,9 +258,20 @@ def _calibration(report: Report, block: Block) -> None:
     )  # fmt: skip
 
 
+def _with_limits(label: str, rows: Sequence[Row]) -> Series:
+    """Values over `at`; a value without limits stands alone."""
+    values = [row.value or 0.0 for row in rows]
+    low, high = (
+        [value if limit is None else limit for value, limit in zip(values, limits, strict=True)]
+        for limits in ([row.ci_low for row in rows], [row.ci_high for row in rows])
+    )
+    return Series(label, [row.at or 0.0 for row in rows], values, low, high)
+
+
 def _decisions(report: Report, block: Block) -> None:
     numbers, years = report.numbers, report.plan.horizon_years
-    series, cells = [], []
+    series = []
+    cells: list[list[Cell | str]] = []
     names = {"all": "Treat all", "none": "Treat none"}
     for model in (*_models(report), "all", "none"):
         rows = numbers.rows(

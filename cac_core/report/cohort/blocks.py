@@ -123,7 +123,7 @@ class Report:
     outcomes: Mapping[str, str]
     discrepancies: pa.Table | None = None
     hidden: bool = False
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     tables: dict[str, DataTable] = field(default_factory=dict)
 

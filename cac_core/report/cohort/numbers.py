@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup, escape
 
+from cac_core.report.cohort.hidden import HIDDEN
 from cac_core.report.page import Cell
 
 _NOT_ESTIMABLE = "not estimable: "
@@ -175,6 +176,8 @@ def reasons(rows: Iterable[Row | None]) -> tuple[str, ...]:
 
 
 def _absent(row: Row | None) -> Markup:
+    if row is not None and row.method == HIDDEN:
+        return Markup('<span class="absent">hidden</span>')
     if row is None or not row.reason:
         return Markup('<span class="absent">\N{EN DASH}</span>')
     return Markup('<span class="absent" title="{}">not estimable</span>').format(escape(row.reason))

@@ -32,7 +32,8 @@ def follow_up_section(report: Report) -> ReportSection:
             rows.append([report.outcome(outcome), report.outcomes.get(outcome, ""),
                          numbers.cell(middle, "count", "n"),
                          numbers.cell(middle, "count", "n_events"),
-                         _quartiles(report, found, ""), _quartiles(report, found, "observed_")])  # fmt: skip
+                         _quartiles(report, found, ""),
+                         _quartiles(report, found, "observed_")])  # fmt: skip
         table = DataTable(
             slug("follow-up-table", report.other(population)),
             "Follow-up by outcome",

@@ -328,8 +328,8 @@ def _variable(numbers: Numbers, term: Term, model: str, populations: Sequence[st
         first, others = ("mean", ("sd",)) if normal else ("median", ("q1", "q3"))
         cells: list[Cell | str] = []
         for population in populations:
-            cells.append(_spread(numbers, row(first, population),
-                                 *(row(name, population) for name in others), style="one"))  # fmt: skip
+            spread = [row(name, population) for name in others]
+            cells.append(_spread(numbers, row(first, population), *spread))
         kind = "mean (SD)" if normal else "median (IQR)"
         lines.append((f"{label}, {kind}", cells, True))
     elif term.kind == "binary":

@@ -40,6 +40,12 @@ _KINDS = {
     "present_absent": "{first} with calcium, {second} without",
     "apart": "both with calcium, two categories apart or more",
 }
+_CANDIDATES = (
+    "Candidates are what the system finds in the score row of a study: noise in the highest "
+    "quarter of the scored studies, calcium outside the coronaries, quality flags. They are no "
+    "review. Causes found by a person come from `cac report --reviews FILE`, a CSV with the "
+    "columns study_key and cause, a line per cause; they are marked as reviewed."
+)
 
 
 def concordance_section(report: Report) -> ReportSection:
@@ -177,7 +183,7 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
         block.missing(reasons(numbers.rows("agreement", "r2", model=model))
                       or ["no patient has both scores"])  # fmt: skip
         return
-    limits = tuple(
+    bias, low, high = (
         None if row is None else row.value
         for row in (found["bias_log"], found["limit_low_log"], found["limit_high_log"])
     )
@@ -188,7 +194,9 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
         f"{plain(numbers.text(found['limit_high_log'], 'three'))}",
     )
     titles = report.label(first), report.label(second)
-    drawing, left, right = scatter_figure(np.log1p(a), np.log1p(b), titles, limits, notes)
+    drawing, left, right = scatter_figure(
+        np.log1p(a), np.log1p(b), titles, (bias, low, high), notes
+    )
     thinned = (
         f" Of the patients with both scores every {-(-total // MOST_POINTS)}th is drawn, in the "
         "order of their keys; the numbers are of all."
@@ -244,10 +252,7 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
                 "Discrepant cases, and what is known of them that may be a cause",
                 (Column("Cases"), Column("Candidate or cause"), Column("Patients", True)),
                 rows,
-                note="Candidates are found by the system in the score row of the study: noise at or above the "
-                "third quartile of the scored studies, calcium outside the coronaries, quality flags. They are no review. "
-                "Causes found by a person come from `cac report --reviews FILE` (columns "
-                "study_key and cause; several lines per study are allowed) and are marked as reviewed.",
+                note=_CANDIDATES,
             )
         )
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -60,6 +61,7 @@ def decision_figure(series: Sequence[Series], years: float) -> Figure:
     """Net benefit over threshold probabilities."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axis = figure.subplots()
+    look: dict[str, Any]
     for number, one in enumerate(series):
         if one.label.startswith("Treat"):
             look = {"color": GREY, "ls": ":" if "none" in one.label else "-", "lw": 0.9}
@@ -121,7 +123,7 @@ def flow_figure(total: str, steps: Sequence[str], end: str) -> Figure:
     box = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": "black", "lw": 1}
     axis.text(2.6, 0, total, ha="center", va="center", fontsize=10, bbox=box)
     axis.text(2.6, bottom, end, ha="center", va="center", fontsize=10, bbox=box)
-    arrow = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "black", "lw": 1}
+    arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "black", "lw": 1}
     axis.add_patch(FancyArrowPatch((2.6, 0.38), (2.6, bottom - 0.38), **arrow))
     for number, text in enumerate(steps, 1):
         axis.add_patch(FancyArrowPatch((2.6, number), (4.0, number), **arrow))
