@@ -33,10 +33,17 @@ from cac_core.phantom.archive import write_archive
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import score_study
 from schemas.lesion import LESIONS
+from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 
 _SECRET = "a secret of the benchmark"
-_STAGES = ("seconds_read", "seconds_heart", "seconds_calcium", "seconds_score")
+_STAGES = (
+    "seconds_read",
+    "seconds_heart",
+    "seconds_calcium",
+    "seconds_score",
+    "seconds_preview",
+)
 
 
 def main() -> None:
@@ -61,10 +68,10 @@ def report(archive: Path, warehouse: Path) -> None:
     wall = perf_counter() - start
     store = Warehouse(warehouse)
     scores = store.read(SCORES, summary["model"])
-    lesions = store.read(LESIONS, summary["model"])
+    lesions, previews = (store.read(spec, summary["model"]) for spec in (LESIONS, PREVIEWS))
     rows = [row for row in scores.to_pylist() if row["status"] == "scored"]
     start = perf_counter()
-    store.stage("bench", "0", scores, lesions)
+    store.stage("bench", "0", scores, lesions, previews)
     store.publish("bench")
     write = (perf_counter() - start) / max(len(rows), 1)
     print(f"{len(rows)} scored studies, {workers} worker processes of one thread")
@@ -74,7 +81,7 @@ def report(archive: Path, warehouse: Path) -> None:
         name = stage.removeprefix("seconds_")
         print(f"{name:<12}{statistics.median(values):>10.3f}{statistics.fmean(values):>10.3f}")
     print(f"{'write':<12}{write:>10.3f}{write:>10.3f}")
-    totals = [row["seconds_read"] + row["seconds_model"] + row["seconds_score"] for row in rows]
+    totals = [sum(row[stage] for stage in _STAGES) for row in rows]
     print(f"{'study':<12}{statistics.median(totals):>10.3f}{statistics.fmean(totals):>10.3f}")
     busy, scoring = sum(totals), summary["seconds_scoring"]
     # Rejected studies have no times of their own: what they cost counts as orchestration here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +16,10 @@ from schemas.score import SCORES
 
 #: As many runs and months as a picture can show.
 LAST_RUNS, LAST_MONTHS = 60, 24
-#: Scanners with fewer scored studies, or with fewer on all others, are not compared.
+#: Scanners and months with fewer scored studies, on either side, are not compared.
 MIN_COMPARED = 20
+#: The newest month is compared with so many before it.
+MONTHS_BEFORE = 12
 #: How far a share must be off: in standard errors, and in itself, for with many studies the first
 #: is soon reached. Noise: in standard deviations.
 MAX_SHARE_Z, MAX_SHARE, MAX_NOISE_Z = 3.0, 0.1, 2.0
@@ -53,7 +56,9 @@ class ArchiveState:
     model : model of the newest run; reasons, months and scanners are those of its scores.
     runs : oldest first.
     file_reasons : files without use in the newest run, by reason, most first.
-    scanners : with `stands_out`, what differs from the other scanners, empty where nothing does.
+    months : the last has `stands_out`, what differs from the twelve before it.
+    scanners : each with `zero_z` and `high_z`, its distance from all others in standard errors of
+        the shares of scores of zero and above 400, and with `stands_out`.
     speed : median seconds by run, in the order of `runs`; only runs that still have scores.
     """
 
@@ -98,12 +103,9 @@ def archive_state(store: Warehouse) -> ArchiveState:
         runs=runs,
         reasons=_rows("archive_reasons", latest, model=model, run_id=newest["run_id"]),
         file_reasons=sorted(files.items(), key=lambda item: (-item[1], item[0])),
-        months=_rows("archive_months", latest, model=model, months=LAST_MONTHS),
+        months=_compared_months(_rows("archive_months", latest, model=model, months=LAST_MONTHS)),
         models=_rows("archive_models", latest, **categories),
-        scanners=[
-            row | {"stands_out": _stands_out(row)}
-            for row in _rows("archive_scanners", latest, model=model)
-        ],
+        scanners=[_compared(row) for row in _rows("archive_scanners", latest, model=model)],
         speed=[by_run[run["run_id"]] for run in runs if run["run_id"] in by_run],
     )
 
@@ -123,19 +125,49 @@ def _rows(name: str, latest: pa.Table, **parameters: Any) -> Rows:
     return rows
 
 
-def _stands_out(row: dict[str, Any]) -> tuple[str, ...]:
-    """What sets a scanner apart from all others, in words."""
-    if min(row["n"], row["rest_n"] or 0) < MIN_COMPARED:
-        return ()
-    found = []
-    for name, count, rest in (
-        ("scores of zero", "zero", "rest_zero"),
-        ("scores above 400", "high", "rest_high"),
-    ):
-        z = row[f"{count}_z"]
-        difference = row[f"n_{count}"] / row["n"] - row[rest] / row["rest_n"]
-        if z is not None and abs(z) > MAX_SHARE_Z and abs(difference) > MAX_SHARE:
-            found.append(f"{'more' if z > 0 else 'fewer'} {name}")
-    if row["noise_z"] is not None and abs(row["noise_z"]) > MAX_NOISE_Z:
-        found.append(f"{'more' if row['noise_z'] > 0 else 'less'} noise")
-    return tuple(found)
+def share_z(part: int, whole: int, other_part: int, other_whole: int) -> float | None:
+    """Distance of two shares in standard errors, the pooled two-proportion z.
+
+    Positive where the first is larger; None where it is not defined.
+    """
+    if not whole or not other_whole:
+        return None
+    pooled = (part + other_part) / (whole + other_whole)
+    error = sqrt(pooled * (1 - pooled) * (1 / whole + 1 / other_whole))
+    return (part / whole - other_part / other_whole) / error if error else None
+
+
+def _compared(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the distance of its shares from the others', and what stands out in words.
+
+    The row has `n`, `n_zero`, `n_high`, the same of the others (`rest_n`, `rest_zero`,
+    `rest_high`), and may have `noise_z`.
+    """
+    enough = min(row["n"], row["rest_n"] or 0) >= MIN_COMPARED
+    found = {}
+    words = []
+    for name, what in (("zero", "scores of zero"), ("high", "scores above 400")):
+        own, others = row[f"n_{name}"], row[f"rest_{name}"]
+        z = share_z(own, row["n"], others, row["rest_n"])
+        found[f"{name}_z"] = z
+        if enough and z is not None and abs(z) > MAX_SHARE_Z:
+            difference = own / row["n"] - others / row["rest_n"]
+            if abs(difference) > MAX_SHARE:
+                words.append(f"{'more' if z > 0 else 'fewer'} {what}")
+    noise_z = row.get("noise_z")
+    if enough and noise_z is not None and abs(noise_z) > MAX_NOISE_Z:
+        words.append(f"{'more' if noise_z > 0 else 'less'} noise")
+    return row | found | {"stands_out": tuple(words)}
+
+
+def _compared_months(months: Rows) -> Rows:
+    """The months, the last one compared with those before it."""
+    if not months:
+        return []
+    *_, last = months
+    before = months[:-1][-MONTHS_BEFORE:]
+    rest = {
+        f"rest_{name}": sum(row[count] for row in before)
+        for name, count in (("n", "n"), ("zero", "n_zero"), ("high", "n_high"))
+    }
+    return [*months[:-1], _compared(last | rest)]

@@ -11,6 +11,7 @@ from cac_core.cohort.archive import (
     MAX_SHARE,
     MAX_SHARE_Z,
     MIN_COMPARED,
+    MONTHS_BEFORE,
     ArchiveState,
 )
 from cac_core.report.figures import (
@@ -232,7 +233,31 @@ def _drift(state: ArchiveState) -> _Part:
         drift_figure(state.months, state.models[-_DRAWN_MODELS:]),
         months,
     )
-    return _Part("drift", "Score drift", figure=figure, tables=(models,))
+    sentences = (_month_sentence(last), *_model_sentences(state.models, state.model))
+    return _Part("drift", "Score drift", sentences, figure, (models,))
+
+
+def _month_sentence(last: Row) -> str:
+    if not last["rest_n"]:
+        return f"{last['month']} is the only month there is; nothing to compare it with."
+    return (
+        f"The newest month, {last['month']}, has {_percent(last['n_zero'], last['n'])} scores of "
+        f"zero (n={last['n']:,}), the {MONTHS_BEFORE} months before it "
+        f"{_percent(last['rest_zero'], last['rest_n'])} (n={last['rest_n']:,}). "
+        + (f"It stands out: {', '.join(last['stands_out'])}." if last["stands_out"] else "")
+    ).strip()
+
+
+def _model_sentences(models: Rows, current: str) -> tuple[str, ...]:
+    """How the scores changed with the model before the current one, if there was one."""
+    older = [row for row in models if row["model"] != current and row["n_both"]]
+    if not older:
+        return ()
+    row = older[-1]
+    return (
+        f"Of {row['n_both']:,} studies that {row['model']} scored too, "
+        f"{_percent(row['n_same'], row['n_both'])} are in the same category now.",
+    )
 
 
 def _category_cells(row: Row) -> list[Cell]:

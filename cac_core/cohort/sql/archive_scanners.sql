@@ -1,7 +1,6 @@
--- Each scanner against all others: share without calcium, median score, noise. `zero_z` and
--- `high_z` compare two shares (pooled two-proportion z); `noise_z` compares the scanner's median
--- noise with that of the others in units of their standard deviation. The interval of the share
--- of zeros is Wilson's, at 95 %.
+-- Each scanner against all others: share without calcium, median score, noise. `noise_z` compares
+-- the scanner's median noise with that of the others in units of their standard deviation. The
+-- interval of the share of zeros is Wilson's, at 95 %.
 WITH scored AS (
     SELECT concat_ws(' ', Manufacturer, ManufacturerModelName) AS scanner, agatston, cac_category,
         noise_hu
@@ -32,12 +31,6 @@ SELECT scanners.*,
     (n_zero + 1.9208 - 1.96 * sqrt(n_zero * (n - n_zero) / n + 0.9604)) / (n + 3.8416) AS zero_low,
     (n_zero + 1.9208 + 1.96 * sqrt(n_zero * (n - n_zero) / n + 0.9604)) / (n + 3.8416) AS zero_high,
     rest_n, rest_zero, rest_high, rest_noise,
-    (n_zero / n - rest_zero / rest_n) / nullif(sqrt(
-        (n_zero + rest_zero) / (n + rest_n) * (1 - (n_zero + rest_zero) / (n + rest_n))
-        * (1 / n + 1 / rest_n)), 0) AS zero_z,
-    (n_high / n - rest_high / rest_n) / nullif(sqrt(
-        (n_high + rest_high) / (n + rest_n) * (1 - (n_high + rest_high) / (n + rest_n))
-        * (1 / n + 1 / rest_n)), 0) AS high_z,
     (noise_median - rest_noise) / nullif(rest_noise_sd, 0) AS noise_z
 FROM scanners
 LEFT JOIN others USING (scanner)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cac_core.cohort.archive import archive_state
+from cac_core.cohort.archive import archive_state, share_z
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
 from schemas.score import SCORES
@@ -165,6 +165,42 @@ def test_one_scanner_is_compared_with_nothing(store: Warehouse) -> None:
     publish(store, *_scanner("Only", 20, 20, (20.0,)))
     (row,) = archive_state(store).scanners
     assert (row["n"], row["rest_n"], row["zero_z"], row["stands_out"]) == (40, None, None, ())
+
+
+def _month(month: int, zeros: int, others: int) -> list[dict[str, Any]]:
+    day = dt.date(2024, month, 5)
+    scores = [0.0] * zeros + [900.0] * others
+    return [scored(f"{month} {i}", score, study_date=day) for i, score in enumerate(scores)]
+
+
+def test_the_newest_month_is_compared_with_those_before(store: Warehouse) -> None:
+    store.add_run(run_row(2))
+    usual = [row for month in (1, 2, 3) for row in _month(month, 20, 20)]
+    publish(store, *usual, *_month(4, 38, 2))
+    *before, last = archive_state(store).months
+    assert [last[name] for name in ("rest_n", "rest_zero", "rest_high")] == [120, 60, 60]
+    assert last["stands_out"] == ("more scores of zero", "fewer scores above 400")
+    assert not any("stands_out" in row for row in before)
+    publish(store, *usual, *_month(4, 22, 18))
+    assert archive_state(store).months[-1]["stands_out"] == ()
+    publish(store, *_month(1, 30, 30))
+    (only,) = archive_state(store).months
+    assert (only["rest_n"], only["stands_out"]) == (0, ())
+
+
+def test_distance_of_shares_by_hand() -> None:
+    assert share_z(5200, 10000, 4800, 10000) == pytest.approx(5.657, abs=1e-3)
+    assert share_z(3, 10, 3, 10) == 0.0
+    assert share_z(0, 10, 0, 20) is None
+    assert share_z(1, 10, 0, 0) is None
+
+
+def test_with_many_studies_a_small_difference_does_not_stand_out(store: Warehouse) -> None:
+    store.add_run(run_row(2))
+    publish(store, *_scanner("A", 350, 350, (20.0,)), *_scanner("B", 287, 413, (20.0,)))
+    for row in archive_state(store).scanners:
+        assert abs(row["zero_z"]) > 3, "9 percentage points apart"
+        assert row["stands_out"] == ()
 
 
 def test_a_column_that_is_not_there_is_named_as_a_fault(store: Warehouse) -> None:

@@ -46,6 +46,10 @@ def test_counts_of_the_page_are_those_of_the_state(state: ArchiveState) -> None:
     assert "unknown (more scores of zero, more noise)" in text
     assert f"{state.queued} studies are left" in text
     assert "ACME Hybrid 6" in text
+    assert f"The newest month, {state.months[-1]['month']}," in text
+    assert re.search(
+        r"Of 265 studies that convlstm-old scored too, \d+\.\d % are in the same", text
+    )
 
 
 def test_an_empty_warehouse_gets_a_page_that_says_so(tmp_path: Path) -> None:
@@ -56,6 +60,9 @@ def test_an_empty_warehouse_gets_a_page_that_says_so(tmp_path: Path) -> None:
 
 
 def test_a_first_night_with_nothing_scored(state: ArchiveState) -> None:
+    only = [state.months[-1] | {"rest_n": 0, "rest_zero": 0}]
+    text = archive_page(dataclasses.replace(state, months=only))
+    assert "is the only month there is" in text
     bare = dataclasses.replace(
         state, runs=state.runs[:1], months=[], models=[], scanners=[], speed=[]
     )
