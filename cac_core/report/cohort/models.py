@@ -38,6 +38,9 @@ def secondary_section(report: Report) -> ReportSection:
         rows: list[list[Cell | str]] = []
         seen: list[Row | None] = []
         for source, told in report.plan.sources.items():
+            for outcome in others:
+                whole = _ratio(report, "cox_multivariable", population, outcome, source, None, None)
+                block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([whole])])
             for level in told.term.levels:
                 line: list[Cell | str] = [told.label, level]
                 for outcome in others:
@@ -53,7 +56,7 @@ def secondary_section(report: Report) -> ReportSection:
         for outcome in others:
             columns += [Column(f"{report.outcome(outcome)}, HR (95 % CI)", True), Column("p", True)]
         table = DataTable(
-            slug("table-s5", report.other(population)),
+            slug("table-s5-outcomes", report.other(population)),
             "Adjusted hazard ratios of calcium for other outcomes",
             tuple(columns),
             rows,
@@ -246,7 +249,7 @@ def _term(report: Report, row: Row) -> str:
 
 def _ratio(
     report: Report, analysis: str, population: str | None, outcome: str | None, model: str,
-    term: str, level: str | None,
+    term: str | None, level: str | None,
 ) -> Row | None:  # fmt: skip
     return report.numbers.one(analysis, "hazard_ratio", population=population, outcome=outcome,
                               model=model, term=term, level=level)  # fmt: skip

@@ -136,7 +136,7 @@ def outcome_table(report: Report) -> ReportSection:
         _described(
             report,
             block,
-            slug("table-s4", report.other(population)),
+            slug("table-s4-patients", report.other(population)),
             f"Patients with and without {report.outcome(primary)}",
             column,
             population,
@@ -176,7 +176,7 @@ def training_table(report: Report) -> ReportSection:
         str(report.facts.get("training_source", "as the manifest of the weights says")),
     )
     table = DataTable(
-        "table-s1",
+        "table-s1-populations",
         "The scans the networks learnt from, and this cohort",
         (Column("Characteristic"), Column("Training", True), Column("This cohort", True)),
         rows,

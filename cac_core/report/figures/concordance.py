@@ -35,19 +35,20 @@ def matrix_figure(matrix: Matrix) -> Figure:
     axis = figure.subplots()
     shares = np.array(matrix.shares, float)
     top = max(float(shares.max(initial=0)), 1e-9)
-    axis.imshow(np.sqrt(shares / top), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axis.pcolormesh(np.sqrt(shares / top), cmap="Blues", vmin=0, vmax=1)
+    axis.invert_yaxis()
     for at in np.ndindex(shares.shape):
         dark = np.sqrt(shares[at] / top) > 0.55
         axis.text(
-            at[1],
-            at[0],
+            at[1] + 0.5,
+            at[0] + 0.5,
             matrix.texts[at[0]][at[1]],
             ha="center",
             va="center",
             color="white" if dark else "black",
         )
-    axis.set_xticks(range(len(matrix.columns)), matrix.columns)
-    axis.set_yticks(range(len(matrix.rows)), matrix.rows)
+    axis.set_xticks(np.arange(len(matrix.columns)) + 0.5, matrix.columns)
+    axis.set_yticks(np.arange(len(matrix.rows)) + 0.5, matrix.rows)
     axis.set(xlabel=matrix.column_title, ylabel=matrix.row_title)
     axis.set_title(matrix.note, fontsize=10)
     return figure
