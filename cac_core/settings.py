@@ -75,6 +75,17 @@ class AnalysisSettings(_Section):
     threads: int | None = Field(default=None, ge=1)
 
 
+class ReportSettings(_Section):
+    """Where the cohort report goes (else `reports/cohort` of the warehouse), and what it hides.
+
+    `reviews` is a CSV of causes that people found for discrepant cases.
+    """
+
+    out: Path | None = None
+    reviews: Path | None = None
+    suppress_small_cells: bool = False
+
+
 class Settings(_Section):
     """Everything a site can set. Command-line options override these.
 
@@ -92,6 +103,7 @@ class Settings(_Section):
     scoring: ScoringSettings = ScoringSettings()
     linkage: LinkageSettings = LinkageSettings()
     analysis: AnalysisSettings = AnalysisSettings()
+    report: ReportSettings = ReportSettings()
 
     def public(self) -> dict[str, Any]:
         """The settings as plain JSON values, without the folders of the archive.
@@ -144,6 +156,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     if settings.analysis.plan is not None:
         plan = {"plan": folder / settings.analysis.plan}
         update["analysis"] = settings.analysis.model_copy(update=plan)
+    report = {name: getattr(settings.report, name) for name in ("out", "reviews")}
+    update["report"] = settings.report.model_copy(
+        update={name: None if path is None else folder / path for name, path in report.items()}
+    )
     if settings.warehouse is not None and "://" not in settings.warehouse:
         update["warehouse"] = str(folder / settings.warehouse)
     return settings.model_copy(update=update)

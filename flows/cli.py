@@ -39,7 +39,7 @@ key_app = typer.Typer(help="Find out what a key stands for; works only where the
 app.add_typer(key_app, name="key")
 app.add_typer(train_app, name="train")
 
-FAULT, OVER_BUDGET = 1, 3
+FAULT, OVER_BUDGET, INCOMPLETE = 1, 3, 3
 _interrupted = threading.Event()
 
 
@@ -543,6 +543,66 @@ def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
     with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
         ready()
         return analyse_cohort(**parameters)
+
+
+@app.command("report", epilog="Example: `cac report -w /data/cac`")
+def report_command(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the report; default: reports/cohort there."),
+    ] = None,
+    reviews: Annotated[
+        Path | None,
+        typer.Option("--reviews", help="CSV of study_key and cause, for discrepant cases."),
+    ] = None,
+    suppress: Annotated[
+        bool | None,
+        typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4 and single cases."),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the cohort report: one page, a PDF, every table and figure as files.
+
+    Analyses the linked cohort first where something has changed. Exit code 3 says that the report
+    is written but something the plan asks for is missing; the page says what and why.
+    """
+    parameters: dict[str, Any] = {
+        "warehouse": warehouse,
+        "config": None if config is None else str(config),
+        "plan": None if plan is None else str(plan),
+        "out": None if out is None else str(out),
+        "reviews": None if reviews is None else str(reviews),
+        "suppress": suppress,
+    }
+    result = _report(quiet, parameters)
+    if as_json:
+        print_json(result)
+    else:
+        from flows.tables import report_tables
+
+        for part in report_tables(result):
+            Console().print(part)
+    if result["gaps"]:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+    from flows.environment import prefect_api, prepare_environment
+    from flows.progress import RunProgress, showing
+
+    home = prepare_environment()
+    from flows.report import ReportRequest, cohort_report, prepare_report
+
+    prepare_report(ReportRequest(**parameters))
+    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
+        ready()
+        return cohort_report(**parameters)
 
 
 @app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")

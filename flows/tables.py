@@ -84,13 +84,7 @@ def analysis_tables(result: dict[str, Any]) -> list[Table]:
         for step in result["steps"]:
             table.add_row("step", step)
         return [table]
-    first = _columns("First numbers", ("",), ("estimate", "95 % interval", "p"))
-    for row in result["headline"]:
-        low, high = row["ci_low"], row["ci_high"]
-        limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-        value = "not estimable" if row["value"] is None else f"{row['value']:.3g}"
-        first.add_row(row["name"], value, limits, _told_p(row["p_value"]))
-    parts = [first]
+    parts = [_headline_table(result["headline"])]
     if result["reasons"]:
         reasons = _columns("Not estimable", ("analysis", "reason"), ("rows",))
         for item in result["reasons"]:
@@ -102,6 +96,32 @@ def analysis_tables(result: dict[str, Any]) -> list[Table]:
         end.add_row(name, str(result[name]))
     end.add_row("time", format_seconds(result["seconds"]))
     return [*parts, end]
+
+
+def report_tables(result: dict[str, Any]) -> list[Table]:
+    """Where the report is, what is missing in it, and the numbers asked first."""
+    parts = [_headline_table(result["headline"])]
+    if result["gaps"]:
+        missing = _columns("Missing in the report", ("section", "why"), ())
+        for title, reasons in result["gaps"].items():
+            for reason in reasons:
+                missing.add_row(title, reason)
+        parts.append(missing)
+    end = _pairs(f"Cohort report: {result['outcome']}")
+    for name in ("patients", "estimates", "tables", "figures", "study_pages", "analysis", "page"):
+        end.add_row(name.replace("_", " "), str(result[name]))
+    end.add_row("time", format_seconds(result["seconds"]))
+    return [*parts, end]
+
+
+def _headline_table(headline: list[dict[str, Any]]) -> Table:
+    table = _columns("First numbers", ("",), ("estimate", "95 % interval", "p"))
+    for row in headline:
+        low, high = row["ci_low"], row["ci_high"]
+        limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+        value = "not estimable" if row["value"] is None else f"{row['value']:.3g}"
+        table.add_row(row["name"], value, limits, _told_p(row["p_value"]))
+    return table
 
 
 def _told_p(p_value: float | None) -> str:

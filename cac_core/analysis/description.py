@@ -61,7 +61,9 @@ def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) ->
     if wrong:
         raise NotEstimableError(f"{wrong} codes other than 0 and 1 in `{outcome}`")
     codes = np.where(known, np.nan_to_num(event), -1).astype(np.int64)
-    yield from _described(question, variables, _Grouping(outcome, codes, ("0", "1")))
+    grouping = _Grouping(outcome, codes, ("0", "1"))
+    yield from _group_sizes(question, grouping)
+    yield from _described(question, variables, grouping)
 
 
 def _described(

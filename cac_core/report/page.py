@@ -34,7 +34,8 @@ class Column:
 class DataTable:
     """A table as a page shows it: sortable, and with a filter above it where `filterable`.
 
-    `identifier` is unique within the page; `empty` is what stands there without rows.
+    Not `sortable` where its order means something. `identifier` is unique within the page; `empty`
+    is what stands there without rows.
     """
 
     identifier: str
@@ -44,6 +45,7 @@ class DataTable:
     filterable: bool = False
     note: str = ""
     empty: str = "None."
+    sortable: bool = True
 
     @property
     def cells(self) -> list[list[Cell]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -27,3 +28,9 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 def bare(axis: Axes) -> None:
     """Take the frame away where nothing is read from it."""
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def font_file(*, bold: bool = False) -> bytes:
+    """The font of the figures, which comes with matplotlib: a machine may have no other."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return (Path(mpl.get_data_path()) / "fonts" / "ttf" / name).read_bytes()

@@ -1,0 +1,207 @@
+"""Rows of `estimates` that come from the archive rather than from the plan.
+
+Acquisition and quality of the studies, what the networks learnt from, and what is known of the
+cases whose readings differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cac_core.analysis.estimate import Estimate, not_estimable
+from schemas.codes import Status
+
+#: Analyses of this module; the plan makes rows of none of them.
+ANALYSES = ("acquisition", "training", "discrepancy")
+_MEASURES = (
+    "noise_hu", "slice_thickness_mm", "slice_increment_mm", "KVP", "XRayTubeCurrent",
+    "heart_volume_ml", "seconds_read", "seconds_model", "seconds_score",
+)  # fmt: skip
+_COUNTED = (
+    ("KVP_level", "KVP"),
+    ("slice_thickness_level", "slice_thickness_mm"),
+    ("ctac_role", "ctac_role"),
+    ("status", "status"),
+    ("reason", "reason"),
+)
+_QUARTILES = (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
+_UNKNOWN = "not in the header"
+
+
+def acquisition(scores: pa.Table, in_analysis: Iterable[str]) -> list[Estimate]:
+    """How the studies were acquired and what became of them.
+
+    Parameters
+    ----------
+    scores : rows of the table `scores` of one model.
+    in_analysis : study keys of the table `linked`.
+
+    Returns
+    -------
+    Rows of the populations `archive` (every study) and `all` (those of patients in the analysis):
+    counts and shares by level of a column, quartiles of measures; noise also by scanner, which
+    stands in `model`.
+    """
+    keys = pa.array(sorted(in_analysis), pa.string())
+    linked = scores.filter(pc.is_in(scores["study_key"], keys))
+    return [
+        row
+        for population, table in (("archive", scores), ("all", linked))
+        for row in _of_studies(population, table)
+    ]
+
+
+def training(manifest: Mapping[str, Any]) -> list[Estimate]:
+    """What each network learnt from, as the manifest of the weights records it."""
+    rows = []
+    for network, told in sorted(manifest.items()):
+        for key, level in (
+            ("training_samples", "scans that taught"),
+            ("validation_samples", "scans that chose the step"),
+        ):
+            if isinstance(told, Mapping) and isinstance(told.get(key), int):
+                rows.append(
+                    Estimate(
+                        "training",
+                        "count",
+                        float(told[key]),
+                        model=network,
+                        term=key,
+                        level=f"{network} network, {level}",
+                        method="manifest of the weights",
+                    )
+                )
+    return rows
+
+
+def discrepancy_causes(
+    discrepancies: pa.Table, scores: pa.Table, reviews: pa.Table | None = None
+) -> list[Estimate]:
+    """How many cases differ, of which kind, and what may be the cause.
+
+    Parameters
+    ----------
+    discrepancies : the table of that name.
+    scores : rows of the table `scores` of the linked model.
+    reviews : columns `study_key` and `cause`, as people found them; several rows per study count
+        once for each cause.
+
+    Returns
+    -------
+    Counts by pair of sources (`model`), kind (`term`) and candidate (`level`, null for all cases).
+    A candidate is something in the score row of the study, not the finding of a review.
+    """
+    candidates = _candidates(scores)
+    reviewed: dict[str, set[str]] = {}
+    for row in () if reviews is None else reviews.to_pylist():
+        reviewed.setdefault(row["study_key"], set()).add(f"reviewed: {row['cause']}")
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    sizes: Counter[tuple[str, str]] = Counter()
+    for row in discrepancies.to_pylist():
+        kind = f"{row['compared']}:{row['reference']}", _kind(row)
+        sizes[kind] += 1
+        known = candidates.get(row["study_key"], set()) | reviewed.get(row["study_key"], set())
+        counts.setdefault(kind, Counter()).update(known)
+    rows = []
+    for (model, term), size in sorted(sizes.items()):
+        base = Estimate(
+            "discrepancy", "count", float(size), population="all", model=model, term=term, n=size
+        )
+        rows.append(base)
+        for cause, count in sorted(counts[model, term].items(), key=lambda one: (-one[1], one[0])):
+            told = (
+                "found by a person" if cause.startswith("reviewed") else "candidate, not a review"
+            )
+            rows.append(replace(base, level=cause, value=float(count), method=told))
+    return rows
+
+
+def _of_studies(population: str, table: pa.Table) -> Iterator[Estimate]:
+    base = Estimate("acquisition", "count", population=population, n=table.num_rows)
+    yield replace(base, term="studies", value=float(table.num_rows))
+    scanner = _scanners(table)
+    yield from _levels(replace(base, term="scanner"), scanner)
+    for term, column in _COUNTED:
+        known = table[column].to_pylist()
+        if term == "reason":
+            yield from _levels(
+                replace(base, term=term), [value for value in known if value], len(known)
+            )
+        else:
+            yield from _levels(replace(base, term=term), [_level(value) for value in known])
+    flags = [flag for joined in table["quality_flags"].to_pylist() for flag in joined.split(";")]
+    yield from _levels(replace(base, term="quality_flag"), filter(None, flags), table.num_rows)
+    for name in _MEASURES:
+        yield from _quartiles(replace(base, term=name), table[name])
+    for one in sorted(set(scanner)):
+        mine = table.filter(pa.array([name == one for name in scanner], pa.bool_()))
+        yield from _quartiles(replace(base, term="noise_hu", model=one), mine["noise_hu"])
+
+
+def _scanners(table: pa.Table) -> list[str]:
+    pairs = zip(
+        table["Manufacturer"].to_pylist(), table["ManufacturerModelName"].to_pylist(), strict=True
+    )
+    return [" ".join(part for part in pair if part) or _UNKNOWN for pair in pairs]
+
+
+def _level(value: object) -> str:
+    if value is None:
+        return _UNKNOWN
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _levels(base: Estimate, values: Iterable[str], total: int | None = None) -> Iterator[Estimate]:
+    counts = Counter(values)
+    whole = sum(counts.values()) if total is None else total
+    for level, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
+        row = replace(base, level=level, value=float(count), n=whole)
+        yield row
+        yield replace(row, statistic="share", value=count / whole)
+
+
+def _quartiles(base: Estimate, column: pa.ChunkedArray) -> Iterator[Estimate]:
+    values = column.drop_null().to_numpy().astype(np.float64)
+    base = replace(base, n=len(values), method="quartiles interpolate linearly")
+    for statistic, share in _QUARTILES:
+        row = replace(base, statistic=statistic)
+        if len(values):
+            yield replace(row, value=float(np.quantile(values, share)))
+        else:
+            yield not_estimable(row, "no study has a value")
+
+
+def _candidates(scores: pa.Table) -> dict[str, set[str]]:
+    """What of each scored study may explain a wrong reading."""
+    scored = scores.filter(pc.equal(scores["status"], Status.SCORED.value))
+    noise = scored["noise_hu"].drop_null().to_numpy()
+    limit = float(np.quantile(noise, 0.75)) if len(noise) else np.inf
+    names = ("study_key", "noise_hu", "agatston_noncoronary", "quality_flags")
+    found = {}
+    for row in scored.select(list(names)).to_pylist():
+        told = {f"flag: {flag}" for flag in row["quality_flags"].split(";") if flag}
+        if row["noise_hu"] is not None and row["noise_hu"] >= limit:
+            told.add("noise in the highest quarter")
+        if (row["agatston_noncoronary"] or 0) >= 1:
+            told.add("calcium outside the coronaries")
+        found[row["study_key"]] = told
+    return found
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    """Whether one of both sees no calcium, or both see it and differ in how much."""
+    absent = [row[name] in _ABSENT for name in ("compared_category", "reference_category")]
+    if absent[0] != absent[1]:
+        return "absent_present" if absent[0] else "present_absent"
+    return "apart"
+
+
+#: Categories that say there is no calcium, of scores and of visual grades.
+_ABSENT = ("0", "absent")

@@ -1,0 +1,307 @@
+"""Sections of what calcium adds to a model: reclassification, discrimination, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
+from cac_core.report.cohort.numbers import Row, reasons
+from cac_core.report.figures.performance import (
+    Moves,
+    Series,
+    calibration_figure,
+    decision_figure,
+    reclassification_figure,
+)
+from cac_core.report.page import Cell, Column, DataTable
+
+_GAINS = (
+    ("lr_chi2_gain", "Increase in LR chi-square", "one"),
+    ("auc_base", "AUC without CAC", "three"),
+    ("auc_full", "AUC with CAC", "three"),
+    ("auc_gain", "Increase in AUC", "three"),
+    ("auc_time_gain", "Increase in AUC at the horizon, weighted for censoring", "three"),
+    ("harrell_c_gain", "Increase in Harrell's c", "three"),
+    ("uno_c_gain", "Increase in Uno's c", "three"),
+    ("nri_event", "Event NRI", "three"),
+    ("nri_nonevent", "Non-event NRI", "three"),
+    ("nri", "Overall NRI", "three"),
+    ("idi", "Integrated discrimination improvement", "three"),
+)
+_FORMS = (
+    ("", "Kaplan-Meier form, category-free"),
+    ("_fixed", "the same, risks kept as they are in all patients"),
+    ("_ipw", "weighted for censoring, category-free"),
+    ("_count", "counts over all follow-up, category-free"),
+    ("_categorical", "Kaplan-Meier form, categories of risk"),
+)
+_PARTS = (("nri_event", "Event"), ("nri_nonevent", "Non-event"), ("nri", "Overall"))
+_PITFALLS = (
+    "The p value of an added marker is that of the likelihood-ratio test. An interval of the net "
+    "reclassification that excludes zero is no such test: for a marker of pure noise it does so in "
+    "about a quarter of cohorts, because its value is above zero on average.",
+    "Event and non-event components are net fractions, not shares of patients who are classified "
+    "correctly (Kerr 2014, Leening 2014); their sum has no unit. A model that is off in its "
+    "calibration by a few percent moves the split between the components, not their sum.",
+    "Absolute risks at the horizon are compared, in the patients the models were fitted in; models "
+    "are fitted anew in each resample. The paper does not state its horizon.",
+)
+
+
+def reclassification_section(report: Report) -> ReportSection:
+    """Gains by the calcium of each source, and the differences between sources."""
+    section = ReportSection(
+        "figure-5", "What CAC adds to the model (Figure 5, Supplemental Table 6)"
+    )
+    for population in report.populations:
+        block = Block(report.outcome(report.plan.primary), population)
+        section.blocks.append(block)
+        _moves(report, block)
+        _gain_table(report, block)
+        _form_table(report, block)
+        _move_table(report, block)
+        _difference_table(report, block)
+        for text in _PITFALLS:
+            block.say("{}", text)
+    return section
+
+
+def calibration_section(report: Report) -> ReportSection:
+    """Calibration at the horizon and decision curves."""
+    section = ReportSection("calibration", "Calibration and decision curves")
+    for population in report.populations:
+        block = Block(report.outcome(report.plan.primary), population)
+        section.blocks.append(block)
+        _calibration(report, block)
+        _decisions(report, block)
+    return section
+
+
+def _row(report: Report, block: Block, source: str, statistic: str) -> Row | None:
+    return report.numbers.one(
+        "added_value", statistic, population=block.population, outcome=report.plan.primary,
+        model=source,
+    )  # fmt: skip
+
+
+def _moves(report: Report, block: Block) -> None:
+    moves = []
+    for source in report.plan.sources:
+        shares = [
+            _row(report, block, source, f"p_{way}_{who}")
+            for who in ("event", "nonevent")
+            for way in ("up", "down")
+        ]
+        net = [_row(report, block, source, statistic) for statistic, _ in _PARTS]
+        values = [row.value for row in shares if row is not None and row.value is not None]
+        nets = [
+            (row.value, row.ci_low, row.ci_high)
+            for row in net
+            if row is not None and row.value is not None
+        ]
+        if len(values) < len(shares) or len(nets) < len(net):
+            why = reasons([_row(report, block, source, "lr_chi2_gain"), *net])
+            block.missing([f"{report.label(source)}: {one}" for one in why]
+                          or [f"{report.label(source)}: nothing was estimated"])  # fmt: skip
+            continue
+        up, down, up_without, down_without = values
+        moves.append(Moves(report.label(source), up, down, up_without, down_without, nets))
+    if moves:
+        view = report.drawn(
+            slug("figure-reclassification", report.other(str(block.population))),
+            reclassification_figure(moves),
+            f"Patients whose predicted {report.plan.horizon_years:g}-year risk rises or falls when "
+            "CAC is added to the model, and the net reclassification with its interval.",
+            "Reclassification by each reading of CAC; its numbers are in the tables below.",
+            None,
+        )
+        block.draw(view)
+
+
+def _gain_table(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        for statistic, label, style in _GAINS:
+            row = _row(report, block, source, statistic)
+            if row is not None and (row.value is not None or not row.reason):
+                tested = statistic == "lr_chi2_gain"
+                rows.append([report.label(source), label, numbers.interval_cell(row, style),
+                             numbers.p_cell(row) if tested else ""])  # fmt: skip
+    _keep(
+        report, block, "table-s6", "Gains by adding CAC to the covariates",
+        (Column("Reading"), Column("Measure"), Column("Value (95 % CI)", True), Column("p", True)),
+        rows,
+    )  # fmt: skip
+
+
+def _form_table(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        for suffix, label in _FORMS:
+            cells = [
+                numbers.interval_cell(_row(report, block, source, f"{name}{suffix}"), "three")
+                for name, _ in _PARTS
+            ]
+            if any(cell.sort != "" for cell in cells):
+                rows.append([report.label(source), label, *cells])
+    _keep(
+        report, block, "nri-forms", "Net reclassification in each of its forms",
+        (Column("Reading"), Column("Form"), *(Column(name, True) for _, name in _PARTS)), rows,
+        "Show all forms of the net reclassification",
+    )  # fmt: skip
+
+
+def _move_table(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        for way, word in (("up", "rises"), ("down", "falls")):
+            count = _row(report, block, source, f"n_{way}")
+            if count is None:
+                continue
+            rows.append([report.label(source), word, numbers.cell(count, "count"),
+                         numbers.cell(count, "count", "n_events"),
+                         *(numbers.cell(_row(report, block, source, f"p_{way}_{who}"), "percent")
+                           for who in ("event", "nonevent"))])  # fmt: skip
+    _keep(
+        report, block, "reclassified", "Patients whose predicted risk rises or falls with CAC",
+        (Column("Reading"), Column("Risk"), Column("Patients", True), Column("with event", True),
+         Column("of those with event, %", True), Column("of those without, %", True)),
+        rows,
+    )  # fmt: skip
+
+
+def _difference_table(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for first, second in report.plan.compare:
+        for statistic, label, style in _GAINS:
+            row = numbers.one(
+                "added_value_difference", statistic, population=block.population,
+                outcome=report.plan.primary, model=f"{first}:{second}",
+            )  # fmt: skip
+            if row is not None and row.value is not None:
+                rows.append([f"{report.label(first)} less {report.label(second)}", label,
+                             numbers.interval_cell(row, style)])  # fmt: skip
+    _keep(
+        report, block, "gain-differences", "Differences between readings, paired resamples",
+        (Column("Readings"), Column("Measure"), Column("Difference (95 % CI)", True)), rows,
+        "Show differences between readings",
+    )  # fmt: skip
+
+
+def _keep(
+    report: Report, block: Block, name: str, caption: str, columns: tuple[Column, ...],
+    rows: Sequence[Sequence[Cell | str]], summary: str = "",
+) -> None:  # fmt: skip
+    if rows:
+        identifier = slug(name, report.other(str(block.population)))
+        block.add(report.kept(DataTable(identifier, caption, columns, rows)), summary)
+
+
+def _models(report: Report) -> tuple[str, ...]:
+    return ("base", *report.plan.sources)
+
+
+def _calibration(report: Report, block: Block) -> None:
+    numbers, years = report.numbers, report.plan.horizon_years
+    series = []
+    groups: list[list[Cell | str]] = []
+    whole: list[list[Cell | str]] = []
+    for model in _models(report):
+        wanted = {"population": block.population, "model": model}
+        rows = numbers.rows("calibration", "observed_risk", **wanted)
+        block.missing([f"{report.label(model)}: {why}" for why in reasons(rows)])
+        good = [row for row in rows if row.value is not None and row.at is not None]
+        if good:
+            series.append(_with_limits(report.label(model), good))
+        groups += [
+            [report.label(model), str(row.level), numbers.cell(row, "count", "n"),
+             numbers.cell(row, "count", "n_events"), numbers.cell(row, "percent", "at"),
+             numbers.interval_cell(row, "percent")]
+            for row in good
+        ]  # fmt: skip
+        found = [
+            numbers.one("calibration", name, **wanted)
+            for name in ("observed_expected", "brier", "brier_scaled")
+        ]
+        if any(row is not None for row in found):
+            whole.append([report.label(model), numbers.interval_cell(found[0], "two"),
+                          numbers.interval_cell(found[1], "three"),
+                          numbers.cell(found[2], "percent")])  # fmt: skip
+    if not series:
+        return
+    table = DataTable(
+        slug("calibration-groups", report.other(str(block.population))),
+        f"Predicted and observed {years:g}-year risk in groups of predicted risk, %",
+        (Column("Model"), Column("Group"), Column("Patients", True), Column("Events", True),
+         Column("Predicted", True), Column("Observed (95 % CI)", True)),
+        groups,
+    )  # fmt: skip
+    block.draw(
+        report.drawn(
+            slug("figure-calibration", report.other(str(block.population))),
+            calibration_figure(series, years),
+            f"Observed against predicted {years:g}-year risk in groups of patients; the line is "
+            "perfect calibration. Apparent: in the patients the models were fitted in.",
+            "Calibration of each model; its numbers are in the table below.",
+            table,
+        )
+    )
+    _keep(
+        report, block, "calibration-whole", "Calibration as a whole",
+        (Column("Model"), Column("Observed / expected (95 % CI)", True),
+         Column("Brier score (95 % CI)", True), Column("Scaled Brier score, %", True)),
+        whole,
+    )  # fmt: skip
+
+
+def _with_limits(label: str, rows: Sequence[Row]) -> Series:
+    """Values over `at`; a value without limits stands alone."""
+    values = [row.value or 0.0 for row in rows]
+    low, high = (
+        [value if limit is None else limit for value, limit in zip(values, limits, strict=True)]
+        for limits in ([row.ci_low for row in rows], [row.ci_high for row in rows])
+    )
+    return Series(label, [row.at or 0.0 for row in rows], values, low, high)
+
+
+def _decisions(report: Report, block: Block) -> None:
+    numbers, years = report.numbers, report.plan.horizon_years
+    series = []
+    cells: list[list[Cell | str]] = []
+    names = {"all": "Treat all", "none": "Treat none"}
+    for model in (*_models(report), "all", "none"):
+        rows = numbers.rows(
+            "decision_curve", "net_benefit", population=block.population, model=model
+        )
+        block.missing([f"decision curve, {report.label(model)}: {why}" for why in reasons(rows)])
+        good = [row for row in rows if row.value is not None and row.at is not None]
+        label = names.get(model) or report.label(model)
+        if good:
+            series.append(
+                Series(label, [row.at or 0.0 for row in good], [row.value or 0.0 for row in good])
+            )
+        cells += [
+            [label, numbers.cell(row, "percent", "at"), numbers.cell(row, "four")] for row in good
+        ]
+    if not series:
+        return
+    table = DataTable(
+        slug("decision-table", report.other(str(block.population))),
+        f"Net benefit by threshold of {years:g}-year risk",
+        (Column("Model"), Column("Threshold, %", True), Column("Net benefit", True)),
+        cells,
+    )
+    block.draw(
+        report.drawn(
+            slug("figure-decision", report.other(str(block.population))),
+            decision_figure(series, years),
+            f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
+            "allowing for censoring (Vickers 2008).",
+            "Decision curves of each model; their numbers are in the table below.",
+            table,
+        )
+    )

@@ -1,0 +1,174 @@
+"""The whole report: sections in order, the page, and the files beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from markupsafe import Markup
+
+from cac_core.report.cohort import added, models, outcomes, people, readings
+from cac_core.report.cohort.blocks import Report, ReportSection, cell_text
+from cac_core.report.cohort.numbers import Row
+from cac_core.report.page import DataTable, Page, Section, render
+from cac_core.report.pdf import to_pdf
+
+Builder = Callable[[Report], ReportSection]
+#: In the order of the page.
+BUILDERS: tuple[Builder, ...] = (
+    people.flow_section,
+    people.table_1,
+    people.outcome_table,
+    people.training_table,
+    readings.concordance_section,
+    readings.scatter_section,
+    readings.visual_section,
+    readings.discrepancy_section,
+    outcomes.follow_up_section,
+    outcomes.survival_section,
+    outcomes.incidence_section,
+    models.hazard_section,
+    models.secondary_section,
+    models.sensitivity_section,
+    models.assumptions_section,
+    added.reclassification_section,
+    added.calibration_section,
+    people.acquisition_section,
+)
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A finished report: file name to content, and what is missing in it by section."""
+
+    files: Mapping[str, bytes]
+    gaps: Mapping[str, Sequence[str]]
+    tables: int
+    figures: int
+
+
+def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
+    """Every section, the page, its PDF, and the folder of tables and figures.
+
+    The same report gives the same bytes.
+
+    Parameters
+    ----------
+    more : builders of sections that need more than the tables of the analysis; they come last.
+    """
+    sections = []
+    for builder in (*BUILDERS, *more):
+        report.numbers.place = builder.__name__
+        section = builder(report)
+        for shown in report.numbers.shown:
+            if shown["in"] == builder.__name__:
+                shown["in"] = section.identifier
+        sections.append(section)
+    report.numbers.place = "summary"
+    gaps = {section.title: section.gaps for section in sections if section.gaps}
+    values = {"sections": sections, "gaps": gaps, "tiles": _tiles(report), "report": report}
+    page = _page(report, sections)
+    files = dict(_tables(report))
+    for name, (svg, png) in report.figures.items():
+        files[f"figures/{name}.svg"], files[f"figures/{name}.png"] = svg, png
+    files["index.html"] = render("cohort.html.j2", page, printed=False, **values).encode()
+    printed = render("cohort.html.j2", page, printed=True, **values)
+    files["report.pdf"] = to_pdf(printed, page.title)
+    files["numbers.json"] = _numbers(report)
+    return Assembled(files, gaps, len(report.tables), len(report.figures))
+
+
+def _page(report: Report, sections: Sequence[ReportSection]) -> Page:
+    linked = [Section(section.identifier, section.title) for section in sections]
+    return Page(
+        "Coronary calcium and outcomes",
+        "Cohort report",
+        str(report.facts.get("subtitle", "")),
+        (Section("missing", "What is missing"), *linked),
+    )
+
+
+def _tiles(report: Report) -> list[tuple[str, Markup]]:
+    """The numbers asked first."""
+    numbers, plan = report.numbers, report.plan
+    population, primary = report.populations[0], plan.primary
+    wanted = {"population": population, "outcome": primary}
+    source = next(iter(plan.sources))
+    follow_up = numbers.one("follow_up", "median", **wanted)
+    tiles = [
+        ("patients in the analysis", numbers.text(
+            numbers.one("population", "count", population=population), "count")),
+        (f"with {report.outcome(primary)}", numbers.text(follow_up, "count", "n_events")),
+        ("median follow-up, years", numbers.text(follow_up, "two")),
+    ]  # fmt: skip
+    for first, second in plan.compare[:1]:
+        kappa = numbers.one("agreement", "kappa_linear", population=population,
+                            model=f"{first}:{second}")  # fmt: skip
+        tiles.append((f"linear-weighted kappa, {report.label(first)} and {report.label(second)}",
+                      numbers.with_interval(kappa, "two")))  # fmt: skip
+    term = plan.sources[source].term
+    ratio = numbers.one("cox_multivariable", "hazard_ratio", **wanted, model=source,
+                        term=term.name, level=term.levels[-1])  # fmt: skip
+    tiles.append((f"adjusted hazard ratio, {report.label(source)} {term.levels[-1]}",
+                  numbers.with_interval(ratio, "two")))  # fmt: skip
+    gain = numbers.one("added_value", "nri", **wanted, model=source)
+    tiles.append((f"net reclassification, {report.label(source)}",
+                  numbers.with_interval(gain, "two")))  # fmt: skip
+    return tiles
+
+
+def _tables(report: Report) -> Iterator[tuple[str, bytes]]:
+    """Each table as it is shown, and the estimates in full precision."""
+    for name, table in report.tables.items():
+        yield from _both(name, _as_arrow(table))
+    rows = pa.array(range(report.numbers.table.num_rows), pa.int64())
+    yield from _both("estimates", report.numbers.table.add_column(0, "row", rows))
+
+
+def _as_arrow(table: DataTable) -> pa.Table:
+    names: list[str] = []
+    for at, column in enumerate(table.columns):
+        name = cell_text(column.title)
+        # Two columns of p values are told apart by what stands before them.
+        names.append(
+            name if name not in names else f"{name} ({cell_text(table.columns[at - 1].title)})"
+        )
+    cells = [[cell_text(item).strip("\N{EM SPACE}") for item in row] for row in table.rows]
+    columns = [[row[at] for row in cells] for at in range(len(names))]
+    return pa.table([pa.array(column, pa.string()) for column in columns], names=names)
+
+
+def _both(name: str, table: pa.Table) -> Iterator[tuple[str, bytes]]:
+    csv, parquet = io.BytesIO(), io.BytesIO()
+    pacsv.write_csv(table, csv)
+    pq.write_table(table, parquet, compression="zstd")
+    yield f"tables/{name}.csv", csv.getvalue()
+    yield f"tables/{name}.parquet", parquet.getvalue()
+
+
+def _numbers(report: Report) -> bytes:
+    """Every number that is shown, with the row it comes from."""
+    digest = hashlib.sha256()
+    for batch in report.numbers.table.to_batches():
+        digest.update(json.dumps(batch.to_pylist(), sort_keys=True).encode())
+    listed = []
+    for shown in report.numbers.shown:
+        row = report.numbers.row(shown["row"])
+        listed.append(shown | {"of": _identity(row), "number": getattr(row, shown["column"])})
+    value: dict[str, Any] = {
+        "estimates": {"rows": report.numbers.table.num_rows, "sha256": digest.hexdigest()},
+        "numbers": listed,
+    }
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _identity(row: Row) -> dict[str, Any]:
+    names = ("analysis", "population", "outcome", "model", "term", "level", "statistic", "at")
+    return {name: getattr(row, name) for name in names if getattr(row, name) is not None}

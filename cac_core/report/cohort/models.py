@@ -1,0 +1,275 @@
+"""Sections of hazard ratios: Table 2 and its forest, other outcomes, sensitivity, assumptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
+from cac_core.report.cohort.numbers import Row, plain, reasons
+from cac_core.report.figures.survival import ForestRow, forest_figure
+from cac_core.report.page import Cell, Column, DataTable
+
+_REFERENCE = "reference"
+
+
+def hazard_section(report: Report) -> ReportSection:
+    """Hazard ratios, unadjusted and adjusted, as a table and a forest plot."""
+    section = ReportSection("table-2", "Hazard ratios (Table 2)")
+    for population in report.populations:
+        for outcome in report.plan.outcomes:
+            block = Block(report.outcome(outcome), population, outcome)
+            section.blocks.append(block)
+            for number, source in enumerate(report.plan.sources):
+                _hazards(report, block, source, closed=number > 0)
+            _whole_models(report, block)
+    return section
+
+
+def secondary_section(report: Report) -> ReportSection:
+    """Adjusted hazard ratios of calcium for the other outcomes, side by side."""
+    section = ReportSection(
+        "table-s5", "Secondary outcomes, early revascularisation excluded (Supplemental Table 5)"
+    )
+    others = [name for name in report.plan.outcomes if name != report.plan.primary]
+    numbers = report.numbers
+    for population in report.populations:
+        block = Block("", population)
+        section.blocks.append(block)
+        rows: list[list[Cell | str]] = []
+        seen: list[Row | None] = []
+        for source, told in report.plan.sources.items():
+            for outcome in others:
+                whole = _ratio(report, "cox_multivariable", population, outcome, source, None, None)
+                block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([whole])])
+            for level in told.term.levels:
+                line: list[Cell | str] = [told.label, level]
+                for outcome in others:
+                    row = _ratio(report, "cox_multivariable", population, outcome, source,
+                                 told.term.name, level)  # fmt: skip
+                    seen.append(row)
+                    line += [_ratio_cell(report, row), numbers.p_cell(row)]
+                rows.append(line)
+        if not others:
+            block.missing(["the plan has one outcome only"])
+            continue
+        columns = [Column("Reading"), Column("Category")]
+        for outcome in others:
+            columns += [Column(f"{report.outcome(outcome)}, HR (95 % CI)", True), Column("p", True)]
+        table = DataTable(
+            slug("table-s5-outcomes", report.other(population)),
+            "Adjusted hazard ratios of calcium for other outcomes",
+            tuple(columns),
+            rows,
+            note="Adjusted for all covariates of the plan.",
+            sortable=False,
+        )
+        block.add(report.kept(table))
+        block.missing(reasons(seen))
+    return section
+
+
+def sensitivity_section(report: Report) -> ReportSection:
+    """Landmark, interaction, cause-specific hazards and curvature."""
+    section = ReportSection("sensitivity", "Sensitivity analyses")
+    for population in report.populations:
+        block = Block("", population)
+        section.blocks.append(block)
+        days = report.plan.landmark_days
+        if days is not None:
+            _calcium_table(
+                report, block, "landmark", [report.plan.primary],
+                f"Hazard ratios from day {days} on, in those without an event before",
+            )  # fmt: skip
+        _calcium_table(
+            report, block, "cause_specific", report.plan.components,
+            f"Cause-specific hazard ratios of the components, {report.plan.competing} censors",
+        )  # fmt: skip
+        _test_table(report, block, "interaction", "lr_chi2", "Interaction of calcium")
+        _test_table(report, block, "spline", "lr_chi2", "Curvature of continuous covariates")
+    return section
+
+
+def assumptions_section(report: Report) -> ReportSection:
+    """Tests of proportional hazards."""
+    section = ReportSection("proportional", "Proportional hazards")
+    for population in report.populations:
+        block = Block("", population)
+        section.blocks.append(block)
+        _test_table(report, block, "proportional_hazards", "chi2",
+                    "Score tests of proportional hazards in the multivariable models")  # fmt: skip
+        if not block.parts and not block.gaps:
+            block.missing(["no test of proportional hazards was estimated"])
+    return section
+
+
+def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
+    numbers, plan = report.numbers, report.plan
+    rows: list[list[Cell | str]] = []
+    forest: list[ForestRow] = []
+    seen: list[Row | None] = []
+    for term in (plan.sources[source].term, *plan.covariates):
+        alone = source if term is plan.sources[source].term else "base"
+        if term.levels:
+            rows.append([term.label, "", "", "", ""])
+            forest.append(ForestRow(term.label))
+        for level in term.levels or (None,):
+            pair = [
+                _ratio(report, analysis, block.population, block.outcome, model, term.name, level)
+                for analysis, model in (("cox_univariable", alone), ("cox_multivariable", source))
+            ]
+            seen += pair
+            label = term.label if level is None else f"\N{EM SPACE}{level}"
+            line: list[Cell | str] = [label]
+            for row in pair:
+                line += [_ratio_cell(report, row), numbers.p_cell(row)]
+            rows.append(line)
+            forest.append(
+                ForestRow(label, [_mark(row) for row in pair], _ratio_text(report, pair[1]))
+            )
+    known = [row for row in seen if row is not None and row.value is not None]
+    whole = [
+        numbers.one("cox_multivariable", "hazard_ratio", population=block.population,
+                    outcome=block.outcome, model=source, term=None)
+    ]  # fmt: skip
+    label = report.label(source)
+    block.missing([f"{label}: {why}" for why in reasons([*whole, *seen])])
+    if not any(row.method != _REFERENCE for row in known):
+        return
+    name = slug(block.outcome, source, report.other(str(block.population)))
+    outcome = report.outcome(str(block.outcome))
+    table = DataTable(
+        f"table-2-{name}",
+        f"Hazard ratios for {outcome}, model with {label}",
+        (Column("Covariate"), Column("Unadjusted HR (95 % CI)", True), Column("p", True),
+         Column("Adjusted HR (95 % CI)", True), Column("p", True)),
+        rows,
+        note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table.",
+        sortable=False,
+    )  # fmt: skip
+    view = report.drawn(
+        f"figure-forest-{name}",
+        forest_figure(forest, ("unadjusted", "adjusted"), "Hazard ratio (95 % CI)", "adjusted"),
+        f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic.",
+        f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
+        table if closed else None,
+    )
+    if not closed:
+        block.add(report.kept(table))
+    block.draw(view)
+
+
+def _whole_models(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for model in ("base", *report.plan.sources):
+        found = {
+            name: numbers.one(
+                "cox_multivariable", name, population=block.population, outcome=block.outcome,
+                model=model, term=None,
+            )
+            for name in ("lr_chi2", "events_per_parameter", "concordance")
+        }  # fmt: skip
+        whole = found["lr_chi2"]
+        if whole is not None:
+            rows.append([report.label(model), numbers.cell(whole, "count", "n"),
+                         numbers.cell(whole, "count", "n_events"), numbers.cell(whole, "one"),
+                         numbers.p_cell(whole), numbers.cell(found["events_per_parameter"], "one"),
+                         numbers.interval_cell(found["concordance"], "three")])  # fmt: skip
+    if rows:
+        table = DataTable(
+            slug("models", block.outcome, report.other(str(block.population))),
+            f"Multivariable models of {report.outcome(str(block.outcome))} as a whole",
+            (Column("Model"), Column("Patients", True), Column("Events", True),
+             Column("LR chi-square", True), Column("p", True),
+             Column("Events per parameter", True), Column("Harrell's c (95 % CI)", True)),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table))
+
+
+def _calcium_table(
+    report: Report, block: Block, analysis: str, outcomes: Sequence[str], caption: str
+) -> None:
+    """Hazard ratios of the calcium of every source in models of an analysis."""
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    seen: list[Row | None] = []
+    for outcome in outcomes:
+        for source, told in report.plan.sources.items():
+            wanted = {"population": block.population, "outcome": outcome, "model": source}
+            whole = numbers.one(analysis, "hazard_ratio", **wanted, term=None)
+            if whole is not None and whole.reason:
+                block.missing([f"{caption}: {report.outcome(outcome)}: {whole.reason}"])
+                continue
+            for level in told.term.levels:
+                row = _ratio(report, analysis, block.population, outcome, source,
+                             told.term.name, level)  # fmt: skip
+                seen.append(row)
+                if row is not None:
+                    rows.append([report.outcome(outcome), told.label, level,
+                                 numbers.cell(row, "count", "n_events"), _ratio_cell(report, row),
+                                 numbers.p_cell(row)])  # fmt: skip
+    block.missing([f"{caption}: {why}" for why in reasons(seen)])
+    if rows:
+        table = DataTable(
+            slug(analysis, report.other(str(block.population))),
+            caption,
+            (Column("Outcome"), Column("Reading"), Column("Category"), Column("Events", True),
+             Column("Adjusted HR (95 % CI)", True), Column("p", True)),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table))
+
+
+def _test_table(report: Report, block: Block, analysis: str, statistic: str, caption: str) -> None:
+    numbers = report.numbers
+    found = numbers.rows(analysis, statistic, population=block.population)
+    block.missing([f"{caption}: {why}" for why in reasons(found)])
+    rows: list[list[Cell | str]] = [
+        [report.label(str(row.model)), _term(report, row), numbers.cell(row, "two"),
+         numbers.p_cell(row), row.method]
+        for row in found
+        if row.value is not None
+    ]  # fmt: skip
+    if rows:
+        table = DataTable(
+            slug(analysis, report.other(str(block.population))),
+            caption,
+            (Column("Model"), Column("Term"), Column("Chi-square", True), Column("p", True),
+             Column("Method")),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table))
+
+
+def _term(report: Report, row: Row) -> str:
+    parts = str(row.term).split(" x ")
+    return " x ".join("all together" if part == "global" else report.term(part) for part in parts)
+
+
+def _ratio(
+    report: Report, analysis: str, population: str | None, outcome: str | None, model: str,
+    term: str | None, level: str | None,
+) -> Row | None:  # fmt: skip
+    return report.numbers.one(analysis, "hazard_ratio", population=population, outcome=outcome,
+                              model=model, term=term, level=level)  # fmt: skip
+
+
+def _is_reference(row: Row | None) -> bool:
+    return row is not None and row.method.startswith(_REFERENCE)
+
+
+def _ratio_cell(report: Report, row: Row | None) -> Cell:
+    return (
+        Cell("Reference", 1.0) if _is_reference(row) else report.numbers.interval_cell(row, "two")
+    )
+
+
+def _ratio_text(report: Report, row: Row | None) -> str:
+    return "Reference" if _is_reference(row) else plain(report.numbers.with_interval(row, "two"))
+
+
+def _mark(row: Row | None) -> tuple[float, float | None, float | None] | None:
+    if row is None or row.value is None:
+        return None
+    return row.value, row.ci_low, row.ci_high

@@ -1,0 +1,242 @@
+"""Sections of what happened to the patients: follow-up, survival, rates, competing risks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from cac_core.analysis.plan import DAYS_PER_YEAR
+from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
+from cac_core.report.cohort.numbers import Row, plain, reasons
+from cac_core.report.figures.survival import Curve, curves_figure
+from cac_core.report.page import Cell, Column, DataTable
+
+
+def follow_up_section(report: Report) -> ReportSection:
+    """How long patients were followed, and how many had each outcome."""
+    section = ReportSection("follow-up", "Follow-up and events")
+    numbers = report.numbers
+    for population in report.populations:
+        block = Block("", population)
+        section.blocks.append(block)
+        rows: list[list[Cell | str]] = []
+        for outcome in report.plan.outcomes:
+            found = {
+                name: numbers.one("follow_up", name, population=population, outcome=outcome)
+                for name in ("median", "q1", "q3", "observed_median", "observed_q1", "observed_q3")
+            }
+            middle = found["median"]
+            block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([middle])])
+            rows.append([report.outcome(outcome), report.outcomes.get(outcome, ""),
+                         numbers.cell(middle, "count", "n"),
+                         numbers.cell(middle, "count", "n_events"),
+                         _quartiles(report, found, ""),
+                         _quartiles(report, found, "observed_")])  # fmt: skip
+        table = DataTable(
+            slug("follow-up-table", report.other(population)),
+            "Follow-up by outcome",
+            (Column("Outcome"), Column("What it is"), Column("Patients", True),
+             Column("Events", True), Column("Follow-up, years, median (IQR)", True),
+             Column("To event or censoring, years, median (IQR)", True)),
+            rows,
+            note="Follow-up by the reverse Kaplan-Meier method; a dash where half or a quarter of "
+            "the patients were not followed long enough to tell.",
+        )  # fmt: skip
+        block.add(report.kept(table))
+    return section
+
+
+def survival_section(report: Report) -> ReportSection:
+    """Kaplan-Meier curves by category of each source, with numbers at risk."""
+    section = ReportSection(
+        "figure-4", "Event-free survival by CAC category (Figure 4, Supplemental Figure 3)"
+    )
+    for population in report.populations:
+        for outcome in report.plan.outcomes:
+            block = Block(report.outcome(outcome), population, outcome)
+            section.blocks.append(block)
+            for source in report.plan.sources:
+                _survival(report, block, source)
+            _rates(report, block)
+            _tests(report, block)
+    return section
+
+
+def incidence_section(report: Report) -> ReportSection:
+    """Cumulative incidence of the components, death competing."""
+    section = ReportSection("incidence", "Components with death competing")
+    for population in report.populations:
+        for component in report.plan.components:
+            block = Block(report.outcome(component), population)
+            section.blocks.append(block)
+            for source in report.plan.sources:
+                _incidence(report, block, component, source)
+    if not section.blocks:
+        section.blocks.append(Block(gaps=["the plan names no components"]))
+    return section
+
+
+def _survival(report: Report, block: Block, source: str) -> None:
+    numbers = report.numbers
+    wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+    rows = numbers.rows("kaplan_meier", "survival", **wanted)
+    label = report.label(source)
+    block.missing([f"{label}: {why}" for why in reasons(rows)])
+    at_risk = _by_level(numbers.rows("kaplan_meier", "at_risk", **wanted))
+    curves = []
+    for level, steps in _by_level(rows).items():
+        counts = [
+            ((row.at or 0.0) / DAYS_PER_YEAR, plain(numbers.text(row, "count")))
+            for row in at_risk.get(level, ())
+        ]
+        curves.append(_curve(level, steps, counts))
+    if not curves:
+        return
+    test = numbers.one("log_rank", "chi2", **wanted, level=None)
+    p = plain(numbers.p(test))
+    note = f"log-rank p {p if p.startswith('<') else f'= {p}'}" if test and test.value else ""
+    outcome = report.outcome(str(block.outcome))
+    view = report.drawn(
+        slug("figure-survival", block.outcome, source, report.other(str(block.population))),
+        curves_figure(curves, f"Free of {outcome}, %", note),
+        f"Survival free of {outcome} by category of {label}, Kaplan-Meier with "
+        f"{report.plan.confidence:.0%} confidence bands; below it the patients still followed.",
+        f"Kaplan-Meier curves by category of {label}; numbers are in the table below.",
+        _event_free(report, block, source),
+    )
+    block.draw(view, half=True)
+
+
+def _event_free(report: Report, block: Block, source: str) -> DataTable:
+    """Numbers at risk and event-free share at whole years."""
+    numbers = report.numbers
+    wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+    free = {(r.level, r.at): r for r in numbers.rows("kaplan_meier", "event_free", **wanted)}
+    rows: list[list[Cell | str]] = []
+    for row in numbers.rows("kaplan_meier", "at_risk", **wanted):
+        years = (row.at or 0.0) / DAYS_PER_YEAR
+        rows.append([str(row.level), Cell(f"{years:.0f}", years), numbers.cell(row, "count"),
+                     numbers.interval_cell(free.get((row.level, row.at)), "percent")])  # fmt: skip
+    name = slug("event-free", block.outcome, source, report.other(str(block.population)))
+    return DataTable(
+        name,
+        f"Numbers at risk, and share free of {report.outcome(str(block.outcome))} in %",
+        (Column(report.label(source)), Column("Year", True), Column("At risk", True),
+         Column("Event-free (95 % CI)", True)),
+        rows,
+    )  # fmt: skip
+
+
+def _rates(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+        for row in numbers.rows("event_rate", "per_100_person_years", **wanted):
+            years = numbers.one("event_rate", "person_years", **wanted, level=row.level)
+            if row.level is not None:
+                rows.append([report.label(source), str(row.level),
+                             numbers.cell(row, "count", "n"),
+                             numbers.cell(row, "count", "n_events"), numbers.cell(years, "count"),
+                             numbers.interval_cell(row, "two")])  # fmt: skip
+    if rows:
+        name = slug("event-rates", block.outcome, report.other(str(block.population)))
+        table = DataTable(
+            name,
+            f"Rates of {report.outcome(str(block.outcome))} per 100 person-years",
+            (Column("Reading"), Column("Category"), Column("Patients", True),
+             Column("Events", True), Column("Person-years", True), Column("Rate (95 % CI)", True)),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table))
+
+
+def _tests(report: Report, block: Block) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    seen: list[Row] = []
+    for source in report.plan.sources:
+        wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+        for row in numbers.rows("log_rank", "chi2", **wanted):
+            seen.append(row)
+            rows.append([report.label(source), row.level or "all categories",
+                         numbers.cell(row, "two"), numbers.p_cell(row), row.method])  # fmt: skip
+    block.missing([f"log-rank: {why}" for why in reasons(seen)])
+    if rows:
+        name = slug("log-rank", block.outcome, report.other(str(block.population)))
+        table = DataTable(
+            name,
+            f"Log-rank tests, {report.outcome(str(block.outcome))}",
+            (Column("Reading"), Column("Categories"), Column("Chi-square", True),
+             Column("p", True), Column("Method")),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table), "Show log-rank tests of all pairs of categories")
+
+
+def _incidence(report: Report, block: Block, component: str, source: str) -> None:
+    numbers = report.numbers
+    rows = numbers.rows(
+        "cumulative_incidence", "incidence", population=block.population, outcome=component,
+        model=source,
+    )  # fmt: skip
+    label = report.label(source)
+    block.missing([f"{label}: {why}" for why in reasons(rows)])
+    by_level = _by_level(rows)
+    curves = [_curve(level, steps) for level, steps in by_level.items()]
+    if not curves:
+        return
+    ends: list[list[Cell | str]] = []
+    for level, steps in by_level.items():
+        last = steps[-1]
+        ends.append([level, numbers.cell(last, "count", "n_events"),
+                     Cell(f"{(last.at or 0) / DAYS_PER_YEAR:.1f}"),
+                     numbers.interval_cell(last, "percent")])  # fmt: skip
+    table = DataTable(
+        slug("incidence-table", component, source, report.other(str(block.population))),
+        f"Incidence of {report.outcome(component)} at the end of follow-up, %",
+        (Column(label), Column("Events", True), Column("Years", True),
+         Column("Incidence (95 % CI)", True)),
+        ends,
+        sortable=False,
+    )  # fmt: skip
+    view = report.drawn(
+        slug("figure-incidence", component, source, report.other(str(block.population))),
+        curves_figure(curves, f"{report.outcome(component)}, %", ""),
+        f"Cumulative incidence of {report.outcome(component)} by category of {label}, "
+        f"{report.plan.competing} competing (Aalen-Johansen).",
+        f"Cumulative incidence by category of {label}.",
+        table,
+    )
+    block.draw(view, half=True)
+
+
+def _curve(level: str, steps: Sequence[Row], counts: Sequence[tuple[float, str]] = ()) -> Curve:
+    values = [row.value or 0.0 for row in steps]
+    return Curve(
+        level,
+        [(row.at or 0.0) / DAYS_PER_YEAR for row in steps],
+        values,
+        [v if row.ci_low is None else row.ci_low for row, v in zip(steps, values, strict=True)],
+        [v if row.ci_high is None else row.ci_high for row, v in zip(steps, values, strict=True)],
+        counts,
+    )
+
+
+def _by_level(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows with a value by level, in order of time."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.value is not None and row.at is not None and row.level is not None:
+            found[row.level].append(row)
+    return {level: sorted(mine, key=lambda row: row.at or 0.0) for level, mine in found.items()}
+
+
+def _quartiles(report: Report, found: dict[str, Row | None], prefix: str) -> Cell:
+    numbers = report.numbers
+    middle, low, high = (found[f"{prefix}{name}"] for name in ("median", "q1", "q3"))
+    text = Markup("{} ({}, {})").format(*(numbers.text(row, "two") for row in (middle, low, high)))
+    value = None if middle is None else middle.value
+    return Cell(text, "" if value is None else value)

@@ -1,0 +1,160 @@
+"""Figures of models: calibration, decision curves, reclassification; and the cohort flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+
+from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, bare
+
+_LOOKS = ((GREY, "o", "-"), (BLUE, "s", "--"), (GREEN, "D", "-."), (RED, "^", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named series: x, y and limits of y where there are some."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Reclassification by one reading: shares that move up and down, net figures with limits."""
+
+    label: str
+    up_event: float
+    down_event: float
+    up_nonevent: float
+    down_nonevent: float
+    net: Sequence[tuple[float, float | None, float | None]]
+
+
+def calibration_figure(series: Sequence[Series], years: float) -> Figure:
+    """Observed against predicted risk in groups of patients, a panel per model."""
+    figure = Figure(figsize=(3.1 * len(series), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(series), squeeze=False, sharex=True, sharey=True)[0]
+    top = max((100 * max(one.high or one.y) for one in series if one.y), default=100.0)
+    for number, (axis, one) in enumerate(zip(axes, series, strict=True)):
+        colour, shape, _ = _LOOKS[number % len(_LOOKS)]
+        axis.plot([0, top], [0, top], color=GREY, lw=0.8)
+        x, y = [100 * value for value in one.x], [100 * value for value in one.y]
+        for at, low, high in zip(x, one.low, one.high, strict=True):
+            axis.plot([at, at], [100 * low, 100 * high], color=colour, lw=1)
+        axis.plot(x, y, marker=shape, color=colour, ls="none", ms=5)
+        axis.set_title(one.label, fontsize=10)
+        axis.set_xlabel(f"Predicted {years:g}-year risk, %")
+        bare(axis)
+    axes[0].set_ylabel(f"Observed {years:g}-year risk, %")
+    return figure
+
+
+def decision_figure(series: Sequence[Series], years: float) -> Figure:
+    """Net benefit over threshold probabilities."""
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axis = figure.subplots()
+    look: dict[str, Any]
+    for number, one in enumerate(series):
+        if one.label.startswith("Treat"):
+            look = {"color": GREY, "ls": ":" if "none" in one.label else "-", "lw": 0.9}
+        else:
+            colour, _, dash = _LOOKS[number % len(_LOOKS)]
+            look = {"color": colour, "ls": dash, "lw": 1.6}
+        axis.plot([100 * value for value in one.x], one.y, label=one.label, **look)
+    tops = [value for one in series for value in one.y]
+    top = max(tops, default=0.1)
+    axis.set_ylim(-0.15 * top, 1.08 * top)
+    axis.set(xlabel=f"Threshold of {years:g}-year risk, %", ylabel="Net benefit")
+    axis.legend(frameon=False, fontsize=9)
+    bare(axis)
+    return figure
+
+
+def reclassification_figure(moves: Sequence[Moves]) -> Figure:
+    """Shares of patients whose risk rises or falls, and the net figures with their limits."""
+    figure = Figure(figsize=(10.2, 3.6), layout="constrained")
+    bars, net = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    names = []
+    for number, one in enumerate(moves):
+        for half, (up, down, who) in enumerate(
+            (
+                (one.up_event, one.down_event, "with event"),
+                (one.up_nonevent, one.down_nonevent, "without"),
+            )
+        ):
+            at = 2.4 * number + half
+            bars.barh(at, 100 * up, color=RED, height=0.75, label=_once(number, half, "risk rises"))
+            bars.barh(
+                at, -100 * down, color=BLUE, height=0.75, label=_once(number, half, "risk falls")
+            )
+            names.append((at, f"{one.label}, {who}"))
+    bars.axvline(0, color="black", lw=0.8)
+    bars.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=9)
+    bars.invert_yaxis()
+    bars.set_xticks(range(-100, 101, 50), [str(abs(tick)) for tick in range(-100, 101, 50)])
+    bars.set(xlabel="Patients, %", xlim=(-105, 105))
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    _net(net, moves)
+    bare(bars)
+    return figure
+
+
+def flow_figure(total: str, steps: Sequence[str], end: str) -> Figure:
+    """Who left the cohort at which step: boxes from top to bottom, those who left at the right.
+
+    Parameters
+    ----------
+    total, end : texts of the first and the last box.
+    steps : texts of the boxes at the right.
+    """
+    figure = Figure(figsize=(7.2, 1.9 + 0.62 * max(len(steps), 1)))
+    axis = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    axis.axis("off")
+    bottom = len(steps) + 1.4
+    axis.set(xlim=(0, 10), ylim=(bottom + 0.6, -0.6))
+    box = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": "black", "lw": 1}
+    axis.text(2.6, 0, total, ha="center", va="center", fontsize=10, bbox=box)
+    axis.text(2.6, bottom, end, ha="center", va="center", fontsize=10, bbox=box)
+    arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "black", "lw": 1}
+    axis.add_patch(FancyArrowPatch((2.6, 0.38), (2.6, bottom - 0.38), **arrow))
+    for number, text in enumerate(steps, 1):
+        axis.add_patch(FancyArrowPatch((2.6, number), (4.0, number), **arrow))
+        axis.text(4.15, number, text, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE})
+    return figure
+
+
+def _net(axis: Axes, moves: Sequence[Moves]) -> None:
+    kinds = ("event", "non-event", "overall")
+    for number, one in enumerate(moves):
+        colour, shape, _ = _LOOKS[(number + 1) % len(_LOOKS)]
+        for at, (value, low, high) in enumerate(one.net):
+            y = at + 0.2 * (number - (len(moves) - 1) / 2)
+            if low is not None and high is not None:
+                axis.plot([low, high], [y, y], color=colour, lw=1.2)
+            axis.plot(
+                [value],
+                [y],
+                marker=shape,
+                color=colour,
+                ls="none",
+                ms=5,
+                label=one.label if at == 0 else None,
+            )
+    axis.axvline(0, color=GREY, lw=0.8)
+    axis.set_yticks(range(len(kinds)), kinds)
+    axis.invert_yaxis()
+    axis.set_xlabel("Net reclassification")
+    axis.legend(frameon=False, fontsize=8.5, loc="best")
+    bare(axis)
+
+
+def _once(number: int, half: int, label: str) -> str | None:
+    return label if number == half == 0 else None

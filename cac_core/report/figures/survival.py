@@ -1,0 +1,154 @@
+"""Figures of time to event: survival curves with numbers at risk, cumulative incidence, forests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, bare
+
+_STYLES = ((BLUE, "-"), (GREEN, "--"), (ORANGE, "-."), (RED, (0, (1, 1))), (PURPLE, (0, (5, 1))))
+_HEADLINE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A step curve: years, values from 0 to 1 and limits, and numbers at risk by whole year."""
+
+    label: str
+    years: Sequence[float]
+    values: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    at_risk: Sequence[tuple[float, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """A line of a forest plot: a heading where `marks` is empty.
+
+    `marks` are value, low, high of each series (None where there is none); `text` stands at the
+    right.
+    """
+
+    label: str
+    marks: Sequence[tuple[float, float | None, float | None] | None] = ()
+    text: str = ""
+
+
+def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
+    """Step curves with their confidence bands, and the numbers at risk below.
+
+    Parameters
+    ----------
+    note : what stands in the corner, such as the log-rank test.
+    """
+    counted = any(curve.at_risk for curve in curves)
+    below = 0.22 * (len(curves) + 1) if counted else 0.0
+    figure = Figure(figsize=(6.2, 4.1 + below), layout="constrained")
+    if counted:
+        axis, counts = figure.subplots(2, 1, height_ratios=(4.1, below + 0.05))
+        _counts(counts, curves)
+    else:
+        axis, counts = figure.subplots(), None
+    rising = bool(curves) and curves[0].values[0] == 0
+    for number, curve in enumerate(curves):
+        colour, dash = _STYLES[number % len(_STYLES)]
+        axis.fill_between(
+            curve.years, curve.low, curve.high, step="post", color=colour, alpha=0.15, lw=0
+        )
+        axis.step(curve.years, curve.values, where="post", color=colour, ls=dash, label=curve.label)
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+    end = max((curve.years[-1] for curve in curves), default=1.0)
+    axis.set(xlim=(0, end), xlabel="Years", ylabel=y_label)
+    if not rising:
+        axis.set_ylim(min(0.5, _lowest(curves)), 1.005)
+    else:
+        axis.set_ylim(bottom=0)
+    axis.legend(
+        frameon=False, loc="upper left" if rising else "lower left", fontsize=9, handlelength=2.6
+    )
+    if note:
+        where = (0.98, 0.03) if rising else (0.98, 0.97)
+        axis.text(
+            *where,
+            note,
+            transform=axis.transAxes,
+            ha="right",
+            va="bottom" if rising else "top",
+            fontsize=9,
+        )
+    bare(axis)
+    if counts is not None:
+        counts.set_xlim(axis.get_xlim())
+    return figure
+
+
+def forest_figure(
+    rows: Sequence[ForestRow], series: Sequence[str], x_label: str, text_title: str
+) -> Figure:
+    """Hazard ratios on a logarithmic axis, a mark and an interval per series and line."""
+    figure = Figure(figsize=(8.2, 0.9 + 0.27 * len(rows)), layout="constrained")
+    axis, text = figure.subplots(1, 2, width_ratios=(3.2, 1.6), sharey=True)
+    marks = (("o", BLUE), ("s", RED), ("D", GREEN))
+    for at, row in enumerate(rows):
+        offset = 0.14 if len(series) > 1 else 0.0
+        for number, mark in enumerate(row.marks):
+            if mark is None:
+                continue
+            value, low, high = mark
+            y = at + offset * (2 * number - (len(series) - 1))
+            shape, colour = marks[number]
+            if low is not None and high is not None:
+                axis.plot([low, high], [y, y], color=colour, lw=1.2)
+            axis.plot([value], [y], marker=shape, color=colour, ms=4.5, ls="none")
+        text.text(0.0, at, row.text, va="center", fontsize=8.5)
+    for number, name in enumerate(series):
+        shape, colour = marks[number]
+        axis.plot([], [], marker=shape, color=colour, ls="none", label=name)
+    axis.axvline(1, color=GREY, lw=0.8)
+    axis.set_xscale("log")
+    ticks = [tick for tick in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if _inside(tick, rows)]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xticks([], minor=True)
+    axis.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8.5)
+    for label, row in zip(axis.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("normal" if row.marks else "bold")
+    axis.set(xlabel=x_label, ylim=(len(rows) - 0.5, -0.8))
+    if len(series) > 1:
+        figure.legend(loc="outside upper left", ncols=len(series), frameon=False, fontsize=9)
+    text.set_title(text_title, fontsize=8.5, loc="left")
+    text.axis("off")
+    bare(axis)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    return figure
+
+
+def _counts(axis: Axes, curves: Sequence[Curve]) -> None:
+    axis.set_title("Number at risk", fontsize=_HEADLINE - 1, loc="left")
+    for number, curve in enumerate(curves):
+        for years, text in curve.at_risk:
+            axis.text(years, number, text, ha="center", va="center", fontsize=8.5, clip_on=False)
+    axis.set_yticks(range(len(curves)), [curve.label for curve in curves], fontsize=8.5)
+    for number, label in enumerate(axis.get_yticklabels()):
+        label.set_color(_STYLES[number % len(_STYLES)][0])
+    axis.set(ylim=(len(curves) - 0.5, -0.5))
+    axis.set_xticks([])
+    axis.tick_params(length=0, pad=18)
+    axis.spines[:].set_visible(False)
+
+
+def _lowest(curves: Sequence[Curve]) -> float:
+    """Bottom of the axis: the lowest curve, to the tenth below."""
+    lowest = min((value for curve in curves for value in curve.values), default=0.0)
+    return max(0.0, (int(lowest * 10) - 1) / 10)
+
+
+def _inside(tick: float, rows: Sequence[ForestRow]) -> bool:
+    known = [part for row in rows for mark in row.marks if mark for part in mark if part]
+    return (bool(known) and min(known) / 1.6 <= tick <= max(known) * 1.6) or tick == 1

@@ -1,0 +1,43 @@
+"""A page as PDF, without a browser, a system library or the network."""
+
+from __future__ import annotations
+
+import io
+
+import plutoprint
+
+from cac_core.report.figures.style import font_file
+
+_FONT = "cac:font"
+_PAGE = "cac:report"
+_BOLD = "cac:font-bold"
+#: A report says what it is about, not when it was printed: the same page gives the same bytes.
+_EPOCH = "2000-01-01T00:00:00Z"
+
+
+class _Fonts(plutoprint.ResourceFetcher):
+    """Gives the fonts that come with matplotlib; everything else is in the page or refused."""
+
+    def fetch_url(self, url: str) -> plutoprint.ResourceData:
+        """The bytes behind a URL of the page."""
+        if url in (_FONT, _BOLD):
+            return plutoprint.ResourceData(font_file(bold=url == _BOLD), "font/ttf", "")
+        if url.startswith("data:"):
+            return plutoprint.default_resource_fetcher.fetch_url(url)
+        raise ValueError("a report holds all it shows")
+
+
+def to_pdf(html: str, title: str) -> bytes:
+    """Print a self-contained page on A4; the same page gives the same bytes."""
+    book = plutoprint.Book(plutoprint.PAGE_SIZE_A4, plutoprint.PAGE_MARGINS_NONE)
+    book.custom_resource_fetcher = _Fonts()
+    book.load_html(html, base_url=_PAGE)
+    for name, value in (
+        (plutoprint.PDF_METADATA_TITLE, title),
+        (plutoprint.PDF_METADATA_CREATION_DATE, _EPOCH),
+        (plutoprint.PDF_METADATA_MODIFICATION_DATE, _EPOCH),
+    ):
+        book.set_metadata(name, value)
+    stream = io.BytesIO()
+    book.write_to_pdf_stream(stream)
+    return stream.getvalue()

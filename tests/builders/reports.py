@@ -1,0 +1,110 @@
+"""Cohort reports of small cohorts, as the flow puts them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import pandas as pd
+import pyarrow as pa
+
+from cac_core.analysis.concordance import discrepancies
+from cac_core.analysis.plan import Plan
+from cac_core.analysis.run import analyse, estimates_table
+from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
+from cac_core.report.cohort.assemble import Assembled, assemble
+from cac_core.report.cohort.blocks import Report
+from cac_core.report.cohort.cases import case_section, example_studies
+from cac_core.report.cohort.hidden import hide_small
+from cac_core.report.cohort.numbers import Numbers
+from schemas.linkage import FLOW
+from schemas.results import ESTIMATES
+from schemas.score import SCORES
+from tests.builders.analyses import linked_events, plan
+from tests.builders.golden import table
+from tests.builders.rows import key, preview_row, score_row
+
+MANIFEST = {"heart": {"training_samples": 480, "validation_samples": 60}}
+
+
+def scores_of(frame: pd.DataFrame) -> pa.Table:
+    """Score rows of the patients, from two scanners, and of two studies without a score."""
+    rows = [
+        score_row(
+            at,
+            study_key=row["study_key"],
+            patient_key=row["patient_key"],
+            agatston=row["agatston"],
+            cac_category=row["cac_category"],
+            noise_hu=20.0 + at % 17,
+            agatston_noncoronary=float(at % 3),
+            quality_flags="high_noise" if at % 11 == 0 else "",
+            Manufacturer="ACME",
+            ManufacturerModelName="CT <one>" if at % 2 else "CT two",
+            KVP=120.0,
+            XRayTubeCurrent=20.0,
+            slice_thickness_mm=5.0,
+        )
+        for at, row in enumerate(frame.to_dict("records"))
+    ]
+    failed = score_row("failed", status="failed", reason="timeout", detail="120 s")
+    unknown = ("agatston", "cac_category", "noise_hu", "heart_volume_ml", "seconds_model")
+    failed |= dict.fromkeys(unknown)
+    return SCORES.from_rows([*rows, failed, failed | {"study_key": key("second")}])
+
+
+def report_of(
+    frame: pd.DataFrame,
+    wanted: Plan | None = None,
+    *,
+    hidden: bool = False,
+    drop: Sequence[str] = (),
+) -> Report:
+    """The report of a table like `linked` (see `tests.builders.cohorts`).
+
+    Parameters
+    ----------
+    drop : columns that `linked` does not have.
+    """
+    wanted = wanted or plan(resamples=10)
+    linked, events = linked_events(frame)
+    linked = linked.drop_columns([name for name in drop if name in linked.column_names])
+    scores, apart = scores_of(frame), discrepancies(linked, wanted)
+    left = [{"patient_key": key(f"left {n}"), "step_number": 4, "step": "known_cad", "n_studies": 1}
+            for n in range(7)]  # fmt: skip
+    there = [{"patient_key": one, "step_number": 8, "step": "included", "n_studies": 1}
+             for one in frame["patient_key"]]  # fmt: skip
+    rows = [
+        *acquisition(scores, linked["study_key"].to_pylist()),
+        *training(MANIFEST),
+        *discrepancy_causes(apart, scores),
+    ]
+    planned = analyse(linked, events, FLOW.from_rows([*left, *there]), wanted)
+    estimates = ESTIMATES.validate(
+        pa.concat_tables([planned, estimates_table(rows)]).combine_chunks()
+    )
+    report = Report(
+        Numbers(hide_small(estimates) if hidden else estimates),
+        wanted,
+        linked,
+        {"mace": "first of all events"},
+        apart,
+        hidden,
+        {"subtitle": "a test", "pages": {}, "previews": {}},
+    )
+    report.facts["previews"] = {
+        study: [preview_row(study_key=study)] for study in example_studies(report)
+    }
+    return report
+
+
+def assembled(report: Report) -> Assembled:
+    """The files of a report, example cases included."""
+    return assemble(report, (case_section,))
+
+
+@cache
+def nasty_report() -> tuple[Report, Assembled]:
+    """The report of the golden cohort that is hard on statistics; do not change it."""
+    report = report_of(table("nasty"))
+    return report, assembled(report)

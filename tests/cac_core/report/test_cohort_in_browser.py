@@ -1,0 +1,84 @@
+"""The cohort report in headless Chromium: sound on desk and phone, switched, walked by keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.browser import DESKTOP, PHONE, assert_sound, opened
+from tests.builders.reports import nasty_report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    path.write_bytes(nasty_report()[1].files["index.html"])
+    return path
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_report_opens_from_disk_without_a_fault(report: Path, size: dict[str, int]) -> None:
+    assert_sound(report, size)
+
+
+def test_every_section_of_the_navigation_is_there(report: Path) -> None:
+    with opened(report) as visit:
+        links = visit.page.locator("nav a")
+        assert links.count() >= 19
+        for link in links.all():
+            assert visit.page.locator(str(link.get_attribute("href"))).is_visible()
+
+
+def test_the_outcome_is_switched(report: Path) -> None:
+    with opened(report) as visit:
+        page = visit.page
+        assert page.locator("#table-2-mace-dl").is_visible()
+        assert not page.locator("#table-2-death-dl").is_visible()
+        choice = page.locator("select[data-switch=outcome]")
+        choice.select_option("death")
+        assert page.locator("#table-2-death-dl").is_visible()
+        assert not page.locator("#table-2-mace-dl").is_visible()
+        assert page.locator("#table-1-dl").is_visible()
+        choice.select_option("")
+        assert page.locator("#table-2-mace-dl").is_visible()
+
+
+def test_a_number_tells_its_row(report: Path) -> None:
+    with opened(report) as visit:
+        number = visit.page.locator("#table-1-dl td data").first
+        number.hover()
+        row, column = str(number.get_attribute("value")).split(".")
+        assert number.get_attribute("title") == f"{column} of row {row} of tables/estimates.csv"
+
+
+def test_points_tell_their_study_key(report: Path) -> None:
+    keys = set(nasty_report()[0].linked["study_key"].to_pylist())
+    with opened(report) as visit:
+        box = visit.page.locator("[data-points]").first
+        status = box.get_by_role("status")
+        box.locator(".plot").press("ArrowRight")
+        first = status.text_content()
+        assert first.split(":")[0] in keys
+        box.locator(".plot").press("ArrowRight")
+        assert status.text_content() != first
+        # The pointer finds the point that was reached by keyboard, where the mark stands.
+        mark = box.locator("svg > circle").bounding_box()
+        box.locator(".plot").press("ArrowLeft")
+        visit.page.mouse.move(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
+        assert status.text_content().split(":")[0] in keys
+
+
+def test_the_case_list_filters_and_sorts(report: Path) -> None:
+    with opened(report) as visit:
+        page = visit.page
+        page.get_by_text("Show single cases").click()
+        cases = page.locator("#discrepant-cases")
+        every = cases.locator("tbody tr").count()
+        cases.get_by_label("Show rows that contain").fill(">400")
+        assert 0 < cases.locator("tbody tr:visible").count() < every
+        header = cases.locator("th", has_text="DL CAC score")
+        header.get_by_role("button").click()
+        scores = cases.locator("tbody tr:visible td:nth-child(4)").all_text_contents()
+        values = [float(text.replace(",", "")) for text in scores]
+        assert values == sorted(values)

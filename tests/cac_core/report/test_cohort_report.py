@@ -1,0 +1,265 @@
+"""The cohort report: every number is an estimate, what is missing is said, the same bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from cac_core.analysis.plan import Plan
+from cac_core.report.cohort.assemble import Assembled
+from tests.builders.analyses import plan
+from tests.builders.golden import table
+from tests.builders.reports import assembled, nasty_report, report_of
+from tests.cac_core.report.test_page import Tags
+
+#: Written by hand from the formats' names: factor, digits.
+WRITTEN = {"count": (1, 0), "percent": (100, 1), "one": (1, 1), "two": (1, 2), "three": (1, 3),
+           "four": (1, 4)}  # fmt: skip
+SECTIONS = {
+    "Table 1", "Supplemental Table 4", "Supplemental Table 1", "Figure 3", "Supplemental Figure 1",
+    "Supplemental Table 3", "Supplemental Results", "Figure 4", "Supplemental Figure 3", "Table 2",
+    "Supplemental Table 5", "Figure 5", "Supplemental Table 6", "Figure 2",
+}  # fmt: skip
+
+
+class Numbers(HTMLParser):
+    """Numbers of a page that name their row, and the rest of the text of cells for numbers."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.numbers: list[tuple[str, str, str]] = []
+        self.cells: list[str] = []
+        self._data: tuple[str, str] | None = None
+        self._in_cell = False
+        self._table = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Begin of a number or a cell."""
+        values = dict(attrs)
+        if tag == "data":
+            self._data = str(values["value"]), str(values["data-as"])
+        elif tag == "div" and values.get("class") == "table":
+            self._table = str(values["id"])
+        elif tag == "td" and values.get("class") == "number":
+            self._in_cell = True
+            self.cells.append(f"{self._table}: ")
+
+    def handle_endtag(self, tag: str) -> None:
+        """End of a number or a cell."""
+        if tag == "data":
+            self._data = None
+        elif tag == "td":
+            self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        """Text."""
+        if self._data is not None:
+            self.numbers.append((*self._data, data))
+        elif self._in_cell:
+            self.cells[-1] += data
+
+
+def page(done: Assembled) -> str:
+    return done.files["index.html"].decode()
+
+
+def estimates(done: Assembled) -> list[dict[str, Any]]:
+    return pq.read_table(io.BytesIO(done.files["tables/estimates.parquet"])).to_pylist()
+
+
+def test_every_number_of_the_page_is_the_estimate_it_names() -> None:
+    _, done = nasty_report()
+    rows = estimates(done)
+    numbers = Numbers(page(done)).numbers
+    assert len(numbers) > 2000
+    for name, style, text in numbers:
+        index, column = name.split(".")
+        assert rows[int(index)]["row"] == int(index)
+        value = rows[int(index)][column]
+        if style == "p":
+            assert (text == "<0.001") == (value < 0.001)
+            assert text == "<0.001" or float(text) == pytest.approx(value, abs=5.01e-4)
+            continue
+        factor, digits = WRITTEN[style]
+        assert math.isclose(
+            float(text.replace(",", "")), factor * value, abs_tol=0.501 * 10.0**-digits
+        ), (name, text, value)
+        assert len(text.rpartition(".")[2] if "." in text else "") == digits
+
+
+#: Years of curves are where numbers stand, and the cases are rows of `discrepancies`.
+AXES = re.compile(r"event-free-|incidence-table|discrepant-cases")
+
+
+def test_no_cell_for_numbers_holds_one_that_names_no_estimate() -> None:
+    _, done = nasty_report()
+    cells = Numbers(page(done)).cells
+    assert len(cells) > 1500
+    loose = [cell for cell in cells if not AXES.match(cell) and re.search(r": .*\d", cell)]
+    assert loose == []
+
+
+def test_numbers_json_lists_what_is_shown_with_full_precision() -> None:
+    _, done = nasty_report()
+    listed = json.loads(done.files["numbers.json"])
+    rows = estimates(done)
+    assert listed["estimates"]["rows"] == len(rows)
+    shown = {(f"{one['row']}.{one['column']}", one["text"]) for one in listed["numbers"]}
+    assert {(name, text) for name, _, text in Numbers(page(done)).numbers} <= shown
+    for one in listed["numbers"]:
+        assert one["number"] == rows[one["row"]][one["column"]]
+    sections = re.findall(r'<section id="([^"]+)"', page(done))
+    assert {one["in"] for one in listed["numbers"]} <= set(sections)
+
+
+def test_the_sections_name_the_tables_and_figures_of_the_paper() -> None:
+    _, done = nasty_report()
+    titles = re.findall(r'<h2 id="[^"]+">(.*?)</h2>', page(done))
+    named = {one.strip() for title in titles for one in re.findall(r"\(([^)]+)\)", title)
+             for one in one.split(",")}  # fmt: skip
+    assert named >= SECTIONS
+    assert not Tags(page(done)).open
+    identifiers = re.findall(r'\bid="([^"]+)"', page(done))
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_tables_and_figures_are_files_too() -> None:
+    report, done = nasty_report()
+    for name, shown in report.tables.items():
+        csv = pacsv.read_csv(io.BytesIO(done.files[f"tables/{name}.csv"]))
+        parquet = pq.read_table(io.BytesIO(done.files[f"tables/{name}.parquet"]))
+        assert csv.num_rows == parquet.num_rows == len(shown.rows)
+        assert csv.column_names == parquet.column_names
+    kept = pq.read_table(io.BytesIO(done.files["tables/estimates.parquet"]))
+    assert kept.drop_columns(["row"]).equals(report.numbers.table)
+    for name in report.figures:
+        assert done.files[f"figures/{name}.svg"].startswith(b"<?xml")
+        assert done.files[f"figures/{name}.png"].startswith(b"\x89PNG")
+    assert done.files["report.pdf"].startswith(b"%PDF")
+    assert f'<figure id="{next(iter(report.figures))}">' in page(done)
+
+
+def test_nothing_in_the_files_leads_elsewhere() -> None:
+    _, done = nasty_report()
+    text = page(done)
+    assert not re.findall(r'(?:src|href)="(?!#|data:|studies/)([^"]*)"', text)
+    # Links inside the page lead somewhere.
+    identifiers = set(re.findall(r'\bid="([^"]+)"', text))
+    assert {target for target in re.findall(r'href="#([^"]+)"', text)} <= identifiers
+
+
+def short(**changes: object) -> Plan:
+    """A plan of few figures."""
+    outcomes = {"outcomes": ["mace", "death"], "components": ["mi"]}
+    return plan(**(outcomes | changes))
+
+
+@pytest.mark.slow
+def test_two_reports_of_the_same_cohort_have_the_same_bytes() -> None:
+    _, first = nasty_report()
+    again = assembled(report_of(table("nasty")))
+    assert first.files.keys() == again.files.keys()
+    assert [name for name in first.files if first.files[name] != again.files[name]] == []
+
+
+def test_a_category_without_events_is_told_and_the_rest_is_there() -> None:
+    _, done = nasty_report()
+    told = done.gaps["Hazard ratios (Table 2)"]
+    assert any("1-100: no events in the" in reason for reason in told)
+    assert 'id="table-2-mace-dl"' in page(done)
+    assert "not estimable</span>" in page(done)
+
+
+def test_a_cohort_without_events_readings_or_a_covariate() -> None:
+    frame = table("nasty").copy()
+    for name in [name for name in frame if name.endswith("_event")]:
+        frame[name] = frame[name].where(frame[name].isna(), 0)
+    for name in [name for name in frame if name.endswith("_first_days")]:
+        frame[name] = float("nan")
+    frame["expert_agatston"] = frame["expert_cac_category"] = frame["visual_grade"] = None
+    frame["bmi_kg_m2"] = float("nan")
+    frame["smoking"] = 0
+    done = assembled(report_of(frame, short()))
+    told = json.dumps(done.gaps)
+    for why in (
+        "no events",
+        "no patient has both readings",
+        "expert_cac_category",
+    ):
+        assert why in told, why
+    for title in (
+        "Hazard ratios (Table 2)",
+        "What CAC adds to the model (Figure 5, Supplemental Table 6)",
+        "Concordance of the readings (Figure 3)",
+    ):
+        assert done.gaps[title]
+    assert 'id="table-1-dl"' in page(done) and "Cohort flow (" not in told
+    assert not Tags(page(done)).open
+
+
+def test_one_patient() -> None:
+    done = assembled(report_of(table("nasty").iloc[:1], short()))
+    assert done.gaps and not Tags(page(done)).open
+    assert 'id="acquisition-measures"' in page(done)
+
+
+def test_an_outcome_that_is_not_linked() -> None:
+    drop = ("death_event", "death_days")
+    done = assembled(report_of(table("nasty").iloc[:120], short(), drop=drop))
+    title = "Secondary outcomes, early revascularisation excluded (Supplemental Table 5)"
+    told = done.gaps[title]
+    assert any("no outcome `death`" in reason for reason in told)
+
+
+def test_populations_are_blocks_of_their_own() -> None:
+    wanted = short(
+        populations={
+            "all": {"description": "everybody"},
+            "women": {
+                "description": "women alone",
+                "where": [{"column": "sex", "equals": "F"}],
+            },
+        },
+    )
+    report = report_of(table("nasty"), wanted)
+    text = page(assembled(report))
+    assert "table-1-dl-women" in report.tables
+    assert text.count('data-population="women"') == text.count('data-population="all"') - 2
+    assert '<option value="women">women alone</option>' in text
+
+
+def test_small_counts_are_hidden_everywhere() -> None:
+    report = report_of(table("nasty"), short(), hidden=True)
+    done = assembled(report)
+    counted = ("count", "at_risk", "missing", "n_up", "n_down")
+    for row in estimates(done):
+        if row["statistic"] in counted:
+            assert not (row["value"] and 0 < row["value"] < 5), row
+        assert not (row["n"] and row["n"] < 5) and not (row["n_events"] and row["n_events"] < 5)
+    text = page(done)
+    assert "hidden</span>" in text and "discrepant-cases" not in text
+    assert "<image" not in text and "application/json" not in text
+    keys = report.linked["study_key"].to_pylist()
+    assert not any(key in text for key in keys)
+
+
+def test_no_patient_is_named_outside_of_the_case_lists() -> None:
+    report, done = nasty_report()
+    text = page(done)
+    assert not any(key in text for key in report.linked["patient_key"].to_pylist())
+
+
+def test_the_estimates_are_a_table_of_the_schema() -> None:
+    report, _ = nasty_report()
+    assert isinstance(report.numbers.table, pa.Table)
+    assert report.numbers.row(3).index == 3
