@@ -564,6 +564,14 @@ def report_command(
         bool | None,
         typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4 and single cases."),
     ] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare",
+            metavar="OLD NEW",
+            help="Instead: what changed between two warehouses, or two models of one.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -572,6 +580,11 @@ def report_command(
     Analyses the linked cohort first where something has changed. Exit code 3 says that the report
     is written but something the plan asks for is missing; the page says what and why.
     """
+    if compare is not None:
+        if plan or reviews or suppress:
+            raise typer.BadParameter("--compare takes --warehouse, --config and --out alone")
+        _compare(compare, out, warehouse, config, as_json)
+        return
     parameters: dict[str, Any] = {
         "warehouse": warehouse,
         "config": None if config is None else str(config),
@@ -590,6 +603,25 @@ def report_command(
             Console().print(part)
     if result["gaps"]:
         raise typer.Exit(INCOMPLETE)
+
+
+def _compare(
+    sides: tuple[str, str],
+    out: Path | None,
+    warehouse: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    from flows.comparison import run_comparison
+    from flows.tables import comparison_table
+
+    result = run_comparison(
+        *sides, out or Path("comparison"), warehouse, None if config is None else str(config)
+    )
+    if as_json:
+        print_json(result)
+    else:
+        Console().print(comparison_table(result))
 
 
 def _report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -20,7 +18,7 @@ from cac_core.analysis.run import estimates_table
 from cac_core.analysis.supplement import ANALYSES as SUPPLEMENTS
 from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
 from cac_core.cohort.outcomes import OutcomeDefinition
-from cac_core.errors import CacError, UsageError
+from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.assemble import Assembled
 from cac_core.report.cohort.blocks import Report
@@ -36,6 +34,7 @@ from flows.analysis import (
     prepare_analysis,
     told,
 )
+from flows.folder import replaced_folder, require_replaceable, write_files
 from flows.progress import RunProgress, current_progress
 from flows.study_pages import write_pages
 from schemas.preview import PREVIEWS
@@ -91,10 +90,7 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
                 "Name a folder for the report with --out.",
             )
         out = Path(store.url) / "reports" / "cohort"
-    if out.exists() and not _replaceable(out):
-        raise UsageError(
-            f"{out} is there and holds no cohort report.", "Name another folder with --out."
-        )
+    require_replaceable(out, _OURS, "cohort report")
     reviews = Path(request.reviews) if request.reviews else settings.reviews
     suppress = settings.suppress_small_cells if request.suppress is None else request.suppress
     return PreparedReport(analysis, out, None if reviews is None else _reviews(reviews), suppress)
@@ -141,22 +137,12 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> dict[str, A
     progress.say(f"writing the report into {prepared.out}")
     report = _report(prepared, estimates)
     studies = () if prepared.suppress else _studies(prepared, report)
-    aside = prepared.out.parent / f".{prepared.out.name}-{uuid.uuid4().hex}"
-    try:
-        aside.mkdir(parents=True)
+    with replaced_folder(prepared.out) as aside:
         if studies:
             pages = write_pages(store, studies, aside / "studies", analysis.cohort.run["model_id"])
             report.facts["pages"] = {key: f"studies/{path.name}" for key, path in pages.items()}
         done = assemble_report(report, (case_section,))
-        _write(done.files, aside)
-        _exchange(aside, prepared.out)
-    except OSError as error:
-        raise CacError(
-            f"The folder {prepared.out} cannot be written ({error.strerror}).",
-            "Name another with --out, or free space and permissions there.",
-        ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_files(done.files, aside)
     return _summary(prepared, done, analysed, estimates) | {
         "study_pages": len(studies),
         "seconds_report": round(monotonic() - begun, 3),
@@ -233,29 +219,6 @@ def _reviews(path: Path) -> pa.Table:
     if bad:
         raise UsageError(f"{bad} lines of the reviews {path} lack a study key or a cause.", hint)
     return table
-
-
-def _replaceable(out: Path) -> bool:
-    """Whether a folder is empty or holds a report."""
-    if not out.is_dir():
-        return False
-    return not any(out.iterdir()) or all((out / name).is_file() for name in _OURS)
-
-
-def _write(files: Mapping[str, bytes], folder: Path) -> None:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def _exchange(new: Path, out: Path) -> None:
-    """Put a folder in place of another; readers see one or the other, or for a moment none."""
-    old = out.parent / f".{out.name}-{uuid.uuid4().hex}"
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _summary(

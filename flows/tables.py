@@ -124,6 +124,24 @@ def _headline_table(headline: list[dict[str, Any]]) -> Table:
     return table
 
 
+def comparison_table(result: dict[str, Any]) -> Table:
+    """What changed between two runs."""
+    table = _pairs("What changed")
+    for name in ("old", "new", "studies_in_both", "studies_gone", "studies_added"):
+        table.add_row(name.replace("_", " "), str(result[name]))
+    table.add_row("studies in another category", str(result["category_changed"]))
+    table.add_row("studies with another score", str(result["score_changed"]))
+    for reason, count in sorted(result["reasons"].items()):
+        table.add_row(f"  {reason}", str(count))
+    table.add_row("estimates in both", str(result["estimates_in_both"]))
+    table.add_row("estimates that differ", str(result["estimates_changed"]))
+    table.add_row("  intervals that do not overlap", str(result["estimates_apart"]))
+    for gap in result["gaps"].values():
+        table.add_row("missing", gap)
+    table.add_row("page", result["page"])
+    return table
+
+
 def _told_p(p_value: float | None) -> str:
     if p_value is None:
         return ""

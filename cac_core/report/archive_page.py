@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cac_core.cohort.archive import (
@@ -27,11 +26,10 @@ from cac_core.report.page import (
     Cell,
     DataTable,
     FigureView,
-    Page,
-    Section,
+    Part,
     columns,
     number,
-    render,
+    render_parts,
     share,
 )
 from cac_core.report.svg import inline_svg
@@ -60,18 +58,6 @@ _RUN_COUNTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A section of the page; `missing` says why where there is nothing to show."""
-
-    identifier: str
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    figure: FigureView | None = None
-    tables: tuple[DataTable, ...] = ()
-    missing: str = ""
-
-
 def archive_page(state: ArchiveState) -> str:
     """The page as HTML, one self-contained file; the same state gives the same bytes."""
     parts = (
@@ -83,13 +69,15 @@ def archive_page(state: ArchiveState) -> str:
         _speed(state),
     )
     as_of = f"{state.runs[-1]['started_at']:%Y-%m-%d %H:%M} UTC" if state.runs else "no run yet"
-    page = Page(
+    return render_parts(
         "State of the archive",
         "Coronary calcium, nightly rescoring",
         f"as of the run of {as_of}" + (f", model {state.model}" if state.model else ""),
-        tuple(Section(part.identifier, part.title) for part in parts),
+        parts,
+        _tiles(state),
+        "Counts of the tables runs and scores of this warehouse; studies, patients and files "
+        "appear nowhere but under keys.",
     )
-    return render("archive.html.j2", page, tiles=_tiles(state), parts=parts)
 
 
 def _tiles(state: ArchiveState) -> list[tuple[str, str]]:
@@ -116,9 +104,9 @@ def _drawn(
     return FigureView(f"{identifier}-drawing", caption, svg, table)
 
 
-def _nights(runs: Rows) -> _Part:
+def _nights(runs: Rows) -> Part:
     if not runs:
-        return _Part("nights", "Nights", missing="No run is recorded yet.")
+        return Part("nights", "Nights", missing="No run is recorded yet.")
     finished = [row["scored"] + row["rejected"] + row["failed"] for row in runs]
     rows = [
         [
@@ -144,12 +132,12 @@ def _nights(runs: Rows) -> _Part:
         nights_figure(runs),
         table,
     )
-    return _Part("nights", "Nights", figure=figure)
+    return Part("nights", "Nights", figure=figure)
 
 
-def _queue(state: ArchiveState) -> _Part:
+def _queue(state: ArchiveState) -> Part:
     if not state.runs:
-        return _Part("queue", "Queue", missing="No run is recorded yet.")
+        return Part("queue", "Queue", missing="No run is recorded yet.")
     left = (
         f"{state.queued:,} studies are left for the next run."
         if state.queued
@@ -160,10 +148,10 @@ def _queue(state: ArchiveState) -> _Part:
         if state.failed
         else "No failed study waits for a retry."
     )
-    return _Part("queue", "Queue", (left, failed))
+    return Part("queue", "Queue", (left, failed))
 
 
-def _reasons(state: ArchiveState) -> _Part:
+def _reasons(state: ArchiveState) -> Part:
     files = DataTable(
         "file-reasons",
         "Files of the archive that could not be used, in the newest run",
@@ -172,7 +160,7 @@ def _reasons(state: ArchiveState) -> _Part:
     )
     if not state.reasons:
         nothing = "Every study that was tried has a score."
-        return _Part("reasons", "Failures by reason", (nothing,), tables=(files,))
+        return Part("reasons", "Failures by reason", (nothing,), tables=(files,))
     first = state.reasons[0]
     figure = _drawn(
         "reasons",
@@ -194,7 +182,7 @@ def _reasons(state: ArchiveState) -> _Part:
     ]
     heads = columns(("reason", "status", "meaning"), ("studies", "in the newest run"))
     table = DataTable("study-reasons", "Studies without a score", heads, rows)
-    return _Part("reasons", "Failures by reason", figure=figure, tables=(table, files))
+    return Part("reasons", "Failures by reason", figure=figure, tables=(table, files))
 
 
 def _meaning(codes: type[FileReason] | type[StudyReason], name: str) -> str:
@@ -202,9 +190,9 @@ def _meaning(codes: type[FileReason] | type[StudyReason], name: str) -> str:
     return codes(name).description if name in set(codes) else ""
 
 
-def _drift(state: ArchiveState) -> _Part:
+def _drift(state: ArchiveState) -> Part:
     if not state.months:
-        return _Part("drift", "Score drift", missing="No scored study has a date yet.")
+        return Part("drift", "Score drift", missing="No scored study has a date yet.")
     last = state.months[-1]
     months = DataTable(
         "months",
@@ -234,7 +222,7 @@ def _drift(state: ArchiveState) -> _Part:
         months,
     )
     sentences = (_month_sentence(last), *_model_sentences(state.models, state.model))
-    return _Part("drift", "Score drift", sentences, figure, (models,))
+    return Part("drift", "Score drift", sentences, figure, (models,))
 
 
 def _month_sentence(last: Row) -> str:
@@ -276,9 +264,9 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / max(whole, 1):.1f} %"
 
 
-def _scanners(scanners: Rows) -> _Part:
+def _scanners(scanners: Rows) -> Part:
     if not scanners:
-        return _Part("scanners", "Scanners", missing="No study is scored yet.")
+        return Part("scanners", "Scanners", missing="No study is scored yet.")
     outliers = [
         f"{row['scanner'] or 'unknown'} ({', '.join(row['stands_out'])})"
         for row in scanners
@@ -334,13 +322,13 @@ def _scanners(scanners: Rows) -> _Part:
             f"noise, with at least {MIN_COMPARED} studies on both sides."
         ),
     )
-    return _Part("scanners", "Scanners", (sentence,), figure, (table,))
+    return Part("scanners", "Scanners", (sentence,), figure, (table,))
 
 
-def _speed(state: ArchiveState) -> _Part:
+def _speed(state: ArchiveState) -> Part:
     title = "Seconds per study"
     if not state.speed:
-        return _Part("speed", title, missing="No run shown here still has scores.")
+        return Part("speed", title, missing="No run shown here still has scores.")
     started = {row["run_id"]: f"{row['started_at']:%Y-%m-%d}" for row in state.runs}
     days = [started[row["run_id"]] for row in state.speed]
     totals = [sum(row[name] or 0.0 for name in _STAGES) for row in state.speed]
@@ -364,4 +352,4 @@ def _speed(state: ArchiveState) -> _Part:
         speed_figure(state.speed, days),
         table,
     )
-    return _Part("speed", title, figure=figure)
+    return Part("speed", title, figure=figure)

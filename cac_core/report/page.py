@@ -74,6 +74,18 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A section with its contents; `missing` says why where there is nothing to show."""
+
+    identifier: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    figure: FigureView | None = None
+    tables: tuple[DataTable, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """What the frame of a page shows."""
 
@@ -106,6 +118,20 @@ def render(template: str, page: Page, **values: object) -> str:
     The same values give the same bytes.
     """
     return _environment().get_template(template).render(page=page, **values)
+
+
+def render_parts(
+    title: str,
+    kicker: str,
+    subtitle: str,
+    parts: Sequence[Part],
+    tiles: Sequence[tuple[str, str]],
+    footer: str,
+) -> str:
+    """A page of parts one below the other, under the numbers that are asked first."""
+    sections = tuple(Section(part.identifier, part.title) for part in parts)
+    page = Page(title, kicker, subtitle, sections)
+    return render("parts.html.j2", page, tiles=tiles, parts=parts, footer=footer)
 
 
 def number(value: float | int | None, digits: int = 0, unit: str = "") -> Cell:

@@ -10,6 +10,7 @@ from cac_core.report.figures.archive import (
     scanners_figure,
     speed_figure,
 )
+from cac_core.report.figures.comparison import ratios_figure, scores_figure
 from cac_core.report.figures.style import as_bytes
 
 __all__ = [
@@ -19,7 +20,9 @@ __all__ = [
     "detection_figure",
     "drift_figure",
     "nights_figure",
+    "ratios_figure",
     "reasons_figure",
     "scanners_figure",
+    "scores_figure",
     "speed_figure",
 ]
