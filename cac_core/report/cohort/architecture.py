@@ -25,7 +25,7 @@ def architecture_section(report: Report) -> ReportSection:
     networks: Mapping[str, Mapping[str, Any]] = report.facts.get("networks", {})
     hearts = [name for name in networks if name != "calcium"]
     if not hearts or "calcium" not in networks:
-        block.missing(["the manifest of the weights is not at hand"])
+        block.missing(["the weights that scored this cohort are not at hand"])
         return section
     shown = {"Heart": networks[hearts[0]], "Calcium": networks["calcium"]}
     rows = {name: layers(entry["config"]) for name, entry in shown.items()}

@@ -54,7 +54,9 @@ def test_other_networks_are_drawn_with_their_own_sizes(hearts: int) -> None:
 
 
 def test_without_a_manifest_the_section_says_so() -> None:
-    assert architecture_section(report()).gaps == ["the manifest of the weights is not at hand"]
+    assert architecture_section(report()).gaps == [
+        "the weights that scored this cohort are not at hand"
+    ]
 
 
 def test_a_network_of_one_branch_is_told() -> None:
