@@ -38,7 +38,8 @@ from flows.folder import replaced_folder, require_replaceable, write_files
 from flows.progress import RunProgress, current_progress
 from flows.study_pages import write_pages
 from schemas.preview import PREVIEWS
-from schemas.results import DISCREPANCIES, ESTIMATES
+from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
+from schemas.run import RUNS
 from schemas.score import SCORES
 from schemas.table import KEY_PATTERN
 from tasks.report import assemble_report
@@ -185,10 +186,24 @@ def _report(prepared: PreparedReport, estimates: pa.Table) -> Report:
             "subtitle": f"Site {run['site']}, scores of model {run['model_id']}, "
             f"linkage {run['run_id']}",
             "model": run["model_id"],
+            **_behind(prepared),
             "pages": {},
             "previews": {},
         },
     )
+
+
+def _behind(prepared: PreparedReport) -> dict[str, Any]:
+    """What stands behind the numbers: runs, and the networks if they are those that scored."""
+    analysis, store = prepared.analysis, prepared.analysis.warehouse
+    model, manifest = analysis.cohort.run["model_id"], verify_weights(analysis.settings.model)
+    runs = store.read(RUNS).sort_by("started_at").to_pylist()
+    return {
+        "networks": manifest.networks if manifest.model_id == model else {},
+        "rescoring_runs": [row for row in runs if row["model_id"] == model],
+        "linkage_run": analysis.cohort.run,
+        "analysis_run": store.read(ANALYSES).sort_by("started_at").to_pylist()[-1],
+    }
 
 
 def _studies(prepared: PreparedReport, report: Report) -> Sequence[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -12,17 +14,20 @@ from cac_core.analysis.concordance import discrepancies
 from cac_core.analysis.plan import Plan
 from cac_core.analysis.run import analyse, estimates_table
 from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
+from cac_core.cohort.outcomes import load_outcomes
+from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.assemble import Assembled, assemble
 from cac_core.report.cohort.blocks import Report
 from cac_core.report.cohort.cases import case_section, example_studies
 from cac_core.report.cohort.hidden import hide_small
 from cac_core.report.cohort.numbers import Numbers
+from cac_core.settings import Settings
 from schemas.linkage import FLOW
 from schemas.results import ESTIMATES
 from schemas.score import SCORES
 from tests.builders.analyses import linked_events, plan
 from tests.builders.golden import table
-from tests.builders.rows import key, preview_row, score_row
+from tests.builders.rows import digest, key, preview_row, run_row, score_row
 
 MANIFEST = {"heart": {"training_samples": 480, "validation_samples": 60}}
 
@@ -51,6 +56,43 @@ def scores_of(frame: pd.DataFrame) -> pa.Table:
     unknown = ("agatston", "cac_category", "noise_hu", "heart_volume_ml", "seconds_model")
     failed |= dict.fromkeys(unknown)
     return SCORES.from_rows([*rows, failed, failed | {"study_key": key("second")}])
+
+
+def behind(wanted: Plan) -> dict[str, Any]:
+    """Networks and runs that stand behind a report, by the shipped definitions."""
+    versions = json.dumps({"python": "3.12.1", "duckdb": "2.0.0", "numpy": "2.4.6"})
+    return {
+        "networks": verify_weights().networks,
+        "rescoring_runs": [
+            run_row(n, settings=json.dumps(Settings().public()), versions=versions) for n in (1, 2)
+        ],
+        "linkage_run": {
+            "run_id": "link-1",
+            "site": "elsewhere",
+            "model_id": "convlstm-test",
+            "inputs_digest": digest("inputs"),
+            "rows": 900,
+            "rows_unusable": 4,
+            "core_version": "0.1.0",
+            "definition": load_outcomes().model_dump_json(),
+            "mapping": json.dumps(
+                {
+                    "coverage": {"begin": "2010-01-01", "end": "2020-12-31"},
+                    "rules": {"window_days": 3, "required": ["age_years", "sex"]},
+                }
+            ),
+            "versions": versions,
+        },
+        "analysis_run": {
+            "run_id": "analysis-1",
+            "model_id": "convlstm-test",
+            "linkage_run_id": "link-1",
+            "inputs_digest": digest("tables"),
+            "plan_digest": wanted.digest,
+            "core_version": "0.1.0",
+            "versions": versions,
+        },
+    }
 
 
 def report_of(
@@ -90,7 +132,7 @@ def report_of(
         {"mace": "first of all events"},
         apart,
         hidden,
-        {"subtitle": "a test", "pages": {}, "previews": {}},
+        {"subtitle": "a test", "pages": {}, "previews": {}, **behind(wanted)},
     )
     report.facts["previews"] = {
         study: [preview_row(study_key=study)] for study in example_studies(report)

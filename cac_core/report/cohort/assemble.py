@@ -14,7 +14,17 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from cac_core.report.cohort import added, models, outcomes, people, readings
+from cac_core.report.cohort import (
+    added,
+    architecture,
+    checklists,
+    methods,
+    models,
+    outcomes,
+    people,
+    readings,
+    reference,
+)
 from cac_core.report.cohort.blocks import Report, ReportSection, cell_text
 from cac_core.report.cohort.numbers import Row
 from cac_core.report.page import DataTable, Page, Section, render
@@ -41,6 +51,11 @@ BUILDERS: tuple[Builder, ...] = (
     added.reclassification_section,
     added.calibration_section,
     people.acquisition_section,
+    methods.methods_section,
+    architecture.architecture_section,
+    checklists.checklists_section,
+    reference.dictionary_section,
+    reference.provenance_section,
 )
 
 

@@ -1,0 +1,257 @@
+"""The methods paragraph, written from the settings and counts of this run.
+
+What the runs of rescoring and linkage stated is quoted; counts are estimates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from cac_core.analysis.plan import Term
+from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from schemas.codes import FlowStep
+
+_MISSING = {
+    "complete_case": "Patients in whom a covariate of a model is missing are left out of that "
+    "model.",
+    "multiple_imputation": "Missing covariates were imputed {imputations} times, and estimates "
+    "pooled by Rubin's rules.",
+}
+_ENTERED = {"death": "the date of death", "diagnosis": "diagnosis codes beginning with",
+            "procedure": "procedure codes beginning with"}  # fmt: skip
+
+
+#: Names of components and covariates that are no plain words.
+_WORDS = {"mi": "myocardial infarction", "age_years": "age"}
+
+
+def methods_section(report: Report) -> ReportSection:
+    """How this run came to its numbers, in sentences for a paper."""
+    section = ReportSection("methods", "Methods of this run")
+    for title, write in (
+        ("Scoring", _scoring),
+        ("Cohort", _cohort),
+        ("Outcomes", _outcomes),
+        ("Statistical analysis", _analysis),
+        ("Software", _software),
+    ):
+        block = Block(title)
+        write(report, block)
+        section.blocks.append(block)
+    return section
+
+
+def _scoring(report: Report, block: Block) -> None:
+    runs = report.facts.get("rescoring_runs") or []
+    if not runs:
+        block.missing(["the table `runs` holds no rescoring with this model"])
+        return
+    run = runs[-1]
+    protocol = json.loads(run["settings"]).get("protocol", {})
+    block.say(
+        "CT attenuation scans were scored without human intervention by {} (weights {}), a "
+        "cascade of convolutional LSTM networks that outlines the heart and tells coronary from "
+        "other calcium.",
+        run["model_id"],
+        run["model_digest"][:12],
+    )
+    if not protocol:
+        block.missing(["the last rescoring did not state its protocol"])
+        return
+    edges = ", ".join(f"{edge:g}" for edge in protocol["weight_edges_hu"])
+    block.say(
+        "Agatston scores counted lesions of at least {} mm2 above {} HU, joined through {} "
+        "neighbours within a slice, weighted by peak attenuation with steps at {} HU, and scaled "
+        "by the slice increment over {} mm. {}",
+        f"{protocol['min_area_mm2']:g}",
+        f"{protocol['threshold_hu']:g}",
+        f"{protocol['connectivity']:g}",
+        edges,
+        f"{protocol['reference_increment_mm']:g}",
+        "The threshold was taken from a table by tube voltage."
+        if protocol["kvp_rule"] == "table"
+        else "Scans of other than 120 kV kept the threshold and were flagged.",
+    )
+
+
+def _cohort(report: Report, block: Block) -> None:
+    run, numbers = report.facts.get("linkage_run"), report.numbers
+    if run:
+        mapping = json.loads(run["mapping"])
+        coverage, rules = mapping["coverage"], mapping["rules"]
+        begin = f"from {coverage['begin']} to" if coverage.get("begin") else "until"
+        block.say(
+            "Scores were linked to the records of site {} by keyed pseudonym and study date, "
+            "which could differ by {} days; the registry was covered {} {}. Patients without {} "
+            "were left out.",
+            run["site"],
+            rules["window_days"],
+            begin,
+            coverage["end"],
+            _listed(_word(name) for name in rules["required"]) or "a clinical record",
+        )
+    else:
+        block.missing(["the table `linkages` does not hold the run of this cohort"])
+    end = numbers.one("cohort_flow", "count", term=FlowStep.INCLUDED.value)
+    if end is None or not end.n:
+        block.missing(["the table `flow` holds no patients: run `cac link`"])
+        return
+    left = [
+        Markup("{} ({})").format(step.description, numbers.text(row, "count"))
+        for step in FlowStep
+        if step is not FlowStep.INCLUDED
+        and (row := numbers.one("cohort_flow", "count", term=step.value)) is not None
+        and (row.value or row.reason)
+    ]
+    block.say(
+        "Of {} patients in the archive or the clinical table, {} are in the analysis{}{}.",
+        numbers.text(end, "count", "n"),
+        numbers.text(end, "count"),
+        "; the others left: " if left else "",
+        Markup("; ").join(left),
+    )
+    if not end.value:
+        block.missing(["nobody is in the analysis"])
+
+
+def _outcomes(report: Report, block: Block) -> None:
+    run = report.facts.get("linkage_run")
+    if not run:
+        block.missing(["without the run of the linkage the definitions are not known"])
+        return
+    definition = json.loads(run["definition"])
+    for name in report.plan.outcomes:
+        outcome = definition["outcome"].get(name)
+        if outcome is None:
+            block.missing([f"the linkage did not define {report.outcome(name)}"])
+            continue
+        early = outcome.get("early")
+        block.say(
+            "{}: {}{}{}.",
+            _capital(report.outcome(name)),
+            "the first of " if len(outcome["first_of"]) > 1 else "",
+            _listed(_word(part) for part in outcome["first_of"]),
+            "" if not early else f"; {_word(early['component'])} within "
+            f"{early['days']} days: {early['rule']}",
+        )  # fmt: skip
+    used = {
+        part
+        for name in report.plan.outcomes
+        for part in definition["outcome"].get(name, {}).get("first_of", ())
+    }
+    known = definition["known_cad"]["components"]
+    used |= set(known)
+    for name, component in definition["component"].items():
+        if name in used:
+            block.say("{}: {}.", _word(name).capitalize(), _component(component))
+    if known:
+        block.say(
+            "Known coronary disease at or before the scan: {}.",
+            _listed(_word(part) for part in known),
+        )
+
+
+def _component(component: Mapping[str, Any]) -> str:
+    told = _ENTERED[component["kind"]]
+    if component["codes"]:
+        told += " " + ", ".join(component["codes"])
+    if component["types"]:
+        told += f" (types {', '.join(component['types'])})"
+    if component["record_types"]:
+        told += f", {_listed(component['record_types'], 'or')} records"
+    return told + (f"; source: {component['source']}" if component["source"] else "")
+
+
+def _analysis(report: Report, block: Block) -> None:
+    plan, numbers = report.plan, report.numbers
+    follow_up = numbers.one("follow_up", "median", population=report.populations[0],
+                            outcome=plan.primary)  # fmt: skip
+    if follow_up is not None and follow_up.value is not None:
+        block.say(
+            "Median follow-up was {} years, with {} events of the primary outcome ({}).",
+            numbers.text(follow_up, "two"),
+            numbers.text(follow_up, "count", "n_events"),
+            report.outcome(plan.primary),
+        )
+    else:
+        block.missing(["follow-up is not estimable"])
+    block.say(
+        "Calcium was read by {}. Kaplan-Meier curves have {} limits; hazard ratios come from "
+        "Cox models, each reading entered by category and adjusted for: {}.",
+        _listed(source.label for source in plan.sources.values()),
+        plan.interval,
+        "; ".join(_covariate(term) for term in plan.covariates) or "nothing else",
+    )
+    block.say("{}", _readings(report))
+    block.say(
+        "Absolute risk, calibration and net reclassification are at {} years. {} {} Intervals "
+        "cover {} %.",
+        f"{plan.horizon_years:g}",
+        f"Gains have bootstrap intervals from {plan.resamples:,} resamples of patients, with "
+        f"models fitted anew in each (seed {plan.seed})."
+        if plan.resamples
+        else "Gains have no bootstrap intervals: no resamples were asked for.",
+        _MISSING[plan.missing].format(imputations=plan.imputations),
+        f"{100 * plan.confidence:g}",
+    )
+    if plan.components:
+        block.say(
+            "Cumulative incidence of {} by Aalen and Johansen, with {} competing.",
+            _listed(_word(name) for name in plan.components),
+            _word(plan.competing),
+        )
+
+
+def _readings(report: Report) -> str:
+    pairs = [
+        f"{report.label(first)} with {report.label(second)}"
+        for first, second in report.plan.compare
+    ]
+    found = report.numbers.rows("agreement", "kappa_linear", population=report.populations[0])
+    if not pairs:
+        return "Readings were not compared with each other."
+    told = f"Agreement of {_listed(pairs)} is told by weighted kappa."
+    return told if any(row.value is not None for row in found) else (
+        f"{told} It is not estimable in this cohort: one reading of each pair is not there."
+    )  # fmt: skip
+
+
+def _covariate(term: Term) -> str:
+    return term.label[:1].lower() + term.label[1:] if term.label[1:2].islower() else term.label
+
+
+def _software(report: Report, block: Block) -> None:
+    runs = {
+        "scoring": (report.facts.get("rescoring_runs") or [None])[-1],
+        "linkage": report.facts.get("linkage_run"),
+        "analysis": report.facts.get("analysis_run"),
+    }
+    for name, run in runs.items():
+        if run is None:
+            block.missing([f"versions of the {name} are not known"])
+            continue
+        versions = json.loads(run["versions"])
+        block.say(
+            "{}: cac-cohort {}; {}.",
+            name.capitalize(),
+            run["core_version"],
+            ", ".join(f"{library} {versions[library]}" for library in sorted(versions)) or "none",
+        )
+
+
+def _word(name: str) -> str:
+    return _WORDS.get(name) or name.replace("_", " ")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _listed(parts: Iterable[str], word: str = "and") -> str:
+    """Parts with commas and a word before the last."""
+    known = list(parts)
+    return f" {word} ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)

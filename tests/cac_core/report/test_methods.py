@@ -1,0 +1,128 @@
+"""The methods paragraph: known sentences for a known run; what is not known is a gap."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pyarrow as pa
+from markupsafe import Markup
+
+from cac_core.report.cohort.blocks import Report, ReportSection
+from cac_core.report.cohort.methods import methods_section
+from cac_core.report.cohort.numbers import Numbers
+from schemas.results import ESTIMATES
+from tests.builders.analyses import plan
+from tests.builders.reports import behind
+
+COUNTS = (
+    ("cohort_flow", "known_cad", "count", 7.0, 307, None),
+    ("cohort_flow", "included", "count", 300.0, 307, None),
+    ("follow_up", None, "median", 3.125, 300, 45),
+)
+
+
+def estimates(rows: tuple[tuple[object, ...], ...] = COUNTS) -> pa.Table:
+    names = ("analysis", "term", "statistic", "value", "n", "n_events")
+    return ESTIMATES.from_rows(
+        dict(zip(names, row, strict=True))
+        | ({"population": "all", "outcome": "mace"} if row[0] == "follow_up" else {})
+        for row in rows
+    )
+
+
+def report(table: pa.Table, **facts: object) -> Report:
+    wanted = plan(resamples=1000)
+    return Report(Numbers(table), wanted, pa.table({}), {}, facts=behind(wanted) | dict(facts))
+
+
+def text(section: ReportSection) -> list[str]:
+    return [
+        Markup(part.text).striptags()
+        for block in section.blocks
+        for part in block.parts
+        if part.text is not None
+    ]
+
+
+def test_the_paragraph_of_a_known_run() -> None:
+    section = methods_section(report(estimates()))
+    assert section.gaps == []
+    told = text(section)
+    for sentence in (
+        "Agatston scores counted lesions of at least 1 mm2 above 130 HU, joined through 8 "
+        "neighbours within a slice, weighted by peak attenuation with steps at 200, 300, 400 HU, "
+        "and scaled by the slice increment over 3 mm. Scans of other than 120 kV kept the "
+        "threshold and were flagged.",
+        "Scores were linked to the records of site elsewhere by keyed pseudonym and study date, "
+        "which could differ by 3 days; the registry was covered from 2010-01-01 to 2020-12-31. "
+        "Patients without age and sex were left out.",
+        "Of 307 patients in the archive or the clinical table, 300 are in the analysis; the "
+        "others left: infarction or revascularisation at or before the scan (7).",
+        "MACE: the first of death, myocardial infarction, unstable angina and revascularisation.",
+        "Death: death.",
+        "Unstable angina: diagnosis codes beginning with I200 (types M, 6), inpatient records; "
+        "source: ICD-10 (WHO) I20.0; most responsible diagnosis.",
+        "Old coronary disease: diagnosis codes beginning with I252, Z951, Z955; source: ICD-10 "
+        "(WHO) I25.2, Z95.1, Z95.5.",
+        "Median follow-up was 3.12 years, with 45 events of the primary outcome (MACE).",
+        "Absolute risk, calibration and net reclassification are at 3 years. Gains have "
+        "bootstrap intervals from 1,000 resamples of patients, with models fitted anew in each "
+        "(seed 2023). Patients in whom a covariate of a model is missing are left out of that "
+        "model. Intervals cover 95 %.",
+        "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
+    ):
+        assert sentence in told
+
+
+def test_counts_name_their_estimates() -> None:
+    made = report(estimates())
+    methods_section(made)
+    assert {(one["row"], one["column"]) for one in made.numbers.shown} == {
+        (0, "value"), (1, "n"), (1, "value"), (2, "value"), (2, "n_events"),
+    }  # fmt: skip
+
+
+def test_other_settings_are_told() -> None:
+    other = plan(resamples=0, missing="multiple_imputation", imputations=7, confidence=0.9,
+                 horizon_years=5)  # fmt: skip
+    made = dataclasses.replace(report(estimates()), plan=other)
+    told = " ".join(text(methods_section(made)))
+    assert "are at 5 years. Gains have no bootstrap intervals" in told
+    assert "imputed 7 times" in told and "cover 90 %" in told
+
+
+def test_a_protocol_with_thresholds_by_tube_voltage() -> None:
+    made = report(estimates())
+    run = made.facts["rescoring_runs"][-1]
+    protocol = json.loads(run["settings"])["protocol"] | {"kvp_rule": "table", "threshold_hu": 150}
+    run["settings"] = json.dumps({"protocol": protocol})
+    told = " ".join(text(methods_section(made)))
+    assert "above 150 HU" in told and "from a table by tube voltage" in told
+
+
+def test_nobody_in_the_analysis() -> None:
+    rows = (("cohort_flow", "no_follow_up", "count", 5.0, 5, None),
+            ("cohort_flow", "included", "count", 0.0, 5, None))  # fmt: skip
+    section = methods_section(report(estimates(rows)))
+    assert "Cohort: nobody is in the analysis" in section.gaps
+    assert "Statistical analysis: follow-up is not estimable" in section.gaps
+    assert "0 are in the analysis" in " ".join(text(section))
+
+
+def test_without_readings_and_with_one() -> None:
+    told = " ".join(text(methods_section(report(estimates()))))
+    assert "It is not estimable in this cohort" in told
+    kappa = ESTIMATES.from_rows(
+        [{"analysis": "agreement", "population": "all", "model": "dl:expert",
+          "statistic": "kappa_linear", "value": 0.8}]
+    )  # fmt: skip
+    both = pa.concat_tables([estimates(), kappa])
+    assert "not estimable in this cohort" not in " ".join(text(methods_section(report(both))))
+
+
+def test_without_runs_nothing_is_claimed() -> None:
+    bare = report(ESTIMATES.empty(), rescoring_runs=[], linkage_run=None, analysis_run=None)
+    section = methods_section(bare)
+    assert len(section.gaps) >= 7
+    assert "HU" not in " ".join(text(section))
