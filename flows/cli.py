@@ -316,7 +316,10 @@ def demo(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make a synthetic archive and registry, score and link them, and compare with the truth."""
+    """Make a synthetic archive and registry, and do all three jobs: score, link, report.
+
+    So few patients leave much of the report without an estimate; it says what and why.
+    """
     from flows.demo import DEMO_SECRET, make_extracts, make_phantom
     from flows.environment import prefect_api, prepare_environment
     from flows.evaluation import compare_sources
@@ -327,7 +330,7 @@ def demo(
     # The demo alone brings a secret of its own: its patients do not exist.
     os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
     warehouse = str(out / "warehouse")
-    # One API for both flows: Prefect keeps the address of the first it meets.
+    # One API for all flows: Prefect keeps the address of the first it meets.
     with prefect_api(prepare_environment()) as ready:
         made = make_phantom(out / "archive", studies, seed, RunProgress(console, quiet=quiet))
         ready()
@@ -335,13 +338,15 @@ def demo(
         truth = Path(made["truth"])
         extracts = make_extracts(out / "registry", studies, truth, "abstracts", seed)
         linked = _link(quiet, False, {"warehouse": warehouse, "mapping": extracts["mapping"]})
+        report = _report(quiet, {"warehouse": warehouse})
     pairs = pair_sources(warehouse, Source("model", summary["model"]), Source("truth"), truth=truth)
     agreement = compare_sources(pairs)
     if as_json:
         places = {"archive": made["archive"], "truth": made["truth"], "registry": extracts}
-        print_json(summary | places | {"agreement": agreement, "linkage": linked})
+        done = {"agreement": agreement, "linkage": linked, "report": report}
+        print_json(summary | places | done)
         return
-    for part in demo_tables(summary, agreement, made, linked, extracts):
+    for part in demo_tables(summary, agreement, made, linked, extracts, report):
         Console().print(part)
 
 

@@ -319,19 +319,23 @@ def demo_tables(
     made: dict[str, Any],
     linked: dict[str, Any],
     extracts: dict[str, Any],
+    report: dict[str, Any],
 ) -> list[Table]:
-    """End of the demo: counts, agreement, and where everything is."""
+    """End of the demo: counts, agreement, the numbers asked first, and where everything is."""
     places = _pairs("Where it is")
     places.add_row("DICOM archive", made["archive"])
     places.add_row("truth", made["truth"])
     places.add_row("scores", f"{summary['warehouse']}/scores/model={summary['model']}/")
     places.add_row("registry extracts", extracts["extracts"])
     places.add_row("one row per patient", f"{summary['warehouse']}/linked/")
+    places.add_row("page of the archive", f"{summary['warehouse']}/reports/archive/index.html")
+    places.add_row("cohort report", report["page"])
     places.add_row("look at it", f"cac status -w {summary['warehouse']}")
     return [
         summary_table(summary),
         *agreement_tables(agreement),
         *linkage_tables(linked),
+        _headline_table(report["headline"]),
         places,
     ]
 

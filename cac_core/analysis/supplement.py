@@ -187,7 +187,7 @@ def _candidates(scores: pa.Table) -> dict[str, set[str]]:
     found = {}
     for row in scored.select(list(names)).to_pylist():
         told = {f"flag: {flag}" for flag in row["quality_flags"].split(";") if flag}
-        if row["noise_hu"] is not None and row["noise_hu"] >= limit:
+        if row["noise_hu"] is not None and row["noise_hu"] > limit:
             told.add("noise in the highest quarter")
         if (row["agatston_noncoronary"] or 0) >= 1:
             told.add("calcium outside the coronaries")
