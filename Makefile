@@ -12,7 +12,7 @@ PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.installed  ## install, make a synthetic archive of 24 studies, score it, compare with the truth
+demo: $(VENV)/.installed  ## install, make a synthetic archive of 24 studies; score it, link it, write the report
 	$(BIN)/cac demo --out $(DEMO)
 
 install: $(VENV)/.installed  ## install the command `cac` into .venv

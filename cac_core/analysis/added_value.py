@@ -158,6 +158,9 @@ def _measure(
         design, _ = plain_design(chosen, [plan.sources[name].term, *covariates])
         full[name] = np.ascontiguousarray(design[order])
         degrees[name] = design.shape[1] - base.shape[1]
+    most = max(design.shape[1] for design in full.values())
+    if d.sum() <= most:
+        raise NotEstimableError(f"too few events ({int(d.sum())}) for {most} coefficients")
     data = MarkerData(
         np.ascontiguousarray(base[order]),
         full,

@@ -118,3 +118,11 @@ def test_intervals_come_from_resamples_with_their_seed_in_the_row() -> None:
     fixed = one(estimates, analysis="added_value", model="dl", statistic="nri_fixed")
     assert fixed["value"] == row["value"]
     assert "risks kept as they are" in fixed["method"]
+
+
+def test_fewer_events_than_coefficients_give_no_gain() -> None:
+    frame = table("nasty")
+    frame["mace_event"] = frame["mace_event"].where(frame["mace_event"].cumsum() <= 12, 0)
+    rows = found(analysed(frame, plan(outcomes=["mace"], components=[])), analysis="added_value")
+    assert rows["value"].isna().all()
+    assert rows["method"].str.contains(r"too few events \(\d+\) for 1[56] coefficients").all()
