@@ -78,11 +78,11 @@ def report_refits(data: MarkerData, refits: int) -> None:
         rows = resampled(len(data.days), 1, number)
         ours.append(nri_by_lifelines(data, rows))
     theirs = (perf_counter() - begin) / refits
-    event = drawn.of("dl", METRICS[METRICS.index("nri_overall")])[:refits]
+    same = drawn.of("dl", "nri_overall")[:refits]
     print(f"a resample of {len(data.days):,} patients: two fits and what follows, one thread")
     print(f"  ours {seconds:.4f} s with all {len(METRICS)} measures, lifelines {theirs:.3f} s "
           f"with the NRI alone: {theirs / seconds:.0f} x")  # fmt: skip
-    print(f"  largest difference of the NRI: {np.abs(event - ours).max():.3f} "
+    print(f"  largest difference of the NRI: {np.abs(same - ours).max():.0e} "
           "(lifelines has Breslow's baseline)")  # fmt: skip
 
 
