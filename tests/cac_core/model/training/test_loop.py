@@ -67,6 +67,23 @@ def test_the_loss_falls(kind, config, samples, tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
+def test_the_last_weights_are_kept_on_request(samples, tmp_path: Path) -> None:
+    # Far too fast: the best validation is an early one.
+    wild = replace(QUICK, steps=12, validate_every=2, learning_rate=0.3)
+    ends = {}
+    for keep in ("best", "last"):
+        network, folder = fresh(), tmp_path / keep
+        record = train_network("calcium", network, *samples, replace(wild, keep=keep), folder)
+        stored = torch.load(folder / "checkpoint.pt", weights_only=True)
+        assert record["best_step"] < record["steps_done"] == 12
+        ends[keep] = network.state_dict()
+        kept = torch.load(folder / "network.pt", weights_only=True)
+        for name, value in stored["best" if keep == "best" else "network"].items():
+            torch.testing.assert_close(ends[keep][name], value, rtol=0, atol=0)
+            torch.testing.assert_close(kept[name], value, rtol=0, atol=0)
+    assert any(not torch.equal(ends["best"][name], ends["last"][name]) for name in ends["best"])
+
+
 def test_a_killed_run_ends_as_one_that_was_not(samples, tmp_path: Path, monkeypatch) -> None:
     whole = fresh()
     record = train_network("calcium", whole, *samples, QUICK, tmp_path / "whole")
