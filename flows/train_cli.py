@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,13 @@ SamplesOption = Annotated[
 ]
 
 
+class Keep(StrEnum):
+    """Which weights a run ends with."""
+
+    BEST = "best"
+    LAST = "last"
+
+
 @app.command("table", epilog="Example: `cac train table own/table.csv --synthetic 600`")
 def table_command(
     out: Annotated[Path, typer.Argument(help="Training table to write (.csv or .parquet).")],
@@ -39,6 +47,9 @@ def table_command(
     annotation: Annotated[
         str, typer.Option("--annotation", help="`truth`, or `reader` for a simulated reader.")
     ] = "truth",
+    low_dose: Annotated[
+        bool, typer.Option("--low-dose", help="All scans at 5 mm and 20 mA, the noisiest.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -46,7 +57,8 @@ def table_command(
     from cac_core.model.training.table import write_training_table
     from flows.training import synthetic_table
 
-    table = synthetic_table(synthetic, seed, annotation, RunProgress(console, quiet=quiet))
+    progress = RunProgress(console, quiet=quiet)
+    table = synthetic_table(synthetic, seed, annotation, progress, low_dose=low_dose)
     write_training_table(out, table)
     _tell({"table": str(out), "studies": table.num_rows}, as_json)
 
@@ -122,6 +134,13 @@ def network_command(
         int | None, typer.Option("--patience", help="Validations without gain before it stops.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
+    begin: Annotated[
+        Path | None, typer.Option("--begin", help="Weights whose network is trained further.")
+    ] = None,
+    keep: Annotated[
+        Keep | None,
+        typer.Option("--keep", help="Weights to end with: of the best validation, or the last."),
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="auto, float32 or bfloat16.")
@@ -139,6 +158,7 @@ def network_command(
         "learning_rate": learning_rate,
         "patience": patience,
         "seed": seed,
+        "keep": keep and keep.value,
         "device": device,
         "precision": precision,
     }
@@ -157,6 +177,7 @@ def network_command(
         readers=reader or (),
         network=network,
         settings=settings,
+        begin=begin,
     )
     _tell(result, as_json)
 
@@ -174,6 +195,10 @@ def ship_command(
     out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
     mapping: MappingOption = None,
     samples: SamplesOption = None,
+    favour_coronary: Annotated[
+        float,
+        typer.Option("--favour-coronary", help="Added to the score of the coronary class."),
+    ] = 0.0,
     version: Annotated[str, typer.Option("--name", help="Version name in the model id.")] = "own",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -189,6 +214,7 @@ def ship_command(
         RunProgress(console, quiet=quiet),
         mapping_path=mapping,
         samples=samples,
+        favour_coronary=favour_coronary,
         version=version,
     )
     _tell(result, as_json)

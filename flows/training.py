@@ -18,8 +18,6 @@ from cac_core.dicom.annotation import LabelMapping, combine, read_annotation, re
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
 from cac_core.model.baseline import build_network
-from cac_core.model.cascade import Cascade
-from cac_core.model.preprocess import candidates
 from cac_core.model.training.loop import (
     CALCIUM_SETTINGS,
     HEART_SETTINGS,
@@ -28,51 +26,69 @@ from cac_core.model.training.loop import (
     train_network,
     use_threads,
 )
-from cac_core.model.training.samples import SampleFiles, load_sample, make_sample, save_sample
+from cac_core.model.training.samples import SampleFiles, make_sample, save_sample
 from cac_core.model.training.table import read_training_table, rows_of, split_digest
-from cac_core.model.weights import favour_background, save_weights
+from cac_core.model.weights import (
+    favour_class,
+    load_network,
+    save_weights,
+    take_over,
+    verify_weights,
+)
 from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
 from cac_core.phantom.reader import annotate
-from cac_core.phantom.scan import synthesise_scan
+from cac_core.phantom.scan import draw_external_settings, synthesise_scan
 from cac_core.phantom.truth import true_agatston, true_category
-from cac_core.protocol import ScoringProtocol
-from cac_core.scoring.agatston import score_calcium
-from cac_core.scoring.lesions import label_lesions
-from flows.evaluation import agreement
+from flows.calibration import calibrate
 from flows.progress import RunProgress
 from schemas.training import TRAINING_SET
 
 #: Seeds of the shipped weights' training scans; no demo, test or evaluation reaches them.
 TRAINING_SEED = 300_000
-#: Offsets in favour of background that the calibration tries.
-OFFSETS = tuple(round(0.2 * n, 1) for n in range(-4, 16))
 _MOST_HEARTS = 9
 SYNTHETIC = "synthetic:"
+#: A study whose name ends so is scanned as at the paper's external site: 5 mm, 20 mA.
+LOW_DOSE = ":low-dose"
 Kind = Literal["heart", "calcium"]
 
 
-def synthetic_table(studies: int, seed: int, annotation: str, progress: RunProgress) -> pa.Table:
-    """A training table of synthetic studies, without a split; categories from their scans."""
-    seeds = range(seed, seed + studies)
+def synthetic_table(
+    studies: int, seed: int, annotation: str, progress: RunProgress, *, low_dose: bool = False
+) -> pa.Table:
+    """A training table of synthetic studies, without a split; categories from their scans.
+
+    Parameters
+    ----------
+    low_dose : all of them at 5 mm and 20 mA, where noise is mistaken most easily for calcium.
+    """
+    end = LOW_DOSE if low_dose else ""
+    names = [f"{SYNTHETIC}{number}{end}" for number in range(seed, seed + studies)]
     with progress.counting("scans") as report, _pool(studies) as pool:
         rows = []
-        for row in pool.map(_synthetic_row, seeds, [annotation] * studies):
+        for row in pool.map(_synthetic_row, names, [annotation] * studies):
             rows.append(row)
             if report:
                 report(len(rows), studies)
     return TRAINING_SET.from_rows(rows)
 
 
-def _synthetic_scan(seed: int) -> AnnotatedScan:
+def _synthetic_seed(study: str) -> int:
+    return int(study.removeprefix(SYNTHETIC).removesuffix(LOW_DOSE))
+
+
+def _synthetic_scan(study: str) -> AnnotatedScan:
     """A scan to learn from: what is rare in people is met often enough to be learnt."""
-    return synthesise_scan(seed, rare_times=3.0)
+    seed = _synthetic_seed(study)
+    low_dose = study.endswith(LOW_DOSE)
+    settings = draw_external_settings(np.random.default_rng(seed)) if low_dose else None
+    return synthesise_scan(seed, settings, rare_times=3.0)
 
 
-def _synthetic_row(seed: int, annotation: str) -> dict[str, object]:
-    scan = _synthetic_scan(seed)
+def _synthetic_row(study: str, annotation: str) -> dict[str, object]:
+    seed, scan = _synthetic_seed(study), _synthetic_scan(study)
     calcium = _synthetic_calcium(scan, annotation, seed)
     return {
-        "study": f"{SYNTHETIC}{seed}",
+        "study": study,
         "annotation": annotation,
         "reader": annotation,
         "patient": f"P{seed}",
@@ -163,9 +179,8 @@ def _make_sample(row: dict[str, str], path: Path, base: Path, mapping: LabelMapp
 def _annotated(row: dict[str, str], base: Path, mapping: LabelMapping | None) -> tuple[Any, ...]:
     """HU, heart, calcium class and spacing of an annotated study."""
     if row["study"].startswith(SYNTHETIC):
-        seed = int(row["study"].removeprefix(SYNTHETIC))
-        scan = _synthetic_scan(seed)
-        calcium = _synthetic_calcium(scan, row["annotation"], seed)
+        scan = _synthetic_scan(row["study"])
+        calcium = _synthetic_calcium(scan, row["annotation"], _synthetic_seed(row["study"]))
         return scan.hu, scan.heart_mask, calcium, scan.spacing_mm
     if mapping is None:
         raise TrainingDataError(
@@ -207,11 +222,13 @@ def train(
     readers: Sequence[str] = (),
     network: str = "convlstm",
     settings: TrainingSettings | None = None,
+    begin: Path | None = None,
 ) -> dict[str, Any]:
     """Train one network on the table's training part, judged on its validation part.
 
     Parameters
     ----------
+    begin : folder of weights whose network of this kind is trained further; default: a new one.
     out : folder of the run; the same command goes on where a killed run stopped.
     samples : folder of samples; default: `samples` beside the table.
     network : one of `cac_core.model.baseline.NETWORKS`.
@@ -232,7 +249,7 @@ def train(
     )
     record = train_network(
         kind,
-        build_network(network, kind, settings.seed),
+        _first_network(network, kind, settings.seed, begin),
         parts[0],
         parts[1],
         settings,
@@ -242,12 +259,26 @@ def train(
             "split_digest": split_digest(table),
             "readers": sorted(readers) or sorted(set(table["reader"].to_pylist())),
             "network": network,
+            "begun_from": begin and verify_weights(begin).model_id,
         },
         progress=lambda step, steps, loss, held: progress.say(
             f"{kind}: step {step}/{steps}, loss {loss:.4f}, validation {held:.4f}"
         ),
     )
     return record | {"run": str(out)}
+
+
+def _first_network(name: str, kind: Kind, seed: int, begin: Path | None) -> Any:
+    """A new network; with `begin`, one that knows what the network of those weights knows."""
+    network = build_network(name, kind, seed)
+    if begin is not None:
+        earlier = load_network(verify_weights(begin), kind)
+        if not take_over(earlier, network):
+            raise UsageError(
+                f"The {kind} network in {begin} is no smaller version of {name}.",
+                "Name weights of the same network, or begin anew.",
+            )
+    return network
 
 
 def ship(
@@ -259,6 +290,7 @@ def ship(
     *,
     mapping_path: Path | None = None,
     samples: Path | None = None,
+    favour_coronary: float = 0.0,
     name: str = "convlstm",
     version: str = "own",
 ) -> dict[str, Any]:
@@ -267,6 +299,7 @@ def ship(
     Parameters
     ----------
     heart_runs : runs of heart networks, one or more; the mean of their probabilities counts.
+    favour_coronary : added to the score of the coronary class before the calibration.
 
     Raises
     ------
@@ -287,6 +320,7 @@ def ship(
         network: Any = build_network("convlstm", "calcium" if item == "calcium" else "heart", 0)
         training[item] = load_trained(run, network)
         networks[item] = network
+    favour_class(networks["calcium"], 1, favour_coronary)
     uncalibrated = out.with_name(out.name + ".uncalibrated")
     save_weights(uncalibrated, networks, name=name, version=version, training=training)
     table = read_training_table(table_path)
@@ -298,77 +332,14 @@ def ship(
         mapping,
         progress,
     )
-    training["calibration"] = _calibrate(uncalibrated, held_out, progress)
+    with _pool(len(held_out.paths)) as pool:
+        training["calibration"] = calibrate(uncalibrated, held_out, pool, progress)
+    training["calibration"]["coronary_offset"] = favour_coronary
     training["calibration"]["split_digest"] = split_digest(table)
-    favour_background(networks["calcium"], training["calibration"]["background_offset"])
+    favour_class(networks["calcium"], 0, training["calibration"]["background_offset"])
     manifest = save_weights(out, networks, name=name, version=version, training=training)
     shutil.rmtree(uncalibrated)
     return {"weights": str(out), "model": manifest.model_id, "training": training}
-
-
-def _calibrate(folder: Path, held_out: SampleFiles, progress: RunProgress) -> dict[str, Any]:
-    """Choose the offset with the best kappa on scans that taught nothing; the least of equals."""
-    progress.say(f"calibrating on {len(held_out.names)} held-out scans")
-    with progress.counting("scans") as report, _pool(len(held_out.paths)) as pool:
-        rows = []
-        for row in pool.map(_scores_by_offset, held_out.paths, [folder] * len(held_out.paths)):
-            rows.append(row)
-            if report:
-                report(len(rows), len(held_out.paths))
-    truth = [row[0] for row in rows]
-    found = [agreement([row[1][i] for row in rows], truth) for i in range(len(OFFSETS))]
-    kappas = [each["kappa_linear"] or 0.0 for each in found]
-    chosen, error = _one_standard_error(kappas, [each["kappa_linear_ci"] for each in found])
-    return {
-        "background_offset": OFFSETS[chosen],
-        "scans": len(rows),
-        "kappa_linear": round(kappas[chosen], 3),
-        "standard_error_of_best": round(error, 3),
-        "kappa_by_offset": dict(zip(map(str, OFFSETS), np.round(kappas, 3).tolist(), strict=True)),
-    }
-
-
-def _one_standard_error(
-    kappas: Sequence[float], intervals: Sequence[Sequence[float | None]]
-) -> tuple[int, float]:
-    """The offset nearest to zero whose kappa is within one standard error of the best.
-
-    On a few dozen scans the best of many is best by luck, and a large offset does not carry over
-    to other scanners. The rule is of Breiman et al., Classification and Regression Trees, 1984.
-    """
-    best = int(np.argmax(kappas))
-    low, high = intervals[best]
-    error = 0.0 if low is None or high is None else (high - low) / (2 * 1.96)
-    near = [i for i, kappa in enumerate(kappas) if kappa >= kappas[best] - error]
-    return min(near, key=lambda i: abs(OFFSETS[i])), error
-
-
-def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
-    """Annotated score of a held-out crop, and its score under each offset, in the drawn heart."""
-    cascade, protocol = Cascade.load(folder, threads=1), ScoringProtocol()
-    sample = load_sample(path)
-    spacing = (
-        float(sample.spacing_mm[0]),
-        float(sample.spacing_mm[1]),
-        float(sample.spacing_mm[2]),
-    )
-    heart = sample.inside == 2
-    possible = candidates(
-        sample.hu,
-        heart,
-        spacing,
-        threshold_hu=protocol.threshold_hu,
-        min_area_mm2=protocol.min_area_mm2,
-        connectivity=protocol.connectivity,
-    )
-    scores = []
-    for step in np.diff(OFFSETS, prepend=0.0):
-        favour_background(cascade.calcium, float(step))
-        classes = cascade.classify(sample.hu, possible, heart)
-        lesions = label_lesions(sample.hu, classes, heart, spacing, protocol)
-        scores.append(score_calcium(lesions, protocol).agatston)
-    annotated = label_lesions(sample.hu, sample.calcium, heart, spacing, protocol)
-    return score_calcium(annotated, protocol).agatston, scores
 
 
 def _pool(tasks: int) -> ProcessPoolExecutor:

@@ -34,6 +34,7 @@ CALCIUM = NetworkConfig(
     sequence_head=12,
     stem_channels=48,
     growth=24,
+    dense_dilations=((1, 1, 2, 2, 4, 4),),
     trunk_head=64,
     place=True,
     bright_tail=True,

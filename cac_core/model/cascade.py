@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cac_core.model.convlstm import Window, grow
+from cac_core.model.decision import decide
 from cac_core.model.preprocess import (
     HeartFrame,
     Spacing,
@@ -188,11 +189,12 @@ class Cascade:
         ]
         return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)
 
-    @torch.inference_mode()
     def classify(
         self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
         """Class of every candidate voxel; the network runs only on windows that hold some.
+
+        The scores of the voxels go through `decide`: one calcification, one class.
 
         Equal to `classify_whole`, to the voxel: a window has the receptive field as margin and
         begins at a multiple of the network's stride.
@@ -202,50 +204,63 @@ class Cascade:
         possible : the candidates, see `candidates`.
         mask : the heart silhouette; it says where in the heart a candidate lies.
         """
-        classes = np.zeros(hu.shape, np.uint8)
         if not possible.any():
-            return classes
+            return np.zeros(hu.shape, np.uint8)
+        return decide(possible, self.candidate_scores(hu, possible, mask))
+
+    @torch.inference_mode()
+    def candidate_scores(
+        self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Scores before softmax of the candidates, (candidates, 3), in the order of the volume.
+
+        Parameters
+        ----------
+        possible, mask : as of `classify`; there is at least one candidate.
+        """
         frame = heart_frame(mask)
+        # Candidates in slices k to m - 1 are rows until[k] to until[m] - 1.
+        until = np.concatenate([[0], np.cumsum(possible.sum(axis=(1, 2)))])
+        scores = np.zeros((until[-1], 3), np.float32)
         for run in _runs(np.asarray(possible.any(axis=(1, 2)))):
             for begin in range(run[0], run[1], _BATCH):
-                span = begin, min(begin + _BATCH, run[1])
-                self._classify_slices(hu, possible, frame, span, classes)
-        return classes
+                end = min(begin + _BATCH, run[1])
+                scores[until[begin] : until[end]] = self._scores(hu, possible, frame, begin, end)
+        return scores
 
     @torch.inference_mode()
     def classify_whole(
         self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
         """The same by running the network over every whole slice: the reference, and slow."""
-        classes = np.zeros(hu.shape, np.uint8)
         if not possible.any():
-            return classes
+            return np.zeros(hu.shape, np.uint8)
         frame, whole = heart_frame(mask), (0, hu.shape[1], 0, hu.shape[2])
+        scores = []
         for k in range(hu.shape[0]):
             place = self._place(frame, k, k + 1, whole)
-            scores = self.calcium(self._stack(hu, k, k + 1, whole), 0, place)
-            classes[k] = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
-        classes[~possible] = 0
-        return classes
+            plane = self.calcium(self._stack(hu, k, k + 1, whole), 0, place)[0]
+            scores.append(plane.permute(1, 2, 0).cpu().numpy()[possible[k]])
+        return decide(possible, np.concatenate(scores))
 
-    def _classify_slices(
+    def _scores(
         self,
         hu: NDArray[np.int16],
         possible: NDArray[np.bool_],
         frame: HeartFrame,
-        span: tuple[int, int],
-        classes: NDArray[np.uint8],
-    ) -> None:
-        begin, end = span
+        begin: int,
+        end: int,
+    ) -> NDArray[np.float32]:
+        """Scores of the candidates in slices begin to end - 1, (candidates, 3)."""
         config, shape = self.calcium.config, hu.shape[1:]
         core = _bounding_window(np.asarray(possible[begin:end].any(axis=0)))
         wide = grow(core, config.receptive_field_px, config.stride, shape)
         inside = (core[0] - wide[0], core[1] - wide[0], core[2] - wide[2], core[3] - wide[2])
         place = self._place(frame, begin, end, wide)
         scores = self.calcium.window(self._stack(hu, begin, end, wide), inside, place)
-        found = scores.argmax(dim=1).to(torch.uint8).cpu().numpy()
-        box = np.s_[begin:end, core[0] : core[1], core[2] : core[3]]
-        classes[box] = np.where(possible[box], found, 0)
+        wanted = possible[begin:end, core[0] : core[1], core[2] : core[3]]
+        found: NDArray[np.float32] = scores.permute(0, 2, 3, 1).cpu().numpy()[wanted]
+        return found
 
     def _stack(self, hu: NDArray[np.int16], begin: int, end: int, window: Window) -> Tensor:
         """Slices begin - 1 to end, the edge slices repeated, cut to the window, normalised."""

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from cac_core.errors import WeightsError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
 
 #: The weights that come with this version.
@@ -162,8 +164,29 @@ def _config(values: Mapping[str, Any]) -> NetworkConfig:
     return NetworkConfig(**{**values, "dense_dilations": dilations})
 
 
-def favour_background(network: ConvLSTMSegmenter, offset: float) -> None:
-    """Add `offset` to the score of class 0, for good.
+def take_over(earlier: nn.Module, network: nn.Module) -> bool:
+    """Give a network the weights of an earlier one that is a part of it; False if it is none.
+
+    Where a layer has more inputs than it had, the new ones begin at zero and change nothing; new
+    layers keep what they have. Both must name their layers alike.
+    """
+    had, has = earlier.state_dict(), network.state_dict()
+    if not all(name in has and _fits(old.shape, has[name].shape) for name, old in had.items()):
+        return False
+    for name, old in had.items():
+        if old.ndim > 1:
+            has[name][: old.shape[0], old.shape[1] :] = 0
+        has[name][tuple(slice(0, size) for size in old.shape)] = old
+    network.load_state_dict(has)
+    return True
+
+
+def _fits(part: Sequence[int], whole: Sequence[int]) -> bool:
+    return len(part) == len(whole) and all(a <= b for a, b in zip(part, whole, strict=True))
+
+
+def favour_class(network: ConvLSTMSegmenter, number: int, offset: float) -> None:
+    """Add `offset` to the score of a class, for good.
 
     Training sees calcium far more often than an archive does, and focal loss leaves probabilities
     too close to one half; an offset chosen on held-out scans undoes both. It goes into the biases
@@ -171,4 +194,4 @@ def favour_background(network: ConvLSTMSegmenter, offset: float) -> None:
     """
     for segmentation_head in (network.trunk_head, network.sequence_head):
         last: Any = segmentation_head[-1]
-        last.bias.data[0] += offset
+        last.bias.data[number] += offset

@@ -16,10 +16,12 @@ from cac_core.errors import TrainingDataError
 from cac_core.model.training.loop import TrainingSettings
 from cac_core.model.training.samples import make_sample
 from cac_core.model.training.table import read_training_table, rows_of
+from cac_core.phantom.scan import draw_external_settings
 from flows import training as module
+from flows.calibration import OFFSETS, _one_standard_error
 from flows.progress import RunProgress
 from flows.terminal import console
-from flows.training import OFFSETS, _one_standard_error, prepare_samples, train
+from flows.training import prepare_samples, train
 from schemas.training import TRAINING_SET
 from tests.builders.ct_series import thorax, write_ct_series
 from tests.builders.segmentations import nifti_labels, write_seg
@@ -149,12 +151,27 @@ def test_a_study_without_a_heart_names_the_file(folder: Path) -> None:
 
 
 def test_the_offset_nearest_to_zero_within_one_standard_error_is_chosen() -> None:
-    kappas = [0.5] * len(OFFSETS)
-    kappas[OFFSETS.index(0.4)], kappas[OFFSETS.index(2.0)] = 0.82, 0.85
-    intervals = [[k - 0.0784, k + 0.0784] for k in kappas]  # a standard error of 0.04
-    chosen, error = _one_standard_error(kappas, intervals)
-    assert (OFFSETS[chosen], round(error, 3)) == (0.4, 0.04)
-    sharp = [[k - 0.01, k + 0.01] for k in kappas]
-    assert OFFSETS[_one_standard_error(kappas, sharp)[0]] == 2.0
-    unknown: list[list[float | None]] = [[None, None]] * len(OFFSETS)
-    assert OFFSETS[_one_standard_error(kappas, unknown)[0]] == 2.0
+    losses = np.ones((len(OFFSETS), 10))
+    at = OFFSETS.index
+    losses[at(2.0), 1:] = 0  # the best, wrong on one of ten scans
+    losses[at(0.4)] = [0, 1, 1, *[0] * 7]  # worse by 0.1 in the mean, with a standard error of 0.18
+    losses[at(0.2)] = [1, 1, 1, 1, 1, *[0] * 5]  # by 0.4, with one of 0.16
+    chosen, best = _one_standard_error(losses)
+    assert (OFFSETS[chosen], OFFSETS[best]) == (0.4, 2.0)
+    losses[at(0.4), 3:6] = 1  # by 0.4, with one of 0.22
+    assert OFFSETS[_one_standard_error(losses)[0]] == 2.0
+
+
+def test_a_low_dose_study_is_scanned_at_five_millimetres(tmp_path: Path) -> None:
+    rows = module.synthetic_table(2, 41, "truth", QUIET, low_dose=True).to_pylist()
+    assert [row["study"] for row in rows] == ["synthetic:41:low-dose", "synthetic:42:low-dose"]
+    assert len({row["patient"] for row in rows}) == 2
+    samples = prepare_samples(rows[:1], tmp_path, tmp_path, None, QUIET)
+    expected = draw_external_settings(np.random.default_rng(41))
+    assert samples[0].spacing_mm.tolist() == [5.0, *2 * [expected.pixel_spacing_mm]]
+
+
+def test_one_scan_has_no_standard_error() -> None:
+    losses = np.ones((len(OFFSETS), 1))
+    losses[OFFSETS.index(0.6)] = 0
+    assert OFFSETS[_one_standard_error(losses)[0]] == 0.6

@@ -30,7 +30,7 @@ Floats = NDArray[np.float32]
 BRIGHT_HU = 130
 _MIN_AREA_MM2 = 1.0
 #: Classes that the patches of a batch are centred on, in turn: 1 coronary, 2 other, 0 neither.
-_CENTRES = (1, 0, 2, 1, 0, 0)
+_CENTRES = (1, 2, 0, 1, 2, 0)
 
 
 @dataclass(frozen=True)

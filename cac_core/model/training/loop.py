@@ -40,7 +40,9 @@ CHECKPOINT, WEIGHTS, RECORD, CURVES = "checkpoint.pt", "network.pt", "record.jso
 class TrainingSettings:
     """How long and how fast to train; `focal_gamma` as in Lin et al., ICCV 2017.
 
-    `patience` counts validations without a better loss before training stops early.
+    `patience` counts validations without a better loss before training stops early. `keep` says
+    which weights the run ends with: those of the best validation, or the last ones. In a short run
+    that goes on from earlier weights the last ones, learnt at the lowest rate, are the better.
     """
 
     steps: int = 5000
@@ -53,6 +55,7 @@ class TrainingSettings:
     validate_every: int = 250
     validation_batches: int = 24
     patience: int = 12
+    keep: Literal["best", "last"] = "best"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "cpu"
     seed: int = 1
@@ -118,7 +121,7 @@ def train_network(
     Returns
     -------
     The record: settings, sizes, data, best step, losses, seconds. The network holds the weights
-    of the best validation, in inference mode; `folder`/network.pt holds them too.
+    that were to be kept, in inference mode; `folder`/network.pt holds them too.
 
     Raises
     ------
@@ -162,7 +165,8 @@ def train_network(
             progress(state.step, settings.steps, state.curve[-1][1], loss)
         if state.waited >= settings.patience:
             break
-    network.load_state_dict(state.best)
+    if settings.keep == "best":
+        network.load_state_dict(state.best)
     network.eval()
     return _finish(folder, state, record)
 
@@ -386,6 +390,6 @@ def _finish(folder: Path, state: _State, record: dict[str, Any]) -> dict[str, An
     writer.writerow(["step", "training_loss", "validation_loss"])
     writer.writerows(state.curve)
     _replace(folder / CURVES, text.getvalue().encode())
-    _write(folder / WEIGHTS, state.best)
+    _write(folder / WEIGHTS, {k: v.cpu() for k, v in state.network.state_dict().items()})
     _replace(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return record

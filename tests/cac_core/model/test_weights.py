@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from cac_core.errors import WeightsError
-from cac_core.model.weights import load_network, verify_weights
+from cac_core.model.weights import load_network, take_over, verify_weights
 from tests.builders.networks import SMALL_CALCIUM, random_network, write_random_weights
 
 
@@ -71,3 +72,24 @@ def test_the_shipped_weights_verify() -> None:
         network = load_network(manifest, name)
         found = sum(p.numel() for p in network.parameters())
         assert found == manifest.networks[name]["parameters"]
+
+
+def test_a_wider_network_takes_over_what_a_smaller_one_knows() -> None:
+    small = random_network(SMALL_CALCIUM, 1)
+    wide = random_network(dataclasses.replace(SMALL_CALCIUM, dense_dilations=((1, 2, 4, 4),)), 2)
+    stack, place = torch.randn(4, 48, 48), torch.rand(2, 3, 48, 48)
+    assert not torch.allclose(wide(stack, 0, place), small(stack, 0, place))
+    assert take_over(small, wide)
+    torch.testing.assert_close(wide(stack, 0, place), small(stack, 0, place))
+
+
+def test_a_network_that_is_no_part_of_another_gives_it_nothing() -> None:
+    placeless, network = random_network(), random_network(SMALL_CALCIUM, 2)
+    narrow = random_network(dataclasses.replace(SMALL_CALCIUM, trunk_head=4), 3)
+    single = random_network(dataclasses.replace(SMALL_CALCIUM, dense_dilations=((1,),)), 4)
+    before = {name: value.clone() for name, value in narrow.state_dict().items()}
+    assert not take_over(network, narrow)
+    assert not take_over(network, single)
+    for name, value in narrow.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    assert take_over(placeless, network)  # the place is three more inputs, which begin at zero

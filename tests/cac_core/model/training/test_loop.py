@@ -67,6 +67,24 @@ def test_the_loss_falls(kind, config, samples, tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
+def test_the_last_weights_are_kept_on_request(samples, tmp_path: Path, monkeypatch) -> None:
+    short = replace(QUICK, steps=6, validate_every=2)
+    ends = {}
+    for keep in ("best", "last"):
+        held = iter([1.0, 2.0, 3.0])
+        monkeypatch.setattr(loop, "_validate", lambda *_, held=held: next(held))
+        network, folder = fresh(), tmp_path / keep
+        record = train_network("calcium", network, *samples, replace(short, keep=keep), folder)
+        assert (record["best_step"], record["steps_done"]) == (2, 6)
+        ends[keep] = network.state_dict()
+        stored = torch.load(folder / "checkpoint.pt", weights_only=True)
+        kept = torch.load(folder / "network.pt", weights_only=True)
+        for name, value in stored["best" if keep == "best" else "network"].items():
+            torch.testing.assert_close(ends[keep][name], value, rtol=0, atol=0)
+            torch.testing.assert_close(kept[name], value, rtol=0, atol=0)
+    assert any(not torch.equal(ends["best"][name], ends["last"][name]) for name in ends["best"])
+
+
 def test_a_killed_run_ends_as_one_that_was_not(samples, tmp_path: Path, monkeypatch) -> None:
     whole = fresh()
     record = train_network("calcium", whole, *samples, QUICK, tmp_path / "whole")
