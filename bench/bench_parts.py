@@ -53,10 +53,14 @@ def main() -> None:
         truth = [row["truth"] for row in rows]
         for part in rows[0]:
             found = agreement([row[part] for row in rows], truth)
+            kappa, r2 = (
+                "not defined" if found[name] is None else f"{found[name]:.3f}"
+                for name in ("kappa_linear", "r2_log")
+            )
             print(
-                f"  {part:28} kappa {found['kappa_linear']:.3f}   true 0 scored below 1: "
+                f"  {part:28} kappa {kappa}   true 0 scored below 1: "
                 f"{found['reference_zero_scored_zero']} of {found['reference_zero']}   "
-                f"r2 {found['r2_log']:.2f}"
+                f"r2 {r2}"
             )
 
 

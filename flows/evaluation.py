@@ -246,6 +246,7 @@ def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict
     result = _model_agreement(studies)
     truth = [row["second"] for row in studies]
     threshold = agreement([row["threshold_only"] for row in studies], truth)
+    ceiling = agreement([row["perfect_classes"] for row in studies], truth)
     lesions = [lesion for row in studies for lesion in row["true_lesions"]]
     false = [lesion for row in studies for lesion in row["false_lesions"]]
     dice = [row["heart_dice"] for row in studies]
@@ -254,6 +255,7 @@ def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict
         "compared": "model",
         "reference": "truth",
         "threshold_only_kappa": threshold["kappa_linear"],
+        "perfect_classes_kappa": ceiling["kappa_linear"],
         "heart_dice_mean": statistics.fmean(dice),
         "heart_dice_minimum": min(dice),
         "volume_sensitivity_mean": statistics.fmean(found) if found else None,
@@ -433,7 +435,8 @@ def _evaluate_case(case: _Case, folder: str) -> dict[str, Any]:
         scan.spacing_mm,
         protocol,
     )
-    coronary = (scan.calcium_class == 1) & scan.heart_mask
+    all_coronary = scan.calcium_class == 1
+    coronary = all_coronary & scan.heart_mask
     marked = CLASS_OF_SITE[annotate(scan, case.number)] == 1
     truth = true_agatston(scan.hu, coronary, scan.spacing_mm)
     reader = true_agatston(scan.hu, marked & scan.heart_mask, scan.spacing_mm)
@@ -444,6 +447,7 @@ def _evaluate_case(case: _Case, folder: str) -> dict[str, Any]:
         "first": agatston,
         "second": truth,
         "threshold_only": true_agatston(scan.hu, scan.heart_mask, scan.spacing_mm),
+        "perfect_classes": true_agatston(scan.hu, all_coronary & found.heart_mask, scan.spacing_mm),
         "reader": reader,
         "visual_grade": visual_grade(true_category(reader), case.number),
         "true_category": true_category(truth),

@@ -296,10 +296,11 @@ def _detail_rows(table: Table, result: dict[str, Any]) -> None:
             )
     for name, title in (
         ("threshold_only_kappa", "kappa of threshold alone in the true heart"),
+        ("perfect_classes_kappa", "kappa of a perfect calcium network in the found heart"),
         ("reader", "kappa of the simulated reader with the truth"),
         ("model_against_reader", "kappa of the model with the simulated reader"),
     ):
-        value = result[name] if name == "threshold_only_kappa" else result[name]["kappa_linear"]
+        value = result[name] if name.endswith("_kappa") else result[name]["kappa_linear"]
         table.add_row(title, "not defined" if value is None else f"{value:.3f}")
 
 

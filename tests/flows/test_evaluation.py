@@ -20,6 +20,7 @@ def study(truth: float, model: float, **changes: object) -> dict[str, object]:
         "first": model,
         "second": truth,
         "threshold_only": 500.0,
+        "perfect_classes": truth,
         "reader": truth,
         "true_category": "0",
         "slice_increment_mm": 5.0,
@@ -67,6 +68,9 @@ def test_sums_by_hand() -> None:
     smallest = result["lesions_by_volume_mm3"][0]
     assert (smallest["lesions"], smallest["found"]) == (4, 0.75)
     assert result["reader"]["kappa_linear"] == pytest.approx(1)
+    assert result["perfect_classes_kappa"] == pytest.approx(1)
+    lost = summarise([study(0, 0), study(50, 0, perfect_classes=0.0)])
+    assert lost["perfect_classes_kappa"] == pytest.approx(0)  # the heart mask missed it
     assert {k: v["n"] for k, v in result["groups"]["slice_increment_mm"].items()} == {
         "3.0": 2,
         "5.0": 4,
