@@ -14,8 +14,6 @@ from cac_core.cohort.archive import (
     ArchiveState,
 )
 from cac_core.report.figures import (
-    Figure,
-    as_bytes,
     drift_figure,
     nights_figure,
     reasons_figure,
@@ -25,14 +23,13 @@ from cac_core.report.figures import (
 from cac_core.report.page import (
     Cell,
     DataTable,
-    FigureView,
     Part,
     columns,
     number,
     render_parts,
     share,
 )
-from cac_core.report.svg import inline_svg
+from cac_core.report.svg import drawn
 from schemas.codes import CAC_CATEGORIES, FileReason, StudyReason
 
 Row = Mapping[str, Any]
@@ -92,18 +89,6 @@ def _tiles(state: ArchiveState) -> list[tuple[str, str]]:
     ]
 
 
-def _drawn(
-    identifier: str,
-    caption: str,
-    description: str,
-    drawing: Figure,
-    table: DataTable | None = None,
-) -> FigureView:
-    """A drawing for the page; a long `table` of its numbers is folded away below it."""
-    svg = inline_svg(as_bytes(drawing, "svg"), f"{identifier}-figure", description)
-    return FigureView(f"{identifier}-drawing", caption, svg, table)
-
-
 def _nights(runs: Rows) -> Part:
     if not runs:
         return Part("nights", "Nights", missing="No run is recorded yet.")
@@ -123,7 +108,7 @@ def _nights(runs: Rows) -> Part:
         ("started (UTC)", "job", "outcome", "model"), (*_RUN_COUNTS.values(), "minutes")
     )
     table = DataTable("runs", "Newest runs", heads, rows, filterable=True)
-    figure = _drawn(
+    figure = drawn(
         "nights",
         "Studies finished by each run, the newest on the right, and how many it left to do.",
         f"One bar for each of the last runs, {len(runs)} in all; the newest finished "
@@ -162,7 +147,7 @@ def _reasons(state: ArchiveState) -> Part:
         nothing = "Every study that was tried has a score."
         return Part("reasons", "Failures by reason", (nothing,), tables=(files,))
     first = state.reasons[0]
-    figure = _drawn(
+    figure = drawn(
         "reasons",
         "Studies without a score, by reason: rejected ones cannot be scored soundly, failed ones "
         "are tried again by cac retry.",
@@ -211,7 +196,7 @@ def _drift(state: ArchiveState) -> Part:
         columns(("model",), ("n", *CAC_CATEGORIES, "median Agatston", *paired)),
         [[row["model"], *_category_cells(row), *_paired(row)] for row in reversed(state.models)],
     )
-    figure = _drawn(
+    figure = drawn(
         "drift",
         "Share of each category by month of the study and by model, and the median score by month. "
         "A step between months or models asks for a look at what changed.",
@@ -277,7 +262,7 @@ def _scanners(scanners: Rows) -> Part:
         if outliers
         else "No scanner stands out."
     )
-    figure = _drawn(
+    figure = drawn(
         "scanners",
         "Share of zeros with its 95 % interval (Wilson) and noise by scanner, most studies first. "
         "Diamonds stand out.",
@@ -344,7 +329,7 @@ def _speed(state: ArchiveState) -> Part:
         rows[::-1],
         filterable=len(rows) > 15,
     )
-    figure = _drawn(
+    figure = drawn(
         "speed",
         "Median seconds of a worker per study, stage upon stage, for runs whose scores stand.",
         f"Stacked bars for {len(totals)} runs; {totals[-1]:.2f} seconds in the newest, between "

@@ -12,17 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from cac_core.report.figures import Figure, as_bytes, ratios_figure, scores_figure
+from cac_core.report.figures import ratios_figure, scores_figure
 from cac_core.report.page import (
     Cell,
     DataTable,
-    FigureView,
     Part,
     columns,
     number,
     render_parts,
 )
-from cac_core.report.svg import inline_svg
+from cac_core.report.svg import drawn
 from schemas.codes import CAC_CATEGORIES, Status
 
 Row = Mapping[str, Any]
@@ -84,9 +83,7 @@ def compare_runs(old: Run, new: Run) -> Comparison:
         gaps["scores"] = "The runs have no study in common."
     matrix = Counter((_state(before[key]), _state(after[key])) for key in both)
     shifts = [_shift(before[key], after[key]) for key in both if _changed(before[key], after[key])]
-    shifts.sort(
-        key=lambda row: (-abs(row["categories"]), -abs(row["difference"]), row["study_key"])
-    )
+    shifts.sort(key=_by_size)
     scored = [k for k in both if _scored(before[k]) and _scored(after[k])]
     matched: list[dict[str, Any]] = []
     unmatched: Counter[tuple[str, str]] = Counter()
@@ -156,7 +153,7 @@ def comparison_page(found: Comparison) -> str:
     told = summarise(found)
     tiles = [
         ("studies in both runs", f"{told['studies_in_both']:,}"),
-        ("in another category now", f"{told['category_changed']:,}"),
+        ("in another category, or scored or not now", f"{told['category_changed']:,}"),
         ("gone, new", f"{found.gone:,}, {found.added:,}"),
         ("estimates that differ", f"{told['estimates_changed']:,}"),
         ("intervals that do not overlap", f"{told['estimates_apart']:,}"),
@@ -191,6 +188,13 @@ def _changed(old: Row, new: Row) -> bool:
     return any(old[n] != new[n] for n in ("status", "reason", "agatston", "cac_category"))
 
 
+def _by_size(shift: Row) -> tuple[bool, int, float, str]:
+    """Scores gained or lost first, then the largest steps."""
+    gained_or_lost = shift["difference"] is None
+    size = abs(shift["difference"] or 0.0)
+    return not gained_or_lost, -abs(shift["categories"]), -size, shift["study_key"]
+
+
 def _shift(old: Row, new: Row) -> dict[str, Any]:
     why = [words for name, words in REASONS.items() if old[name] != new[name]]
     order = [str(name) for name in CAC_CATEGORIES]
@@ -201,7 +205,8 @@ def _shift(old: Row, new: Row) -> dict[str, Any]:
         "new": _state(new),
         "old_agatston": old["agatston"],
         "new_agatston": new["agatston"],
-        "difference": new["agatston"] - old["agatston"] if both else 0.0,
+        # A score gained or lost is a change that has no size, and comes first.
+        "difference": new["agatston"] - old["agatston"] if both else None,
         "categories": order.index(_state(new)) - order.index(_state(old)) if both else 0,
         "old_reason": old["reason"],
         "new_reason": new["reason"],
@@ -245,11 +250,6 @@ def _side_by_side(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[s
     return [{"name": name, "old": old.get(name), "new": new.get(name)} for name in names]
 
 
-def _drawn(identifier: str, caption: str, text: str, drawing: Figure) -> FigureView:
-    svg = inline_svg(as_bytes(drawing, "svg"), f"{identifier}-figure", text)
-    return FigureView(f"{identifier}-drawing", caption, svg)
-
-
 def _score_part(found: Comparison) -> Part:
     if "scores" in found.gaps:
         return Part("scores", "Scores", missing=found.gaps["scores"])
@@ -265,7 +265,7 @@ def _score_part(found: Comparison) -> Part:
     heads = columns(("study", "old", "new", "why"), ("old score", "new score", "difference"))
     shifts = DataTable(
         "shifts",
-        "Studies whose score changed, largest steps first",
+        "Studies whose score changed: gained or lost first, then the largest steps",
         heads,
         [
             [
@@ -285,7 +285,7 @@ def _score_part(found: Comparison) -> Part:
     )
     figure = None
     if found.pairs:
-        figure = _drawn(
+        figure = drawn(
             "scores",
             "Each point is a study that both runs scored; dotted lines are the categories' limits.",
             f"{len(found.pairs)} studies, new score against old; on the line nothing changed.",
@@ -353,7 +353,7 @@ def _estimate_part(found: Comparison) -> Part:
             )
             for row in mine[:_DRAWN_RATIOS]
         ]
-        figure = _drawn(
+        figure = drawn(
             "ratios",
             f"Adjusted hazard ratios for {first['outcome']}, with DL CAC, in both runs.",
             f"{len(pairs)} hazard ratios with intervals, old and new; the table has the numbers.",

@@ -6,11 +6,26 @@ import re
 
 from markupsafe import Markup, escape
 
+from cac_core.report.figures import Figure, as_bytes
+from cac_core.report.page import DataTable, FigureView
+
 _ROOT = re.compile(r"<svg\b[^>]*>", re.DOTALL)
 _VIEW_BOX = re.compile(r'\bviewBox="([^"]+)"')
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
 _IDENTIFIER = re.compile(r'\bid="([^"]+)"')
 _REFERENCE = re.compile(r'(\bxlink:href="#|url\(#)([^")]+)')
+
+
+def drawn(
+    identifier: str,
+    caption: str,
+    description: str,
+    drawing: Figure,
+    table: DataTable | None = None,
+) -> FigureView:
+    """A drawing for a page; a long `table` of its numbers is folded away below it."""
+    svg = inline_svg(as_bytes(drawing, "svg"), f"{identifier}-figure", description)
+    return FigureView(f"{identifier}-drawing", caption, svg, table)
 
 
 def inline_svg(drawing: bytes, identifier: str, description: str) -> Markup:

@@ -78,14 +78,18 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     ----------
     more : builders of sections that need more than the tables of the analysis; they come last.
     """
-    sections = []
-    for builder in (*BUILDERS, *more):
+    builders = (*BUILDERS, *more)
+    built: dict[Builder, ReportSection] = {}
+    # The checklists come after all else: they say of an answer that its section has gaps.
+    for builder in sorted(builders, key=lambda one: one is checklists.checklists_section):
         report.numbers.place = builder.__name__
+        report.facts["incomplete"] = [one.identifier for one in built.values() if one.gaps]
         section = builder(report)
         for shown in report.numbers.shown:
             if shown["in"] == builder.__name__:
                 shown["in"] = section.identifier
-        sections.append(section)
+        built[builder] = section
+    sections = [built[builder] for builder in builders]
     report.numbers.place = "summary"
     gaps = {section.title: section.gaps for section in sections if section.gaps}
     values = {"sections": sections, "gaps": gaps, "tiles": _tiles(report), "report": report}

@@ -41,6 +41,15 @@ def load_checklist(name: str) -> Checklist:
     return Checklist(values["title"], values["source"], items)
 
 
+def _answer(item: Item, report: Report) -> Cell:
+    """Where an item is answered, and whether something is missing there."""
+    if item.section is None:
+        return Cell(item.answer)
+    gaps = item.section in report.facts.get("incomplete", ())
+    text = f"{item.answer}; in part, the section says what is missing" if gaps else item.answer
+    return Cell(text, href=f"#{item.section}")
+
+
 def checklists_section(report: Report) -> ReportSection:
     """A table for each checklist, its answers linked to their place."""
     section = ReportSection("checklists", "Reporting checklists")
@@ -50,7 +59,7 @@ def checklists_section(report: Report) -> ReportSection:
             [
                 item.number,
                 item.text,
-                Cell(item.answer, href=None if item.section is None else f"#{item.section}"),
+                _answer(item, report),
             ]
             for item in known.items
         ]

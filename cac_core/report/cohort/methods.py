@@ -64,7 +64,7 @@ def _scoring(report: Report, block: Block) -> None:
         return
     edges = ", ".join(f"{edge:g}" for edge in protocol["weight_edges_hu"])
     block.say(
-        "Agatston scores counted lesions of at least {} mm2 above {} HU, joined through {} "
+        "Agatston scores counted lesions of at least {} mm2 at or above {} HU, joined through {} "
         "neighbours within a slice, weighted by peak attenuation with steps at {} HU, and scaled "
         "by the slice increment over {} mm. {}",
         f"{protocol['min_area_mm2']:g}",
@@ -72,7 +72,8 @@ def _scoring(report: Report, block: Block) -> None:
         f"{protocol['connectivity']:g}",
         edges,
         f"{protocol['reference_increment_mm']:g}",
-        "The threshold was taken from a table by tube voltage."
+        "The threshold was taken from a table by tube voltage; voltages that are not in it kept "
+        "this one and were flagged."
         if protocol["kvp_rule"] == "table"
         else "Scans of other than 120 kV kept the threshold and were flagged.",
     )

@@ -82,8 +82,9 @@ def test_studies_are_matched_and_every_change_has_its_reason() -> None:
         key("down"): UNEXPLAINED,
         key("mended"): "other files of the series",
     }
-    # The largest step first.
-    assert found.shifts[0]["study_key"] == key("down") and found.shifts[0]["categories"] == -3
+    # A score gained or lost first, then the largest step.
+    assert [row["study_key"] for row in found.shifts] == [key("mended"), key("down"), key("up")]
+    assert found.shifts[0]["difference"] is None and found.shifts[1]["categories"] == -3
     assert sorted(found.pairs) == [(50.0, 50.0), (50.0, 150.0), (500.0, 0.0)]
 
 

@@ -50,7 +50,7 @@ def test_the_paragraph_of_a_known_run() -> None:
     assert section.gaps == []
     told = text(section)
     for sentence in (
-        "Agatston scores counted lesions of at least 1 mm2 above 130 HU, joined through 8 "
+        "Agatston scores counted lesions of at least 1 mm2 at or above 130 HU, joined through 8 "
         "neighbours within a slice, weighted by peak attenuation with steps at 200, 300, 400 HU, "
         "and scaled by the slice increment over 3 mm. Scans of other than 120 kV kept the "
         "threshold and were flagged.",
@@ -98,7 +98,7 @@ def test_a_protocol_with_thresholds_by_tube_voltage() -> None:
     protocol = json.loads(run["settings"])["protocol"] | {"kvp_rule": "table", "threshold_hu": 150}
     run["settings"] = json.dumps({"protocol": protocol})
     told = " ".join(text(methods_section(made)))
-    assert "above 150 HU" in told and "from a table by tube voltage" in told
+    assert "at or above 150 HU" in told and "from a table by tube voltage" in told
 
 
 def test_nobody_in_the_analysis() -> None:
