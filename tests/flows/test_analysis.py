@@ -70,6 +70,7 @@ def test_an_analysis_and_its_reruns(cac: Cac, linked: Path, plan: Path) -> None:
     assert _estimates(linked) == kept and store.read(ANALYSES).num_rows == 1
 
 
+@pytest.mark.slow
 def test_processes_of_a_dask_cluster_give_the_same_bytes_as_threads(
     cac: Cac, linked: Path, plan: Path, tmp_path: Path
 ) -> None:

@@ -38,8 +38,8 @@ def test_the_table_adds_up_to_the_parameters_of_the_manifest() -> None:
     for name, shown in (("heart", "Heart"), ("calcium", "Calcium")):
         total = sum(int(str(row[-1]).replace(",", "")) for row in rows if row[1] == shown)
         assert total == manifest.networks[name]["parameters"]
-    text = str(section.blocks[0].parts[0].text)
-    assert "three networks" in text and "102,518" in text and "212,617" in text
+        assert f"{total:,} parameters" in str(section.blocks[0].parts[0].text)
+    assert "three networks" in str(section.blocks[0].parts[0].text)
 
 
 @pytest.mark.parametrize("hearts", [1, 2, 4])
