@@ -1,7 +1,8 @@
 """Exceptions of the core. All pickle, because they cross Dask worker processes.
 
-Two families: `CacError` is a fault for the person at the keyboard (what was found, where,
-the limit it broke, what to do next); `StudyError` becomes a row of the scores table.
+Three families: `CacError` is a fault for the person at the keyboard (what was found, where,
+the limit it broke, what to do next); `StudyError` becomes a row of the scores table;
+`NotEstimableError` the reason in a row of the estimates.
 Neither text may hold a name, an identifier, a birth date or a path inside an archive.
 """
 
@@ -68,6 +69,10 @@ class TrainingDataError(CacError):
 
     def __reduce__(self) -> tuple[type[TrainingDataError], tuple[str, str]]:
         return (type(self), (self.what, self.hint))
+
+
+class NotEstimableError(Exception):
+    """A quantity that these data cannot give; the text says why and becomes the row's reason."""
 
 
 class StudyError(Exception):

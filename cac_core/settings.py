@@ -6,7 +6,6 @@ that does).
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
+from cac_core.tomlfile import faults_of, read_toml
 
 
 class _Section(BaseModel):
@@ -123,22 +123,16 @@ def load_settings(path: Path | None) -> Settings:
     """
     if path is None:
         return Settings()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"The settings file {path} cannot be read ({error.strerror}).",
-            "Name another with --config, or leave the option out for the defaults.",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The settings file {path} is not valid TOML ({error}).", "Mend that line."
-        ) from None
+    values = read_toml(
+        path,
+        "The settings file",
+        "Name another with --config, or leave the option out for the defaults.",
+    )
     try:
         return _anchored(Settings.model_validate(values), path.resolve().parent)
     except ValidationError as error:
         raise UsageError(
-            f"The settings file {path}: {_first_fault(error)}.",
+            f"The settings file {path}: {faults_of(error)}.",
             "`cac doctor --settings` lists every key with its default.",
         ) from None
 
@@ -163,13 +157,3 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     if settings.warehouse is not None and "://" not in settings.warehouse:
         update["warehouse"] = str(folder / settings.warehouse)
     return settings.model_copy(update=update)
-
-
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = []
-    for fault in faults:
-        key = ".".join(str(part) for part in fault["loc"]) or "the file"
-        unknown = fault["type"] in ("extra_forbidden", "unexpected_keyword_argument")
-        texts.append(f"unknown key `{key}`" if unknown else f"`{key}`: {fault['msg']}")
-    return "; ".join(texts)

@@ -16,6 +16,7 @@ from scipy.stats import chi2
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.models import complete, plain_design
 from cac_core.analysis.plan import DAYS_PER_YEAR, Plan
+from cac_core.errors import NotEstimableError
 from cac_core.stats.bootstrap import (
     FIXED,
     METRICS,
@@ -33,7 +34,7 @@ from cac_core.stats.calibration import (
     net_benefit,
     observed_expected,
 )
-from cac_core.stats.cox import NotEstimableError, time_order
+from cac_core.stats.cox import time_order
 from cac_core.stats.discrimination import auc, auc_difference
 from cac_core.stats.reclassification import moves
 

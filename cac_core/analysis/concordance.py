@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Floats, Question, guarded, not_estimable
 from cac_core.analysis.plan import Plan, ScoreSource
+from cac_core.errors import NotEstimableError
 from cac_core.stats.agreement import (
     Interval,
     Kappa,
@@ -26,7 +27,6 @@ from cac_core.stats.agreement import (
     squared_correlation,
     weighted_kappa,
 )
-from cac_core.stats.cox import NotEstimableError
 from schemas.results import DISCREPANCIES
 
 _WEIGHTINGS: tuple[Weighting, ...] = ("linear", "quadratic", "unweighted")

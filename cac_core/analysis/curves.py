@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cac_core.analysis.design import level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.plan import DAYS_PER_YEAR, ScoreSource
-from cac_core.stats.cox import NotEstimableError
+from cac_core.errors import NotEstimableError
 from cac_core.stats.survival import (
     CumulativeIncidence,
     SurvivalCurve,

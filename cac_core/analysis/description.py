@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cac_core.analysis.design import level_names, levels_of, numbers_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.plan import Term
-from cac_core.stats.cox import NotEstimableError
+from cac_core.errors import NotEstimableError
 from cac_core.stats.describe import (
     Difference,
     Summary,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cac_core.analysis.plan import Condition, Population, Term
-from cac_core.stats.cox import NotEstimableError
+from cac_core.errors import NotEstimableError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients
 from cac_core.analysis.plan import Plan
-from cac_core.stats.cox import NotEstimableError
+from cac_core.errors import NotEstimableError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -14,15 +14,9 @@ from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimabl
 from cac_core.analysis.imputed import imputed_patients, pooled_rows
 from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain, term_test
 from cac_core.analysis.plan import Term
-from cac_core.stats.cox import (
-    NotEstimableError,
-    dfbeta,
-    fit_cox,
-    hazard_ratio,
-    likelihood_ratio_test,
-    martingale_residuals,
-    proportional_hazards_test,
-)
+from cac_core.errors import NotEstimableError
+from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test
+from cac_core.stats.cox_diagnostics import dfbeta, martingale_residuals, proportional_hazards_test
 from cac_core.stats.discrimination import harrell_c
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
 from cac_core.analysis.models import complete, fit_terms
 from cac_core.analysis.plan import Term
-from cac_core.stats.cox import NotEstimableError
+from cac_core.errors import NotEstimableError
 from cac_core.stats.missing import ImputationPlan, impute, pool, survival_predictors
 
 Floats = NDArray[np.float64]

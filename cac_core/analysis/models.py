@@ -24,11 +24,11 @@ from cac_core.analysis.design import (
     spline_basis,
 )
 from cac_core.analysis.plan import Term
+from cac_core.errors import NotEstimableError
 from cac_core.stats.cox import (
     CollinearColumnError,
     ConstantColumnError,
     CoxFit,
-    NotEstimableError,
     fit_cox,
     require_rank,
 )

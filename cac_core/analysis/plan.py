@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
+from cac_core.tomlfile import faults_of, read_toml
 
 DAYS_PER_YEAR = 365.25
 
@@ -188,28 +188,16 @@ def load_plan(path: Path | None) -> Plan:
     UsageError
         If the file cannot be read, is no TOML, or holds an unknown key or a wrong value.
     """
-    try:
-        if path is None:
-            text = (
-                files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")
-            )
-        else:
-            text = path.read_text(encoding="utf-8")
-        values: dict[str, Any] = tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(
-            f"The plan {path} cannot be read ({error.strerror}).",
-            "Name another with --plan, or leave the option out for the paper's analysis.",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The plan {path} is not valid TOML ({error}).", "Mend that line."
-        ) from None
+    values = read_toml(
+        path or files("cac_core.analysis").joinpath("default_plan.toml"),
+        "The plan",
+        "Name another with --plan, or leave the option out for the paper's analysis.",
+    )
     try:
         return Plan.model_validate(values)
     except ValidationError as error:
         raise UsageError(
-            f"The plan {path}: {_faults(error)}.",
+            f"The plan {path}: {faults_of(error)}.",
             "`cac analyse --show-plan` prints the shipped plan to start from.",
         ) from None
 
@@ -217,11 +205,3 @@ def load_plan(path: Path | None) -> Plan:
 def shipped_plan_text() -> str:
     """The shipped plan as it stands in the package, comments included."""
     return files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")
-
-
-def _faults(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"`{'.'.join(str(part) for part in fault['loc']) or 'plan'}`: {fault['msg']}"
-        for fault in faults
-    )

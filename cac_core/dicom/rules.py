@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cac_core.errors import UsageError
+from cac_core.tomlfile import faults_of, read_toml
 from schemas.codes import SeriesReason
 
 #: The rules shipped with the product.
 DEFAULT_RULES = Path(__file__).with_name("ctac_rules.toml")
+_WHAT, _WITHOUT = "The rules file", "Name another, or leave it out for the shipped rules."
 
 PatternField = Literal[
     "SeriesDescription", "ProtocolName", "ManufacturerModelName", "ConvolutionKernel"
@@ -146,42 +147,19 @@ def load_rules(path: Path | None = None) -> SelectionRules:
         If the file cannot be read, is no TOML, or holds an unknown key or a wrong value; the text
         names the key.
     """
-    values = _read(DEFAULT_RULES)
+    values = read_toml(DEFAULT_RULES, _WHAT, _WITHOUT)
     if path is not None:
-        for key, value in _read(path).items():
+        for key, value in read_toml(path, _WHAT, _WITHOUT).items():
             inner = values.get(key)
             values[key] = inner | value if _both_tables(inner, value) else value
     try:
         return SelectionRules.model_validate(values)
     except ValidationError as error:
         raise UsageError(
-            f"The rules file {path or DEFAULT_RULES}: {_faults(error)}.",
+            f"The rules file {path or DEFAULT_RULES}: {faults_of(error)}.",
             "The shipped cac_core/dicom/ctac_rules.toml shows every key.",
         ) from None
 
 
 def _both_tables(inner: object, value: object) -> bool:
     return isinstance(inner, dict) and isinstance(value, dict)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"The rules file {path} cannot be read ({error.strerror}).",
-            "Name another, or leave it out for the shipped rules.",
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The rules file {path} is not valid TOML ({error}).", "Mend that line."
-        ) from None
-
-
-def _faults(error: ValidationError) -> str:
-    texts = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        unknown = fault["type"] == "extra_forbidden"
-        texts.append(f"unknown key `{key}`" if unknown else f"`{key}`: {fault['msg']}")
-    return "; ".join(texts)

@@ -1,7 +1,8 @@
 """Follow-up with right censoring: what is valid, survival at a horizon, weights for censoring.
 
-The rule of the statistics: wrong input raises `ValueError` that names the argument and the count;
-what cannot be estimated from valid input is NaN, and the result carries the reason.
+The rule of the statistics: wrong input raises `ValueError` that names the argument and the count.
+What cannot be estimated from valid input is NaN with a reason where the rest of the result stands
+without it, as here, and `NotEstimableError` where there is no result at all.
 
 Kernels here and in its neighbours take patients in the order of time (ascending, any order among
 ties), float64 and bool arrays, and check nothing.
@@ -75,6 +76,22 @@ def checked_horizon(name: str, horizon: float) -> float:
     return float(horizon)
 
 
+def checked_times(time: ArrayLike, event: ArrayLike) -> tuple[Floats, Flags]:
+    """Follow-up as float64 and events as bool, both (n,), in the given order.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a time is missing, infinite or negative, or an event code is neither 0
+        nor 1.
+    """
+    times = checked_values("time", time)
+    negative = int((times < 0).sum())
+    if negative:
+        raise ValueError(f"time is negative in {negative} of {times.size} patients")
+    return times, checked_event(event, times.size)
+
+
 def follow_up(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
     """Check a predicted risk with its follow-up, and put it in the order of time.
 
@@ -84,13 +101,10 @@ def follow_up(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
         If lengths differ, a value is missing or infinite, a time is negative, or an event code is
         neither 0 nor 1.
     """
-    values, times = checked_values("risk", risk), checked_values("time", time)
-    if values.size != times.size:
-        raise ValueError(f"risk has {values.size} values and time {times.size}")
-    negative = int((times < 0).sum())
-    if negative:
-        raise ValueError(f"time is negative in {negative} of {times.size} patients")
-    events = checked_event(event, times.size)
+    values = checked_values("risk", risk)
+    if values.size != np.size(time):
+        raise ValueError(f"risk has {values.size} values and time {np.size(time)}")
+    times, events = checked_times(time, event)
     order = np.argsort(times, kind="stable")
     return FollowUp(values[order], times[order], events[order])
 

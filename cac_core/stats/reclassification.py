@@ -22,8 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cac_core.errors import NotEstimableError
+from cac_core.stats.censoring import checked_times
 from cac_core.stats.compiled import compiled
-from cac_core.stats.cox import NotEstimableError, checked_times, time_order
+from cac_core.stats.cox import time_order
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -15,7 +15,8 @@ from lifelines import KaplanMeierFitter
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2, norm
 
-from cac_core.stats.cox import NotEstimableError, checked_times
+from cac_core.errors import NotEstimableError
+from cac_core.stats.censoring import checked_times
 
 Floats = NDArray[np.float64]
 IntervalKind = Literal["log-log", "log", "plain"]

@@ -19,7 +19,7 @@ from cac_core.analysis.design import (
     spline_basis,
 )
 from cac_core.analysis.plan import Population, Term, load_plan
-from cac_core.stats.cox import NotEstimableError
+from cac_core.errors import NotEstimableError
 from tests.builders.golden import answer, numbers, table
 
 

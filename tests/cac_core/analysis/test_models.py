@@ -16,7 +16,8 @@ from cac_core.analysis.models import (
     term_test,
 )
 from cac_core.analysis.plan import Term, load_plan
-from cac_core.stats.cox import NotEstimableError, fit_cox
+from cac_core.errors import NotEstimableError
+from cac_core.stats.cox import fit_cox
 from tests.builders.analyses import linked_events
 from tests.builders.golden import answer, numbers, table
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cac_core.stats.cox import NotEstimableError, absolute_risk, baseline_hazard, fit_cox
+from cac_core.errors import NotEstimableError
+from cac_core.stats.cox import absolute_risk, baseline_hazard, fit_cox
 from cac_core.stats.reclassification import (
     Reclassification,
     idi,

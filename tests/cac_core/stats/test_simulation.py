@@ -24,9 +24,9 @@ from cac_core.stats.cox import (
     fit_cox,
     hazard_ratio,
     likelihood_ratio_test,
-    proportional_hazards_test,
     time_order,
 )
+from cac_core.stats.cox_diagnostics import proportional_hazards_test
 from cac_core.stats.describe import chi_square
 from cac_core.stats.discrimination import auc, auc_difference, harrell_c
 from cac_core.stats.reclassification import nri_kaplan_meier

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from lifelines.statistics import multivariate_logrank_test
 from scipy.stats import chi2, norm, poisson
 
-from cac_core.stats.cox import NotEstimableError, fit_cox
+from cac_core.errors import NotEstimableError
+from cac_core.stats.cox import fit_cox
 from cac_core.stats.survival import (
     cumulative_incidence,
     event_rate,
@@ -136,10 +137,10 @@ def test_follow_up_by_the_reverse_method_equals_that_of_r(cohort: str) -> None:
 @pytest.mark.parametrize(
     ("days", "event", "reason"),
     [
-        ([1, -2], [1, 0], "1 negative times"),
-        ([1, math.nan], [1, 0], "1 missing times"),
-        ([1, 2], [1, 3], "1 event codes other than 0 and 1"),
-        ([1, 2], [1], "do not fit together"),
+        ([1, -2], [1, 0], "time is negative in 1 of 2"),
+        ([1, math.nan], [1, 0], "time is missing or infinite in 1 of 2"),
+        ([1, 2], [1, 3], "event holds codes other than 0 and 1 in 1 of 2"),
+        ([1, 2], [1], "event has 1 values where 2 are needed"),
     ],
 )
 @pytest.mark.parametrize(

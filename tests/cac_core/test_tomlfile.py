@@ -1,0 +1,52 @@
+"""TOML files that people write: a fault is told in one line, with its key and without values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cac_core.errors import UsageError
+from cac_core.tomlfile import faults_of, read_toml
+
+
+class _Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=1, ge=1)
+    name: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _short(cls, value: str) -> str:
+        if len(value) > 3:
+            raise ValueError("three letters at most")
+        return value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    inner: _Inner = _Inner()
+
+
+def test_every_fault_is_named_and_no_value_is_told() -> None:
+    with pytest.raises(ValidationError) as caught:
+        _Model.model_validate({"inner": {"limit": 0, "name": "secret", "colour": 1}})
+    told = faults_of(caught.value)
+    assert "`inner.limit`: Input should be greater than or equal to 1" in told
+    assert "`inner.name`: three letters at most" in told
+    assert "unknown key `inner.colour`" in told
+    assert "secret" not in told and "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read"), (b"a = [", "not valid TOML"), (b"\xff\xfe", "not valid TOML")],
+)
+def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "plan.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=words) as refused:
+        read_toml(path, "The plan", "Leave it out.")
+    assert str(refused.value).startswith(f"The plan {path}")
