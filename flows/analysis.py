@@ -25,6 +25,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from cac_core.analysis.concordance import discrepancies
+from cac_core.analysis.headline import headline
 from cac_core.analysis.plan import Plan, load_plan
 from cac_core.analysis.run import ANALYSIS_VERSION, estimates_table, steps
 from cac_core.cohort.outcomes import OutcomeDefinition
@@ -218,65 +219,6 @@ def _summary(
         "headline": headline(estimates, prepared.plan),
         "seconds": round(monotonic() - clock, 3),
     }
-
-
-def headline(estimates: pa.Table, plan: Plan) -> list[dict[str, Any]]:
-    """The numbers an investigator asks first, as they stand in `estimates`."""
-    source = next(iter(plan.sources))
-    wanted: list[tuple[str, dict[str, object]]] = [
-        (
-            f"median follow-up, years ({plan.primary})",
-            {"analysis": "follow_up", "statistic": "median"},
-        ),
-    ]
-    for first, second in plan.compare[:1]:
-        wanted.append(
-            (
-                f"linear-weighted kappa, {first} and {second}",
-                {
-                    "analysis": "agreement",
-                    "statistic": "kappa_linear",
-                    "model": f"{first}:{second}",
-                },
-            )
-        )
-    label, highest = plan.sources[source].label, plan.sources[source].term.levels[-1]
-    wanted += [
-        (
-            f"adjusted hazard ratio, {label} {highest} ({plan.primary})",
-            {
-                "analysis": "cox_multivariable",
-                "statistic": "hazard_ratio",
-                "model": source,
-                "level": highest,
-            },
-        ),
-        (
-            f"gain in likelihood-ratio chi-square, {label}",
-            {"analysis": "added_value", "statistic": "lr_chi2_gain", "model": source},
-        ),
-        (
-            f"net reclassification at {plan.horizon_years:g} years, {label}",
-            {"analysis": "added_value", "statistic": "nri", "model": source},
-        ),
-    ]
-    population = next(iter(plan.populations))
-    found = []
-    for name, key in wanted:
-        outcome = {} if key["analysis"] == "agreement" else {"outcome": plan.primary}
-        found.append({"name": name} | _found(estimates, key | outcome | {"population": population}))
-    return found
-
-
-def _found(estimates: pa.Table, key: dict[str, object]) -> dict[str, Any]:
-    """Value, interval and p of the first row with these columns."""
-    mask = None
-    for column, wanted in key.items():
-        same = pc.equal(estimates[column], pa.scalar(wanted))
-        mask = same if mask is None else pc.and_kleene(mask, same)
-    rows = estimates.filter(mask).slice(0, 1).to_pylist()
-    shown = ("value", "ci_low", "ci_high", "p_value", "n", "n_events", "method")
-    return {name: rows[0][name] if rows else None for name in shown}
 
 
 def _run_row(

@@ -13,6 +13,8 @@ import typer
 from rich.console import Console
 
 from cac_core.errors import CacError
+from flows.cohort_cli import app as cohort_app
+from flows.cohort_cli import run_link, run_report
 from flows.terminal import (
     Archive,
     ConfigOption,
@@ -36,10 +38,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 key_app = typer.Typer(help="Find out what a key stands for; works only where the secret is.")
+app.add_typer(cohort_app)
 app.add_typer(key_app, name="key")
 app.add_typer(train_app, name="train")
 
-FAULT, OVER_BUDGET, INCOMPLETE = 1, 3, 3
+FAULT, OVER_BUDGET = 1, 3
 _interrupted = threading.Event()
 
 
@@ -337,8 +340,8 @@ def demo(
         summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
         truth = Path(made["truth"])
         extracts = make_extracts(out / "registry", studies, truth, "abstracts", seed)
-        linked = _link(quiet, False, {"warehouse": warehouse, "mapping": extracts["mapping"]})
-        report = _report(quiet, {"warehouse": warehouse})
+        linked = run_link(quiet, False, {"warehouse": warehouse, "mapping": extracts["mapping"]})
+        report = run_report(quiet, {"warehouse": warehouse})
     pairs = pair_sources(warehouse, Source("model", summary["model"]), Source("truth"), truth=truth)
     agreement = compare_sources(pairs)
     if as_json:
@@ -421,255 +424,6 @@ def evaluate(
         return
     for part in agreement_tables(result):
         Console().print(part)
-
-
-@app.command("link", epilog="Example: `cac link -w /data/cac --mapping site.toml`")
-def link_command(
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="TOML that says what the extracts hold.")
-    ] = None,
-    outcomes: Annotated[
-        Path | None, typer.Option("--outcomes", help="Outcome definitions; default: the paper's.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
-    ] = None,
-    propose: Annotated[
-        Path | None, typer.Option("--propose", help="Draft a mapping from this extract; no more.")
-    ] = None,
-    suppress: Annotated[
-        bool | None,
-        typer.Option("--suppress/--no-suppress", help="Show no count from 1 to 4."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check mapping and headers; write nothing.")
-    ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Link the scores with registry extracts: one row per patient, every exclusion counted.
-
-    Reads the extracts that the mapping names, sets unusable rows aside with their reason, joins the
-    scores, finds the outcomes, and writes the tables `linked`, `flow` and `matches`. A second run
-    on the same files recomputes nothing.
-    """
-    if propose is not None:
-        from cac_core.cohort.propose import propose_mapping
-
-        sys.stdout.write(propose_mapping(propose))
-        return
-    parameters: dict[str, Any] = {
-        "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "mapping": None if mapping is None else str(mapping),
-        "outcomes": None if outcomes is None else str(outcomes),
-        "model": model,
-        "suppress": suppress,
-    }
-    result = _link(quiet, dry_run, parameters)
-    if as_json:
-        print_json(result)
-        return
-    from flows.tables import linkage_tables
-
-    for part in linkage_tables(result):
-        Console().print(part)
-
-
-def _link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    from flows.environment import prefect_api, prepare_environment
-    from flows.progress import RunProgress, showing
-
-    home = prepare_environment()
-    from flows.linkage import LinkageRequest, prepare_linkage, preview_linkage, registry_linkage
-
-    if dry_run:
-        return preview_linkage(LinkageRequest(**parameters))
-    prepare_linkage(LinkageRequest(**parameters))
-    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
-        ready()
-        return registry_linkage(**parameters)
-
-
-@app.command(epilog="Example: `cac analyse -w /data/cac`")
-def analyse(
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
-    ] = None,
-    show_plan: Annotated[
-        bool, typer.Option("--show-plan", help="Print the shipped plan, to start from; no more.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the plan and list its steps; write nothing.")
-    ] = False,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Estimate everything the plan asks for: description, agreement, survival, added value.
-
-    Reads the tables of the last linkage and writes `estimates`, one row per number, and
-    `discrepancies`. What cannot be estimated is a row with the reason. A second run on the same
-    tables and plan computes nothing.
-    """
-    if show_plan:
-        from cac_core.analysis.plan import shipped_plan_text
-
-        sys.stdout.write(shipped_plan_text())
-        return
-    parameters: dict[str, Any] = {
-        "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "plan": None if plan is None else str(plan),
-    }
-    result = _analyse(quiet, dry_run, parameters)
-    if as_json:
-        print_json(result)
-        return
-    from flows.tables import analysis_tables
-
-    for part in analysis_tables(result):
-        Console().print(part)
-
-
-def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    from flows.environment import prefect_api, prepare_environment
-    from flows.progress import RunProgress, showing
-
-    home = prepare_environment()
-    from flows.analysis import AnalysisRequest, analyse_cohort, prepare_analysis, preview_analysis
-
-    prepared = prepare_analysis(AnalysisRequest(**parameters))
-    if dry_run:
-        return preview_analysis(prepared)
-    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
-        ready()
-        return analyse_cohort(**parameters)
-
-
-@app.command("report", epilog="Example: `cac report -w /data/cac`")
-def report_command(
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the report; default: reports/cohort there."),
-    ] = None,
-    reviews: Annotated[
-        Path | None,
-        typer.Option("--reviews", help="CSV of study_key and cause, for discrepant cases."),
-    ] = None,
-    suppress: Annotated[
-        bool | None,
-        typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4 and single cases."),
-    ] = None,
-    compare: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--compare",
-            metavar="OLD NEW",
-            help="Instead: what changed between two warehouses, or two models of one.",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Write the cohort report: one page, a PDF, every table and figure as files.
-
-    Analyses the linked cohort first where something has changed. Exit code 3 says that the report
-    is written but something the plan asks for is missing; the page says what and why.
-    """
-    if compare is not None:
-        if plan or reviews or suppress:
-            raise typer.BadParameter("--compare takes --warehouse, --config and --out alone")
-        _compare(compare, out, warehouse, config, as_json)
-        return
-    parameters: dict[str, Any] = {
-        "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "plan": None if plan is None else str(plan),
-        "out": None if out is None else str(out),
-        "reviews": None if reviews is None else str(reviews),
-        "suppress": suppress,
-    }
-    result = _report(quiet, parameters)
-    if as_json:
-        print_json(result)
-    else:
-        from flows.tables import report_tables
-
-        for part in report_tables(result):
-            Console().print(part)
-    if result["gaps"]:
-        raise typer.Exit(INCOMPLETE)
-
-
-def _compare(
-    sides: tuple[str, str],
-    out: Path | None,
-    warehouse: str | None,
-    config: Path | None,
-    as_json: bool,
-) -> None:
-    from flows.comparison import run_comparison
-    from flows.tables import comparison_table
-
-    result = run_comparison(
-        *sides, out or Path("comparison"), warehouse, None if config is None else str(config)
-    )
-    if as_json:
-        print_json(result)
-    else:
-        Console().print(comparison_table(result))
-
-
-def _report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    from flows.environment import prefect_api, prepare_environment
-    from flows.progress import RunProgress, showing
-
-    home = prepare_environment()
-    from flows.report import ReportRequest, cohort_report, prepare_report
-
-    prepare_report(ReportRequest(**parameters))
-    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
-        ready()
-        return cohort_report(**parameters)
-
-
-@app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")
-def export(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    shape: Annotated[
-        list[str] | None, typer.Option("--shape", help="linked, events, adtte or omop; repeatable.")
-    ] = None,
-    file_format: Annotated[
-        str, typer.Option("--format", help="parquet, csv, stata or xport (SAS transport).")
-    ] = "parquet",
-    as_json: JsonOption = False,
-) -> None:
-    """Write the linked tables for other programs: CDISC ADTTE, OMOP, Stata, SAS, CSV."""
-    from flows.exchange import export_linked
-
-    result = export_linked(
-        warehouse,
-        None if config is None else str(config),
-        shape or ["linked"],
-        file_format,
-        out,
-    )
-    if as_json:
-        print_json(result)
-        return
-    for item in result["files"]:
-        Console().print(f"{item['file']}: {item['rows']} rows", highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: `cac doctor --config cac.toml`")

@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from cac_core.analysis.headline import headline
 from cac_core.analysis.run import estimates_table
 from cac_core.analysis.supplement import ANALYSES as SUPPLEMENTS
 from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
@@ -29,7 +30,6 @@ from flows.analysis import (
     AnalysisRequest,
     PreparedAnalysis,
     analyse_if_changed,
-    headline,
     interval,
     prepare_analysis,
     told,

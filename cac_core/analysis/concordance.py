@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -135,11 +136,10 @@ def _matrix(question: Question, base: Estimate, first: str, second: str) -> Iter
     sources = question.plan.sources
     pair = _pair(question.patients, sources[first], sources[second])
     base = replace(base, n=len(pair.rows), method="patients with both readings")
+    counts = Counter(zip(pair.first, pair.second, strict=True))
     for one in sources[first].term.levels:
         for other in sources[second].term.levels:
-            count = sum(
-                a == one and b == other for a, b in zip(pair.first, pair.second, strict=True)
-            )
+            count = counts[one, other]
             cell = replace(base, term=one, level=other)
             yield replace(cell, value=float(count))
             yield replace(cell, statistic="share", value=count / len(pair.rows))

@@ -133,7 +133,7 @@ def _landmark(
     later = days > start
     if not later.any():
         raise NotEstimableError(f"nobody is followed beyond day {start:g}")
-    model = fitted(patients.chosen(later), terms, days[later] - start, event[later])
+    model = fitted(patients.chosen(later), terms, days[later], event[later])
     for row in _rows(question, base, *model):
         yield replace(row, method=f"{row.method}; from day {start:g} on")
 

@@ -27,7 +27,15 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["flows.cli", "flows.preview", "flows.request", "flows.tables", "flows.environment"]
+    "module",
+    [
+        "flows.cli",
+        "flows.cohort_cli",
+        "flows.preview",
+        "flows.request",
+        "flows.tables",
+        "flows.environment",
+    ],
 )
 def test_commands_without_a_run_load_neither_prefect_nor_torch(module: str) -> None:
     assert not {"prefect", "torch", "distributed"} & loaded_by(f"import {module}")

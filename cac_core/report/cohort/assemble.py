@@ -14,6 +14,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from cac_core.analysis.headline import asked_first
 from cac_core.report.cohort import (
     added,
     architecture,
@@ -115,31 +116,19 @@ def _page(report: Report, sections: Sequence[ReportSection]) -> Page:
 
 
 def _tiles(report: Report) -> list[tuple[str, Markup]]:
-    """The numbers asked first."""
+    """Who is in it, and the numbers asked first."""
     numbers, plan = report.numbers, report.plan
-    population, primary = report.populations[0], plan.primary
-    wanted = {"population": population, "outcome": primary}
-    source = next(iter(plan.sources))
-    follow_up = numbers.one("follow_up", "median", **wanted)
+    population = report.populations[0]
+    follow_up = numbers.one("follow_up", "median", population=population, outcome=plan.primary)
+    patients = numbers.one("population", "count", population=population)
     tiles = [
-        ("patients in the analysis", numbers.text(
-            numbers.one("population", "count", population=population), "count")),
-        (f"with {report.outcome(primary)}", numbers.text(follow_up, "count", "n_events")),
-        ("median follow-up, years", numbers.text(follow_up, "two")),
-    ]  # fmt: skip
-    for first, second in plan.compare[:1]:
-        kappa = numbers.one("agreement", "kappa_linear", population=population,
-                            model=f"{first}:{second}")  # fmt: skip
-        tiles.append((f"linear-weighted kappa, {report.label(first)} and {report.label(second)}",
-                      numbers.with_interval(kappa, "two")))  # fmt: skip
-    term = plan.sources[source].term
-    ratio = numbers.one("cox_multivariable", "hazard_ratio", **wanted, model=source,
-                        term=term.name, level=term.levels[-1])  # fmt: skip
-    tiles.append((f"adjusted hazard ratio, {report.label(source)} {term.levels[-1]}",
-                  numbers.with_interval(ratio, "two")))  # fmt: skip
-    gain = numbers.one("added_value", "nri", **wanted, model=source)
-    tiles.append((f"net reclassification, {report.label(source)}",
-                  numbers.with_interval(gain, "two")))  # fmt: skip
+        ("patients in the analysis", numbers.text(patients, "count")),
+        (f"with {report.outcome(plan.primary)}", numbers.text(follow_up, "count", "n_events")),
+    ]
+    for asked in asked_first(plan):
+        row = numbers.one(asked.analysis, asked.statistic, **asked.columns)
+        style = "one" if asked.statistic == "lr_chi2_gain" else "two"
+        tiles.append((asked.name, numbers.with_interval(row, style)))
     return tiles
 
 

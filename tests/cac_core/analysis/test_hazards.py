@@ -13,6 +13,7 @@ from tests.builders.golden import answer, numbers, table
 
 #: R's names of columns, and those of the shipped plan.
 NAMES = {"age_10": "age_years", "male": "sex"}
+AGE = {"name": "age_years", "label": "Age, per 10 years", "per": 10}
 TPD = {"1-<5": "1 to <5", "5-<10": "5 to <10", ">=10": ">=10"}
 
 
@@ -185,3 +186,13 @@ def test_published_intervals_follow_from_the_counts_of_events(name: str) -> None
     limits = np.exp(np.log(candidates)[:, None] + np.array([-1.96, 1.96]) * error)
     as_printed = np.abs(limits - [low, high]) <= 0.005 + 1e-9
     assert as_printed.all(axis=1).any(), limits[100]
+
+
+def test_an_event_on_the_landmark_day_is_before_it() -> None:
+    frame = table("nasty")
+    later = int((frame["mace_days"] > 90).sum())
+    on_the_day = int((frame["mace_days"] == 90).sum())
+    assert on_the_day > 0
+    wanted = plan(outcomes=["mace"], components=[], covariates=[AGE], interaction=None)
+    rows = found(analysed(frame, wanted), analysis="landmark", model="dl")
+    assert set(rows["n"]) == {later}
