@@ -39,3 +39,16 @@ def test_every_answer_leads_to_a_section_of_the_page() -> None:
         answered = {item.section for item in load_checklist(name).items if item.section}
         assert answered <= sections
         assert all(f'href="#{one}"' in page for one in answered)
+
+
+def test_an_answer_says_where_its_section_has_gaps() -> None:
+    report, done = nasty_report()
+    page = done.files["index.html"].decode()
+    incomplete = set(report.facts["incomplete"])
+    assert "table-2" in incomplete and "table-1" not in incomplete
+    for name in NAMES:
+        for item in load_checklist(name).items:
+            if item.section is None:
+                continue
+            told = f"{item.answer}; in part, the section says what is missing"
+            assert (told in page) == (item.section in incomplete), (item.number, item.section)
