@@ -50,6 +50,10 @@ def table_command(
     low_dose: Annotated[
         bool, typer.Option("--low-dose", help="All scans at 5 mm and 20 mA, the noisiest.")
     ] = False,
+    teaching: Annotated[
+        bool,
+        typer.Option("--teaching", help="Many plaques, of every artery as many, of any shape."),
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -58,7 +62,9 @@ def table_command(
     from flows.training import synthetic_table
 
     progress = RunProgress(console, quiet=quiet)
-    table = synthetic_table(synthetic, seed, annotation, progress, low_dose=low_dose)
+    table = synthetic_table(
+        synthetic, seed, annotation, progress, low_dose=low_dose, teaching=teaching
+    )
     write_training_table(out, table)
     _tell({"table": str(out), "studies": table.num_rows}, as_json)
 

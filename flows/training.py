@@ -49,19 +49,29 @@ _MOST_HEARTS = 9
 SYNTHETIC = "synthetic:"
 #: A study whose name ends so is scanned as at the paper's external site: 5 mm, 20 mA.
 LOW_DOSE = ":low-dose"
+#: A study whose name ends so has many plaques, and calcium has no shape of its own.
+TEACHING = ":teaching"
 Kind = Literal["heart", "calcium"]
 
 
 def synthetic_table(
-    studies: int, seed: int, annotation: str, progress: RunProgress, *, low_dose: bool = False
+    studies: int,
+    seed: int,
+    annotation: str,
+    progress: RunProgress,
+    *,
+    low_dose: bool = False,
+    teaching: bool = False,
 ) -> pa.Table:
     """A training table of synthetic studies, without a split; categories from their scans.
 
     Parameters
     ----------
     low_dose : all of them at 5 mm and 20 mA, where noise is mistaken most easily for calcium.
+    teaching : many plaques of every artery and calcium without a shape of its own, see
+        `synthesise_scan`; categories are then not those of people.
     """
-    end = LOW_DOSE if low_dose else ""
+    end = (TEACHING if teaching else "") + (LOW_DOSE if low_dose else "")
     names = [f"{SYNTHETIC}{number}{end}" for number in range(seed, seed + studies)]
     with progress.counting("scans") as report, _pool(studies) as pool:
         rows = []
@@ -73,7 +83,7 @@ def synthetic_table(
 
 
 def _synthetic_seed(study: str) -> int:
-    return int(study.removeprefix(SYNTHETIC).removesuffix(LOW_DOSE))
+    return int(study.removeprefix(SYNTHETIC).split(":")[0])
 
 
 def _synthetic_scan(study: str) -> AnnotatedScan:
@@ -81,7 +91,7 @@ def _synthetic_scan(study: str) -> AnnotatedScan:
     seed = _synthetic_seed(study)
     low_dose = study.endswith(LOW_DOSE)
     settings = draw_external_settings(np.random.default_rng(seed)) if low_dose else None
-    return synthesise_scan(seed, settings, rare_times=3.0)
+    return synthesise_scan(seed, settings, rare_times=3.0, teaching=TEACHING in study)
 
 
 def _synthetic_row(study: str, annotation: str) -> dict[str, object]:

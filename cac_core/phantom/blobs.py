@@ -125,6 +125,22 @@ def chain(points: Points, sigmas: NDArray[np.float64], density: float) -> Blobs:
     return Blobs(points, sigmas, density / overlap)
 
 
+def another_form(blobs: Blobs, rng: np.random.Generator) -> Blobs:
+    """The same place in another shape: spots, crumbs or a blunt lump.
+
+    What lies in a coronary artery and what lies in a valve cannot be told by their shape then.
+    """
+    kept = rng.random(len(blobs.peaks)) < rng.uniform(0.3, 1.0)
+    kept[int(rng.integers(len(kept)))] = True
+    centres = blobs.centres[kept]
+    grain = rng.uniform(0.0, 0.8)
+    return Blobs(
+        centres + rng.normal(0, rng.uniform(0.0, 1.2), centres.shape),
+        blobs.sigmas[kept] * np.exp(rng.uniform(-0.4, 0.3)),
+        blobs.peaks[kept] * np.exp(rng.normal(rng.uniform(-0.3, 0.3), grain, len(centres))),
+    )
+
+
 def draw_sigmas(rng: np.random.Generator, n: int, median_mm: float) -> NDArray[np.float64]:
     """Uneven widths along a chain, mm."""
     return np.clip(rng.lognormal(np.log(median_mm), 0.3, n), 0.45, 2.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cac_core.phantom.annotated import Site
-from cac_core.phantom.blobs import Blobs, Points, chain, draw_sigmas
+from cac_core.phantom.blobs import Blobs, Points, another_form, chain, draw_sigmas
 from cac_core.phantom.vessels import Artery
 
 #: Share of plaques per artery; the LAD carries most, as in life.
@@ -63,6 +63,23 @@ def draw_plaque(
         )
     part = part + wall + rng.normal(0, 0.25, part.shape)
     return site, chain(part, draw_sigmas(rng, len(part), sigma), density)
+
+
+def draw_taught_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:
+    """A plaque to learn from: every artery and branch as often, anywhere along it, of any size."""
+    if rng.random() < 0.1:
+        site, blobs = ostial_plaque(arteries, rng)
+        return site, another_form(blobs, rng)
+    sites = list(_ARTERY_SHARE)
+    site = sites[rng.integers(len(sites))]
+    choices = [a for a in arteries if a.site is site]
+    line = choices[rng.integers(len(choices))].line
+    length = float(np.clip(rng.lognormal(1.0, 0.9), 1.0, 30.0))
+    start = int(rng.integers(0, max(1, len(line) - round(length))))
+    part = line[start : start + max(1, round(length))]
+    sigma, peak = float(rng.uniform(0.5, 1.8)), float(np.clip(rng.lognormal(6.5, 0.5), 300, 2600))
+    part = part + rng.normal(0, 0.7, 3)
+    return site, another_form(chain(part, draw_sigmas(rng, len(part), sigma), peak), rng)
 
 
 def ostial_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:

@@ -16,11 +16,12 @@ from cac_core.phantom.anatomy import (
     render_slice,
 )
 from cac_core.phantom.annotated import MIN_CONTRIBUTION_HU, AnnotatedScan, Site
-from cac_core.phantom.blobs import Blobs, Grid, PointSpread, render
+from cac_core.phantom.blobs import Blobs, Grid, Patch, PointSpread, another_form, render
 from cac_core.phantom.calcium import (
     BLOOD_HU,
     draw_burden,
     draw_plaque,
+    draw_taught_plaque,
     lumen,
     ostial_plaque,
 )
@@ -118,13 +119,19 @@ def _draw_look(rng: np.random.Generator, increment: float, current: float) -> Sc
 
 
 def synthesise_scan(
-    seed: int, settings: ScanSettings | None = None, rare_times: float = 1.0
+    seed: int,
+    settings: ScanSettings | None = None,
+    rare_times: float = 1.0,
+    *,
+    teaching: bool = False,
 ) -> SyntheticScan:
     """Make the scan of a seed; the same arguments give the same bytes.
 
     Anatomy, calcium, acquisition and noise draw from streams of their own, so that the same
     person can be scanned with other settings. `rare_times` is how many times as often devices and
-    rare calcifications occur as in people; see `draw_elsewhere`.
+    rare calcifications occur as in people; see `draw_elsewhere`. With `teaching` everyone has many
+    plaques, of every artery as many and anywhere along it, and neither these nor the calcium of
+    other sites have a shape of their own: what is left to tell them apart is where they lie.
     """
     streams = [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)]
     anatomy_rng, calcium_rng, settings_rng, noise_rng = streams
@@ -143,9 +150,15 @@ def synthesise_scan(
     blood = render(lumen(arteries), calcium.still, grid)
     # Seen where it runs in fat: blood in muscle or beside the liver looks like these.
     tissue[blood.box] += np.clip(BLOOD_HU - tissue[blood.box], 0, blood.hu)
-    for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng, rare_times):
-        calcium.place(site, blobs)
-    calcium.grow(arteries, burden)
+    for _ in range(2 if teaching else 1):  # twice as much to learn from
+        for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng, rare_times):
+            reshaped = teaching and site is not Site.DEVICE
+            calcium.place(site, another_form(blobs, calcium_rng) if reshaped else blobs)
+    if teaching:
+        for _ in range(int(calcium_rng.integers(4, 16))):
+            calcium.add_plaque(*draw_taught_plaque(arteries, calcium_rng))
+    else:
+        calcium.grow(arteries, burden)
     clean = calcium.picture(noise_rng)
     area = thorax.body_radii[0] * thorax.body_radii[1] / (175.0 * 115.0)
     sd = heart_noise_hu(settings.tube_current_ma, settings.slice_increment_mm, settings.kvp, area)
@@ -246,10 +259,17 @@ class _Calcium:
                 outside = self._score(k, calcium=self.coronary[wide], box=wide)
                 trial[k] += self._score(k, calcium=calcium, box=wide) - outside
             if trial.sum() <= 1.25 * burden:
-                stronger = patch.hu > 0.5 * self.coronary[patch.box]
-                self.coronary_site[patch.box][stronger] = site
-                patch.add_to(self.coronary)
+                self._add_coronary(site, patch)
                 score = trial
+
+    def add_plaque(self, site: Site, plaque: Blobs) -> None:
+        """Add a plaque whatever the score."""
+        self._add_coronary(site, render(plaque.smear(self.beat), self.spread, self.grid))
+
+    def _add_coronary(self, site: Site, patch: Patch) -> None:
+        stronger = patch.hu > 0.5 * self.coronary[patch.box]
+        self.coronary_site[patch.box][stronger] = site
+        patch.add_to(self.coronary)
 
     def _score(self, k: int, calcium: Floats, box: tuple[slice, slice, slice]) -> float:
         return true_agatston(

@@ -9,7 +9,7 @@ import pytest
 
 from cac_core.phantom.anatomy import draw_thorax
 from cac_core.phantom.annotated import Site
-from cac_core.phantom.calcium import draw_burden, draw_plaque
+from cac_core.phantom.calcium import draw_burden, draw_plaque, draw_taught_plaque
 from cac_core.phantom.elsewhere import draw_elsewhere
 from cac_core.phantom.noise import Grain, correlated_noise, heart_noise_hu, metal_streaks
 from cac_core.phantom.scan import (
@@ -166,3 +166,24 @@ def test_true_agatston_by_hand() -> None:
         "101-400",
         ">400",
     ]
+
+
+def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
+    thorax = draw_thorax(np.random.default_rng(3))
+    arteries = draw_arteries(thorax, np.random.default_rng(4))
+    rng = np.random.default_rng(5)
+    sites = [draw_taught_plaque(arteries, rng)[0] for _ in range(800)]
+    shares = [sites.count(site) / 800 for site in (Site.LM, Site.LAD, Site.LCX, Site.RCA)]
+    # A tenth is ostial, of the left main and the right artery only.
+    assert shares == pytest.approx([0.28, 0.23, 0.23, 0.27], abs=0.05)
+    people = [draw_plaque(arteries, 100, rng)[0] for _ in range(800)]
+    assert people.count(Site.LAD) > 1.7 * sites.count(Site.LAD)
+
+
+def test_a_scan_to_learn_from_keeps_person_and_acquisition() -> None:
+    usual, taught = synthesise_scan(11), synthesise_scan(11, teaching=True)
+    assert taught.settings == usual.settings and taught.target_category == usual.target_category
+    assert np.array_equal(taught.heart_mask, usual.heart_mask)
+    assert (taught.calcium_class == 1).any()
+    again = synthesise_scan(11, teaching=True)
+    assert np.array_equal(taught.hu, again.hu)

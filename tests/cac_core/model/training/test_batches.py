@@ -89,6 +89,13 @@ def test_patches_know_where_in_the_heart_they_lie(samples) -> None:
         assert off.quantile(0.5 if vary else 1.0) < tolerance  # noise and another frame, if varied
 
 
+def test_the_place_is_kept_from_some_patches_in_training_only(samples) -> None:
+    for vary, low, high in ((False, 0, 0), (True, 0.18, 0.42)):
+        batches = CalciumBatches(samples, SMALL_CALCIUM, replace(SETTINGS, vary=vary))
+        places = torch.cat([batches.draw(step).place for step in range(20)])
+        assert low <= (places == 0).all(dim=(1, 2, 3)).double().mean() <= high
+
+
 def test_a_network_that_is_not_told_its_place_gets_none(samples) -> None:
     assert (
         CalciumBatches(samples, replace(SMALL_CALCIUM, place=False), SETTINGS).draw(0).place is None
