@@ -1,0 +1,53 @@
+"""Small counts hidden from readers outside the house: worked by hand."""
+
+from __future__ import annotations
+
+from cac_core.analysis.estimate import Estimate
+from cac_core.report.cohort.hidden import HIDDEN, hide_small
+from schemas.results import ESTIMATES
+
+
+def hidden(*rows: Estimate) -> list[dict]:
+    return hide_small(ESTIMATES.from_rows([row.row() for row in rows])).to_pylist()
+
+
+def level(name: str | None, value: float, n: int = 100, statistic: str = "count") -> Estimate:
+    return Estimate("description", statistic, value, term="sex", level=name, population="all", n=n)
+
+
+def test_a_small_count_goes_with_its_share_and_the_next_smallest() -> None:
+    found = hidden(
+        level("a", 3), level("b", 40), level("c", 57),
+        level("a", 0.03, statistic="share"), level("b", 0.4, statistic="share"),
+        level("c", 0.57, statistic="share"),
+    )  # fmt: skip
+    # The total, 100, is known: with c alone left out of sight, a and b cannot be told apart.
+    assert [row["value"] for row in found] == [None, None, 57, None, None, 0.57]
+    assert found[0]["method"] == HIDDEN
+
+
+def test_zero_and_five_are_no_small_counts() -> None:
+    found = hidden(level("a", 0), level("b", 5), level("c", 95))
+    assert [row["value"] for row in found] == [0, 5, 95]
+
+
+def test_two_small_counts_protect_each_other() -> None:
+    assert [row["value"] for row in hidden(level("a", 4), level("b", 1), level("c", 95))] == [
+        None,
+        None,
+        95,
+    ]
+
+
+def test_few_who_have_it_not_are_hidden_too() -> None:
+    yes = hidden(level(None, 97))  # 3 of 100 have it not
+    assert yes[0]["value"] is None
+    assert hidden(level(None, 95))[0]["value"] == 95
+
+
+def test_what_few_patients_gave_goes_whatever_it_is() -> None:
+    few = Estimate("survival", "survival", 0.5, 0.2, 0.8, population="all", at=365.0, n=4)
+    many = Estimate("survival", "survival", 0.9, 0.8, 0.95, population="all", n=60, n_events=3)
+    found = hidden(few, many)
+    assert found[0]["value"] is None and found[0]["ci_low"] is None and found[0]["n"] is None
+    assert found[1]["value"] == 0.9 and found[1]["n"] == 60 and found[1]["n_events"] is None
