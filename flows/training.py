@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -51,6 +52,7 @@ SYNTHETIC = "synthetic:"
 LOW_DOSE = ":low-dose"
 #: A study whose name ends so has many plaques, and calcium has no shape of its own.
 TEACHING = ":teaching"
+_SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({TEACHING})?({LOW_DOSE})?")
 Kind = Literal["heart", "calcium"]
 
 
@@ -83,7 +85,13 @@ def synthetic_table(
 
 
 def _synthetic_seed(study: str) -> int:
-    return int(study.removeprefix(SYNTHETIC).split(":")[0])
+    named = _SYNTHETIC_NAME.fullmatch(study)
+    if named is None:
+        raise TrainingDataError(
+            f"There is no synthetic study {study!r}.",
+            f"Names are {SYNTHETIC}SEED, with {TEACHING}, {LOW_DOSE} or both in this order.",
+        )
+    return int(named["seed"])
 
 
 def _synthetic_scan(study: str) -> AnnotatedScan:

@@ -18,8 +18,8 @@ TRAINING_SET = TableSpec(
         ColumnSpec(
             "study",
             pa.string(),
-            "folder of the CTAC series, or `synthetic:SEED` or `synthetic:SEED:low-dose`; relative "
-            "paths begin at the table",
+            "folder of the CTAC series, or `synthetic:SEED`, which may end in `:teaching`, "
+            "`:low-dose` or both in this order; relative paths begin at the table",
             pattern=r"\S",
         ),
         ColumnSpec(

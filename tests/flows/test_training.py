@@ -171,6 +171,24 @@ def test_a_low_dose_study_is_scanned_at_five_millimetres(tmp_path: Path) -> None
     assert samples[0].spacing_mm.tolist() == [5.0, *2 * [expected.pixel_spacing_mm]]
 
 
+def test_a_teaching_study_has_plaques_in_whoever_it_is(tmp_path: Path) -> None:
+    rows = module.synthetic_table(2, 41, "truth", QUIET, low_dose=True, teaching=True).to_pylist()
+    assert [row["study"] for row in rows] == [
+        "synthetic:41:teaching:low-dose",
+        "synthetic:42:teaching:low-dose",
+    ]
+    assert all(row["cac_category"] != "0" for row in rows)
+    samples = prepare_samples(rows[:1], tmp_path, tmp_path, None, QUIET)
+    assert samples[0].spacing_mm[0] == 5.0 and (samples[0].calcium == 1).any()
+
+
+@pytest.mark.parametrize("study", ["synthetic:", "synthetic:x", "synthetic:4:low-dose:teaching"])
+def test_a_synthetic_study_that_cannot_be_made_is_named(tmp_path: Path, study: str) -> None:
+    row = {"study": study, "annotation": "truth", "reader": "truth", "patient": "P", "site": ""}
+    with pytest.raises(TrainingDataError, match=study):
+        prepare_samples([row], tmp_path, tmp_path, None, QUIET)
+
+
 def test_one_scan_has_no_standard_error() -> None:
     losses = np.ones((len(OFFSETS), 1))
     losses[OFFSETS.index(0.6)] = 0
