@@ -187,3 +187,16 @@ def test_a_scan_to_learn_from_keeps_person_and_acquisition() -> None:
     assert (taught.calcium_class == 1).any()
     again = synthesise_scan(11, teaching=True)
     assert np.array_equal(taught.hu, again.hu)
+
+
+@pytest.mark.parametrize(("teaching", "times"), [(False, 1), (True, 2)])
+def test_a_scan_to_learn_from_has_twice_as_much_other_calcium(
+    monkeypatch: pytest.MonkeyPatch, teaching: bool, times: int
+) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        "cac_core.phantom.scan.draw_elsewhere",
+        lambda *given: drawn.append(given) or draw_elsewhere(*given),
+    )
+    synthesise_scan(11, teaching=teaching)
+    assert len(drawn) == times
