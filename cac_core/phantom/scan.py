@@ -132,6 +132,7 @@ def synthesise_scan(
     rare calcifications occur as in people; see `draw_elsewhere`. With `teaching` everyone has many
     plaques, of every artery as many and anywhere along it, and neither these nor the calcium of
     other sites have a shape of their own: what is left to tell them apart is where they lie.
+    `target_category` then says how much other calcium was drawn, and nothing of the plaques.
     """
     streams = [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)]
     anatomy_rng, calcium_rng, settings_rng, noise_rng = streams
