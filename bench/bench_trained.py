@@ -282,11 +282,16 @@ def _print(rows: dict[str, dict[str, Any]]) -> None:
             if name in values:
                 found = values[name]
                 print(
-                    f"  {name:16} kappa {found['kappa_linear']:.3f}  r2 {found['r2_log']:.3f}  "
+                    f"  {name:16} kappa {_shown(found['kappa_linear'])}  "
+                    f"r2 {_shown(found['r2_log'])}  "
                     f"true 0 below 1: {found['reference_zero_scored_zero']} of "
                     f"{found['reference_zero']}  false {found['false_mm3']:.1f} mm3  "
                     f"Dice {found['dice']:.3f}, least {found['dice_least']:.3f}"
                 )
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":
