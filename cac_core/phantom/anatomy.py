@@ -124,11 +124,14 @@ class Thorax:
         return np.asarray(np.max([chamber.depth(points) for chamber, _ in self.chambers], axis=0))
 
 
-def draw_thorax(rng: np.random.Generator) -> Thorax:
-    """Draw one person's anatomy: sex, size, breathing state, heart position, and all the rest."""
+def draw_thorax(rng: np.random.Generator, spread: float = 1.0) -> Thorax:
+    """Draw one person's anatomy: sex, size, breathing state, heart position, and all the rest.
+
+    `spread` is how many times as widely as in people the heart's axes and chambers vary.
+    """
     sex = str(rng.choice(["F", "M"], p=[0.45, 0.55]))
     inspired = float(rng.uniform(0, 1))  # 0 end-expiration, as in the paper, to 1 deep breath
-    frame = _draw_frame(rng, sex, inspired)
+    frame = _draw_frame(rng, sex, inspired, spread)
     wall = float(rng.uniform(12, 52))
     grown = 1.0 if sex == "M" else 0.94
     body = (
@@ -147,12 +150,12 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
         float(rng.uniform(8, 11)),
     )
     base = -22.0 - 26.0 * inspired
-    chambers = _chambers(frame, blood, rng)
+    chambers = _chambers(frame, blood, rng, spread)
     left_main_z = float(frame.to_patient(np.array([[10.0, 18.0, -12.0]]))[0, 2])
     thorax = Thorax(
         sex=sex,
         frame=frame,
-        warp=draw_warp(rng, float(rng.uniform(1.0, 6.0))),
+        warp=draw_warp(rng, float(rng.uniform(1.0, 6.0) * np.sqrt(spread))),
         chambers=chambers,
         pericardium=_pericardium(frame, chambers, rng),
         vessels=tuple((tube, blood) for tube in (aorta, trunk, cava, *_tubes(frame, spine, rng))),
@@ -239,12 +242,15 @@ def heart_coverage(thorax: Thorax, x: Floats, y: Floats, z: float) -> Floats:
     return best * (1 - _ellipse(x, y, sx, sy, radius * 1.15 + 4, radius + 4))
 
 
-def _draw_frame(rng: np.random.Generator, sex: str, inspired: float) -> HeartFrame:
+def _draw_frame(rng: np.random.Generator, sex: str, inspired: float, spread: float) -> HeartFrame:
     # The heart hangs down in inspiration and lies on the diaphragm in expiration.
-    apex = np.array([0.62, -0.55, -0.42 - 0.22 * inspired]) + rng.normal(0, 0.1, 3)
+    apex = np.array([0.62, -0.55, -0.42 - 0.22 * inspired]) + rng.normal(0, 0.1 * spread, 3)
     apex /= np.linalg.norm(apex)
     lateral = np.array([1.0, 0.0, 0.0]) - apex[0] * apex
     lateral /= np.linalg.norm(lateral)
+    if spread > 1:  # turned about its long axis, to either side
+        turn = rng.normal(0, 0.1 * spread)
+        lateral = np.cos(turn) * lateral + np.sin(turn) * np.cross(apex, lateral)
     centre = np.array([rng.uniform(4, 28), rng.uniform(-32, -10), rng.normal(0, 6)])
     scale = float(rng.uniform(0.84, 1.08) if sex == "F" else rng.uniform(0.92, 1.18))
     return HeartFrame(centre, np.stack([lateral, np.cross(apex, lateral), apex]), scale)
@@ -256,16 +262,20 @@ def _ellipsoid(frame: HeartFrame, local: tuple[float, float, float], radii: obje
 
 
 def _chambers(
-    frame: HeartFrame, blood: float, rng: np.random.Generator
+    frame: HeartFrame, blood: float, rng: np.random.Generator, spread: float
 ) -> tuple[tuple[Ellipsoid, float], ...]:
+    def size(low: float, high: float) -> float:
+        room = (high - low) / 2 * (spread - 1)
+        return float(rng.uniform(low - room, high + room))
+
     muscle = blood + float(rng.uniform(2, 12))
     wall = float(rng.uniform(8, 12))
-    left = np.array([28.0, 28.0, 44.0]) * rng.uniform(0.93, 1.05)
+    left = np.array([28.0, 28.0, 44.0]) * size(0.93, 1.05)
     parts = [
         ((12, -8, 24), left, muscle),
-        ((-16, 14, 18), np.array([26.0, 24.0, 38.0]) * rng.uniform(0.95, 1.08), muscle),
-        ((8, -20, -28), np.array([27.0, 20.0, 19.0]) * rng.uniform(0.9, 1.15), blood),
-        ((-32, -2, -20), np.array([20.0, 24.0, 23.0]) * rng.uniform(0.9, 1.1), blood),
+        ((-16, 14, 18), np.array([26.0, 24.0, 38.0]) * size(0.95, 1.08), muscle),
+        ((8, -20, -28), np.array([27.0, 20.0, 19.0]) * size(0.9, 1.15), blood),
+        ((-32, -2, -20), np.array([20.0, 24.0, 23.0]) * size(0.9, 1.1), blood),
         ((12, -8, 22), left - wall, blood),
         ((-16, 14, 17), np.array([22.0, 20.0, 33.0]), blood),
     ]

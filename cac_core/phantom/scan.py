@@ -41,6 +41,8 @@ Floats = NDArray[np.float32]
 
 #: Category mix of the external cohort in the paper (Results, first paragraph).
 CATEGORY_SHARE = (0.400, 0.262, 0.156, 0.182)
+#: How many times as widely as in people hearts lie and arteries stray in scans to learn from.
+_TAUGHT_SPREAD = 2.0
 #: Covered range along the body, from below the heart to above the arch, in mm.
 SCAN_RANGE_MM = (-108.0, 112.0)
 
@@ -131,15 +133,18 @@ def synthesise_scan(
     person can be scanned with other settings. `rare_times` is how many times as often devices and
     rare calcifications occur as in people; see `draw_elsewhere`. With `teaching` everyone has many
     plaques, of every artery as many and anywhere along it, and neither these nor the calcium of
-    other sites have a shape of their own: what is left to tell them apart is where they lie.
-    `target_category` then says how much other calcium was drawn, and nothing of the plaques.
+    other sites have a shape of their own: what is left to tell them apart is where they lie. And
+    hearts lie, and arteries stray, more widely than in people, so that a place cannot be learnt by
+    heart; it has to be read from what lies around it. `target_category` then says how much other
+    calcium was drawn, and nothing of the plaques.
     """
     streams = [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)]
     anatomy_rng, calcium_rng, settings_rng, noise_rng = streams
     settings = settings or draw_settings(settings_rng)
-    thorax = draw_thorax(anatomy_rng)
+    spread = _TAUGHT_SPREAD if teaching else 1.0
+    thorax = draw_thorax(anatomy_rng, spread)
     category = str(calcium_rng.choice(CAC_CATEGORIES, p=CATEGORY_SHARE))
-    arteries = draw_arteries(thorax, calcium_rng)
+    arteries = draw_arteries(thorax, calcium_rng, spread)
     burden = draw_burden(category, calcium_rng)
 
     grid = _grid(settings)

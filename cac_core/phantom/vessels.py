@@ -36,11 +36,12 @@ class Artery:
     is_branch: bool
 
 
-def draw_arteries(thorax: Thorax, rng: np.random.Generator) -> list[Artery]:
+def draw_arteries(thorax: Thorax, rng: np.random.Generator, spread: float = 1.0) -> list[Artery]:
     """Draw the coronary tree: main arteries in the fat around the muscle, and branches.
 
     The right artery supplies the back wall in some nine of ten people, the circumflex in others;
-    diagonals, marginals and a ramus are there in a share of people each.
+    diagonals, marginals and a ramus are there in a share of people each. `spread` is how many
+    times as far as in people a course strays.
     """
     right_dominant = rng.random() < 0.88
     rca = [*_RCA, *_POSTERIOR] if right_dominant else _RCA[: 4 + int(rng.integers(0, 2))]
@@ -64,7 +65,7 @@ def draw_arteries(thorax: Thorax, rng: np.random.Generator) -> list[Artery]:
     for site, knots, is_branch in plan:
         local = np.array(knots) + shift
         # Where arteries begin they hang together; further on they go their own way.
-        local[1:] += rng.normal(0, 2.0, (len(local) - 1, 3)) * (site is not Site.LM)
+        local[1:] += rng.normal(0, 2.0 * spread, (len(local) - 1, 3)) * (site is not Site.LM)
         line = resample(thorax.frame.to_patient(local), 1.0)
         if site is not Site.LM:
             line = _lift(thorax, line, float(rng.uniform(1.8, 4.5)))

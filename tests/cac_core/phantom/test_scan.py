@@ -180,13 +180,53 @@ def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
     assert people.count(Site.LAD) > 1.7 * sites.count(Site.LAD)
 
 
-def test_a_scan_to_learn_from_keeps_person_and_acquisition() -> None:
+def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
     usual, taught = synthesise_scan(11), synthesise_scan(11, teaching=True)
     assert taught.settings == usual.settings and taught.target_category == usual.target_category
-    assert np.array_equal(taught.heart_mask, usual.heart_mask)
+    assert not np.array_equal(taught.heart_mask, usual.heart_mask)
     assert (taught.calcium_class == 1).any()
     again = synthesise_scan(11, teaching=True)
     assert np.array_equal(taught.hu, again.hu)
+
+
+def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
+    def drawn(spread: float) -> dict[str, float]:
+        people = [draw_thorax(np.random.default_rng(seed), spread) for seed in range(150)]
+        axes = np.array([person.frame.axes for person in people])
+        # Turned about the long axis: the lateral axis leaves the plane that held it.
+        right = np.cross(axes[:, 2], [1.0, 0.0, 0.0])
+        turned = np.einsum("ni,ni->n", axes[:, 0], right / np.linalg.norm(right, axis=1)[:, None])
+        atria = [person.chambers[2][0].radii[0] / person.frame.scale for person in people]
+        return {
+            "apex": float(axes[:, 2].std(axis=0).mean()),
+            "turn": float(np.abs(turned).mean()),
+            "atrium": float(np.std(atria)),
+        }
+
+    usual, wide = drawn(1.0), drawn(2.0)
+    assert usual["turn"] == pytest.approx(0, abs=1e-9)
+    # The mean of |x| for a normal turn of 0.2 radians is 0.16.
+    assert wide["turn"] == pytest.approx(0.16, abs=0.03)
+    assert 1.4 < wide["apex"] / usual["apex"] < 2.2
+    assert wide["atrium"] / usual["atrium"] == pytest.approx(2.0, rel=0.15)
+
+
+def test_arteries_that_stray_still_run_just_outside_the_muscle() -> None:
+    for seed in range(5):
+        thorax = draw_thorax(np.random.default_rng(seed), 2.0)
+        arteries = draw_arteries(thorax, np.random.default_rng(seed), 2.0)
+        usual = draw_arteries(thorax, np.random.default_rng(seed))
+        for artery, other in zip(arteries, usual, strict=True):
+            assert artery.site is other.site
+            if artery.site is Site.LM:
+                continue
+            anatomy = artery.line.copy()
+            for row, (x, y, z) in enumerate(artery.line):
+                at = thorax.warp.to_anatomy(np.float32([x]), np.float32([y]), float(z))
+                anatomy[row, :2] = at[0][0], at[1][0]
+            outside = thorax.muscle_depth(anatomy) < 0
+            assert outside.mean() > 0.8
+        assert not np.array_equal(arteries[1].line, usual[1].line)
 
 
 @pytest.mark.parametrize(("teaching", "times"), [(False, 1), (True, 2)])
