@@ -9,7 +9,8 @@ the same seed: `cac train heart` and `cac train calcium --network NAME` into FOL
 FOLDER/calcium-NAME. Runs that are there go on or are taken as they are, so that several processes,
 or another machine, may share the training. Nothing is calibrated: every row is what its network
 says. The rows are judged on the first studies of the three frozen test sets; without --data none
-of real chests. Prints a table and writes it as JSON, with every score, to FOLDER/trained.json.
+of real chests. Prints the rows and writes them as JSON, with every score, to FOLDER/trained.json.
+Speed and memory are those of `bench.bench_networks`: they do not depend on training.
 Needs the packages of the extra `train`.
 """
 
@@ -24,7 +25,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,7 @@ from rich.console import Console
 
 from cac_core.model.baseline import Kind, build_network
 from cac_core.model.cascade import Cascade
-from cac_core.model.decision import decide
-from cac_core.model.preprocess import Spacing, candidates
+from cac_core.model.preprocess import candidates
 from cac_core.model.training.loop import (
     CALCIUM_SETTINGS,
     HEART_SETTINGS,
@@ -47,13 +46,17 @@ from cac_core.phantom.truth import true_agatston
 from cac_core.scoring.categories import cac_category
 from cac_core.scoring.comparison import dice
 from cac_core.stats.agreement import weighted_kappa
+from cac_core.stats.bootstrap import percentile_interval, resampled
 from flows.evaluation import agreement
 from flows.progress import RunProgress
 from flows.training import train
 from schemas.codes import CAC_CATEGORIES
 
-NETWORKS = ("convlstm", "single", "sequence", "mean", "placeless", "unet")
-_NO_SILHOUETTE, _NO_NETWORK = "convlstm, no silhouette", "threshold alone"
+_OURS = "convlstm"
+NETWORKS = (_OURS, "single", "sequence", "mean", "placeless", "unet")
+#: What takes the place of both networks; the other rows leave parts of the calcium network out.
+_BOTH = (_OURS, "unet")
+_NO_SILHOUETTE, _NO_NETWORK = f"{_OURS}, no silhouette", "threshold alone"
 _RESAMPLES = 2000
 
 
@@ -72,9 +75,9 @@ def main() -> None:
     parser.add_argument("--no-training", action="store_true")
     options = parser.parse_args()
     names = options.networks.split(",")
-    runs: list[tuple[Kind, str]] = [
-        ("heart", name) for name in names if name in ("convlstm", "unet")
-    ]
+    if _OURS not in names:
+        parser.error(f"--networks must hold {_OURS}: the others are compared with it")
+    runs: list[tuple[Kind, str]] = [("heart", name) for name in names if name in _BOTH]
     runs += [("calcium", name) for name in names]
     if not options.no_training:
         for kind, name in runs:
@@ -125,7 +128,6 @@ def _record(out: Path, kind: Kind, name: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _cascades(names: tuple[str, ...], out: Path) -> dict[str, Cascade]:
-    """The U-Net takes the place of both networks; parts are left out of the calcium network."""
     use_threads(1)
 
     def trained(kind: Kind, name: str) -> Any:
@@ -133,11 +135,9 @@ def _cascades(names: tuple[str, ...], out: Path) -> dict[str, Cascade]:
         load_trained(out / f"{kind}-{name}", network)
         return network.requires_grad_(False)
 
-    hearts = {name: trained("heart", name) for name in names if name in ("convlstm", "unet")}
+    hearts = {name: trained("heart", name) for name in names if name in _BOTH}
     return {
-        name: Cascade(
-            verify_weights(), hearts.get(name, hearts["convlstm"]), trained("calcium", name)
-        )
+        name: Cascade(verify_weights(), hearts.get(name, hearts[_OURS]), trained("calcium", name))
         for name in names
     }
 
@@ -145,46 +145,36 @@ def _cascades(names: tuple[str, ...], out: Path) -> dict[str, Cascade]:
 def _judge(
     case: tuple[str, int], names: list[str], out: Path, data: Path | None, keep: Path
 ) -> dict[str, Any]:
-    """True score of a study, and of each row: score, false calcium, Dice, processor seconds."""
+    """True score of a study, and of each row: score, false calcium, Dice of the heart."""
     scan = kept_case(*case, data, keep)
     hu, spacing = scan.hu, scan.spacing_mm
     coronary = (scan.calcium_class == 1) & scan.heart_mask
     found: dict[str, dict[str, float]] = {}
 
-    def note(row: str, heart: NDArray[np.bool_], calcium: NDArray[np.bool_], start: float) -> None:
+    def note(row: str, heart: NDArray[np.bool_], calcium: NDArray[np.bool_]) -> None:
         found[row] = {
             "agatston": true_agatston(hu, calcium, spacing),
             "false_mm3": float((calcium & ~coronary).sum() * np.prod(spacing)),
             "dice": dice(heart, scan.heart_mask),
-            "seconds": process_time() - start,
         }
 
-    for name, cascade in _cascades(tuple(names), out).items():
-        start = process_time()
-        heart = cascade.segment_heart(hu, spacing)
-        possible = _possible(hu, heart, spacing)
-        classes = cascade.classify(hu, possible, heart)
-        note(name, heart, classes == 1, start)
-        if name == "convlstm":
-            start = process_time()
-            note(_NO_NETWORK, heart, possible, start)
-            everywhere = _possible(hu, _box(heart), spacing)
-            if everywhere.any():
-                found_there = cascade.candidate_scores(hu, everywhere, heart)
-                everywhere = decide(everywhere, found_there) == 1
-            note(_NO_SILHOUETTE, heart, everywhere, start)
+    def possible_in(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return candidates(hu, mask, spacing, threshold_hu=130, min_area_mm2=1.0, connectivity=8)
+
+    cascades = _cascades(tuple(names), out)
+    for name, cascade in cascades.items():
+        whole = cascade.segment(hu, spacing)
+        note(name, whole.heart_mask, whole.calcium_class == 1)
+    heart = cascades[_OURS].segment_heart(hu, spacing)
+    note(_NO_NETWORK, heart, possible_in(heart))
+    anywhere = cascades[_OURS].classify(hu, possible_in(_box(heart)), heart)
+    note(_NO_SILHOUETTE, heart, anywhere == 1)
     return {
         "set": case[0],
         "number": case[1],
         "truth": true_agatston(hu, coronary, spacing),
         "found": found,
     }
-
-
-def _possible(
-    hu: NDArray[np.int16], heart: NDArray[np.bool_], spacing: Spacing
-) -> NDArray[np.bool_]:
-    return candidates(hu, heart, spacing, threshold_hu=130, min_area_mm2=1.0, connectivity=8)
 
 
 def _box(heart: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -198,12 +188,11 @@ def _box(heart: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _rows(
     studies: list[dict[str, Any]], records: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Agreement of every row per set, and its kappa over all sets against that of `convlstm`."""
+    """Agreement of every row per set, and its kappa over all sets against ours."""
     rows: dict[str, dict[str, Any]] = {}
     for row in studies[0]["found"]:
         rows[row] = {
             "difference": _difference(studies, row),
-            "seconds": float(np.median([study["found"][row]["seconds"] for study in studies])),
             "calcium": records.get(f"calcium-{row}"),
             "heart": records.get(f"heart-{row}"),
         }
@@ -221,27 +210,20 @@ def _rows(
 
 
 def _difference(studies: list[dict[str, Any]], row: str) -> list[float]:
-    """Mean over the sets of kappa of `convlstm` minus kappa of the row, and its 95 % interval.
+    """Mean over the sets of kappa of the row minus kappa of ours, and its 95 % interval.
 
-    Percentile bootstrap over the studies of each set; both rows are judged on the same ones.
+    Bootstrap over the studies of each set; both rows are judged on the same ones.
     """
-    rng = np.random.default_rng(1)
     sets = [
         np.array(
             [
-                [
-                    CAC_CATEGORIES.index(str(cac_category(score)))
-                    for score in (
-                        study["truth"],
-                        study["found"]["convlstm"]["agatston"],
-                        study["found"][row]["agatston"],
-                    )
-                ]
+                [_category(study["truth"])]
+                + [_category(study["found"][name]["agatston"]) for name in (row, _OURS)]
                 for study in studies
-                if study["set"] == name
+                if study["set"] == name_of_set
             ]
         )
-        for name in dict.fromkeys(study["set"] for study in studies)
+        for name_of_set in dict.fromkeys(study["set"] for study in studies)
     ]
 
     def kappa(truth: NDArray[np.int64], found: NDArray[np.int64]) -> float:
@@ -249,27 +231,25 @@ def _difference(studies: list[dict[str, Any]], row: str) -> list[float]:
         np.add.at(matrix, (truth, found), 1)
         return weighted_kappa(matrix).value
 
-    def apart(parts: list[NDArray[np.int64]]) -> float:
-        return float(
-            np.mean(
-                [kappa(part[:, 0], part[:, 1]) - kappa(part[:, 0], part[:, 2]) for part in parts]
-            )
-        )
+    def difference(parts: list[NDArray[np.int64]]) -> float:
+        apart = [kappa(part[:, 0], part[:, 1]) - kappa(part[:, 0], part[:, 2]) for part in parts]
+        return float(np.mean(apart))
 
     drawn = [
-        apart([part[rng.integers(len(part), size=len(part))] for part in sets])
-        for _ in range(_RESAMPLES)
+        difference([part[resampled(len(part), seed, number)] for seed, part in enumerate(sets)])
+        for number in range(_RESAMPLES)
     ]
-    return [apart(sets), *(float(v) for v in np.nanquantile(drawn, [0.025, 0.975]))]
+    return [difference(sets), *percentile_interval(np.array(drawn))[:2]]
+
+
+def _category(agatston: float) -> int:
+    return CAC_CATEGORIES.index(str(cac_category(agatston)))
 
 
 def _print(rows: dict[str, dict[str, Any]]) -> None:
     for row, values in rows.items():
         apart, low, high = values["difference"]
-        print(
-            f"{row}: ours is ahead in kappa by {apart:.3f} ({low:.3f} to {high:.3f}); "
-            f"{values['seconds']:.2f} s of processor per study"
-        )
+        print(f"{row}: kappa {apart:+.3f} ({low:+.3f} to {high:+.3f}) against {_OURS}")
         for part in ("heart", "calcium"):
             if values[part]:
                 print(

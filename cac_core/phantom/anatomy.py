@@ -127,7 +127,8 @@ class Thorax:
 def draw_thorax(rng: np.random.Generator, spread: float = 1.0) -> Thorax:
     """Draw one person's anatomy: sex, size, breathing state, heart position, and all the rest.
 
-    `spread` is how many times as widely as in people the heart's axes and chambers vary.
+    `spread` is how many times as widely as in people the heart's axes and chambers vary; above 1
+    the heart is also turned about its long axis, and the whole picture is bent by root-spread more.
     """
     sex = str(rng.choice(["F", "M"], p=[0.45, 0.55]))
     inspired = float(rng.uniform(0, 1))  # 0 end-expiration, as in the paper, to 1 deep breath
