@@ -209,10 +209,11 @@ def _rows(
     return rows
 
 
-def _difference(studies: list[dict[str, Any]], row: str) -> list[float]:
+def _difference(studies: list[dict[str, Any]], row: str) -> list[float | None]:
     """Mean over the sets of kappa of the row minus kappa of ours, and its 95 % interval.
 
-    Bootstrap over the studies of each set; both rows are judged on the same ones.
+    Bootstrap over the studies of each set; both rows are judged on the same ones. None where
+    kappa is not defined.
     """
     sets = [
         np.array(
@@ -239,7 +240,8 @@ def _difference(studies: list[dict[str, Any]], row: str) -> list[float]:
         difference([part[resampled(len(part), seed, number)] for seed, part in enumerate(sets)])
         for number in range(_RESAMPLES)
     ]
-    return [difference(sets), *percentile_interval(np.array(drawn))[:2]]
+    low, high, _ = percentile_interval(np.array(drawn))
+    return [None if np.isnan(value) else value for value in (difference(sets), low, high)]
 
 
 def _category(agatston: float) -> int:
@@ -248,8 +250,8 @@ def _category(agatston: float) -> int:
 
 def _print(rows: dict[str, dict[str, Any]]) -> None:
     for row, values in rows.items():
-        apart, low, high = values["difference"]
-        print(f"{row}: kappa {apart:+.3f} ({low:+.3f} to {high:+.3f}) against {_OURS}")
+        apart, low, high = (_shown(value, "+") for value in values["difference"])
+        print(f"{row}: kappa {apart} ({low} to {high}) against {_OURS}")
         for part in ("heart", "calcium"):
             if values[part]:
                 print(
@@ -270,8 +272,8 @@ def _print(rows: dict[str, dict[str, Any]]) -> None:
                 )
 
 
-def _shown(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
+def _shown(value: float | None, sign: str = "-") -> str:
+    return "not defined" if value is None else f"{value:{sign}.3f}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,17 +191,20 @@ def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy
 
 
 def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
-    def drawn(spread: float) -> dict[str, float]:
+    def drawn(spread: float) -> dict[str, Any]:
         people = [draw_thorax(np.random.default_rng(seed), spread) for seed in range(150)]
         axes = np.array([person.frame.axes for person in people])
         # Turned about the long axis: the lateral axis leaves the plane that held it.
         right = np.cross(axes[:, 2], [1.0, 0.0, 0.0])
         turned = np.einsum("ni,ni->n", axes[:, 0], right / np.linalg.norm(right, axis=1)[:, None])
-        atria = [person.chambers[2][0].radii[0] / person.frame.scale for person in people]
+        walls = [[wall.radii[0] for wall, _ in person.chambers[:4]] for person in people]
+        scales = np.array([person.frame.scale for person in people])
+        bent = [person.warp.shifts.std() for person in people]
         return {
             "apex": float(axes[:, 2].std(axis=0).mean()),
             "turn": float(np.abs(turned).mean()),
-            "atrium": float(np.std(atria)),
+            "chambers": (np.array(walls) / scales[:, None]).std(axis=0),
+            "bent": float(np.mean(bent)),
         }
 
     usual, wide = drawn(1.0), drawn(2.0)
@@ -208,7 +212,22 @@ def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
     # The mean of |x| for a normal turn of 0.2 radians is 0.16.
     assert wide["turn"] == pytest.approx(0.16, abs=0.03)
     assert 1.4 < wide["apex"] / usual["apex"] < 2.2
-    assert wide["atrium"] / usual["atrium"] == pytest.approx(2.0, rel=0.15)
+    np.testing.assert_allclose(wide["chambers"] / usual["chambers"], 2.0, rtol=0.2)
+    assert wide["bent"] / usual["bent"] == pytest.approx(np.sqrt(2), rel=0.15)
+
+
+@pytest.mark.parametrize(("teaching", "spread"), [(False, 1.0), (True, 2.0)])
+def test_anatomy_and_courses_of_a_scan_vary_as_widely(
+    monkeypatch: pytest.MonkeyPatch, teaching: bool, spread: float
+) -> None:
+    given = []
+    for name, draw in (("draw_thorax", draw_thorax), ("draw_arteries", draw_arteries)):
+        monkeypatch.setattr(
+            f"cac_core.phantom.scan.{name}",
+            lambda *passed, draw=draw: given.append(passed[-1]) or draw(*passed),
+        )
+    synthesise_scan(11, teaching=teaching)
+    assert given == [spread, spread]
 
 
 def test_arteries_that_stray_still_run_just_outside_the_muscle() -> None:
