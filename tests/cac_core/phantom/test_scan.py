@@ -216,20 +216,6 @@ def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
     assert wide["bent"] / usual["bent"] == pytest.approx(np.sqrt(2), rel=0.15)
 
 
-@pytest.mark.parametrize(("teaching", "spread"), [(False, 1.0), (True, 2.0)])
-def test_anatomy_and_courses_of_a_scan_vary_as_widely(
-    monkeypatch: pytest.MonkeyPatch, teaching: bool, spread: float
-) -> None:
-    given = []
-    for name, draw in (("draw_thorax", draw_thorax), ("draw_arteries", draw_arteries)):
-        monkeypatch.setattr(
-            f"cac_core.phantom.scan.{name}",
-            lambda *passed, draw=draw: given.append(passed[-1]) or draw(*passed),
-        )
-    synthesise_scan(11, teaching=teaching)
-    assert given == [spread, spread]
-
-
 def test_arteries_that_stray_still_run_just_outside_the_muscle() -> None:
     for seed in range(5):
         thorax = draw_thorax(np.random.default_rng(seed), 2.0)
@@ -248,14 +234,19 @@ def test_arteries_that_stray_still_run_just_outside_the_muscle() -> None:
         assert not np.array_equal(arteries[1].line, usual[1].line)
 
 
-@pytest.mark.parametrize(("teaching", "times"), [(False, 1), (True, 2)])
-def test_a_scan_to_learn_from_has_twice_as_much_other_calcium(
-    monkeypatch: pytest.MonkeyPatch, teaching: bool, times: int
+@pytest.mark.parametrize(("teaching", "times", "spread"), [(False, 1, 1.0), (True, 2, 2.0)])
+def test_what_a_scan_to_learn_from_draws_more_of_and_more_widely(
+    monkeypatch: pytest.MonkeyPatch, teaching: bool, times: int, spread: float
 ) -> None:
-    drawn = []
-    monkeypatch.setattr(
-        "cac_core.phantom.scan.draw_elsewhere",
-        lambda *given: drawn.append(given) or draw_elsewhere(*given),
-    )
+    """Twice as much other calcium; anatomy and courses that vary twice as widely."""
+    passed: dict[str, list[Any]] = {}
+    for draw in (draw_elsewhere, draw_thorax, draw_arteries):
+        monkeypatch.setattr(
+            f"cac_core.phantom.scan.{draw.__name__}",
+            lambda *given, draw=draw: (
+                passed.setdefault(draw.__name__, []).append(given[-1]) or draw(*given)
+            ),
+        )
     synthesise_scan(11, teaching=teaching)
-    assert len(drawn) == times
+    assert len(passed["draw_elsewhere"]) == times
+    assert passed["draw_thorax"] == passed["draw_arteries"] == [spread]
