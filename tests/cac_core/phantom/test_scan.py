@@ -216,6 +216,81 @@ def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
     assert wide["bent"] / usual["bent"] == pytest.approx(np.sqrt(2), rel=0.15)
 
 
+def test_in_hearts_to_learn_from_arteries_lie_shallower_than_the_mitral_annulus() -> None:
+    """As in people: the circumflex runs outside the annulus, a few mm below the surface."""
+
+    def depth_mm(thorax: Any, picture: np.ndarray) -> np.ndarray:
+        anatomy = picture.copy()
+        for row, (x, y, z) in enumerate(picture):
+            at = thorax.warp.to_anatomy(np.float32([x]), np.float32([y]), float(z))
+            anatomy[row, :2] = at[0][0], at[1][0]
+        return np.max([part.depth(anatomy) * part.radii.min() for part in thorax.pericardium], 0)
+
+    artery, annulus, usual_artery = [], [], []
+    for seed in range(60):
+        thorax = draw_thorax(np.random.default_rng(seed), 2.0)
+        lines = draw_arteries(thorax, np.random.default_rng(seed), 2.0)
+        circumflex = next(a.line for a in lines if a.site is Site.LCX and not a.is_branch)
+        artery.append(np.median(depth_mm(thorax, circumflex)))
+        found = draw_elsewhere(thorax, lines, ">400", np.random.default_rng(seed), spread=2.0)
+        annulus += [
+            np.median(depth_mm(thorax, blobs.centres))
+            for site, blobs in found
+            if site is Site.MITRAL_VALVE
+        ]
+        usual = draw_thorax(np.random.default_rng(seed))
+        lines = draw_arteries(usual, np.random.default_rng(seed))
+        circumflex = next(a.line for a in lines if a.site is Site.LCX and not a.is_branch)
+        usual_artery.append(np.median(depth_mm(usual, circumflex)))
+    assert len(annulus) > 15
+    assert np.median(annulus) > np.median(artery) + 8
+    assert np.median(artery) < np.median(usual_artery) - 3
+
+
+def test_grooves_are_filled_in_hearts_to_learn_from_only() -> None:
+    people = [draw_thorax(np.random.default_rng(seed), 2.0) for seed in range(80)]
+    counts = np.array([len(person.appendages) for person in people])
+    assert not draw_thorax(np.random.default_rng(0)).appendages
+    # Two auricles in everyone, up to four lumps more; in half of them three parts that fill all.
+    assert counts.min() == 2 and counts.max() == 9
+    assert np.mean(counts) == pytest.approx(2 + 2 + 1.5, abs=0.7)
+    assert all(20 < hu < 70 for person in people for _, hu in person.appendages)
+
+
+def test_stents_are_as_frequent_where_other_rare_things_are_not() -> None:
+    thorax = draw_thorax(np.random.default_rng(3))
+    arteries = draw_arteries(thorax, np.random.default_rng(4))
+    for times in (0.0, 3.0):
+        rng = np.random.default_rng(6)
+        drawn = [draw_elsewhere(thorax, arteries, ">400", rng, times) for _ in range(1500)]
+        # A stent has the width of its artery; leads and wires are thinner.
+        calibre = {artery.radius_mm for artery in arteries}
+        stents = [
+            blobs
+            for found in drawn
+            for site, blobs in found
+            if site is Site.DEVICE and float(blobs.sigmas[0]) in calibre
+        ]
+        assert len(stents) / 1500 == pytest.approx(0.056, abs=0.018)
+
+
+def test_some_plaques_to_learn_from_are_long_and_even() -> None:
+    thorax = draw_thorax(np.random.default_rng(3))
+    arteries = draw_arteries(thorax, np.random.default_rng(4))
+    rng = np.random.default_rng(5)
+    plaques = [draw_taught_plaque(arteries, rng)[1] for _ in range(800)]
+    smooth = []
+    for blobs in plaques:
+        if len(blobs.peaks) < 6:
+            continue
+        steps = np.linalg.norm(np.diff(blobs.centres, axis=0), axis=1)
+        overlap = np.sqrt(2 * np.pi) * blobs.sigmas / np.append(steps, steps[-1])
+        density = blobs.peaks * np.maximum(1, overlap)
+        smooth.append(bool(density.std() < 1e-6 * density.mean()))
+    assert np.mean(smooth) == pytest.approx(0.9 * 0.35, abs=0.08)
+    assert 38 < max(len(blobs.peaks) for blobs in plaques) <= 45
+
+
 def test_arteries_that_stray_still_run_just_outside_the_muscle() -> None:
     for seed in range(5):
         thorax = draw_thorax(np.random.default_rng(seed), 2.0)
