@@ -9,12 +9,14 @@ import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from cac_core import phantom
 from cac_core.dicom.annotation import LabelMapping, combine, read_annotation, read_mapping
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
@@ -160,7 +162,9 @@ def prepare_samples(
 def _sample_name(row: dict[str, str], base: Path, mapping: LabelMapping | None) -> str:
     """A readable name, and a digest of all that the sample depends on."""
     parts = [row["study"], row["annotation"], row["reader"]]
-    if not row["study"].startswith(SYNTHETIC):
+    if row["study"].startswith(SYNTHETIC):
+        parts.append(_generator())
+    else:
         for path in [base / row["study"], *_annotation_paths(row, base)]:
             try:
                 status = path.stat()
@@ -174,6 +178,13 @@ def _sample_name(row: dict[str, str], base: Path, mapping: LabelMapping | None) 
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]
     readable = "".join(c if c.isalnum() else "-" for c in Path(row["study"]).name)
     return f"{readable}-{row['reader']}-{digest}"
+
+
+@lru_cache(maxsize=1)
+def _generator() -> str:
+    """Digest of the code that makes synthetic scans: other code makes another scan of a seed."""
+    files = sorted(Path(phantom.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _annotation_paths(row: dict[str, str], base: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,39 @@ class Outcome:
         return value
 
 
+_SERVER = """
+import os, sys
+from flows.environment import prefect_api, prepare_environment
+with prefect_api(prepare_environment()) as ready:
+    ready()
+    print(os.environ["PREFECT_API_URL"], flush=True)
+    sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of a user who has set a secret and nothing else."""
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Environment of a user who has set a secret, at a site with a Prefect server.
+
+    To start a server takes longer than most runs. `PREFECT_API_URL=None` in a call of `cac` takes
+    it out: then the run has a server of its own, as on a machine where nothing is set up.
+    """
     home = tmp_path_factory.mktemp("home")
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return kept | {"HOME": str(home), "CAC_LINKAGE_KEY": SECRET, "COLUMNS": "100"}
+    variables = kept | {"HOME": str(home), "CAC_LINKAGE_KEY": SECRET, "COLUMNS": "100"}
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER],
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin and server.stdout
+        url = server.stdout.readline().strip()
+        assert url
+        yield variables | {"PREFECT_API_URL": url}
+        server.stdin.close()
+    assert server.returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +102,6 @@ def scored(tmp_path_factory: pytest.TempPathFactory, cac: Cac) -> Scored:
     folder = tmp_path_factory.mktemp("cohort")
     archive, truth, warehouse = (folder / name for name in ("archive", "truth.parquet", "wh"))
     write_archive(archive, studies=8, seed=3, truth_path=truth, workers=2)
-    outcome = cac("score", archive, "-w", warehouse, "--json")
+    outcome = cac("score", archive, "-w", warehouse, "--json", PREFECT_API_URL=None)
     assert outcome.code == 0, outcome.err
     return Scored(archive, truth, warehouse, outcome.json)

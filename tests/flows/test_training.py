@@ -182,6 +182,23 @@ def test_a_teaching_study_has_plaques_in_whoever_it_is(tmp_path: Path) -> None:
     assert samples[0].spacing_mm[0] == 5.0 and (samples[0].calcium == 1).any()
 
 
+def test_a_sample_of_another_generator_is_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    row = {"study": "synthetic:4", "annotation": "truth", "reader": "truth", "patient": "P"}
+    made = []
+    monkeypatch.setattr(module, "_make_sample", lambda row, path, *_: made.append(path.touch()))
+    code = tmp_path / "phantom" / "scan.py"
+    code.parent.mkdir()
+    monkeypatch.setattr(module.phantom, "__file__", str(code.with_name("__init__.py")))
+    request.addfinalizer(module._generator.cache_clear)
+    for text, expected in (("one", 1), ("one", 1), ("another", 2), ("one", 2)):
+        code.write_text(text, encoding="utf-8")
+        module._generator.cache_clear()
+        prepare_samples([row], tmp_path / "samples", tmp_path, None, QUIET)
+        assert len(made) == expected
+
+
 @pytest.mark.parametrize("study", ["synthetic:", "synthetic:x", "synthetic:4:low-dose:teaching"])
 def test_a_synthetic_study_that_cannot_be_made_is_named(tmp_path: Path, study: str) -> None:
     row = {"study": study, "annotation": "truth", "reader": "truth", "patient": "P", "site": ""}
