@@ -95,7 +95,6 @@ class Thorax:
     chambers: tuple[tuple[Ellipsoid, float], ...]  # with HU; walls before cavities
     pericardium: tuple[Ellipsoid, ...]
     vessels: tuple[tuple[Tube, float], ...]
-    appendages: tuple[tuple[Ellipsoid, float], ...]  # with HU; they fill the grooves
     aorta: Tube
     superior_vena_cava: Tube
     airways: tuple[Tube, ...]
@@ -129,8 +128,7 @@ def draw_thorax(rng: np.random.Generator, spread: float = 1.0) -> Thorax:
     """Draw one person's anatomy: sex, size, breathing state, heart position, and all the rest.
 
     `spread` is how many times as widely as in people the heart's axes and chambers vary; above 1
-    the heart is also turned about its long axis, the whole picture is bent by root-spread more, and
-    the auricles and other lumps fill the grooves in which the arteries run.
+    the heart is also turned about its long axis, and the whole picture is bent by root-spread more.
     """
     sex = str(rng.choice(["F", "M"], p=[0.45, 0.55]))
     inspired = float(rng.uniform(0, 1))  # 0 end-expiration, as in the paper, to 1 deep breath
@@ -160,9 +158,8 @@ def draw_thorax(rng: np.random.Generator, spread: float = 1.0) -> Thorax:
         frame=frame,
         warp=draw_warp(rng, float(rng.uniform(1.0, 6.0) * np.sqrt(spread))),
         chambers=chambers,
-        pericardium=_pericardium(frame, chambers, rng, spread),
+        pericardium=_pericardium(frame, chambers, rng),
         vessels=tuple((tube, blood) for tube in (aorta, trunk, cava, *_tubes(frame, spine, rng))),
-        appendages=(),
         aorta=aorta,
         superior_vena_cava=cava,
         airways=_airways(aorta, spine),
@@ -183,10 +180,7 @@ def draw_thorax(rng: np.random.Generator, spread: float = 1.0) -> Thorax:
         heart_top_z=left_main_z + float(rng.uniform(13, 19)) * frame.scale,
     )
     lobe = _left_lobe(frame, chambers, rng) if rng.random() < 0.75 else None
-    thorax = replace(thorax, left_lobe=lobe, organ_hu=float(rng.uniform(44, 66)))
-    if spread > 1:
-        thorax = replace(thorax, appendages=_appendages(frame, thorax.pericardium, blood, rng))
-    return thorax
+    return replace(thorax, left_lobe=lobe, organ_hu=float(rng.uniform(44, 66)))
 
 
 def render_slice(thorax: Thorax, px: Floats, py: Floats, z: float, texture: Floats) -> Floats:
@@ -212,11 +206,7 @@ def render_slice(thorax: Thorax, px: Floats, py: Floats, z: float, texture: Floa
     hu = _blend(hu, inside * _mediastinum(thorax, x, y), thorax.epicardial_fat_hu + 15)
     hu = _blend(hu, inside * _organs(thorax, x, y, z), thorax.organ_hu)
     hu = _blend(hu, inside * thorax.stomach.coverage(x, y, z), -960.0)
-    heart = heart_coverage(thorax, x, y, z)
-    hu = _blend(hu, heart, thorax.epicardial_fat_hu)
-    for lump, value in thorax.appendages:
-        if lump.reaches(z):
-            hu = _blend(hu, heart * lump.coverage(x, y, z), value)
+    hu = _blend(hu, heart_coverage(thorax, x, y, z), thorax.epicardial_fat_hu)
     for airway in thorax.airways:
         hu = _blend(hu, airway.coverage(x, y, z), -950.0)
     for vessel, value in thorax.vessels:
@@ -293,52 +283,16 @@ def _chambers(
     return tuple((_ellipsoid(frame, local, radii), hu) for local, radii, hu in parts)
 
 
-def _appendages(
-    frame: HeartFrame,
-    pericardium: tuple[Ellipsoid, ...],
-    blood: float,
-    rng: np.random.Generator,
-) -> tuple[tuple[Ellipsoid, float], ...]:
-    """The auricles, which lie over both coronary arteries, and lumps anywhere around the base.
-
-    In half of the hearts the grooves are full of muscle but for a thin layer of fat, as in lean
-    people: little of an artery's course is seen then.
-    """
-    places = [np.array([34.0, 10.0, -16.0]), np.array([-24.0, 24.0, -14.0])]
-    for _ in range(int(rng.integers(0, 5))):
-        angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(30, 46)
-        places.append(np.array([far * np.cos(angle), far * np.sin(angle), rng.uniform(-20, 12)]))
-    lumps = []
-    thin = float(rng.uniform(2, 8))
-    for part in pericardium[:3] if rng.random() < 0.5 else ():
-        filled = Ellipsoid(part.centre, part.radii - thin, part.axes)
-        lumps.append((filled, blood + float(rng.normal(0, 4))))
-    for place in places:
-        centre = frame.to_patient((place + rng.normal(0, 6, 3))[None])[0]
-        radii = rng.uniform(5, 16, 3) * frame.scale
-        lumps.append((Ellipsoid(centre, radii, frame.axes), blood + float(rng.normal(0, 4))))
-    return tuple(lumps)
-
-
 def _pericardium(
-    frame: HeartFrame,
-    chambers: tuple[tuple[Ellipsoid, float], ...],
-    rng: np.random.Generator,
-    spread: float,
+    frame: HeartFrame, chambers: tuple[tuple[Ellipsoid, float], ...], rng: np.random.Generator
 ) -> tuple[Ellipsoid, ...]:
-    """The chambers with a layer of fat, and what fills the grooves between them.
-
-    With a `spread` above 1 some hearts are all but bare: their arteries lie at the very surface.
-    """
+    """The chambers with a layer of fat, and what fills the grooves between them."""
     fat = float(rng.uniform(5, 12))
-    bare = 1.0
-    if spread > 1:
-        fat, bare = float(rng.uniform(1, 10)), float(rng.uniform(0.8, 1.0))
     layers = [
         Ellipsoid(wall.centre, wall.radii + fat * rng.uniform(0.8, 1.2), wall.axes)
         for wall, _ in chambers[:4]
     ]
-    full = bare * (0.92 + 0.016 * fat)
+    full = 0.92 + 0.016 * fat
     return (
         _ellipsoid(frame, (0, 0, 6), np.array([43.0, 40.0, 52.0]) * full),
         _ellipsoid(frame, (-8, -6, -20), np.array([45.0, 38.0, 34.0]) * full),

@@ -12,8 +12,6 @@ from cac_core.phantom.vessels import Artery
 _ARTERY_SHARE = {Site.LM: 0.08, Site.LAD: 0.46, Site.LCX: 0.18, Site.RCA: 0.28}
 #: An artery brightens what surrounds it up to this, the brightness of blood.
 BLOOD_HU = 45.0
-#: Share of the plaques to learn from that keep their form.
-_FORM_KEPT = 0.35
 
 
 def lumen(arteries: list[Artery]) -> Blobs:
@@ -68,10 +66,7 @@ def draw_plaque(
 
 
 def draw_taught_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:
-    """A plaque to learn from: every artery and branch as often, anywhere along it, of any size.
-
-    Some keep the form of a plaque: what is long and smooth and lies in an artery is no stent then.
-    """
+    """A plaque to learn from: every artery and branch as often, anywhere along it, of any size."""
     if rng.random() < 0.1:
         site, blobs = ostial_plaque(arteries, rng)
         return site, another_form(blobs, rng)
@@ -79,13 +74,12 @@ def draw_taught_plaque(arteries: list[Artery], rng: np.random.Generator) -> tupl
     site = sites[rng.integers(len(sites))]
     choices = [a for a in arteries if a.site is site]
     line = choices[rng.integers(len(choices))].line
-    length = float(np.clip(rng.lognormal(1.0, 1.0), 1.0, 45.0))
+    length = float(np.clip(rng.lognormal(1.0, 0.9), 1.0, 30.0))
     start = int(rng.integers(0, max(1, len(line) - round(length))))
     part = line[start : start + max(1, round(length))]
     sigma, peak = float(rng.uniform(0.5, 1.8)), float(np.clip(rng.lognormal(6.5, 0.5), 300, 2600))
     part = part + rng.normal(0, 0.7, 3)
-    plaque = chain(part, draw_sigmas(rng, len(part), sigma), peak)
-    return site, plaque if rng.random() < _FORM_KEPT else another_form(plaque, rng)
+    return site, another_form(chain(part, draw_sigmas(rng, len(part), sigma), peak), rng)
 
 
 def ostial_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:

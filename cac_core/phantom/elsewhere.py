@@ -25,22 +25,17 @@ def draw_elsewhere(
     category: str,
     rng: np.random.Generator,
     rare_times: float = 1.0,
-    spread: float = 1.0,
 ) -> list[Found]:
     """Valves, aorta, pericardium, lymph nodes and devices of one person, in the picture's mm.
 
     Parameters
     ----------
     rare_times : how many times as often the rare sites (all but mitral and aortic valve and the
-        aorta) are drawn as people have them. Stents are not: in a thick slice of few counts a stent
-        and a long plaque look alike, and how often each is met decides what such a thing is taken
-        for.
-    spread : that of the anatomy. Above 1 the mitral annulus lies anywhere from the middle of the
-        ventricle's base to its wall, and is calcified twice as often.
+        aorta) are drawn as people have them.
     """
     more = _BURDEN[category]
     found = [
-        *_valves(thorax, more, rare_times, rng, spread),
+        *_valves(thorax, more, rare_times, rng),
         *_aortic_wall(thorax, more, rng),
         *_pericardium(thorax, rare_times, rng),
         *_nodes(thorax, rare_times, rng),
@@ -48,7 +43,7 @@ def draw_elsewhere(
         *_wires(thorax, rare_times, rng),
     ]
     bent = [(site, _bend(thorax, blobs)) for site, blobs in found]
-    return [*bent, *_stents(arteries, more, rng)]
+    return [*bent, *_stents(arteries, rare_times * _BURDEN[category], rng)]
 
 
 def _bend(thorax: Thorax, blobs: Blobs) -> Blobs:
@@ -56,20 +51,16 @@ def _bend(thorax: Thorax, blobs: Blobs) -> Blobs:
 
 
 def _valves(
-    thorax: Thorax, more: float, rare_times: float, rng: np.random.Generator, spread: float
+    thorax: Thorax, more: float, rare_times: float, rng: np.random.Generator
 ) -> Iterator[Found]:
     to_patient = thorax.frame.to_patient
-    if rng.random() < 0.17 * more * (2 if spread > 1 else 1):  # next to the circumflex
+    if rng.random() < 0.17 * more:  # next to the circumflex
         angles = rng.uniform(-0.5, 1.3) + np.linspace(0, rng.uniform(0.15, 2.6), 24)
         wide = rng.uniform(0.85, 1.15)
-        (u, v), (a, b) = (15.0, -14.0), (19.0, 17.0)
-        if spread > 1:
-            (u, v), (a, b) = rng.normal((12.0, -9.0), 3.0), rng.uniform(8.0, 17.0, 2)
-            angles += rng.uniform(0, 2 * np.pi)
         ring = np.stack(
             [
-                u + a * wide * np.cos(angles),
-                v - b * wide * np.sin(angles),
+                15 + 19 * wide * np.cos(angles),
+                -14 - 17 * wide * np.sin(angles),
                 0 * angles + rng.uniform(-9, -3),
             ],
             axis=1,

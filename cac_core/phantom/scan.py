@@ -157,9 +157,7 @@ def synthesise_scan(
     # Seen where it runs in fat: blood in muscle or beside the liver looks like these.
     tissue[blood.box] += np.clip(BLOOD_HU - tissue[blood.box], 0, blood.hu)
     for _ in range(2 if teaching else 1):  # twice as much to learn from
-        for site, blobs in draw_elsewhere(
-            thorax, arteries, category, calcium_rng, rare_times, spread
-        ):
+        for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng, rare_times):
             reshaped = teaching and site is not Site.DEVICE
             calcium.place(site, another_form(blobs, calcium_rng) if reshaped else blobs)
     if teaching:

@@ -34,9 +34,6 @@ _CENTRES = (1, 2, 0, 1, 2, 0)
 #: Share of the patches whose place in the heart is kept from a network that is told it: whoever
 #: always knows the place learns it by heart, and not what lies around a calcification.
 _PLACE_NOT_TOLD = 0.3
-#: How far knots some 40 pixels apart stray at most, as a standard deviation: no two hearts have
-#: the same shape.
-_BEND_PX = 4.0
 
 
 @dataclass(frozen=True)
@@ -306,10 +303,7 @@ def _tone(stack: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def _texture(stack: Floats, rng: np.random.Generator) -> Floats:
-    """Another kernel, a little more grain, other HU of lung, fat, muscle and calcium.
-
-    HU (3, rows, columns).
-    """
+    """Another kernel, a little more grain, another gain: HU (3, rows, columns)."""
     kernel = rng.random()
     if kernel < 0.3:
         width = float(rng.uniform(0.3, 0.9))
@@ -322,9 +316,8 @@ def _texture(stack: Floats, rng: np.random.Generator) -> Floats:
         grain = rng.standard_normal(stack.shape, dtype=np.float32)
         grain = gaussian_filter(grain, (0, width, width), truncate=3)
         stack = stack + grain * np.float32(rng.uniform(0, 12) / grain.std())
-    levels = np.array([-900.0, -100.0, 50.0, 3100.0])
-    moved = levels + rng.normal(0, (50.0, 20.0, 7.0, 150.0))
-    return np.asarray(np.interp(stack, levels, moved), np.float32)
+    gain, offset = 1 + 0.05 * rng.standard_normal(), 6 * rng.standard_normal()
+    return np.asarray((stack - 50) * np.float32(gain) + np.float32(50 + offset), np.float32)
 
 
 @dataclass(frozen=True)
@@ -373,14 +366,12 @@ def _upright(middle: NDArray[np.float64], size: int) -> _Cut:
 
 
 def _turned(middle: NDArray[np.float64], size: int, rng: np.random.Generator) -> _Cut:
-    """A square about the middle, turned, scaled, stretched and bent."""
+    """A square about the middle, turned, scaled and stretched."""
     angle, scale, stretch = rng.normal(0, 0.25), rng.normal(0, 0.12), rng.normal(0, 0.08)
     rows, columns = np.exp(scale + stretch), np.exp(scale - stretch)
     cos, sin = np.cos(angle), np.sin(angle)
     at = np.arange(size, dtype=np.float64) - size // 2
     y, x = at[:, None], at[None, :]
-    knots = torch.from_numpy(rng.normal(0, rng.uniform(0, _BEND_PX), (1, 2, 7, 7)))
-    bend = interpolate(knots, size=(size, size), mode="bicubic", align_corners=True)[0].numpy()
-    row = middle[0] + rows * (cos * y + sin * x) + bend[0]
-    column = middle[1] + columns * (cos * x - sin * y) + bend[1]
+    row = middle[0] + rows * (cos * y + sin * x)
+    column = middle[1] + columns * (cos * x - sin * y)
     return _Cut(row, column)

@@ -79,19 +79,14 @@ def test_patches_know_where_in_the_heart_they_lie(samples) -> None:
     told = OneSample(replace(sample, hu=hu.copy()))
     frame = heart_frame(sample.inside == 2)
     for vary, tolerance in ((False, 1e-4), (True, 0.35)):
-        batches = CalciumBatches(told, SMALL_CALCIUM, replace(SETTINGS, vary=vary))
-        off = []
-        for step in range(10) if vary else [3]:
-            batch = batches.draw(step)
-            assert batch.place is not None
-            assert batch.place.shape == (6, 3, *batch.stacks.shape[2:])
-            known = (batch.place != 0).any(dim=(1, 2, 3))  # from others the place is kept
-            core = np.s_[known, batch.margin : -batch.margin, batch.margin : -batch.margin]
-            column = batch.stacks[:, 1][core] * 150 + 50
-            expected = (column - frame.centre[2]) / frame.half[2]
-            off.append((batch.place[:, 2][core] - expected).abs().flatten())
-        # Noise and another frame, if varied.
-        assert torch.cat(off).quantile(0.5 if vary else 1.0) < tolerance
+        batch = CalciumBatches(told, SMALL_CALCIUM, replace(SETTINGS, vary=vary)).draw(3)
+        assert batch.place is not None
+        assert batch.place.shape == (6, 3, *batch.stacks.shape[2:])
+        core = np.s_[:, batch.margin : -batch.margin, batch.margin : -batch.margin]
+        column = batch.stacks[:, 1][core] * 150 + 50
+        expected = (column - frame.centre[2]) / frame.half[2]
+        off = (batch.place[:, 2][core] - expected).abs().flatten()
+        assert off.quantile(0.5 if vary else 1.0) < tolerance  # noise and another frame, if varied
 
 
 def test_the_place_is_kept_from_some_patches_in_training_only(samples) -> None:
@@ -99,37 +94,6 @@ def test_the_place_is_kept_from_some_patches_in_training_only(samples) -> None:
         batches = CalciumBatches(samples, SMALL_CALCIUM, replace(SETTINGS, vary=vary))
         places = torch.cat([batches.draw(step).place for step in range(20)])
         assert low <= (places == 0).all(dim=(1, 2, 3)).double().mean() <= high
-
-
-def test_some_patches_are_bent_in_training_only(samples) -> None:
-    """The place is linear in row and column of the scan: where it is not, the patch is bent."""
-    for vary in (False, True):
-        batches = CalciumBatches(samples, SMALL_CALCIUM, replace(SETTINGS, vary=vary))
-        places = torch.cat([batches.draw(step).place for step in range(20)])
-        told = places[(places != 0).any(dim=(1, 2, 3)), 2]  # along the columns
-        within = told.abs() < 1.99  # it ends at 2
-        straight = within[..., :-2] & within[..., 2:]
-        swing = (torch.diff(told, n=2, dim=-1).abs() * straight).amax(dim=(1, 2))
-        share = float((swing > 1e-5).double().mean())
-        assert len(swing) > 60
-        assert 0.4 < share < 0.8 if vary else share == 0
-
-
-def test_fat_changes_apart_from_muscle_in_training_only(samples) -> None:
-    sample = samples[0]
-    hu = np.full(sample.hu.shape, 50, np.int16)
-    hu[:, :, np.arange(hu.shape[2]) // 16 % 2 == 0] = -100
-    halves = OneSample(replace(sample, hu=hu))
-    for vary in (False, True):
-        batches = CalciumBatches(halves, SMALL_CALCIUM, replace(SETTINGS, vary=vary))
-        stacks = torch.cat([batches.draw(step).stacks for step in range(20)])
-        middle = stacks[:, 1, 30:-30, 30:-30].flatten(1) * 150 + 50
-        muscle, fat = middle.quantile(0.75, dim=1), middle.quantile(0.25, dim=1)
-        if not vary:
-            assert (muscle == 50).all() and (fat == -100).all()
-            continue
-        assert 4 < float(muscle.std()) < 25
-        assert float(fat.std()) > 1.3 * float(muscle.std())
 
 
 def test_a_network_that_is_not_told_its_place_gets_none(samples) -> None:
