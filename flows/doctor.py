@@ -19,7 +19,7 @@ from cac_core.errors import CacError
 from cac_core.keys import ADVISED_SECRET_BYTES, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
-from flows.environment import prepare_environment
+from flows.environment import ask_site_api, prepare_environment, site_api
 
 _PACKAGES = (
     "prefect",
@@ -49,6 +49,7 @@ def checks(config: Path | None) -> list[dict[str, Any]]:
         ("decoders", _decoders),
         ("memory", _memory),
         ("Prefect home", _prefect_home),
+        ("Prefect API", _prefect_api),
     ]
     results = []
     for name, check in table:
@@ -116,3 +117,11 @@ def _prefect_home() -> tuple[bool, str]:
     home = prepare_environment()
     free = shutil.disk_usage(home).free / 2**30
     return os.access(home, os.W_OK) and free > 1, f"{home}, {free:.0f} GiB free"
+
+
+def _prefect_api() -> tuple[bool, str]:
+    url = site_api()
+    if url is None:
+        return True, "each run starts its own on this machine"
+    ask_site_api()
+    return True, f"{url} answers"

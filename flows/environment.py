@@ -55,8 +55,8 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
     Yields a function that waits until the API answers, and raises CacError if it does not in time:
     the server starts while the caller imports Prefect.
     """
-    if os.environ.get("PREFECT_API_URL"):
-        yield lambda: None
+    if site_api():
+        yield ask_site_api
         return
     for left in home.glob(_RECORD.format("*")):
         _reap(left)
@@ -86,6 +86,31 @@ def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
             server.kill()
             server.wait()
         record.unlink(missing_ok=True)
+
+
+def site_api() -> str | None:
+    """Address of the Prefect API that the site has set, if it has."""
+    return os.environ.get("PREFECT_API_URL") or None
+
+
+def ask_site_api() -> None:
+    """Ask the site's own Prefect API whether it is there.
+
+    Raises
+    ------
+    CacError
+        If it does not answer, or says that it is not well.
+    """
+    # Prefect's client knows the site's proxy, certificates and keys. Imported late: see above.
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise CacError(
+            f"The Prefect API at {site_api()} does not answer ({problem}).",
+            "Start that server, correct PREFECT_API_URL, or unset it: then each run has its own.",
+        )
 
 
 def _await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -221,6 +221,9 @@ def test_doctor(cac: Cac) -> None:
     checks = {check["name"]: check for check in cac("doctor", "--json").json["checks"]}
     assert checks["decoders"]["ok"], checks["decoders"]
     assert checks["weights"]["ok"]
+    assert "answers" in checks["Prefect API"]["found"]
+    deaf = cac("doctor", "--json", PREFECT_API_URL="http://127.0.0.1:1/api")
+    assert not {check["name"]: check for check in deaf.json["checks"]}["Prefect API"]["ok"]
     weak = cac("doctor", "--json", CAC_LINKAGE_KEY="short")
     assert weak.code == 1
     assert "short" not in weak.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from cac_core.errors import CacError
 from flows.environment import prefect_api, prepare_environment
 from tests.flows.conftest import Scored
 
@@ -21,6 +23,7 @@ _HOLD = """
 import sys, time
 from pathlib import Path
 from typing import Any
+from cac_core.errors import CacError
 from flows.environment import prefect_api, prepare_environment
 with prefect_api(prepare_environment()) as ready:
     ready()
@@ -80,6 +83,17 @@ def test_the_sites_own_server_is_used(home: Path, monkeypatch: pytest.MonkeyPatc
     with prefect_api(prepare_environment()):
         assert os.environ["PREFECT_API_URL"] == "http://prefect.example/api"
         assert servers(home) == []
+
+
+def test_a_sites_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with prefect_api(prepare_environment()) as ready, pytest.raises(CacError) as refused:
+            ready()
+    assert url in refused.value.what
+    assert "unset" in refused.value.hint
 
 
 def test_what_a_killed_run_left_is_ended(home: Path) -> None:
