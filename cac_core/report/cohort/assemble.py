@@ -127,6 +127,8 @@ def _tiles(report: Report) -> list[tuple[str, Markup]]:
     ]
     for asked in asked_first(plan):
         row = numbers.one(asked.analysis, asked.statistic, **asked.columns)
+        # What a model could not be fitted for has one row for all that was asked of it.
+        row = row or numbers.why_not(asked.analysis, **asked.columns)
         style = "one" if asked.statistic == "lr_chi2_gain" else "two"
         tiles.append((asked.name, numbers.with_interval(row, style)))
     return tiles

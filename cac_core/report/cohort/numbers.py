@@ -98,6 +98,14 @@ class Numbers:
         found = self.rows(analysis, statistic, **wanted)
         return found[0] if found else None
 
+    def why_not(self, analysis: str, **wanted: str | float | None) -> Row | None:
+        """The row that says why an analysis gave nothing: of these values it may lack some."""
+        for row in self._rows:
+            fits = all(getattr(row, name) in (value, None) for name, value in wanted.items())
+            if row.analysis == analysis and row.reason and fits:
+                return row
+        return None
+
     # -- numbers as text -------------------------------------------------------------------
 
     def text(self, row: Row | None, style: str, column: str = "value") -> Markup:

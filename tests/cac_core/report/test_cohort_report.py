@@ -205,6 +205,11 @@ def test_a_cohort_without_events_readings_or_a_covariate() -> None:
         assert done.gaps[title]
     assert 'id="table-1-dl"' in page(done) and "Cohort flow (" not in told
     assert not Tags(page(done)).open
+    # No tile is a bare dash: what the model could not give has its reason at hand.
+    (tiles,) = re.findall(r'<ul class="tiles">.*?</ul>', page(done), re.DOTALL)
+    for asked in ("adjusted hazard ratio", "net reclassification", "gain in likelihood-ratio"):
+        (tile,) = re.findall(rf"<li>(?:(?!<li>).)*?{asked}", tiles, re.DOTALL)
+        assert re.search(r'title="[^"]+">not estimable<', tile), tile
 
 
 def test_one_patient() -> None:
