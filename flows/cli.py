@@ -388,7 +388,13 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for JSON, studies, estimates, pictures.")
     ] = None,
-    model: ModelOption = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            help="Folder of weights. Several for semi-synthetic: each judges chests it never saw.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -407,6 +413,9 @@ def evaluate(
         raise typer.BadParameter("--truth, --readings and --against need --warehouse")
     if warehouse is not None and against is None and truth is None:
         raise typer.BadParameter("--warehouse needs --against, or --truth")
+    models: list[Path | None] = [*model] if model else [None]
+    if len(models) > 1 and test_set != "semi-synthetic":
+        raise typer.BadParameter("several --model are for --set semi-synthetic")
     progress = RunProgress(console, quiet=quiet)
     columns = tuple(part.strip() for part in by.split(",")) if by else ()
     if warehouse is not None:
@@ -414,9 +423,9 @@ def evaluate(
         pairs = pair_sources(warehouse, Source.parse(source), reference, readings, truth)
         result = compare_sources(pairs, columns)
     elif test_set is not None:
-        result = evaluate_set(test_set, data, studies, model, columns, progress, keep)
+        result = evaluate_set(test_set, data, studies, models, columns, progress, keep)
     else:
-        result = evaluate_unseen(studies or 20, seed, model, columns, progress)
+        result = evaluate_unseen(studies or 20, seed, models[0], columns, progress)
     if out is not None:
         write_evaluation(out, result)
     if as_json:

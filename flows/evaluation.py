@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from cac_core.errors import UsageError
 from cac_core.model.cascade import Cascade
-from cac_core.model.weights import verify_weights
+from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.phantom.annotated import CAUSE_OF_SITE, CLASS_OF_SITE, AnnotatedScan
 from cac_core.phantom.reader import annotate, visual_grade
 from cac_core.phantom.scan import synthesise_scan
@@ -31,6 +31,7 @@ from cac_core.phantom.test_sets import (
     TEST_SETS,
     case_digest,
     frozen_digest,
+    host_of_case,
     kept_case,
     make_case,
     set_digest,
@@ -155,8 +156,9 @@ def evaluate_unseen(
     studies: int, seed: int, model: Path | None, by: Sequence[str], progress: RunProgress
 ) -> dict[str, Any]:
     """Score `studies` synthetic scans that no training saw, in memory, and compare."""
-    cases = [_Case("", number, None) for number in range(seed, seed + studies)]
-    result = evaluate_cases(cases, model, progress, by)
+    weights = verify_weights(model)
+    cases = [_Case("", number, None, None, weights) for number in range(seed, seed + studies)]
+    result = _evaluate_cases(cases, progress, by)
     return result | {"seeds": [seed, seed + studies - 1]}
 
 
@@ -164,7 +166,7 @@ def evaluate_set(
     name: str,
     data: Path | None,
     limit: int | None,
-    model: Path | None,
+    models: Sequence[Path | None],
     by: Sequence[str],
     progress: RunProgress,
     keep: Path | None = None,
@@ -173,23 +175,38 @@ def evaluate_set(
 
     Parameters
     ----------
+    models : folders of weights. A study in a real chest is scored with the first of them that did
+        not learn from that chest; where all did, the study is left out.
     keep : folder where the scans are kept, and found the next time.
 
     Raises
     ------
     UsageError
-        If there is no such set or column, or the real chests are not there.
+        If there is no such set or column, the real chests are not there, or no study is left.
     """
     if name not in TEST_SETS:
         raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
     count, description = TEST_SETS[name]
-    cases = [_Case(name, number, data, keep) for number in range(min(count, limit or count))]
-    result = evaluate_cases(cases, model, progress, by)
+    weights = [verify_weights(model) for model in models]
+    cases, left_out = [], set()
+    for number in range(min(count, limit or count)):
+        host = host_of_case(number) if name == "semi-synthetic" else None
+        fit = [each for each in weights if host not in each.hosts]
+        if fit:
+            cases.append(_Case(name, number, data, keep, fit[0]))
+        else:
+            left_out.add(host)
+    if not cases:
+        raise UsageError(
+            "These weights learnt from every real chest.", "Name weights that leave chests out."
+        )
+    result = _evaluate_cases(cases, progress, by)
     digest = set_digest([row["digest"] for row in result["studies"]])
     whole = len(cases) == count
     return result | {
         "test_set": name,
         "description": description,
+        "left_out": sorted(left_out),
         "digest": digest,
         "frozen": digest == frozen_digest(name) if whole else None,
     }
@@ -202,7 +219,8 @@ class _Case:
     test_set: str
     number: int
     data: Path | None
-    keep: Path | None = None
+    keep: Path | None
+    weights: WeightsManifest
 
     def make(self) -> AnnotatedScan:
         if self.test_set and self.keep:
@@ -212,27 +230,24 @@ class _Case:
         return synthesise_scan(self.number)
 
 
-def evaluate_cases(
-    cases: Sequence[_Case], model: Path | None, progress: RunProgress, by: Sequence[str] = ()
+def _evaluate_cases(
+    cases: Sequence[_Case], progress: RunProgress, by: Sequence[str]
 ) -> dict[str, Any]:
     """Make and score scans in worker processes, and put the comparison together."""
-    weights = verify_weights(model)
     context = multiprocessing.get_context("spawn")
     rows: dict[int, dict[str, Any]] = {}
     with (
         progress.counting("scans evaluated") as report,
         ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool,
     ):
-        futures = {
-            pool.submit(_evaluate_case, case, str(weights.folder)): number
-            for number, case in enumerate(cases)
-        }
+        futures = {pool.submit(_evaluate_case, case): number for number, case in enumerate(cases)}
         for future in as_completed(futures):
             rows[futures[future]] = future.result()
             if report:
                 report(len(rows), len(cases))
     studies = [rows[number] for number in sorted(rows)]
-    return {"model_id": weights.model_id} | summarise(studies, by)
+    models = dict.fromkeys(case.weights.model_id for case in cases)
+    return {"model_id": ", ".join(models)} | summarise(studies, by)
 
 
 def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict[str, Any]:
@@ -410,13 +425,14 @@ def _detection(
     return rows
 
 
-_CASCADES: dict[str, Cascade] = {}
+_CASCADES: dict[Path, Cascade] = {}
 
 
-def _evaluate_case(case: _Case, folder: str) -> dict[str, Any]:
-    """Make, score and compare one scan; the cascade is loaded once per process."""
+def _evaluate_case(case: _Case) -> dict[str, Any]:
+    """Make, score and compare one scan; the cascades are loaded once per process."""
+    folder = case.weights.folder
     if folder not in _CASCADES:
-        _CASCADES[folder] = Cascade.load(Path(folder), threads=1)
+        _CASCADES[folder] = Cascade.load(folder, threads=1)
     scan, protocol = case.make(), ScoringProtocol()
     start = perf_counter()
     found = _CASCADES[folder].segment(scan.hu, scan.spacing_mm)
@@ -443,6 +459,7 @@ def _evaluate_case(case: _Case, folder: str) -> dict[str, Any]:
     noise = (scan.hu - scan.hu_noise_free.astype(np.float32))[scan.heart_mask].std()
     return {
         "name": scan.name,
+        "model_id": case.weights.model_id,
         "origin": scan.name.rsplit("-", 1)[0],
         "first": agatston,
         "second": truth,

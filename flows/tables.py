@@ -239,6 +239,8 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
     for key, name in (("only_compared", compared), ("only_reference", reference)):
         if result.get(key):
             table.add_row(f"studies that only {name} has", str(result[key]))
+    if result.get("left_out"):
+        table.add_row("left out, as the weights learnt from them", ", ".join(result["left_out"]))
     table.add_row("linear-weighted kappa (95 % CI)", _with_interval(result, "kappa_linear"))
     table.add_row("same category", f"{100 * result['same_category']:.1f} %")
     if result.get("r2_log") is not None:

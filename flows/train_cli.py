@@ -30,6 +30,9 @@ SamplesOption = Annotated[
     Path | None,
     typer.Option("--samples", help="Folder for prepared scans; default: beside the table."),
 ]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of real chests, for implanted studies.")
+]
 
 
 class Keep(StrEnum):
@@ -54,17 +57,26 @@ def table_command(
         bool,
         typer.Option("--teaching", help="Many plaques, of every artery as many, of any shape."),
     ] = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option("--host", help="Implant them in this real chest instead; may be repeated."),
+    ] = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a training table of synthetic studies, without a split."""
+    """Write a training table of synthetic studies, or implanted ones, without a split."""
     from cac_core.model.training.table import write_training_table
-    from flows.training import synthetic_table
+    from flows.training_scans import implanted_names, made_table, synthetic_names
 
-    progress = RunProgress(console, quiet=quiet)
-    table = synthetic_table(
-        synthetic, seed, annotation, progress, low_dose=low_dose, teaching=teaching
+    if host and (low_dose or teaching):
+        raise typer.BadParameter("--low-dose and --teaching are for synthetic people, not --host")
+    names = (
+        implanted_names(synthetic, seed, host)
+        if host
+        else synthetic_names(synthetic, seed, low_dose=low_dose, teaching=teaching)
     )
+    table = made_table(names, annotation, data, RunProgress(console, quiet=quiet))
     write_training_table(out, table)
     _tell({"table": str(out), "studies": table.num_rows}, as_json)
 
@@ -127,6 +139,7 @@ def network_command(
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     mapping: MappingOption = None,
     samples: SamplesOption = None,
+    data: DataOption = None,
     reader: Annotated[
         list[str] | None, typer.Option("--reader", help="Learn from this reader only.")
     ] = None,
@@ -184,6 +197,7 @@ def network_command(
         network=network,
         settings=settings,
         begin=begin,
+        data=data,
     )
     _tell(result, as_json)
 
@@ -201,6 +215,7 @@ def ship_command(
     out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
     mapping: MappingOption = None,
     samples: SamplesOption = None,
+    data: DataOption = None,
     favour_coronary: Annotated[
         float,
         typer.Option("--favour-coronary", help="Added to the score of the coronary class."),
@@ -222,6 +237,7 @@ def ship_command(
         samples=samples,
         favour_coronary=favour_coronary,
         version=version,
+        data=data,
     )
     _tell(result, as_json)
 

@@ -15,7 +15,7 @@ from cac_core.model.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS, Train
 from flows.progress import current_progress
 from flows.training import ship, train
 
-_KEYS = {"table", "mapping", "samples", "out", "readers", "name", "heart", "calcium"}
+_KEYS = {"table", "mapping", "samples", "data", "out", "readers", "name", "heart", "calcium"}
 
 
 @flow(name="train-networks", persist_result=False, validate_parameters=False)
@@ -26,9 +26,9 @@ def train_networks(plan: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    plan : a TOML file with `table` and `out`, and if wanted `mapping`, `samples`, `readers`,
-        `name`, and tables `heart` and `calcium` with fields of `TrainingSettings`. Relative paths
-        begin at the plan.
+    plan : a TOML file with `table` and `out`, and if wanted `mapping`, `samples`, `data`,
+        `readers`, `name`, and tables `heart` and `calcium` with fields of `TrainingSettings`.
+        Relative paths begin at the plan.
 
     Returns
     -------
@@ -39,6 +39,7 @@ def train_networks(plan: str) -> dict[str, Any]:
     common: dict[str, Any] = {
         "mapping_path": base / wanted["mapping"] if "mapping" in wanted else None,
         "samples": base / wanted["samples"] if "samples" in wanted else None,
+        "data": base / wanted["data"] if "data" in wanted else None,
     }
     for kind in ("heart", "calcium"):
         train(

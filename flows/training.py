@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
-import re
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from cac_core import phantom
 from cac_core.dicom.annotation import LabelMapping, combine, read_annotation, read_mapping
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
@@ -38,86 +30,13 @@ from cac_core.model.weights import (
     take_over,
     verify_weights,
 )
-from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
-from cac_core.phantom.reader import annotate
-from cac_core.phantom.scan import draw_external_settings, synthesise_scan
-from cac_core.phantom.truth import true_agatston, true_category
 from flows.calibration import calibrate
+from flows.pool import processes
 from flows.progress import RunProgress
-from schemas.training import TRAINING_SET
+from flows.training_scans import generator_digest, host_of, is_made, make_annotated
 
-#: Seeds of the shipped weights' training scans; no demo, test or evaluation reaches them.
-TRAINING_SEED = 300_000
 _MOST_HEARTS = 9
-SYNTHETIC = "synthetic:"
-#: A study whose name ends so is scanned as at the paper's external site: 5 mm, 20 mA.
-LOW_DOSE = ":low-dose"
-#: A study whose name ends so has many plaques, and calcium has no shape of its own.
-TEACHING = ":teaching"
-_SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({TEACHING})?({LOW_DOSE})?")
 Kind = Literal["heart", "calcium"]
-
-
-def synthetic_table(
-    studies: int,
-    seed: int,
-    annotation: str,
-    progress: RunProgress,
-    *,
-    low_dose: bool = False,
-    teaching: bool = False,
-) -> pa.Table:
-    """A training table of synthetic studies, without a split; categories from their scans.
-
-    Parameters
-    ----------
-    low_dose : all of them at 5 mm and 20 mA, where noise is mistaken most easily for calcium.
-    teaching : many plaques of every artery and calcium without a shape of its own, see
-        `synthesise_scan`; categories are then not those of people.
-    """
-    end = (TEACHING if teaching else "") + (LOW_DOSE if low_dose else "")
-    names = [f"{SYNTHETIC}{number}{end}" for number in range(seed, seed + studies)]
-    with progress.counting("scans") as report, _pool(studies) as pool:
-        rows = []
-        for row in pool.map(_synthetic_row, names, [annotation] * studies):
-            rows.append(row)
-            if report:
-                report(len(rows), studies)
-    return TRAINING_SET.from_rows(rows)
-
-
-def _synthetic_seed(study: str) -> int:
-    named = _SYNTHETIC_NAME.fullmatch(study)
-    if named is None:
-        raise TrainingDataError(
-            f"There is no synthetic study {study!r}.",
-            f"Names are {SYNTHETIC}SEED, with {TEACHING}, {LOW_DOSE} or both in this order.",
-        )
-    return int(named["seed"])
-
-
-def _synthetic_scan(study: str) -> AnnotatedScan:
-    """A scan to learn from: what is rare in people is met often enough to be learnt."""
-    seed = _synthetic_seed(study)
-    low_dose = study.endswith(LOW_DOSE)
-    settings = draw_external_settings(np.random.default_rng(seed)) if low_dose else None
-    return synthesise_scan(seed, settings, rare_times=3.0, teaching=TEACHING in study)
-
-
-def _synthetic_row(study: str, annotation: str) -> dict[str, object]:
-    seed, scan = _synthetic_seed(study), _synthetic_scan(study)
-    calcium = _synthetic_calcium(scan, annotation, seed)
-    return {
-        "study": study,
-        "annotation": annotation,
-        "reader": annotation,
-        "patient": f"P{seed}",
-        "site": "synthetic",
-        "cac_category": true_category(
-            true_agatston(scan.hu, (calcium == 1) & scan.heart_mask, scan.spacing_mm)
-        ),
-        "split": None,
-    }
 
 
 def prepare_samples(
@@ -126,6 +45,7 @@ def prepare_samples(
     base: Path,
     mapping: LabelMapping | None,
     progress: RunProgress,
+    data: Path | None = None,
 ) -> SampleFiles:
     """Make the sample of each row of a training table that is not there yet.
 
@@ -133,6 +53,7 @@ def prepare_samples(
     ----------
     folder : where samples are kept, a file each; those made before are used again.
     base : folder that relative paths of the table begin at.
+    data : folder of the real chests, for implanted studies.
 
     Raises
     ------
@@ -145,13 +66,14 @@ def prepare_samples(
     if not missing:
         return SampleFiles(paths)
     progress.say(f"making {len(missing)} training samples in {folder}")
-    with progress.counting("samples") as report, _pool(len(missing)) as pool:
+    with progress.counting("samples") as report, processes(len(missing)) as pool:
         work = pool.map(
             _make_sample,
             [rows[n] for n in missing],
             [paths[n] for n in missing],
             [base] * len(missing),
             [mapping] * len(missing),
+            [data] * len(missing),
         )
         for done, _ in enumerate(work, start=1):
             if report:
@@ -162,8 +84,8 @@ def prepare_samples(
 def _sample_name(row: dict[str, str], base: Path, mapping: LabelMapping | None) -> str:
     """A readable name, and a digest of all that the sample depends on."""
     parts = [row["study"], row["annotation"], row["reader"]]
-    if row["study"].startswith(SYNTHETIC):
-        parts.append(_generator())
+    if is_made(row["study"]):
+        parts.append(generator_digest())
     else:
         for path in [base / row["study"], *_annotation_paths(row, base)]:
             try:
@@ -180,21 +102,16 @@ def _sample_name(row: dict[str, str], base: Path, mapping: LabelMapping | None) 
     return f"{readable}-{row['reader']}-{digest}"
 
 
-@lru_cache(maxsize=1)
-def _generator() -> str:
-    """Digest of the code that makes synthetic scans: other code makes another scan of a seed."""
-    files = sorted(Path(phantom.__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
 def _annotation_paths(row: dict[str, str], base: Path) -> list[Path]:
     return [base / part.strip() for part in row["annotation"].split(";")]
 
 
-def _make_sample(row: dict[str, str], path: Path, base: Path, mapping: LabelMapping | None) -> None:
+def _make_sample(
+    row: dict[str, str], path: Path, base: Path, mapping: LabelMapping | None, data: Path | None
+) -> None:
     use_threads(1)
     try:
-        hu, heart, calcium, spacing = _annotated(row, base, mapping)
+        hu, heart, calcium, spacing = _annotated(row, base, mapping, data)
         save_sample(path, make_sample(hu, heart, calcium, spacing))
     except (StudyError, ValueError) as error:
         raise TrainingDataError(
@@ -205,11 +122,12 @@ def _make_sample(row: dict[str, str], path: Path, base: Path, mapping: LabelMapp
         raise TrainingDataError(f"Study {row['study']}: {error.what}", error.hint) from None
 
 
-def _annotated(row: dict[str, str], base: Path, mapping: LabelMapping | None) -> tuple[Any, ...]:
+def _annotated(
+    row: dict[str, str], base: Path, mapping: LabelMapping | None, data: Path | None
+) -> tuple[Any, ...]:
     """HU, heart, calcium class and spacing of an annotated study."""
-    if row["study"].startswith(SYNTHETIC):
-        scan = _synthetic_scan(row["study"])
-        calcium = _synthetic_calcium(scan, row["annotation"], _synthetic_seed(row["study"]))
+    if is_made(row["study"]):
+        scan, calcium = make_annotated(row["study"], row["annotation"], data)
         return scan.hu, scan.heart_mask, calcium, scan.spacing_mm
     if mapping is None:
         raise TrainingDataError(
@@ -230,16 +148,6 @@ def _annotated(row: dict[str, str], base: Path, mapping: LabelMapping | None) ->
     return volume.hu, found.heart, found.calcium, volume.spacing_mm
 
 
-def _synthetic_calcium(scan: AnnotatedScan, annotation: str, seed: int) -> Any:
-    if annotation == "truth":
-        return scan.calcium_class
-    if annotation == "reader":
-        return CLASS_OF_SITE[annotate(scan, seed)]
-    raise TrainingDataError(
-        f"A synthetic study has no annotation {annotation!r}.", "It is `truth` or `reader`."
-    )
-
-
 def train(
     kind: Kind,
     table_path: Path,
@@ -252,6 +160,7 @@ def train(
     network: str = "convlstm",
     settings: TrainingSettings | None = None,
     begin: Path | None = None,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """Train one network on the table's training part, judged on its validation part.
 
@@ -261,14 +170,17 @@ def train(
     out : folder of the run; the same command goes on where a killed run stopped.
     samples : folder of samples; default: `samples` beside the table.
     network : one of `cac_core.model.baseline.NETWORKS`.
+    data : folder of the real chests, for implanted studies.
     """
     table = read_training_table(table_path)
     mapping = read_mapping(mapping_path) if mapping_path else None
     folder = samples or table_path.parent / "samples"
-    parts = []
-    for part in ("training", "validation"):
-        rows = rows_of(table, part, readers)
-        parts.append(prepare_samples(rows, folder, table_path.parent, mapping, progress))
+    chosen = [rows_of(table, part, readers) for part in ("training", "validation")]
+    parts = [
+        prepare_samples(rows, folder, table_path.parent, mapping, progress, data) for rows in chosen
+    ]
+    earlier = verify_weights(begin) if begin else None
+    hosts = {host_of(row["study"]) for rows in chosen for row in rows} - {None}
     settings = settings or (HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     use_threads(max(1, int(asked)) if asked.isdecimal() else len(os.sched_getaffinity(0)))
@@ -288,7 +200,9 @@ def train(
             "split_digest": split_digest(table),
             "readers": sorted(readers) or sorted(set(table["reader"].to_pylist())),
             "network": network,
-            "begun_from": begin and verify_weights(begin).model_id,
+            "begun_from": earlier and earlier.model_id,
+            # What was learnt from a chest is kept by whoever goes on from these weights.
+            "hosts": sorted(hosts | set(earlier.hosts if earlier else ())),
         },
         progress=lambda step, steps, loss, held: progress.say(
             f"{kind}: step {step}/{steps}, loss {loss:.4f}, validation {held:.4f}"
@@ -322,6 +236,7 @@ def ship(
     favour_coronary: float = 0.0,
     name: str = "convlstm",
     version: str = "own",
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """Put trained networks together: calibrate on the validation part, write the weights.
 
@@ -360,8 +275,9 @@ def ship(
         table_path.parent,
         mapping,
         progress,
+        data,
     )
-    with _pool(len(held_out.paths)) as pool:
+    with processes(len(held_out.paths)) as pool:
         training["calibration"] = calibrate(uncalibrated, held_out, pool, progress)
     training["calibration"]["coronary_offset"] = favour_coronary
     training["calibration"]["split_digest"] = split_digest(table)
@@ -369,8 +285,3 @@ def ship(
     manifest = save_weights(out, networks, name=name, version=version, training=training)
     shutil.rmtree(uncalibrated)
     return {"weights": str(out), "model": manifest.model_id, "training": training}
-
-
-def _pool(tasks: int) -> ProcessPoolExecutor:
-    workers = min(len(os.sched_getaffinity(0)), tasks)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

@@ -18,15 +18,16 @@ TRAINING_SET = TableSpec(
         ColumnSpec(
             "study",
             pa.string(),
-            "folder of the CTAC series, or `synthetic:SEED`, which may end in `:teaching`, "
-            "`:low-dose` or both in this order; relative paths begin at the table",
+            "folder of the CTAC series; `synthetic:SEED`, which may end in `:teaching`, "
+            "`:low-dose` or both in this order; or `implanted:HOST:SEED`; relative paths begin at "
+            "the table",
             pattern=r"\S",
         ),
         ColumnSpec(
             "annotation",
             pa.string(),
             "DICOM SEG or NIfTI label map, several files separated by `;`; `truth` or `reader` "
-            "for a synthetic study",
+            "for a study that is made",
             pattern=r"\S",
         ),
         ColumnSpec("reader", pa.string(), "who annotated; readers are kept apart"),

@@ -48,6 +48,12 @@ class WeightsManifest:
         return tuple(name for name in self.networks if name != "calcium")
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """Real chests that any of the networks learnt from: none is fit to judge them."""
+        runs = (run.get("data", {}) for run in self.training.values())
+        return tuple(sorted({host for data in runs for host in data.get("hosts", ())}))
+
+    @property
     def model_id(self) -> str:
         """Name, version and the first eight digits of the digest; names the hive partition."""
         return f"{self.name}-{self.version}-{self.digest[:8]}"

@@ -1,7 +1,8 @@
 """The three frozen test sets, and their digests.
 
 Scans made in another way than those trained on: other acquisition, real anatomy, another
-generator. Training and calibration never see them. `test_sets.json` holds the SHA-256 of each set's
+generator. Training and calibration never see them, nor other studies in a real chest that the
+weights are judged on. `test_sets.json` holds the SHA-256 of each set's
 pictures and truth as it was frozen, before the shipped weights were evaluated.
 """
 
@@ -55,13 +56,32 @@ def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
         return synthesise_second(_SECOND_SEED + number)
     if name != "semi-synthetic":
         raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
+    return variant_of(host_of_case(number), _IMPLANT_SEED + number, data)
+
+
+def host_of_case(number: int) -> str:
+    """The real chest of a study of the set `semi-synthetic`."""
+    hosts = host_names()
+    return hosts[number % len(hosts)]
+
+
+def variant_of(host: str, seed: int, data: Path | None) -> AnnotatedScan:
+    """A deformed real chest with implanted calcium; see `make_variant`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such chest, or the folder of real chests does not hold it.
+    """
+    if host not in host_names():
+        known = ", ".join(host_names())
+        raise UsageError(f"There is no real chest {host!r}.", f"There are: {known}.")
     if data is None:
         raise UsageError(
-            "The semi-synthetic test set needs the folder of real chests.",
+            "Calcium implanted in real chests needs their folder.",
             "Name it with --data; docs/evaluation.md says what it must hold.",
         )
-    hosts = host_names()
-    return make_variant(_host(hosts[number % len(hosts)], data), _IMPLANT_SEED + number)
+    return make_variant(_host(host, data), seed)
 
 
 def kept_case(name: str, number: int, data: Path | None, folder: Path) -> AnnotatedScan:

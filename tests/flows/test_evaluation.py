@@ -9,7 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from cac_core.errors import UsageError
-from flows.evaluation import estimate_rows, summarise, write_evaluation
+from cac_core.model.weights import WeightsManifest
+from cac_core.phantom.chests import host_names
+from flows import evaluation
+from flows.evaluation import estimate_rows, evaluate_set, summarise, write_evaluation
+from flows.progress import RunProgress
+from flows.terminal import console
 from schemas.results import ESTIMATES
 
 
@@ -102,3 +107,40 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
         write_evaluation(tmp_path / "file" / "below", summarise(STUDIES))
+
+
+def test_no_chest_is_judged_by_weights_that_learnt_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt = {
+        "crop": ["crop"],
+        "others": ["labelled", "siemens"],
+        "all": list(host_names()),
+        "synthetic": [],
+    }
+
+    def weights(folder: Path | None) -> WeightsManifest:
+        name = str(folder)
+        runs = {"heart": {"data": {"hosts": learnt[name][:1]}}, "calcium": {"data": {}}}
+        runs["calcium"]["data"]["hosts"] = learnt[name][1:]
+        return WeightsManifest(Path(name), name, "v", "0" * 64, {}, runs)
+
+    def judged(cases: list[evaluation._Case], *_: object) -> dict[str, object]:
+        return {"studies": [{"digest": f"{case.number} {case.weights.name}"} for case in cases]}
+
+    monkeypatch.setattr(evaluation, "verify_weights", weights)
+    monkeypatch.setattr(evaluation, "_evaluate_cases", judged)
+
+    def of(name: str, *folders: str) -> tuple[list[str], list[str]]:
+        progress = RunProgress(console, quiet=True)
+        result = evaluate_set(name, None, 6, [Path(folder) for folder in folders], (), progress)
+        return [row["digest"] for row in result["studies"]], result["left_out"]
+
+    # The chests come in turn: labelled, siemens, crop.
+    assert of("semi-synthetic", "crop", "others") == (
+        ["0 crop", "1 crop", "2 others", "3 crop", "4 crop", "5 others"],
+        [],
+    )
+    assert of("semi-synthetic", "crop") == (["0 crop", "1 crop", "3 crop", "4 crop"], ["crop"])
+    assert of("semi-synthetic", "synthetic") == ([f"{n} synthetic" for n in range(6)], [])
+    assert of("external", "all") == ([f"{n} all" for n in range(6)], [])
+    with pytest.raises(UsageError, match="every real chest"):
+        of("semi-synthetic", "all")

@@ -16,7 +16,6 @@ from cac_core.errors import TrainingDataError
 from cac_core.model.training.loop import TrainingSettings
 from cac_core.model.training.samples import make_sample
 from cac_core.model.training.table import read_training_table, rows_of
-from cac_core.phantom.scan import draw_external_settings
 from flows import training as module
 from flows.calibration import OFFSETS, _one_standard_error
 from flows.progress import RunProgress
@@ -47,7 +46,7 @@ def drawn(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes take seconds to start; `cac train` in test_cli.py uses them."""
-    monkeypatch.setattr(module, "_pool", lambda tasks: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module, "processes", lambda tasks: ThreadPoolExecutor(1))
 
 
 @pytest.fixture
@@ -160,50 +159,6 @@ def test_the_offset_nearest_to_zero_within_one_standard_error_is_chosen() -> Non
     assert (OFFSETS[chosen], OFFSETS[best]) == (0.4, 2.0)
     losses[at(0.4), 3:6] = 1  # by 0.4, with one of 0.22
     assert OFFSETS[_one_standard_error(losses)[0]] == 2.0
-
-
-def test_a_low_dose_study_is_scanned_at_five_millimetres(tmp_path: Path) -> None:
-    rows = module.synthetic_table(2, 41, "truth", QUIET, low_dose=True).to_pylist()
-    assert [row["study"] for row in rows] == ["synthetic:41:low-dose", "synthetic:42:low-dose"]
-    assert len({row["patient"] for row in rows}) == 2
-    samples = prepare_samples(rows[:1], tmp_path, tmp_path, None, QUIET)
-    expected = draw_external_settings(np.random.default_rng(41))
-    assert samples[0].spacing_mm.tolist() == [5.0, *2 * [expected.pixel_spacing_mm]]
-
-
-def test_a_teaching_study_has_plaques_in_whoever_it_is(tmp_path: Path) -> None:
-    rows = module.synthetic_table(2, 41, "truth", QUIET, low_dose=True, teaching=True).to_pylist()
-    assert [row["study"] for row in rows] == [
-        "synthetic:41:teaching:low-dose",
-        "synthetic:42:teaching:low-dose",
-    ]
-    assert all(row["cac_category"] != "0" for row in rows)
-    samples = prepare_samples(rows[:1], tmp_path, tmp_path, None, QUIET)
-    assert samples[0].spacing_mm[0] == 5.0 and (samples[0].calcium == 1).any()
-
-
-def test_a_sample_of_another_generator_is_not_used_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    row = {"study": "synthetic:4", "annotation": "truth", "reader": "truth", "patient": "P"}
-    made = []
-    monkeypatch.setattr(module, "_make_sample", lambda row, path, *_: made.append(path.touch()))
-    code = tmp_path / "phantom" / "scan.py"
-    code.parent.mkdir()
-    monkeypatch.setattr(module.phantom, "__file__", str(code.with_name("__init__.py")))
-    request.addfinalizer(module._generator.cache_clear)
-    for text, expected in (("one", 1), ("one", 1), ("another", 2), ("one", 2)):
-        code.write_text(text, encoding="utf-8")
-        module._generator.cache_clear()
-        prepare_samples([row], tmp_path / "samples", tmp_path, None, QUIET)
-        assert len(made) == expected
-
-
-@pytest.mark.parametrize("study", ["synthetic:", "synthetic:x", "synthetic:4:low-dose:teaching"])
-def test_a_synthetic_study_that_cannot_be_made_is_named(tmp_path: Path, study: str) -> None:
-    row = {"study": study, "annotation": "truth", "reader": "truth", "patient": "P", "site": ""}
-    with pytest.raises(TrainingDataError, match=study):
-        prepare_samples([row], tmp_path, tmp_path, None, QUIET)
 
 
 def test_one_scan_has_no_standard_error() -> None:

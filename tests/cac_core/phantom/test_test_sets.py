@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, label
 
 from cac_core.errors import UsageError
 from cac_core.phantom.annotated import AnnotatedScan, Site
@@ -20,6 +20,7 @@ from cac_core.phantom.test_sets import (
     kept_case,
     make_case,
     set_digest,
+    variant_of,
 )
 
 
@@ -48,7 +49,7 @@ def check(scan: AnnotatedScan) -> None:
 
 @pytest.fixture(scope="module")
 def second() -> AnnotatedScan:
-    # Seed 2 has coronary calcium (see the assertion below).
+    # Seed 4 has coronary calcium (see the assertion below).
     return synthesise_second(4)
 
 
@@ -77,6 +78,14 @@ def test_implanted_variants(variants) -> None:
     first, again = variants
     assert case_digest(first) == case_digest(again)
     check(first)
+
+
+def test_no_contrast_agent_is_left_in_the_apex(shared_data: Path) -> None:
+    # In this chest the apex reaches below the lowest slice that is outlined.
+    host = load_host("crop", shared_data)
+    low = int(np.flatnonzero(host.heart.any(axis=(1, 2)))[0])
+    apex = binary_dilation(host.heart[low], iterations=4)
+    assert host.hu[low - 4 : low, apex].max() < 130
 
 
 def test_digests_depend_on_pictures_and_order(second) -> None:
@@ -119,3 +128,5 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         make_case("semi-synthetic", 0, None)
     with pytest.raises(UsageError, match="real chests are not in"):
         make_case("semi-synthetic", 0, tmp_path)
+    with pytest.raises(UsageError, match="There are: labelled"):
+        variant_of("labeled", 0, tmp_path)
