@@ -220,6 +220,12 @@ def ship_command(
         float,
         typer.Option("--favour-coronary", help="Added to the score of the coronary class."),
     ] = 0.0,
+    mean_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--mean-with", help="Weights that the calcium network began from: ship both's mean."
+        ),
+    ] = None,
     version: Annotated[str, typer.Option("--name", help="Version name in the model id.")] = "own",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -236,6 +242,7 @@ def ship_command(
         mapping_path=mapping,
         samples=samples,
         favour_coronary=favour_coronary,
+        mean_with=mean_with,
         version=version,
         data=data,
     )

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import nn
+
 from cac_core.dicom.annotation import LabelMapping, combine, read_annotation, read_mapping
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
@@ -234,6 +237,7 @@ def ship(
     mapping_path: Path | None = None,
     samples: Path | None = None,
     favour_coronary: float = 0.0,
+    mean_with: Path | None = None,
     name: str = "convlstm",
     version: str = "own",
     data: Path | None = None,
@@ -244,11 +248,14 @@ def ship(
     ----------
     heart_runs : runs of heart networks, one or more; the mean of their probabilities counts.
     favour_coronary : added to the score of the coronary class before the calibration.
+    mean_with : folder of weights that the calcium network began from. The mean of both is shipped,
+        parameter by parameter: it keeps much of what either knows (Wortsman et al., Robust
+        fine-tuning of zero-shot models, CVPR 2022).
 
     Raises
     ------
     UsageError
-        If `out` exists already.
+        If `out` exists already, or the network did not begin from `mean_with`.
     """
     if len(heart_runs) > _MOST_HEARTS:
         raise UsageError(
@@ -264,6 +271,17 @@ def ship(
         network: Any = build_network("convlstm", "calcium" if item == "calcium" else "heart", 0)
         training[item] = load_trained(run, network)
         networks[item] = network
+    if mean_with is not None:
+        earlier = verify_weights(mean_with)
+        before = load_network(earlier, "calcium")
+        begun_from = training["calcium"].get("data", {}).get("begun_from")
+        if begun_from != earlier.model_id or before.config != networks["calcium"].config:
+            raise UsageError(
+                f"The calcium network in {calcium_run} is not {earlier.model_id}, trained further.",
+                "Name the weights that its training began from; it may not be wider or deeper.",
+            )
+        _average(networks["calcium"], before)
+        training["calcium"]["mean_with"] = earlier.model_id
     favour_class(networks["calcium"], 1, favour_coronary)
     uncalibrated = out.with_name(out.name + ".uncalibrated")
     save_weights(uncalibrated, networks, name=name, version=version, training=training)
@@ -285,3 +303,12 @@ def ship(
     manifest = save_weights(out, networks, name=name, version=version, training=training)
     shutil.rmtree(uncalibrated)
     return {"weights": str(out), "model": manifest.model_id, "training": training}
+
+
+def _average(network: nn.Module, earlier: nn.Module) -> None:
+    """Make every parameter and running statistic the mean of both networks'."""
+    before = earlier.state_dict()
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(before[name].to(value), 0.5)

@@ -9,18 +9,22 @@ import nibabel
 import numpy as np
 import pyarrow.csv as pc
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from cac_core.dicom.annotation import read_mapping
 from cac_core.dicom.volume import read_volume
-from cac_core.errors import TrainingDataError
+from cac_core.errors import TrainingDataError, UsageError
+from cac_core.model.baseline import build_network
 from cac_core.model.training.loop import TrainingSettings
 from cac_core.model.training.samples import make_sample
 from cac_core.model.training.table import read_training_table, rows_of
+from cac_core.model.weights import SHIPPED_WEIGHTS, save_weights
 from flows import training as module
 from flows.calibration import OFFSETS, _one_standard_error
 from flows.progress import RunProgress
 from flows.terminal import console
-from flows.training import prepare_samples, train
+from flows.training import prepare_samples, ship, train
 from schemas.training import TRAINING_SET
 from tests.builders.ct_series import thorax, write_ct_series
 from tests.builders.segmentations import nifti_labels, write_seg
@@ -130,6 +134,46 @@ def test_both_networks_learn_from_annotated_series(folder: Path) -> None:
             "curves.csv",
             "record.json",
         }
+
+
+def test_the_mean_of_a_network_and_the_one_it_began_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network("convlstm", "calcium", 5)
+    shipped = save_weights(
+        folder / "before",
+        {"heart": build_network("convlstm", "heart", 5), "calcium": network},
+        name="convlstm",
+        version="before",
+        training={},
+    )
+    given = {"mapping_path": folder / "labels.toml"}
+    settings = TrainingSettings(
+        steps=1, batch=2, patch_px=32, validate_every=1, validation_batches=1
+    )
+    for kind, begin in (("heart", None), ("calcium", shipped.folder)):
+        train(
+            kind,  # type: ignore[arg-type]
+            folder / "table.csv",
+            folder / kind,
+            QUIET,
+            settings=settings,
+            begin=begin,
+            **given,
+        )
+    offset = {"background_offset": 0.0}
+    monkeypatch.setattr(module, "calibrate", lambda *_: dict(offset))
+    runs = ([folder / "heart"], folder / "calcium", folder / "table.csv")
+    result = ship(*runs, folder / "w", QUIET, mean_with=shipped.folder, **given)
+    assert result["training"]["calcium"]["mean_with"] == shipped.model_id
+    after = torch.load(folder / "calcium" / "network.pt")
+    found = load_file(folder / "w" / "calcium.safetensors")
+    for name, before in network.state_dict().items():
+        if before.is_floating_point():
+            torch.testing.assert_close(found[name], (before + after[name]) / 2)
+    assert any((after[name] != before).any() for name, before in network.state_dict().items())
+    with pytest.raises(UsageError, match="trained further"):
+        ship(*runs, folder / "w2", QUIET, mean_with=SHIPPED_WEIGHTS, **given)
 
 
 def test_an_annotation_of_another_series_names_the_study(folder: Path) -> None:
