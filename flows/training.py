@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import nn
-
 from cac_core.dicom.annotation import LabelMapping, combine, read_annotation, read_mapping
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
@@ -27,6 +24,7 @@ from cac_core.model.training.loop import (
 from cac_core.model.training.samples import SampleFiles, make_sample, save_sample
 from cac_core.model.training.table import read_training_table, rows_of, split_digest
 from cac_core.model.weights import (
+    average,
     favour_class,
     load_network,
     save_weights,
@@ -280,7 +278,7 @@ def ship(
                 f"The calcium network in {calcium_run} is not {earlier.model_id}, trained further.",
                 "Name the weights that its training began from; it may not be wider or deeper.",
             )
-        _average(networks["calcium"], before)
+        average(networks["calcium"], before)
         training["calcium"]["mean_with"] = earlier.model_id
     favour_class(networks["calcium"], 1, favour_coronary)
     uncalibrated = out.with_name(out.name + ".uncalibrated")
@@ -303,12 +301,3 @@ def ship(
     manifest = save_weights(out, networks, name=name, version=version, training=training)
     shutil.rmtree(uncalibrated)
     return {"weights": str(out), "model": manifest.model_id, "training": training}
-
-
-def _average(network: nn.Module, earlier: nn.Module) -> None:
-    """Make every parameter and running statistic the mean of both networks'."""
-    before = earlier.state_dict()
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(before[name].to(value), 0.5)

@@ -191,6 +191,14 @@ def _fits(part: Sequence[int], whole: Sequence[int]) -> bool:
     return len(part) == len(whole) and all(a <= b for a, b in zip(part, whole, strict=True))
 
 
+def average(network: nn.Module, earlier: nn.Module) -> None:
+    """Make every parameter and running statistic the mean of both networks' of one size."""
+    before = earlier.state_dict()
+    for name, value in network.state_dict().items():  # these share the memory of the network
+        if value.is_floating_point():
+            value.lerp_(before[name].to(value), 0.5)
+
+
 def favour_class(network: ConvLSTMSegmenter, number: int, offset: float) -> None:
     """Add `offset` to the score of a class, for good.
 
