@@ -198,7 +198,8 @@ def evaluate_set(
             left_out.add(host)
     if not cases:
         raise UsageError(
-            "These weights learnt from every real chest.", "Name weights that leave chests out."
+            "These weights learnt from every real chest.",
+            "Name others with --model; docs/training.md says how to make them.",
         )
     result = _evaluate_cases(cases, progress, by)
     digest = set_digest([row["digest"] for row in result["studies"]])
