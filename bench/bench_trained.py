@@ -19,9 +19,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -48,6 +45,7 @@ from cac_core.scoring.comparison import dice
 from cac_core.stats.agreement import weighted_kappa
 from cac_core.stats.bootstrap import percentile_interval, resampled
 from flows.evaluation import agreement
+from flows.pool import processes
 from flows.progress import RunProgress
 from flows.training import train
 from schemas.codes import CAC_CATEGORIES
@@ -89,8 +87,7 @@ def main() -> None:
         for number in range(min(count, options.studies))
     ]
     keep = options.keep or options.out / "sets"
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
+    with processes(len(cases)) as pool:
         shared = (repeat(names), repeat(options.out), repeat(options.data), repeat(keep))
         studies = []
         for study in pool.map(_judge, cases, *shared):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
-import os
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +49,7 @@ from cac_core.stats.agreement import (
     squared_correlation,
     weighted_kappa,
 )
+from flows.pool import processes
 from flows.progress import RunProgress
 from flows.sources import Pairs
 from schemas.codes import CAC_CATEGORIES
@@ -235,11 +234,10 @@ def _evaluate_cases(
     cases: Sequence[_Case], progress: RunProgress, by: Sequence[str]
 ) -> dict[str, Any]:
     """Make and score scans in worker processes, and put the comparison together."""
-    context = multiprocessing.get_context("spawn")
     rows: dict[int, dict[str, Any]] = {}
     with (
         progress.counting("scans evaluated") as report,
-        ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool,
+        processes(len(cases)) as pool,
     ):
         futures = {pool.submit(_evaluate_case, case): number for number, case in enumerate(cases)}
         for future in as_completed(futures):

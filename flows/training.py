@@ -181,7 +181,6 @@ def train(
         prepare_samples(rows, folder, table_path.parent, mapping, progress, data) for rows in chosen
     ]
     earlier = verify_weights(begin) if begin else None
-    hosts = {host_of(row["study"]) for rows in chosen for row in rows} - {None}
     settings = settings or (HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     use_threads(max(1, int(asked)) if asked.isdecimal() else len(os.sched_getaffinity(0)))
@@ -203,13 +202,18 @@ def train(
             "network": network,
             "begun_from": earlier and earlier.model_id,
             # What was learnt from a chest is kept by whoever goes on from these weights.
-            "hosts": sorted(hosts | set(earlier.hosts if earlier else ())),
+            "hosts": sorted({*_hosts(chosen[0] + chosen[1]), *(earlier.hosts if earlier else ())}),
         },
         progress=lambda step, steps, loss, held: progress.say(
             f"{kind}: step {step}/{steps}, loss {loss:.4f}, validation {held:.4f}"
         ),
     )
     return record | {"run": str(out)}
+
+
+def _hosts(rows: Sequence[dict[str, str]]) -> list[str]:
+    """The real chests that rows of a training table were made from."""
+    return sorted({host for row in rows if (host := host_of(row["study"]))})
 
 
 def _first_network(name: str, kind: Kind, seed: int, begin: Path | None) -> Any:
@@ -285,8 +289,9 @@ def ship(
     save_weights(uncalibrated, networks, name=name, version=version, training=training)
     table = read_training_table(table_path)
     mapping = read_mapping(mapping_path) if mapping_path else None
+    rows = rows_of(table, "validation")
     held_out = prepare_samples(
-        rows_of(table, "validation"),
+        rows,
         samples or table_path.parent / "samples",
         table_path.parent,
         mapping,
@@ -297,6 +302,7 @@ def ship(
         training["calibration"] = calibrate(uncalibrated, held_out, pool, progress)
     training["calibration"]["coronary_offset"] = favour_coronary
     training["calibration"]["split_digest"] = split_digest(table)
+    training["calibration"]["data"] = {"hosts": _hosts(rows)}
     favour_class(networks["calcium"], 0, training["calibration"]["background_offset"])
     manifest = save_weights(out, networks, name=name, version=version, training=training)
     shutil.rmtree(uncalibrated)

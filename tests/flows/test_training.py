@@ -19,7 +19,7 @@ from cac_core.model.baseline import build_network
 from cac_core.model.training.loop import TrainingSettings
 from cac_core.model.training.samples import make_sample
 from cac_core.model.training.table import read_training_table, rows_of
-from cac_core.model.weights import SHIPPED_WEIGHTS, save_weights
+from cac_core.model.weights import SHIPPED_WEIGHTS, save_weights, verify_weights
 from flows import training as module
 from flows.calibration import OFFSETS, _one_standard_error
 from flows.progress import RunProgress
@@ -163,9 +163,13 @@ def test_the_mean_of_a_network_and_the_one_it_began_from(
         )
     offset = {"background_offset": 0.0}
     monkeypatch.setattr(module, "calibrate", lambda *_: dict(offset))
+    # Who calibrates with scans from a chest learns from it too.
+    monkeypatch.setattr(module, "host_of", {"one": None, "two": "crop"}.get)
     runs = ([folder / "heart"], folder / "calcium", folder / "table.csv")
     result = ship(*runs, folder / "w", QUIET, mean_with=shipped.folder, **given)
     assert result["training"]["calcium"]["mean_with"] == shipped.model_id
+    assert result["training"]["calibration"]["data"] == {"hosts": ["crop"]}
+    assert verify_weights(folder / "w").hosts == ("crop",)
     after = torch.load(folder / "calcium" / "network.pt")
     found = load_file(folder / "w" / "calcium.safetensors")
     for name, before in network.state_dict().items():
