@@ -156,6 +156,10 @@ def network_command(
     begin: Annotated[
         Path | None, typer.Option("--begin", help="Weights whose network is trained further.")
     ] = None,
+    begin_heart: Annotated[
+        int,
+        typer.Option("--begin-heart", min=1, help="Which of the hearts in --begin, of several."),
+    ] = 1,
     keep: Annotated[
         Keep | None,
         typer.Option("--keep", help="Weights to end with: of the best validation, or the last."),
@@ -197,6 +201,7 @@ def network_command(
         network=network,
         settings=settings,
         begin=begin,
+        begin_heart=begin_heart,
         data=data,
     )
     _tell(result, as_json)

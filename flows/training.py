@@ -24,6 +24,7 @@ from cac_core.model.training.loop import (
 from cac_core.model.training.samples import SampleFiles, make_sample, save_sample
 from cac_core.model.training.table import read_training_table, rows_of, split_digest
 from cac_core.model.weights import (
+    WeightsManifest,
     average,
     favour_class,
     load_network,
@@ -161,6 +162,7 @@ def train(
     network: str = "convlstm",
     settings: TrainingSettings | None = None,
     begin: Path | None = None,
+    begin_heart: int = 1,
     data: Path | None = None,
 ) -> dict[str, Any]:
     """Train one network on the table's training part, judged on its validation part.
@@ -168,6 +170,7 @@ def train(
     Parameters
     ----------
     begin : folder of weights whose network of this kind is trained further; default: a new one.
+    begin_heart : which of the heart networks in `begin`, from 1.
     out : folder of the run; the same command goes on where a killed run stopped.
     samples : folder of samples; default: `samples` beside the table.
     network : one of `cac_core.model.baseline.NETWORKS`.
@@ -181,6 +184,7 @@ def train(
         prepare_samples(rows, folder, table_path.parent, mapping, progress, data) for rows in chosen
     ]
     earlier = verify_weights(begin) if begin else None
+    begun_network = _network_of(earlier, kind, begin_heart) if earlier else ""
     settings = settings or (HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     use_threads(max(1, int(asked)) if asked.isdecimal() else len(os.sched_getaffinity(0)))
@@ -190,7 +194,7 @@ def train(
     )
     record = train_network(
         kind,
-        _first_network(network, kind, settings.seed, begin),
+        _first_network(network, kind, settings.seed, earlier, begun_network),
         parts[0],
         parts[1],
         settings,
@@ -201,6 +205,7 @@ def train(
             "readers": sorted(readers) or sorted(set(table["reader"].to_pylist())),
             "network": network,
             "begun_from": earlier and earlier.model_id,
+            "begun_from_network": begun_network or None,
             # What was learnt from a chest is kept by whoever goes on from these weights.
             "hosts": sorted({*_hosts(chosen[0] + chosen[1]), *(earlier.hosts if earlier else ())}),
         },
@@ -216,16 +221,28 @@ def _hosts(rows: Sequence[dict[str, str]]) -> list[str]:
     return sorted({host for row in rows if (host := host_of(row["study"]))})
 
 
-def _first_network(name: str, kind: Kind, seed: int, begin: Path | None) -> Any:
-    """A new network; with `begin`, one that knows what the network of those weights knows."""
+def _network_of(weights: WeightsManifest, kind: Kind, heart: int) -> str:
+    """Name of the network of that kind in the weights; of several hearts the one of that number."""
+    if kind == "calcium":
+        return kind
+    if heart > len(weights.hearts):
+        raise UsageError(
+            f"{weights.model_id} has {len(weights.hearts)} heart networks, none of number {heart}.",
+            "Name one of them with --begin-heart.",
+        )
+    return weights.hearts[heart - 1]
+
+
+def _first_network(
+    name: str, kind: Kind, seed: int, earlier: WeightsManifest | None, begun_network: str
+) -> Any:
+    """A new network; with `earlier`, one that knows what that network of those weights knows."""
     network = build_network(name, kind, seed)
-    if begin is not None:
-        earlier = load_network(verify_weights(begin), kind)
-        if not take_over(earlier, network):
-            raise UsageError(
-                f"The {kind} network in {begin} is no smaller version of {name}.",
-                "Name weights of the same network, or begin anew.",
-            )
+    if earlier and not take_over(load_network(earlier, begun_network), network):
+        raise UsageError(
+            f"The {begun_network} network in {earlier.folder} is no smaller version of {name}.",
+            "Name weights of the same network, or begin anew.",
+        )
     return network
 
 

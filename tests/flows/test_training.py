@@ -180,6 +180,51 @@ def test_the_mean_of_a_network_and_the_one_it_began_from(
         ship(*runs, folder / "w2", QUIET, mean_with=SHIPPED_WEIGHTS, **given)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_any_heart_of_the_weights_is_trained_further(folder: Path, number: int) -> None:
+    hearts = [build_network("convlstm", "heart", seed) for seed in (5, 6)]
+    earlier = save_weights(
+        folder / "before",
+        {
+            "heart": hearts[0],
+            "heart-2": hearts[1],
+            "calcium": build_network("convlstm", "calcium", 5),
+        },
+        name="convlstm",
+        version="before",
+        training={},
+    )
+    # At no learning rate and no decay a network ends as it began.
+    settings = TrainingSettings(
+        steps=1, batch=2, learning_rate=0.0, weight_decay=0.0, validate_every=1
+    )
+    given = {"mapping_path": folder / "labels.toml", "settings": settings}
+    record = train(
+        "heart",
+        folder / "table.csv",
+        folder / "run",
+        QUIET,
+        begin=earlier.folder,
+        begin_heart=number,
+        **given,
+    )
+    name = ("heart", "heart-2")[number - 1]
+    assert record["data"]["begun_from_network"] == name
+    after = torch.load(folder / "run" / "network.pt")
+    for key, value in hearts[number - 1].named_parameters():
+        torch.testing.assert_close(after[key], value.detach())
+    with pytest.raises(UsageError, match="has 2 heart networks, none of number 3"):
+        train(
+            "heart",
+            folder / "table.csv",
+            folder / "run-3",
+            QUIET,
+            begin=earlier.folder,
+            begin_heart=3,
+            **given,
+        )
+
+
 def test_an_annotation_of_another_series_names_the_study(folder: Path) -> None:
     image = nibabel.load(folder / "two.nii.gz")
     affine = image.affine.copy()
