@@ -64,8 +64,9 @@ def main() -> None:
         # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # the last resort: a line and an exit code instead of a traceback
-        if _interrupted.is_set():
-            # The signal came while native code ran a callback, which makes another error of it.
+        # The signal came while native code ran a callback, which makes another error of it; during
+        # a query DuckDB tells so even where Prefect, whose handler counts in a flow, took it.
+        if _interrupted.is_set() or str(error) == "Query interrupted":
             _tell_interrupted()
         if os.environ.get("CAC_DEBUG"):
             raise

@@ -10,6 +10,7 @@ import pytest
 
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
+from flows import cli
 from schemas.codes import FileReason, StudyReason
 from schemas.score import SCORES
 from schemas.series import SERIES
@@ -291,3 +292,20 @@ def test_train_says_what_is_wrong_with_a_table(
     assert message in found.err
     assert "Traceback" not in found.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("Query interrupted", "Interrupted"), ("else", "A fault of the program")]
+)
+def test_what_duckdb_makes_of_a_signal_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, told: str
+) -> None:
+    def run() -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(cli, "app", run)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    assert leaving.value.code == 1
+    assert f"cac: {told}" in capsys.readouterr().err
