@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -50,6 +52,7 @@ def main() -> None:
     """Entry point: every fault becomes one line and an exit code."""
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _interrupt)
+    arrived = _note_signals()
     try:
         app()
     except (CacError, InvalidTableError) as error:
@@ -64,9 +67,9 @@ def main() -> None:
         # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # the last resort: a line and an exit code instead of a traceback
-        # The signal came while native code ran a callback, which makes another error of it; during
-        # a query DuckDB tells so even where Prefect, whose handler counts in a flow, took it.
-        if _interrupted.is_set() or str(error) == "Query interrupted":
+        # The signal came while native code ran a callback, which makes another error of it (DuckDB:
+        # "Query interrupted"), or while something was being undone that then could not be.
+        if _interrupted.is_set() or arrived():
             _tell_interrupted()
         if os.environ.get("CAC_DEBUG"):
             raise
@@ -75,6 +78,24 @@ def main() -> None:
             "finished is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
         )
         sys.exit(FAULT)
+
+
+def _note_signals() -> Callable[[], bool]:
+    """Have signals noted below Python; gives a function that says whether one to stop came.
+
+    Within a flow Prefect's handler takes the place of ours, and what it raises can get lost.
+    """
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def arrived() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            return bool({signal.SIGTERM, signal.SIGINT} & set(os.read(read, 4096)))
+        return False
+
+    return arrived
 
 
 def _interrupt(signum: int, frame: object) -> None:
