@@ -176,6 +176,13 @@ def train(
     network : one of `cac_core.model.baseline.NETWORKS`.
     data : folder of the real chests, for implanted studies.
     """
+    if begin_heart > 1 and (kind == "calcium" or begin is None):
+        raise UsageError(
+            "--begin-heart says which of several hearts in --begin is trained further.",
+            "Name the weights with --begin, or leave it out.",
+        )
+    earlier = verify_weights(begin) if begin else None
+    begun_network = _network_of(earlier, kind, begin_heart) if earlier else ""
     table = read_training_table(table_path)
     mapping = read_mapping(mapping_path) if mapping_path else None
     folder = samples or table_path.parent / "samples"
@@ -183,8 +190,6 @@ def train(
     parts = [
         prepare_samples(rows, folder, table_path.parent, mapping, progress, data) for rows in chosen
     ]
-    earlier = verify_weights(begin) if begin else None
-    begun_network = _network_of(earlier, kind, begin_heart) if earlier else ""
     settings = settings or (HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS)
     asked = os.environ.get("OMP_NUM_THREADS", "")
     use_threads(max(1, int(asked)) if asked.isdecimal() else len(os.sched_getaffinity(0)))

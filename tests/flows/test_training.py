@@ -223,6 +223,17 @@ def test_any_heart_of_the_weights_is_trained_further(folder: Path, number: int) 
             begin_heart=3,
             **given,
         )
+    for kind, begin in (("heart", None), ("calcium", earlier.folder)):
+        with pytest.raises(UsageError, match="which of several hearts"):
+            train(
+                kind,  # type: ignore[arg-type]
+                folder / "table.csv",
+                folder / "run-4",
+                QUIET,
+                begin=begin,
+                begin_heart=2,
+                **given,
+            )
 
 
 def test_an_annotation_of_another_series_names_the_study(folder: Path) -> None:
