@@ -6,11 +6,13 @@ from pathlib import Path
 
 from cac_core.cohort.archive import archive_state
 from cac_core.cohort.store import Warehouse
-from cac_core.errors import CacError
+from cac_core.errors import CacError, UsageError
 from cac_core.report.archive_page import archive_page
 
 #: Where the page lies, below `reports/` of the warehouse.
 PLACE = "archive/index.html"
+#: What tells a page of this program from any other file.
+_GENERATOR = b'<meta name="generator" content="cac-cohort">'
 
 
 def publish_archive_page(store: Warehouse) -> str:
@@ -25,18 +27,32 @@ def publish_archive_page(store: Warehouse) -> str:
 
 
 def write_archive_page(store: Warehouse, path: Path) -> None:
-    """Build the page from the warehouse and write it into a file.
+    """Build the page from the warehouse and write it into a file, in place of an older page.
 
     Raises
     ------
+    UsageError
+        If the file is there and is no page of this program.
     CacError
         If a table cannot be read or the file cannot be written.
     """
+    try:
+        ours = not path.exists() or _GENERATOR in path.read_bytes()[:4096]
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if not ours:
+        raise UsageError(
+            f"{path} is there and is no page of this program.", "Name another with --page."
+        )
     text = archive_page(archive_state(store))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CacError(
-            f"The page {path} cannot be written ({error.strerror}).", "Name another with --page."
-        ) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> CacError:
+    return CacError(
+        f"The page {path} cannot be written ({error.strerror}).", "Name another with --page."
+    )

@@ -426,7 +426,13 @@ def evaluate(
     with the truth of a synthetic archive (--truth); by scanner with `--by Manufacturer`. With
     --set, the model on a frozen test set; else on new synthetic scans, made and scored in memory.
     """
-    from flows.evaluation import compare_sources, evaluate_set, evaluate_unseen, write_evaluation
+    from flows.evaluation import (
+        compare_sources,
+        evaluate_set,
+        evaluate_unseen,
+        require_evaluation_folder,
+        write_evaluation,
+    )
     from flows.progress import RunProgress
     from flows.sources import Source, pair_sources
     from flows.tables import agreement_tables
@@ -438,6 +444,8 @@ def evaluate(
     models: list[Path | None] = [*model] if model else [None]
     if len(models) > 1 and test_set != "semi-synthetic":
         raise typer.BadParameter("several --model are for --set semi-synthetic")
+    if out is not None:
+        require_evaluation_folder(out)
     progress = RunProgress(console, quiet=quiet)
     columns = tuple(part.strip() for part in by.split(",")) if by else ()
     if warehouse is not None:

@@ -11,15 +11,15 @@ from cac_core.cohort.store import Warehouse
 from cac_core.errors import UsageError
 from cac_core.report.compare import Run, compare_runs, comparison_files, summarise
 from cac_core.settings import load_settings
-from flows.folder import replaced_folder, require_replaceable, write_files
+from flows.folder import require_replaceable, results_folder, write_files
 from flows.request import open_warehouse
 from schemas.linkage import FLOW, LINKAGES
 from schemas.results import ANALYSES, ESTIMATES
 from schemas.run import RUNS
 from schemas.score import SCORES
 
-#: What tells a folder that a comparison was written into from any other.
-_OURS = ("index.html", "comparison.json")
+#: What the folder of a comparison is said to hold.
+_HOLDS = "comparison"
 
 
 def run_comparison(
@@ -44,11 +44,11 @@ def run_comparison(
     """
     if old == new:
         raise UsageError(f"{old} is both the old and the new run.", "Name two runs.")
-    require_replaceable(out, _OURS, "comparison")
+    require_replaceable(out, _HOLDS)
     settings = load_settings(None if config is None else Path(config))
     shared = open_warehouse(warehouse, settings) if warehouse or settings.warehouse else None
     found = compare_runs(_run(old, shared), _run(new, shared))
-    with replaced_folder(out) as folder:
+    with results_folder(out, _HOLDS) as folder:
         write_files(comparison_files(found), folder)
     return summarise(found) | {"page": str(out / "index.html")}
 

@@ -13,6 +13,7 @@ from cac_core.errors import UsageError
 from cac_core.phantom.archive import write_archive
 from cac_core.phantom.dialects import DIALECTS, write_extracts
 from cac_core.phantom.registry import archive_visits, make_registry, truth_table
+from flows.folder import require_new
 from flows.progress import RunProgress
 
 #: Secret of the demo alone: its patients do not exist, and its keys are to be the same everywhere.
@@ -26,7 +27,7 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> d
     Raises
     ------
     UsageError
-        If `out` is not empty, or the disk has too little room.
+        If `out` is not empty, a truth is there already, or the disk has too little room.
     """
     if out.is_dir() and any(out.iterdir()):
         raise UsageError(
@@ -41,6 +42,7 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> d
             "Name another disk, or ask for fewer with --studies.",
         )
     truth = out.parent / "truth.parquet"
+    require_new(truth)
     progress.say(f"making {studies} synthetic SPECT/CT studies in {out}")
     with progress.counting("studies made") as report:
         write_archive(
@@ -67,7 +69,7 @@ def make_extracts(
     Raises
     ------
     UsageError
-        If `out` is not empty, or there is no such dialect or truth.
+        If `out` is not empty, its truth is there already, or there is no such dialect or truth.
     """
     if dialect not in DIALECTS:
         raise UsageError(
@@ -79,10 +81,11 @@ def make_extracts(
         )
     if truth is not None and not truth.is_file():
         raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
+    found = out.parent / f"{out.name}_truth.parquet"
+    require_new(found)
     archive = [] if truth is None else archive_visits(pq.read_table(truth))
     registry = make_registry(patients, seed, archive=archive)
     mapping = write_extracts(registry, dialect, out, seed)
-    found = out.parent / f"{out.name}_truth.parquet"
     pq.write_table(truth_table(registry), found)
     return {
         "extracts": str(out),

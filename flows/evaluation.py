@@ -49,6 +49,7 @@ from cac_core.stats.agreement import (
     squared_correlation,
     weighted_kappa,
 )
+from flows.folder import require_replaceable, results_folder
 from flows.pool import processes
 from flows.progress import RunProgress
 from flows.sources import Pairs
@@ -292,31 +293,43 @@ def summarise(studies: Sequence[dict[str, Any]], by: Sequence[str] = ()) -> dict
 GROUP_COLUMNS = ("slice_increment_mm", "noise_hu", "origin", "true_category")
 
 
-def write_evaluation(folder: Path, result: dict[str, Any]) -> None:
+#: What the folder of a comparison with a reference is said to hold.
+_HOLDS = "evaluation"
+
+
+def require_evaluation_folder(out: Path) -> None:
+    """Refuse a folder that an evaluation cannot be written into, before hours are spent on it.
+
+    Raises
+    ------
+    UsageError
+        If it holds anything but an earlier evaluation.
+    """
+    require_replaceable(out, _HOLDS)
+
+
+def write_evaluation(out: Path, result: dict[str, Any]) -> None:
     """Write a comparison: JSON, studies, estimate rows, and figures as PNG and SVG.
 
     Raises
     ------
     UsageError
+        If the folder holds anything but an earlier evaluation.
+    CacError
         If the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    plain = [
+        {k: v for k, v in row.items() if not isinstance(v, list | tuple)}
+        for row in result["studies"]
+    ]
+    with results_folder(out, _HOLDS) as folder:
         text = json.dumps(result, indent=2) + "\n"
         (folder / "evaluation.json").write_text(text, encoding="utf-8")
         pq.write_table(estimate_rows(result), folder / "estimates.parquet")
-        plain = [
-            {k: v for k, v in row.items() if not isinstance(v, list | tuple)}
-            for row in result["studies"]
-        ]
         pq.write_table(pa.Table.from_pylist(plain), folder / "studies.parquet")
         for name, figure in _figures(result).items():
             for kind in ("png", "svg"):
                 (folder / f"{name}.{kind}").write_bytes(as_bytes(figure, kind))
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be written ({error.strerror}).", "Name another folder with --out."
-        ) from None
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Figure]:

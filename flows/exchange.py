@@ -10,6 +10,7 @@ from cac_core.cohort.export import export_tables, write_tables
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.errors import CacError
 from cac_core.settings import load_settings
+from flows.folder import results_folder
 from flows.request import open_warehouse
 from schemas.linkage import EVENTS, LINKAGES
 from schemas.linked import linked_table
@@ -22,6 +23,8 @@ def export_linked(
 
     Raises
     ------
+    UsageError
+        If a file of that name is in the folder and is not from an earlier export.
     CacError
         If nothing was linked yet, or the folder cannot be written.
     """
@@ -32,11 +35,12 @@ def export_linked(
     outcomes = OutcomeDefinition.model_validate(json.loads(runs[-1]["definition"]))
     linked, events = store.read(linked_table(tuple(outcomes.outcome))), store.read(EVENTS)
     written = []
-    for shape in shapes:
-        tables = export_tables(linked, events, outcomes, shape, runs[-1]["site"])
-        files = write_tables(tables, out, file_format)
-        written += [
-            {"file": str(path), "rows": table.num_rows}
-            for path, table in zip(files, tables.values(), strict=True)
-        ]
+    with results_folder(out, "export", whole=False) as folder:
+        for shape in shapes:
+            tables = export_tables(linked, events, outcomes, shape, runs[-1]["site"])
+            files = write_tables(tables, folder, file_format)
+            written += [
+                {"file": str(out / path.name), "rows": table.num_rows}
+                for path, table in zip(files, tables.values(), strict=True)
+            ]
     return {"run_id": runs[-1]["run_id"], "files": written}

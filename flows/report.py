@@ -34,7 +34,7 @@ from flows.analysis import (
     prepare_analysis,
     told,
 )
-from flows.folder import replaced_folder, require_replaceable, write_files
+from flows.folder import require_replaceable, results_folder, write_files
 from flows.progress import RunProgress, current_progress
 from flows.study_pages import write_pages
 from schemas.preview import PREVIEWS
@@ -46,8 +46,8 @@ from tasks.report import assemble_report
 
 #: Studies that get a page of their own beside the report: examples first, then discrepant cases.
 MOST_PAGES = 100
-#: What tells a folder that a report was written into from any other.
-_OURS = ("index.html", "numbers.json")
+#: What the folder of a report is said to hold.
+_HOLDS = "cohort report"
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
                 f"The warehouse {store.url} is no folder of this machine.",
                 "Name a folder for the report with --out.",
             )
-        out = Path(store.url) / "reports" / "cohort"
-    require_replaceable(out, _OURS, "cohort report")
+        out = store.folder / "reports" / "cohort"
+    require_replaceable(out, _HOLDS)
     reviews = Path(request.reviews) if request.reviews else settings.reviews
     suppress = settings.suppress_small_cells if request.suppress is None else request.suppress
     return PreparedReport(analysis, out, None if reviews is None else _reviews(reviews), suppress)
@@ -138,7 +138,7 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> dict[str, A
     progress.say(f"writing the report into {prepared.out}")
     report = _report(prepared, estimates)
     studies = () if prepared.suppress else _studies(prepared, report)
-    with replaced_folder(prepared.out) as aside:
+    with results_folder(prepared.out, _HOLDS) as aside:
         if studies:
             pages = write_pages(store, studies, aside / "studies", analysis.cohort.run["model_id"])
             report.facts["pages"] = {key: f"studies/{path.name}" for key, path in pages.items()}

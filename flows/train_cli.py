@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.folder import require_new
 from flows.progress import RunProgress
 from flows.terminal import JsonOption, QuietOption, console, print_json
 
@@ -71,6 +72,7 @@ def table_command(
 
     if host and (low_dose or teaching):
         raise typer.BadParameter("--low-dose and --teaching are for synthetic people, not --host")
+    require_new(out)
     names = (
         implanted_names(synthetic, seed, host)
         if host
@@ -102,6 +104,7 @@ def split_command(
     from schemas.codes import CAC_CATEGORIES
     from schemas.training import SPLITS
 
+    require_new(out)
     done = split_table(read_training_table(table), seed=seed, external_sites=external_site or ())
     write_training_table(out, done)
     rows = done.to_pylist()

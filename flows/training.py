@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from cac_core.model.weights import (
     average,
     favour_class,
     load_network,
+    require_plain_name,
     save_weights,
     take_over,
     verify_weights,
@@ -280,6 +281,8 @@ def ship(
     ------
     UsageError
         If `out` exists already, or the network did not begin from `mean_with`.
+    WeightsError
+        If the version cannot be part of a model id.
     """
     if len(heart_runs) > _MOST_HEARTS:
         raise UsageError(
@@ -287,6 +290,7 @@ def ship(
         )
     if out.exists():
         raise UsageError(f"{out} exists already.", "Remove it, or name another folder.")
+    require_plain_name(version, "version")
     training: dict[str, Any] = {}
     networks = {}
     runs = {f"heart-{n}": run for n, run in enumerate(heart_runs, start=1)}
@@ -307,8 +311,6 @@ def ship(
         average(networks["calcium"], before)
         training["calcium"]["mean_with"] = earlier.model_id
     favour_class(networks["calcium"], 1, favour_coronary)
-    uncalibrated = out.with_name(out.name + ".uncalibrated")
-    save_weights(uncalibrated, networks, name=name, version=version, training=training)
     table = read_training_table(table_path)
     mapping = read_mapping(mapping_path) if mapping_path else None
     rows = rows_of(table, "validation")
@@ -320,12 +322,17 @@ def ship(
         progress,
         data,
     )
-    with processes(len(held_out.paths)) as pool:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder,
+        processes(len(held_out.paths)) as pool,
+    ):
+        uncalibrated = Path(folder)
+        save_weights(uncalibrated, networks, name=name, version=version, training=training)
         training["calibration"] = calibrate(uncalibrated, held_out, pool, progress)
     training["calibration"]["coronary_offset"] = favour_coronary
     training["calibration"]["split_digest"] = split_digest(table)
     training["calibration"]["data"] = {"hosts": _hosts(rows)}
     favour_class(networks["calcium"], 0, training["calibration"]["background_offset"])
     manifest = save_weights(out, networks, name=name, version=version, training=training)
-    shutil.rmtree(uncalibrated)
     return {"weights": str(out), "model": manifest.model_id, "training": training}

@@ -84,9 +84,7 @@ def write_tables(tables: Mapping[str, pa.Table], folder: Path, form: str) -> lis
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
             path = folder / f"{name}{suffix}"
-            aside = folder / f".{name}.part"
-            write(table, aside, name)
-            aside.replace(path)
+            write(table, path, name)
             paths.append(path)
     except (OSError, pyreadstat.PyreadstatError) as error:
         raise CacError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
@@ -21,6 +22,7 @@ import duckdb
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from cac_core.cohort.canonical import PartStore
 from cac_core.errors import CacError, UsageError
@@ -32,6 +34,9 @@ from schemas.score import SCORES
 from schemas.table import InvalidTableError, TableSpec
 
 _STAGING = "_staging"
+_PARTITION = "model="
+#: What makes a warehouse a URL of fsspec; anything else is a folder.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 #: Tables that are kept per model, in a hive partition `model=<id>`.
 _PER_MODEL = {SCORES.name, LESIONS.name, PREVIEWS.name}
 #: Tables that belong to the score rows, and are staged and published before them.
@@ -68,10 +73,18 @@ class Warehouse:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        filesystem, root = fsspec.core.url_to_fs(self.url)
-        self._filesystem = filesystem
+        if _URL.match(self.url):
+            self._filesystem, root = fsspec.core.url_to_fs(self.url)
+        else:
+            # A folder is taken as it is written: fsspec reads `::` and `~` as signs of its own.
+            self._filesystem, root = LocalFileSystem(), Path(self.url).absolute().as_posix()
         self._root = PurePosixPath(root)
-        self.is_local = "file" in filesystem.protocol
+        self.is_local = "file" in self._filesystem.protocol
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a warehouse on this machine (`is_local`)."""
+        return Path(self._root)
 
     # -- state -----------------------------------------------------------------------------
 
@@ -95,7 +108,7 @@ class Warehouse:
         created: list[Path] = []
         try:
             if self.is_local:
-                created = _missing_parents(Path(self._root))
+                created = _missing_parents(self.folder)
             self._filesystem.makedirs(str(self._root), exist_ok=True)
             with self._filesystem.open(str(probe), "wb") as stream:
                 stream.write(b"probe")
@@ -119,10 +132,10 @@ class Warehouse:
         if not self.is_local:
             yield
             return
-        created = _missing_parents(Path(self._root))
+        created = _missing_parents(self.folder)
         try:
-            Path(self._root).mkdir(parents=True, exist_ok=True)
-            stream = Path(self._root / "_lock").open("w")  # noqa: SIM115 - closed below
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stream = (self.folder / "_lock").open("w")
         except OSError as error:
             raise self._unwritable(error) from None
         with stream:
@@ -136,8 +149,8 @@ class Warehouse:
             try:
                 yield
             finally:
-                if created and [p.name for p in Path(self._root).iterdir()] == ["_lock"]:
-                    Path(self._root / "_lock").unlink()
+                if created and [p.name for p in self.folder.iterdir()] == ["_lock"]:
+                    (self.folder / "_lock").unlink()
                     _remove_empty(created)
 
     # -- tables ----------------------------------------------------------------------------
@@ -186,8 +199,8 @@ class Warehouse:
 
     def models(self) -> tuple[str, ...]:
         """Model ids with published scores, in alphabetical order."""
-        names = {PurePosixPath(path).parent.name for path in self._parts(SCORES)}
-        return tuple(sorted(name.removeprefix("model=") for name in names))
+        names = {path.parent.name for path in self._parts(SCORES)}
+        return tuple(sorted(name.removeprefix(_PARTITION) for name in names))
 
     def replace(self, spec: TableSpec, table: pa.Table, model: str | None = None) -> None:
         """Publish a table in place of the old one; readers see one or the other.
@@ -236,7 +249,7 @@ class Warehouse:
                 "Canonical tables hold identifiers and are linked in a local folder; name one "
                 "with --warehouse.",
             )
-        return PartStore(Path(self._root), Path(self._root / _STAGING / "linkage"))
+        return PartStore(self.folder, self.folder / _STAGING / "linkage")
 
     # -- scores: stage, publish, ledger ------------------------------------------------------
 
@@ -275,15 +288,18 @@ class Warehouse:
         self.replace(SCORES, scores, model)
         for spec in (SCORES, *_DETAILS):
             for path in self._staged(spec, model):
-                self._filesystem.rm_file(path)
+                self._filesystem.rm_file(str(path))
         return int(new_scores.num_rows)
 
-    def _complete(self, spec: TableSpec, model: str, staged_scores: list[str]) -> pa.Table:
+    def _complete(
+        self, spec: TableSpec, model: str, staged_scores: Sequence[PurePosixPath]
+    ) -> pa.Table:
         """Staged rows whose score rows are staged too: a score part tells what is complete."""
+        complete = {path.name.removeprefix(f"{SCORES.name}-") for path in staged_scores}
         parts = [
             self._read_part(path)
             for path in self._staged(spec, model)
-            if path.replace(f"{spec.name}-", f"{SCORES.name}-") in staged_scores
+            if path.name.removeprefix(f"{spec.name}-") in complete
         ]
         return pa.concat_tables(parts) if parts else spec.empty()
 
@@ -295,7 +311,7 @@ class Warehouse:
         that is full.
         """
         paths = self._parts(spec, model)
-        sizes = [int(self._filesystem.size(path)) for path in paths]
+        sizes = [int(self._filesystem.size(str(path))) for path in paths]
         smallest = sizes.index(min(sizes)) if sizes and min(sizes) < _PART_BYTES else len(paths)
         keys = [self._read_part(path, columns=rescored.column_names) for path in paths]
         homes = run_sql("homes", keys=_numbered(keys, rescored.schema), rescored=rescored)
@@ -309,13 +325,15 @@ class Warehouse:
                 rescored=rescored,
                 homes=homes,
             )
-            path = self._new_part(spec, model, paths) if is_new else PurePosixPath(paths[number])
+            path = self._new_part(spec, model, paths) if is_new else paths[number]
             self._write(path, spec.validate(rows))
 
-    def _new_part(self, spec: TableSpec, model: str, paths: Sequence[str]) -> PurePosixPath:
+    def _new_part(
+        self, spec: TableSpec, model: str, paths: Sequence[PurePosixPath]
+    ) -> PurePosixPath:
         folder = self._folder(spec, model)
         names = (folder / f"{spec.name}-{number:05d}.parquet" for number in count(len(paths)))
-        return next(path for path in names if str(path) not in paths)
+        return next(path for path in names if path not in paths)
 
     def pending(self, wanted: pa.Table, model: str, *, retry_failed: bool = False) -> pa.Table:
         """Rows of `wanted` whose identity is not in the ledger yet: one anti-join.
@@ -337,30 +355,50 @@ class Warehouse:
 
     def _folder(self, spec: TableSpec, model: str | None) -> PurePosixPath:
         if spec.name in _PER_MODEL:
-            return self._root / spec.name / f"model={model}"
+            return self._root / spec.name / _partition(model)
         return self._root / spec.name
 
-    def _parts(self, spec: TableSpec, model: str | None = None) -> list[str]:
-        folder = self._folder(spec, model or "*") if spec.name in _PER_MODEL else None
-        pattern = (folder or self._root / spec.name) / "*.parquet"
-        return sorted(str(path) for path in self._filesystem.glob(str(pattern)))
+    def _parts(self, spec: TableSpec, model: str | None = None) -> list[PurePosixPath]:
+        """Files of a table, of all models or one."""
+        folders = [self._root / spec.name]
+        if spec.name in _PER_MODEL:
+            folders = [
+                path
+                for path in self._entries(self._root / spec.name)
+                if path.name.startswith(_PARTITION)
+                and model in (None, path.name[len(_PARTITION) :])
+            ]
+        return sorted(
+            path for folder in folders for path in self._entries(folder) if _is_part(path.name)
+        )
+
+    def _entries(self, folder: PurePosixPath) -> list[PurePosixPath]:
+        """What lies in a folder. Listed, not globbed: paths may hold the signs of a pattern."""
+        try:
+            names = self._filesystem.ls(str(folder), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [folder / PurePosixPath(name).name for name in names]
 
     def _staging(self, model: str) -> PurePosixPath:
-        return self._root / _STAGING / f"model={model}"
+        return self._root / _STAGING / _partition(model)
 
-    def _staged(self, spec: TableSpec, model: str) -> list[str]:
-        pattern = self._staging(model) / f"{spec.name}-*.parquet"
-        return sorted(str(path) for path in self._filesystem.glob(str(pattern)))
+    def _staged(self, spec: TableSpec, model: str) -> list[PurePosixPath]:
+        return sorted(
+            path
+            for path in self._entries(self._staging(model))
+            if path.name.startswith(f"{spec.name}-") and _is_part(path.name)
+        )
 
     def _read_part(
         self,
-        path: str,
+        path: PurePosixPath,
         columns: Sequence[str] | None = None,
         studies: Sequence[str] | None = None,
     ) -> pa.Table:
         filters = None if studies is None else [("study_key", "in", list(studies))]
         try:
-            with self._filesystem.open(path, "rb") as stream:
+            with self._filesystem.open(str(path), "rb") as stream:
                 return pq.read_table(stream, columns=columns, filters=filters, partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
             raise CacError(
@@ -409,6 +447,18 @@ class Warehouse:
             f"The warehouse {self.url} cannot be written ({cause}).",
             "Choose another folder with --warehouse, or free space and permissions there.",
         )
+
+
+def _partition(model: str | None) -> str:
+    """Name of the hive partition of a model; a name that would lead elsewhere is a fault."""
+    if not model or "/" in model or "\\" in model or model.startswith("."):
+        raise CacError(f"{model!r} is no name of a model.", "Name one of `cac status`.")
+    return f"{_PARTITION}{model}"
+
+
+def _is_part(name: str) -> bool:
+    """Whether a file belongs to a table; hidden ones are being written."""
+    return name.endswith(".parquet") and not name.startswith(".")
 
 
 def _numbered(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:

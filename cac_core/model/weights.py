@@ -28,6 +28,8 @@ MANIFEST = "manifest.json"
 NETWORKS = ("heart", "calcium")
 #: Further heart networks are `heart-2`, `heart-3`, ...; the mean of their probabilities counts.
 _FURTHER = re.compile(r"heart-[2-9]")
+#: Name and version become the name of a folder of the warehouse, `model=<name>-<version>-<digest>`.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", re.ASCII)
 _HINT = "Install the package again, or name a complete folder with --model."
 
 
@@ -59,6 +61,22 @@ class WeightsManifest:
         return f"{self.name}-{self.version}-{self.digest[:8]}"
 
 
+def require_plain_name(text: str, what: str) -> None:
+    """Refuse a part of a model id that could not be part of a folder's name.
+
+    Raises
+    ------
+    WeightsError
+        If it holds anything but letters, digits, dots, dashes and underscores, begins with another
+        sign than a letter or digit, or is longer than 60 characters.
+    """
+    if not _PLAIN_NAME.fullmatch(text):
+        raise WeightsError(
+            f"The {what} of the weights is {text[:60]!r}.",
+            "Use up to 60 letters, digits, dots, dashes and underscores, a letter or digit first.",
+        )
+
+
 def verify_weights(folder: Path | None = None) -> WeightsManifest:
     """Read the manifest of a folder (default: the shipped weights) and check every byte.
 
@@ -79,10 +97,18 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
         name, version = str(manifest["name"]), str(manifest["version"])
         expected = {item: str(networks[item]["sha256"]) for item in items}
         files = {item: folder / str(networks[item]["file"]) for item in items}
+        identity = {
+            item: {"sha256": expected[item], "config": networks[item]["config"]} for item in items
+        }
+        training = dict(manifest.get("training", {}))
     except OSError as error:
         raise WeightsError(f"No weights at {folder} ({error.strerror}).", _HINT) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError(f"The manifest {path} is malformed.", _HINT) from None
+    require_plain_name(name, "name")
+    require_plain_name(version, "version")
+    if any(file.parent != folder for file in files.values()):
+        raise WeightsError(f"The manifest {path} names a file in another folder.", _HINT)
     for item, file in files.items():
         try:
             found = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -96,11 +122,8 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
                 f"the manifest says {expected[item][:12]}...",
                 _HINT,
             )
-    identity = {
-        item: {"sha256": expected[item], "config": networks[item]["config"]} for item in items
-    }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return WeightsManifest(folder, name, version, digest, networks, manifest.get("training", {}))
+    return WeightsManifest(folder, name, version, digest, networks, training)
 
 
 def load_network(manifest: WeightsManifest, name: str) -> ConvLSTMSegmenter:
@@ -143,7 +166,14 @@ def save_weights(
     ----------
     networks : `heart`, `calcium`, and further heart networks as `heart-2` to `heart-9`.
     training : what they were trained on, and what was measured; any JSON values.
+
+    Raises
+    ------
+    WeightsError
+        If name or version cannot be part of a model id.
     """
+    require_plain_name(name, "name")
+    require_plain_name(version, "version")
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

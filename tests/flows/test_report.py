@@ -76,9 +76,10 @@ def test_a_report_its_rerun_and_the_reviews(cac: Cac, linked: Path, plan: Path) 
     assert estimates.num_rows == first.json["estimates"]
     assert {"acquisition", "training", "discrepancy"} <= set(estimates["analysis"].to_pylist())
 
+    (out / "notes.docx").write_bytes(b"minutes")
     again = cac("report", "-w", linked, "--plan", plan, "--json", "-q")
     assert again.json["analysis"] == "unchanged"
-    assert _files(out) == files
+    assert _files(out) == files | {"notes.docx": b"minutes"}
     assert [path.name for path in out.parent.iterdir()] == ["cohort"]  # nothing left aside
 
     case = Warehouse(linked).read(DISCREPANCIES)["study_key"][0].as_py()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import multiprocessing
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cac_core.cohort import store as store_module
 from cac_core.cohort.store import Warehouse
@@ -299,3 +302,68 @@ def test_metadata_of_columns_is_in_the_file(store: Warehouse) -> None:
     schema = pq.read_schema(next(Path(store.url).glob("scores/**/*.parquet")))
     assert schema.field("heart_volume_ml").metadata[b"unit"] == b"ml"
     assert schema.field("agatston").metadata[b"description"]
+
+
+_ODD_NAMES = (
+    "s [2020]",
+    "wh*",
+    "sub::dir",
+    "a?b",
+    "~",
+    "$HOME",
+    "{a,b}",
+    "file:",
+    "lesions-x",
+    "%41",
+)
+_FOLDER_NAMES = st.text(
+    st.characters(categories=("L", "M", "N", "P", "S", "Zs"), exclude_characters="/"), min_size=1
+).filter(lambda name: name not in (".", "..") and len(name.encode()) < 200)
+
+
+def _check_round_trip(folder: Path) -> None:
+    """Stage, publish and read in a warehouse whose neighbours have tempting names."""
+    store = Warehouse(folder)
+    _stage(store, "run-00001", 1)
+    _stage(store, "run-00001b", 2)
+    assert store.publish(MODEL) == 2
+    again = Warehouse(str(folder))
+    assert again.exists() and again.models() == (MODEL,)
+    keys = [score_row(study)["study_key"] for study in (1, 2)]
+    for spec in (SCORES, LESIONS, PREVIEWS):
+        assert sorted(again.read(spec, MODEL)["study_key"].to_pylist()) == sorted(keys)
+    assert not list((folder / "_staging").rglob("*.parquet"))
+    assert again.pending(_wanted(score_row(1), score_row(3)), MODEL).num_rows == 1
+    _stage(again, "run-00002", 1, agatston=5.0)
+    again.publish(MODEL)
+    assert again.read(SCORES, MODEL).num_rows == 2
+    assert again.read(LESIONS, MODEL).num_rows == 2
+
+
+@pytest.mark.parametrize("name", _ODD_NAMES)
+def test_a_warehouse_is_where_its_path_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbours = [tmp_path / other for other in ("s 2", "wh1", "dir", "axb", "a", "s [2020]0")]
+    for number, neighbour in enumerate(neighbours, start=10):
+        Warehouse(neighbour).replace(SCORES, _scores(score_row(number)), MODEL)
+    _check_round_trip(tmp_path / name)
+    # A relative path means the same.
+    monkeypatch.chdir(tmp_path)
+    assert Warehouse(name).read(SCORES, MODEL).num_rows == 2
+
+
+@given(name=_FOLDER_NAMES)
+@settings(max_examples=10, deadline=None)
+def test_any_printable_path_will_do(name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _check_round_trip(Path(folder, name))
+
+
+@pytest.mark.parametrize("model", ["../../out", "a/b", "..", "", "a\\b", ".hidden"])
+def test_a_model_name_leads_nowhere_else(store: Warehouse, model: str) -> None:
+    with pytest.raises(CacError, match="no name of a model"):
+        store.stage(model, "run-00001", _scores(score_row(1)), _lesions())
+    with pytest.raises(CacError, match="no name of a model"):
+        store.replace(SCORES, _scores(score_row(1)), model)
+    assert not store.exists()

@@ -56,6 +56,35 @@ def test_malformed_manifest(tmp_path: Path, content: str) -> None:
         verify_weights(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../../outside"),
+        ("name", ".."),
+        ("version", "a/b"),
+        ("version", "x" * 61),
+        ("name", ""),
+    ],
+)
+def test_a_model_id_names_one_folder(tmp_path: Path, key: str, value: str) -> None:
+    write_random_weights(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+    with pytest.raises(WeightsError, match=f"The {key} of the weights"):
+        verify_weights(tmp_path)
+
+
+def test_a_manifest_names_files_of_its_own_folder(tmp_path: Path) -> None:
+    write_random_weights(tmp_path / "weights")
+    path = tmp_path / "weights" / "manifest.json"
+    (tmp_path / "heart.safetensors").write_bytes(
+        (tmp_path / "weights" / "heart.safetensors").read_bytes()
+    )
+    path.write_text(path.read_text().replace("heart.safetensors", "../heart.safetensors"))
+    with pytest.raises(WeightsError, match="another folder"):
+        verify_weights(tmp_path / "weights")
+
+
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="No weights at"):
         verify_weights(tmp_path / "nowhere")
