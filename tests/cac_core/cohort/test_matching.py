@@ -208,8 +208,14 @@ def test_a_match_is_unique_from_both_sides(case: str, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("case", ["two scored scans of a day", "two scans under one number, "
-                                  "one that day", "two people, two numbers of one scan"])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        "two scored scans of a day",
+        "two scans under one number, one that day",
+        "two people, two numbers of one scan",
+    ],
+)
 def test_no_secret_decides(case: str, tmp_path: Path) -> None:
     lines, scans, _, _ = CASES[case]
     seen = set()
