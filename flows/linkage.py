@@ -301,10 +301,9 @@ class _Linking:
 
 
 def _accessions(instances: pa.Table) -> pa.Table:
-    pairs = instances.select(["study_key", "accession_key"])
-    return (
-        pairs.filter(pc.is_valid(pairs["accession_key"])).group_by(pairs.column_names).aggregate([])
-    )
+    """What the headers of each study say that tells whose it is."""
+    told = instances.select(["study_key", "accession_key", "PatientSex", "patient_birth_year"])
+    return told.filter(pc.is_valid(told["study_key"])).group_by(told.column_names).aggregate([])
 
 
 def _require_usable(parts: Sequence[Part], limit: float) -> None:

@@ -17,6 +17,8 @@ from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
 from cac_core.phantom.dialects import write_extracts
 from cac_core.phantom.registry import Registry, Visit, make_registry
+from flows.linkage import _accessions
+from schemas.instance import INSTANCES
 from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.score import SCORES
@@ -170,6 +172,21 @@ def test_a_scan_without_a_date_does_not_stop_the_rest(cac: Cac, tmp_path: Path) 
     assert (outcome.code, outcome.err) == (0, "")
     told = {row["step"]: row["patients"] for row in outcome.json["flow"]}
     assert (told["no_study_date"], told["included"]) == (1, len(clean) - 1)
+
+
+def test_what_headers_say_of_a_study_is_compared() -> None:
+    """Every accession number once, with sex and year of birth."""
+    rows = [
+        {"study_key": KEYS.study_key("1"), "accession_key": key, "PatientSex": "F"}
+        for key in (KEYS.accession_key("a"), KEYS.accession_key("b"), KEYS.accession_key("a"), None)
+    ] + [{"patient_birth_year": 1950}]
+    files = [
+        {"path_key": KEYS.path_key(str(n)), "size_bytes": 1, "mtime_ns": 1} | row
+        for n, row in enumerate(rows)
+    ]
+    found = _accessions(INSTANCES.from_rows(files)).to_pylist()
+    assert {row["accession_key"] for row in found} == {row["accession_key"] for row in rows[:4]}
+    assert len(found) == 3 and {row["PatientSex"] for row in found} == {"F"}
 
 
 def test_a_dry_run_writes_nothing(cac: Cac, site: tuple[Path, Path]) -> None:
