@@ -6,6 +6,7 @@ found by trial in under a minute. Without the secret the keys cannot be linked t
 
 from __future__ import annotations
 
+import codecs
 import hmac
 import os
 import unicodedata
@@ -82,6 +83,8 @@ def normalise_patient_id(patient_id: str) -> str:
 def load_keyring(key_file: Path | None = None) -> Keyring:
     """Read the secret from the key file where one is named, else from the environment.
 
+    White space around it and a byte order mark before it are left out in both.
+
     Raises
     ------
     UsageError
@@ -89,7 +92,7 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
     """
     if key_file is not None:
         try:
-            secret = key_file.read_bytes().strip()
+            found = key_file.read_bytes()
         except OSError as error:
             raise UsageError(
                 f"The key file {key_file} cannot be read ({error.strerror}).",
@@ -97,8 +100,10 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
             ) from None
         source = f"the key file {key_file}"
     else:
-        secret = os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape")
+        found = os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape")
         source = f"the environment variable {SECRET_VARIABLE}"
+    # What editors and shells put around a secret is no part of it: byte order mark, line end.
+    secret = found.removeprefix(codecs.BOM_UTF8).strip()
     if not secret:
         raise UsageError(
             f"No linkage secret: {source} is not set or empty.",

@@ -40,6 +40,7 @@ from flows.request import open_warehouse
 from schemas.linkage import EVENTS, FLOW, LINKAGES
 from schemas.linked import linked_table
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
+from schemas.table import InvalidTableError, TableSpec
 from tasks.analysis import analyse_step, over_dask
 
 _LIBRARIES = ("prefect", "numpy", "scipy", "numba", "lifelines", "pyarrow", "pandera")
@@ -107,14 +108,34 @@ def read_cohort(warehouse: Warehouse) -> Cohort:
     Raises
     ------
     CacError
-        If nothing was linked yet.
+        If nothing was linked yet, or a value of `linked` is none that a patient can have.
     """
     runs = warehouse.read(LINKAGES).sort_by("started_at").to_pylist()
     if not runs:
         raise CacError(f"Nothing is linked in {warehouse.url} yet.", "Run `cac link` first.")
     outcomes = OutcomeDefinition.model_validate(json.loads(runs[-1]["definition"]))
-    linked = warehouse.read(linked_table(tuple(outcomes.outcome)))
+    spec = linked_table(tuple(outcomes.outcome))
+    linked = warehouse.read(spec)
+    _require_sound(spec, linked)
     return Cohort(runs[-1], linked, warehouse.read(EVENTS), warehouse.read(FLOW))
+
+
+def _require_sound(spec: TableSpec, linked: pa.Table) -> None:
+    """Refuse what an earlier version linked and this one would set aside."""
+    faults: list[str] = []
+    try:
+        spec.validate(linked)
+    except InvalidTableError as error:
+        faults += error.failures
+    for field in linked.schema:
+        if pa.types.is_floating(field.type):
+            infinite = pc.sum(pc.is_inf(linked[field.name])).as_py() or 0
+            faults += [f"{field.name}: infinite ({infinite})"] if infinite else []
+    if faults:
+        raise CacError(
+            f"The table `linked` holds values that no patient can have: {'; '.join(faults)}.",
+            "Run `cac link` again, which sets them aside.",
+        )
 
 
 def preview_analysis(prepared: PreparedAnalysis) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from cac_core.cohort.extracts import Extract, check_header, find_extracts
 from cac_core.cohort.link import Linkage, check_rules, linkage_digest
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
+from cac_core.cohort.overlap import misspelt, overlap
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
@@ -179,6 +180,7 @@ class _Linking:
         inputs = (parts, scores, accessions, prepared.mapping, prepared.outcomes, prepared.keyring)
         digest = linkage_digest(*inputs)
         warnings = _warnings(prepared, parts, scores)
+        warnings += misspelt(parts, scores, prepared.keyring).told()
         spec = linked_table(tuple(prepared.outcomes.outcome))
         if self._last_digest(spec) == digest:
             self.progress.say("nothing has changed since the last linkage")
@@ -189,6 +191,7 @@ class _Linking:
             self.progress.say(f"linking {scores.num_rows} studies")
             outcome = "linked"
             done = link_patients(*inputs, prepared.resources)
+            _require_matches(prepared, parts, scores, done)
             prepared.store.publish(parts)
             for table, rows in (
                 (spec, done.linked),
@@ -298,10 +301,9 @@ class _Linking:
 
 
 def _accessions(instances: pa.Table) -> pa.Table:
-    pairs = instances.select(["study_key", "accession_key"])
-    return (
-        pairs.filter(pc.is_valid(pairs["accession_key"])).group_by(pairs.column_names).aggregate([])
-    )
+    """What the headers of each study say that tells whose it is."""
+    told = instances.select(["study_key", "accession_key", "PatientSex", "patient_birth_year"])
+    return told.filter(pc.is_valid(told["study_key"])).group_by(told.column_names).aggregate([])
 
 
 def _require_usable(parts: Sequence[Part], limit: float) -> None:
@@ -323,6 +325,33 @@ def _require_usable(parts: Sequence[Part], limit: float) -> None:
         f"{limit:.0%}: {listed}. The tables stay as they were.",
         f"File, line and reason of each are in {parts[0].quarantine.parent}; correct the mapping "
         f"of `{source.name}`, or raise `rules.quarantine_limit`.",
+    )
+
+
+def _require_matches(
+    prepared: PreparedLinkage, parts: Sequence[Part], scores: pa.Table, done: Linkage
+) -> None:
+    """Stop before a table is replaced where registry and archive have next to nothing in common."""
+    rules = prepared.mapping.rules
+    found = overlap(parts, scores, done.matches, rules.window_days)
+    if found.rate >= rules.min_match_rate:
+        return
+    rows = sum(part.n_rows for part in parts if part.extract.source.table == "clinical")
+    if not rows:
+        why = ["the clinical table has no row that can be used"]
+    elif not found.possible:
+        why = ["no clinical row is of the time of the archive"]
+    else:
+        why = misspelt(parts, scores, prepared.keyring).told() or [
+            "the secret may be another than the one that the archive was scored under, or the "
+            "extract another site's"
+        ]
+    raise CacError(
+        f"{found.matched} of {rows} clinical rows match a study ({scores.num_rows} in the "
+        f"archive), less than the limit of {rules.min_match_rate:.0%}: {'; '.join(why)}. The "
+        "tables stay as they were.",
+        "Correct the secret or the extract; if so few do belong together, lower "
+        "`rules.min_match_rate`.",
     )
 
 

@@ -127,6 +127,17 @@ class RowReason(DescribedCode):
     BEFORE_COVERAGE = "before_coverage", "the record begins before the registry's coverage begins"
     CONFLICTING_ROWS = "conflicting_rows", "rows of one patient (and day) contradict each other"
     CONFLICTING_MATCH = "conflicting_match", "accession number and patient name different studies"
+    SHARED_ACCESSION = "shared_accession", "the accession number is that of several patients"
+    ACCESSION_OUTSIDE_WINDOW = (
+        "accession_outside_window",
+        "the study of this accession number is too far from the row's date",
+    )
+    AMBIGUOUS_MATCH = "ambiguous_match", "several studies or several rows fit equally well"
+    SEX_DIFFERS = "sex_differs", "rows of the patient, or row and scan, give different sexes"
+    BIRTH_YEAR_DIFFERS = (
+        "birth_year_differs",
+        "rows of the patient, or row and scan, give different years of birth",
+    )
 
 
 class FlowStep(DescribedCode):
@@ -135,6 +146,7 @@ class FlowStep(DescribedCode):
     NO_CLINICAL_RECORD = "no_clinical_record", "scanned, but not in the clinical table"
     NO_CTAC_STUDY = "no_ctac_study", "in the clinical table, but no CTAC study near that date"
     NO_SCORE = "no_score", "the CTAC study has no score; the table `scores` says why"
+    NO_STUDY_DATE = "no_study_date", "the scan has no date, so that no follow-up begins"
     KNOWN_CAD = "known_cad", "infarction or revascularisation at or before the scan"
     MISSING_COVARIATE = "missing_covariate", "a covariate that the plan needs is missing"
     CONFLICTING_DEATH = "conflicting_death", "death records contradict each other"

@@ -92,6 +92,14 @@ INSTANCES = TableSpec(
         _flag("has_contrast_agent", "ContrastBolusAgent names an agent"),
         _flag("has_gating", "TriggerTime or another mark of cardiac gating is present"),
         ColumnSpec(
+            "PatientSex",
+            pa.string(),
+            "PatientSex, where it is one of DICOM's terms",
+            nullable=True,
+            codes=("F", "M", "O"),
+        ),
+        integer("patient_birth_year", "year of PatientBirthDate; the day is not kept"),
+        ColumnSpec(
             "pixel_data_offset",
             pa.int64(),
             "where the value of PixelData begins; null where not in the file as such",

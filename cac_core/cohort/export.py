@@ -14,12 +14,12 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pyreadstat
 
 from cac_core.cohort.canonical import sql_text
 from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.csv_text import write_csv
 from cac_core.errors import CacError, UsageError
 
 SHAPES = ("linked", "events", "adtte", "omop")
@@ -128,7 +128,8 @@ def _write_parquet(table: pa.Table, path: Path, name: str) -> None:
 
 
 def _write_csv(table: pa.Table, path: Path, name: str) -> None:
-    pa_csv.write_csv(table, path)
+    with path.open("wb") as stream:
+        write_csv(table, stream)
 
 
 def _write_stata(table: pa.Table, path: Path, name: str) -> None:

@@ -10,7 +10,7 @@ import datetime as dt
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -31,7 +31,7 @@ from schemas.registry import CLINICAL, PERFUSION, REGISTRY_TABLES, stored_table
 from schemas.table import TableSpec
 
 #: Raised when the same canonical tables would be linked to other rows.
-LINK_VERSION = 2
+LINK_VERSION = 3
 #: What makes two rows of a table one: by patient instead of the registry's identifier.
 _KEYS = {
     "clinical": "patient_key, study_date",
@@ -42,6 +42,10 @@ _KEYS = {
 }
 _NO_CTAC = (StudyReason.NO_CT_SERIES.value, StudyReason.NO_CTAC_SERIES.value)
 _SHIFT_DAYS = 182
+#: Ages in whole years, rounded or cut, put one person's birth up to two years apart.
+_BIRTH_YEARS_APART = 2.5
+#: Years by which a year of birth in a DICOM header may miss what the registry's age says.
+_BIRTH_YEAR_TOLERANCE = 1
 
 
 def linkage_digest(
@@ -53,13 +57,16 @@ def linkage_digest(
     keyring: Keyring,
 ) -> str:
     """SHA-256 over all that a linkage depends on; parameters as for `link`."""
-    sink = pa.BufferOutputStream()
-    # Parquet rather than Arrow's own format, which keeps whatever lies under a null.
-    pq.write_table(_studies(scores, accessions), sink)
+    archive = hashlib.sha256()
+    for table in (_studies(scores, accessions), _accession_pairs(accessions)):
+        sink = pa.BufferOutputStream()
+        # Parquet rather than Arrow's own format, which keeps whatever lies under a null.
+        pq.write_table(table, sink)
+        archive.update(sink.getvalue())
     told = {
         "version": LINK_VERSION,
         "parts": sorted(part.digest for part in parts),
-        "studies": hashlib.sha256(sink.getvalue()).hexdigest(),
+        "studies": archive.hexdigest(),
         "coverage": mapping.coverage.model_dump(mode="json"),
         "rules": mapping.rules.model_dump(mode="json"),
         "outcomes": outcomes.model_dump(mode="json"),
@@ -95,7 +102,8 @@ def link(
     ----------
     parts : canonical parts of all sources of the mapping.
     scores : table `scores` of one model.
-    accessions : columns `study_key`, `accession_key`, as the index found them.
+    accessions : columns `study_key`, `accession_key` and, where the index has them, `PatientSex`
+        and `patient_birth_year`: one row or more per study, as the index found them.
     keyring : the keyring that made the keys of `scores`.
 
     Raises
@@ -109,17 +117,19 @@ def link(
     with database(resources) as (connection, _):
         _open_tables(connection, parts)
         _register(connection, "studies", _studies(scores, accessions))
+        _register(connection, "study_accessions", _accession_pairs(accessions))
         for name, table in _parameters(outcomes).items():
             _register(connection, name, table)
         _set_variables(connection, mapping)
         _key_patients(connection, keyring)
         connection.execute(
-            'CREATE TABLE quarantined ("table" VARCHAR, source_file VARCHAR, source_line BIGINT, '
-            '"column" VARCHAR, reason VARCHAR)'
+            'CREATE TABLE quarantined ("table" VARCHAR, part INTEGER, source_file VARCHAR, '
+            'source_line BIGINT, "column" VARCHAR, reason VARCHAR)'
         )
         for table in REGISTRY_TABLES:
             if table.name in _KEYS:
                 connection.execute(_unique_rows(table))
+        connection.execute(sql_text("link_identity"))
         connection.execute(sql_text("link_matches"))
         connection.execute(sql_text("link_events"))
         absent = [f"CASE WHEN {n} IS NULL THEN '{n}' END" for n in mapping.rules.required]
@@ -159,14 +169,25 @@ def check_rules(rules: Rules) -> None:
 
 
 def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> None:
-    """A view of each canonical table over its parts; an empty one where no source gives it."""
+    """A view of each canonical table over its parts; an empty one where no source gives it.
+
+    Beside the stored columns is `part`, the number of the part: names of files can repeat.
+    """
     for table in REGISTRY_TABLES:
-        paths = [str(part.rows) for part in parts if part.extract.source.table == table.name]
-        if paths:
-            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            connection.execute(f"CREATE VIEW {table.name} AS FROM read_parquet([{listed}])")
+        selects = [
+            f"SELECT *, {number}::INTEGER AS part FROM read_parquet([{_quoted(str(part.rows))}])"
+            for number, part in enumerate(parts)
+            if part.extract.source.table == table.name
+        ]
+        if selects:
+            connection.execute(f"CREATE VIEW {table.name} AS {' UNION ALL '.join(selects)}")
         else:
-            _register(connection, table.name, stored_table(table).empty())
+            empty = stored_table(table).empty()
+            _register(connection, table.name, empty.append_column("part", pa.array([], pa.int32())))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _register(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
@@ -176,15 +197,42 @@ def _register(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table)
 
 
 def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
-    """The studies of the archive; null keys and dates stay null."""
+    """The studies of the archive; null keys and dates stay null.
+
+    Sex and year of birth are those of the headers, null where they disagree within a study.
+    """
     names = ["study_key", "patient_key", "study_date", "status", "agatston", "cac_category"]
     has_ctac = pc.fill_null(pc.invert(pc.is_in(scores["reason"], pa.array(_NO_CTAC))), True)
     studies = scores.select(names).append_column("has_ctac", has_ctac)
-    first = accessions.filter(pc.is_valid(accessions["accession_key"])).group_by("study_key")
-    numbered = first.aggregate([("accession_key", "min")]).rename_columns(
-        ["study_key", "accession_key"]
+    told = {
+        name: _agreed(accessions, name)
+        for name in ("PatientSex", "patient_birth_year")
+        if name in accessions.column_names
+    }
+    keys = studies["study_key"].to_pylist()
+    sexes = [told.get("PatientSex", {}).get(key) for key in keys]
+    years = [told.get("patient_birth_year", {}).get(key) for key in keys]
+    sexes = [sex if sex in ("F", "M") else None for sex in sexes]
+    studies = studies.append_column("patient_sex", pa.array(sexes, pa.string()))
+    studies = studies.append_column("birth_year", pa.array(years, pa.int32()))
+    return studies.sort_by("study_key")
+
+
+def _agreed(accessions: pa.Table, column: str) -> dict[str, object]:
+    """Of each study the one value of a column; nothing where its files give several."""
+    found = accessions.filter(pc.is_valid(accessions[column])).group_by("study_key")
+    counted = found.aggregate([(column, "min"), (column, "max")]).to_pylist()
+    low, high = f"{column}_min", f"{column}_max"
+    return {row["study_key"]: row[low] for row in counted if row[low] == row[high]}
+
+
+def _accession_pairs(accessions: pa.Table) -> pa.Table:
+    """Every accession number of every study, in order of the keys."""
+    pairs = accessions.select(["study_key", "accession_key"])
+    distinct = pairs.filter(pc.is_valid(pairs["accession_key"])).group_by(pairs.column_names)
+    return distinct.aggregate([]).sort_by(
+        [("study_key", "ascending"), ("accession_key", "ascending")]
     )
-    return studies.join(numbered, "study_key").sort_by("study_key")
 
 
 def _parameters(outcomes: OutcomeDefinition) -> dict[str, pa.Table]:
@@ -207,6 +255,8 @@ def _set_variables(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) 
         "window_days": mapping.rules.window_days,
         "coverage_end": mapping.coverage.end,
         "site": mapping.site,
+        "birth_years_apart": _BIRTH_YEARS_APART,
+        "birth_year_tolerance": _BIRTH_YEAR_TOLERANCE,
     }
     for name, value in values.items():
         connection.execute(f"SET VARIABLE {name} = $1", [value])
@@ -267,19 +317,10 @@ def _shift(keyring: Keyring, patient_key: str) -> dt.timedelta:
 
 def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> pa.Table:
     """Rows that later checks set aside, with the source that they came from."""
-    sources: Mapping[tuple[str, str], str] = {
-        (part.extract.source.table, part.extract.path.name): part.extract.source.name
-        for part in parts
-    }
     rows = connection.sql(
-        'FROM quarantined ORDER BY "table", source_file, source_line, reason'
+        'FROM quarantined ORDER BY "table", source_file, source_line, "column", reason, part'
     ).to_arrow_table()
-    names = [
-        sources[table, file]
-        for table, file in zip(
-            rows["table"].to_pylist(), rows["source_file"].to_pylist(), strict=True
-        )
-    ]
+    names = [parts[number].extract.source.name for number in rows["part"].to_pylist()]
     rows = rows.append_column("source", pa.array(names, pa.string()))
     rows = rows.append_column("value_shape", pa.nulls(rows.num_rows, pa.string()))
     return QUARANTINE.validate(rows.select(QUARANTINE.arrow_schema.names))

@@ -155,13 +155,15 @@ class Rules(_Section):
 
     `window_days`: how far study dates of archive and registry may differ. `required`: covariates
     without which a patient is left out; all others may be missing. `quarantine_limit`: largest
-    share of an extract's rows in quarantine before the run stops. `shift_dates`: move all dates of
-    a patient by a number of days that only the holder of the secret knows; intervals stay exact.
+    share of an extract's rows in quarantine before the run stops. `min_match_rate`: smallest share
+    of clinical rows or studies, whichever are fewer, that must match. `shift_dates`: move all
+    dates of a patient by days that only the holder of the secret knows; intervals stay exact.
     """
 
     window_days: int = Field(default=3, ge=0, le=365)
     required: tuple[str, ...] = ("age_years", "sex")
     quarantine_limit: float = Field(default=0.05, ge=0, le=1)
+    min_match_rate: float = Field(default=0.05, ge=0, le=1)
     shift_dates: bool = False
 
 

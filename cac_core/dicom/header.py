@@ -93,6 +93,7 @@ _DOUBLES = {
     "Exposure": 0x00189332,
     "ReconstructionDiameter": 0x00189317,
 }
+_SEX = 0x00100040
 #: TriggerTime and NominalInterval (of the heart beats): set where the scan was gated.
 _GATING = (0x00181060, 0x00181062)
 _SYNCHRONISATION = 0x00189037
@@ -100,7 +101,7 @@ _CARDIAC_PHASE = 0x00209241
 
 WANTED = frozenset(
     (
-        *(_CHARSET, _NAME, _PATIENT_ID, _ACCESSION, _BIRTH_DATE),
+        *(_CHARSET, _NAME, _PATIENT_ID, _ACCESSION, _BIRTH_DATE, _SEX),
         *(_OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME),
         *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, _ORIENTATION),
         *(_SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
@@ -134,6 +135,7 @@ HEADER_COLUMNS: tuple[str, ...] = (
     *("column_cosine_x", "column_cosine_y", "column_cosine_z"),
     *("frame_increment_mm", "frame_coverage_mm", "KVP", "XRayTubeCurrent", "Exposure"),
     *("ReconstructionDiameter", "GantryDetectorTilt", "has_contrast_agent", "has_gating"),
+    *("PatientSex", "patient_birth_year"),
     "pixel_data_offset",
 )
 _POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
@@ -280,6 +282,8 @@ def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
         "study_date": calendar_date(values.get(_STUDY_DATE, b"")),
         "has_contrast_agent": _has_contrast(raw, charset),
         "has_gating": _has_gating(raw),
+        "PatientSex": _sex(values.get(_SEX, b"")),
+        "patient_birth_year": _birth_year(values.get(_BIRTH_DATE, b"")),
         "pixel_data_offset": None if raw.transfer_syntax == DEFLATED else raw.pixel_offset,
     }
     for name, tag in _CODES.items():
@@ -300,6 +304,17 @@ def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
                 row[name] = binary_double(nested.get(tag, b""), raw.little_endian)
     row.update(_geometry(raw))
     return row
+
+
+def _sex(content: bytes) -> str | None:
+    """PatientSex where it is a defined term (PS3.3 C.2.3); any other text may say more."""
+    code = (code_text(content) or "").upper()
+    return code if code in ("F", "M", "O") else None
+
+
+def _birth_year(content: bytes) -> int | None:
+    born = calendar_date(content)
+    return None if born is None else born.year
 
 
 def _identity(raw: RawHeader, charset: bytes) -> Identity:

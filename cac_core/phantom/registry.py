@@ -58,7 +58,10 @@ _OTHER_DISEASE = ("J18.9", "I10", "E11.9", "N17.9", "I48.0", "K92.2", "R07.4", "
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A scan in the archive; `archived_id` is the PatientID there, mistyped now and then."""
+    """A scan in the archive; `archived_id` is the PatientID there, mistyped now and then.
+
+    `sex` and `birth_date` are those of the archive's headers, where there is an archive.
+    """
 
     patient_id: str
     archived_id: str
@@ -66,6 +69,8 @@ class Visit:
     study_instance_uid: str
     study_date: dt.date
     scored: bool = True
+    sex: str | None = None
+    birth_date: dt.date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +137,8 @@ def make_registry(
         order = [int(i) for i in np.argsort(cohort.dl_agatston)[np.argsort(ranked)]]
     for place, i in enumerate(order):
         visits = by_patient[place] if by_patient else None
+        if visits is not None:
+            _as_in_the_headers(cohort, i, visits[0][0])
         _enrol(registry, cohort, i, rng, visits, "included", dirt)
     if dirt and not by_patient:
         others = draw_cohort(max(n // 4, 20), seed + 1)
@@ -156,6 +163,8 @@ def archive_visits(truth: pa.Table) -> list[tuple[Visit, float]]:
                 row["study_instance_uid"],
                 row["study_date"],
                 scored=row["planted_defect"] is None,
+                sex=row.get("sex"),
+                birth_date=row.get("birth_date"),
             ),
             row["agatston"],
         )
@@ -240,6 +249,14 @@ def _enrol(
             _describe(registry, cohort, i, visit, role, rng)
     _record(registry, cohort, i, patient, scan_date, coverage_end, role, rng, dirt)
     registry.truth.append(_expected(cohort, i, first, role, end_days, moved_days))
+
+
+def _as_in_the_headers(cohort: Cohort, i: int, visit: Visit) -> None:
+    """Give a person of the cohort the sex and age of the archive's patient."""
+    if visit.sex is not None:
+        cohort.yes["male"][i] = visit.sex == "M"
+    if visit.birth_date is not None:
+        cohort.age_years[i] = round((visit.study_date - visit.birth_date).days / 365.25, 1)
 
 
 def _visits(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
+from cac_core.csv_text import csv_bytes
 from cac_core.report.figures import ratios_figure, scores_figure
 from cac_core.report.page import (
     Cell,
@@ -122,9 +121,7 @@ def comparison_files(found: Comparison) -> dict[str, bytes]:
         ("settings", found.facts),
     ):
         if rows:
-            stream = io.BytesIO()
-            pacsv.write_csv(pa.Table.from_pylist(rows), stream)
-            files[f"tables/{name}.csv"] = stream.getvalue()
+            files[f"tables/{name}.csv"] = csv_bytes(pa.Table.from_pylist(rows))
     return files
 
 

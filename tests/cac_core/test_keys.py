@@ -69,7 +69,17 @@ def test_from_a_file(tmp_path: Path) -> None:
     assert load_keyring(file) == Keyring(b"abc")
 
 
-@pytest.mark.parametrize("value", ["", None])
+@pytest.mark.parametrize("value", ["abc\r", "abc\r\n", " abc\t", "\ufeffabc", "\ufeff abc\n"])
+def test_what_stands_around_a_secret_is_no_part_of_it(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAC_LINKAGE_KEY", value)
+    file = tmp_path / "key"
+    file.write_bytes(value.encode())
+    assert load_keyring() == load_keyring(file) == Keyring(b"abc")
+
+
+@pytest.mark.parametrize("value", ["", " \r\n", "\ufeff", None])
 def test_no_secret(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     monkeypatch.delenv("CAC_LINKAGE_KEY")
     if value is not None:

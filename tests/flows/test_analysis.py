@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cac_core.analysis.plan import shipped_plan_text
 from cac_core.cohort.store import Warehouse
+from cac_core.errors import CacError
 from cac_core.keys import Keyring
 from cac_core.phantom.dialects import write_extracts
 from cac_core.phantom.registry import make_registry
+from flows.analysis import _require_sound
+from schemas.linked import LINKED
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
-from tests.builders.registries import fill_warehouse
+from tests.builders.registries import fill_warehouse, link_extracts, studies, write_site
 from tests.flows.conftest import SECRET, Cac
 
 
@@ -132,3 +137,15 @@ def test_an_outcome_that_is_not_linked_is_a_reason_and_no_fault(
     assert done.code == 0, done.err
     reasons = {item["reason"] for item in done.json["reasons"]}
     assert "not estimable: the table `linked` has no outcome `stroke`" in reasons
+
+
+def test_a_table_with_impossible_values_is_told_by_column(tmp_path: Path) -> None:
+    """As an earlier version may have linked it."""
+    path = write_site(tmp_path / "x", clinical=["P1,2015-06-01,,60,M,1,0"])
+    done, _ = link_extracts(path, tmp_path / "w", studies(("P1", dt.date(2015, 6, 1))))
+    _require_sound(LINKED, done.linked)
+    for name, value in (("agatston", float("inf")), ("bmi_kg_m2", 412.0)):
+        at = done.linked.column_names.index(name)
+        spoilt = done.linked.set_column(at, LINKED.arrow_schema.field(name), pa.array([value]))
+        with pytest.raises(CacError, match=rf"no patient can have: {name}.*cac link"):
+            _require_sound(LINKED, spoilt)

@@ -16,9 +16,12 @@ import pytest
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
 from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import Registry, make_registry
+from cac_core.phantom.registry import Registry, Visit, make_registry
+from flows.linkage import _accessions
+from schemas.instance import INSTANCES
 from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
+from schemas.score import SCORES
 from tests.builders.registries import fill_warehouse, write_site
 from tests.flows.conftest import SECRET, Cac, Scored
 
@@ -113,6 +116,77 @@ def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
     assert cac("link", "-w", warehouse, "--mapping", mapping, "--json").json["outcome"] == (
         "unchanged"
     )
+
+
+def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
+    cac: Cac, tmp_path: Path
+) -> None:
+    """Another secret; then identifiers that a spreadsheet rewrote; then a limit that allows it."""
+    numbers = [f"{n:08d}" for n in range(1, 31)]
+    warehouse, registry = tmp_path / "wh", make_registry(30, 2)
+    registry.visits[:] = [
+        Visit(i, i, f"A{i}", f"2.25.{int(i)}", dt.date(2015, 6, 1)) for i in numbers
+    ]
+    registry.agatston.update({f"2.25.{int(i)}": 5.0 for i in numbers})
+    fill_warehouse(warehouse, registry, KEYS)
+
+    def extract(identifiers: list[str]) -> Path:
+        lines = [f"{i},2015-06-01,,60,M,1,0" for i in identifiers]
+        return write_site(tmp_path / "x", clinical=lines)
+
+    mapping = extract(numbers)
+    assert cac("link", "-w", warehouse, "--mapping", mapping, "--json").json["included"] == 30
+    before = {p: p.read_bytes() for p in warehouse.rglob("*.parquet")}
+
+    def stopped(told: str, **changes: str) -> None:
+        outcome = cac("link", "-w", warehouse, "--mapping", mapping, "-q", **changes)
+        assert (outcome.code, len(outcome.err.strip().splitlines())) == (1, 1), outcome.err
+        assert "0 of 30 clinical rows match a study" in outcome.err
+        assert told in outcome.err and "The tables stay as they were" in outcome.err
+        assert {p: p.read_bytes() for p in before} == before
+
+    stopped("the secret may be another", CAC_LINKAGE_KEY="not the secret of the scores")
+    mapping = extract([i.lstrip("0") for i in numbers])
+    stopped("30 of 30 unknown patient identifiers are in the archive with leading zeros")
+    mapping = extract([f"1.{i}E+11" for i in numbers])
+    stopped("30 of 30 unknown patient identifiers are written like 1.2E+11")
+    text = mapping.read_text(encoding="utf-8")
+    mapping.write_text(
+        text.replace("[[source]]", "[rules]\nmin_match_rate = 0\n[[source]]", 1), encoding="utf-8"
+    )
+    allowed = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
+    assert allowed["included"] == 0
+    assert any("written like 1.2E+11" in text for text in allowed["warnings"])
+
+
+def test_a_scan_without_a_date_does_not_stop_the_rest(cac: Cac, tmp_path: Path) -> None:
+    warehouse, registry = tmp_path / "wh", make_registry(30, 2)
+    store = fill_warehouse(warehouse, registry, KEYS)
+    scores = store.read(SCORES, "test-1").to_pylist()
+    clean = [row for row in registry.truth if row["step"] == "included"]
+    one = KEYS.patient_key(clean[0]["patient_id"])
+    rows = [row | ({"study_date": None} if row["patient_key"] == one else {}) for row in scores]
+    store.replace(SCORES, SCORES.from_rows(rows), "test-1")
+    mapping = write_extracts(registry, "flat", tmp_path / "x", 1)
+    outcome = cac("link", "-w", warehouse, "--mapping", mapping, "--json", "-q")
+    assert (outcome.code, outcome.err) == (0, "")
+    told = {row["step"]: row["patients"] for row in outcome.json["flow"]}
+    assert (told["no_study_date"], told["included"]) == (1, len(clean) - 1)
+
+
+def test_what_headers_say_of_a_study_is_compared() -> None:
+    """Every accession number once, with sex and year of birth."""
+    rows = [
+        {"study_key": KEYS.study_key("1"), "accession_key": key, "PatientSex": "F"}
+        for key in (KEYS.accession_key("a"), KEYS.accession_key("b"), KEYS.accession_key("a"), None)
+    ] + [{"patient_birth_year": 1950}]
+    files = [
+        {"path_key": KEYS.path_key(str(n)), "size_bytes": 1, "mtime_ns": 1} | row
+        for n, row in enumerate(rows)
+    ]
+    found = _accessions(INSTANCES.from_rows(files)).to_pylist()
+    assert {row["accession_key"] for row in found} == {row["accession_key"] for row in rows[:4]}
+    assert len(found) == 3 and {row["PatientSex"] for row in found} == {"F"}
 
 
 def test_a_dry_run_writes_nothing(cac: Cac, site: tuple[Path, Path]) -> None:

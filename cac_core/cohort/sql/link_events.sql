@@ -21,7 +21,7 @@ LEFT JOIN deaths_rows ON deaths_rows.patient_key = patient_keys.patient_key
 LEFT JOIN births ON births.patient_key = patient_keys.patient_key;
 
 INSERT INTO quarantined
-SELECT DISTINCT 'encounters', source_file, source_line, 'admit_date', fault
+SELECT DISTINCT 'encounters', part, source_file, source_line, 'admit_date', fault
 FROM encounters_keyed
 WHERE fault IS NOT NULL;
 

@@ -31,7 +31,8 @@ SELECT
     missing.columns AS missing_columns,
     CASE
         WHEN NOT studies.has_ctac THEN 'no_ctac_study'
-        WHEN studies.status <> 'scored' THEN 'no_score'
+        WHEN studies.status IS DISTINCT FROM 'scored' OR studies.agatston IS NULL THEN 'no_score'
+        WHEN studies.study_date IS NULL THEN 'no_study_date'
         WHEN prior.told IS NOT NULL OR old_disease.component IS NOT NULL THEN 'known_cad'
         WHEN missing.columns IS NOT NULL THEN 'missing_covariate'
         WHEN deaths_conflicts.patient_key IS NOT NULL THEN 'conflicting_death'
@@ -55,8 +56,14 @@ SELECT study_steps.*, steps.step_number
 FROM study_steps JOIN steps USING (step)
 QUALIFY row_number() OVER (
     PARTITION BY patient_key
-    ORDER BY step_number DESC, study_date, study_key
+    ORDER BY step_number DESC, study_date, clinical_date
 ) = 1;
+
+-- A score without a day has no follow-up, and finds a clinical row by its accession number at most.
+CREATE TABLE undated AS
+SELECT DISTINCT patient_key
+FROM studies
+WHERE has_ctac AND status = 'scored' AND agatston IS NOT NULL AND study_date IS NULL;
 
 CREATE TABLE flow AS
 WITH everyone AS (
@@ -66,8 +73,13 @@ WITH everyone AS (
     END AS detail
     FROM chosen
     UNION ALL
-    SELECT DISTINCT patient_key, 'no_ctac_study', NULL
-    FROM clinical_rows ANTI JOIN chosen USING (patient_key)
+    SELECT DISTINCT
+        patient_key,
+        CASE WHEN undated.patient_key IS NULL THEN 'no_ctac_study' ELSE 'no_study_date' END,
+        NULL
+    FROM clinical_rows
+    ANTI JOIN chosen USING (patient_key)
+    LEFT JOIN undated USING (patient_key)
     UNION ALL
     SELECT DISTINCT patient_key, 'no_clinical_record', NULL
     FROM studies

@@ -6,7 +6,7 @@ FROM (
     SELECT
         c.*,
         c.study_date AS clinical_date,
-        p.* EXCLUDE (patient_key, patient_id, study_date, source_file, source_line)
+        p.* EXCLUDE (patient_key, patient_id, study_date, part, source_file, source_line)
     FROM clinical_rows AS c
     LEFT JOIN perfusion_rows AS p ON p.patient_key = c.patient_key
         AND abs(p.study_date - c.study_date) <= getvariable('window_days')

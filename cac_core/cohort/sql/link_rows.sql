@@ -37,9 +37,9 @@ SELECT
     people.study_key,
     people.study_date,
     clinical_rows.* EXCLUDE (
-        patient_key, patient_id, study_date, accession_number, source_file, source_line
+        patient_key, patient_id, study_date, accession_number, part, source_file, source_line
     ),
-    perfusion_near.* EXCLUDE (patient_key, source_file, source_line),
+    perfusion_near.* EXCLUDE (patient_key, part, source_file, source_line),
     studies.agatston,
     studies.cac_category,
     expert.agatston AS expert_agatston,

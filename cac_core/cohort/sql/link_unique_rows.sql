@@ -11,10 +11,10 @@ GROUP BY {key}
 HAVING count(DISTINCT hash({content})) > 1;
 
 INSERT INTO quarantined
-SELECT '{table}', source_file, source_line, NULL, 'conflicting_rows'
+SELECT '{table}', part, source_file, source_line, NULL, 'conflicting_rows'
 FROM {table}_keyed SEMI JOIN {table}_conflicts USING ({key});
 
 CREATE TABLE {table}_rows AS
 SELECT DISTINCT ON ({key}) *
 FROM {table}_keyed ANTI JOIN {table}_conflicts USING ({key})
-ORDER BY {key}, source_file, source_line;
+ORDER BY {key}, source_file, source_line, part;

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from cac_core.analysis.headline import asked_first
+from cac_core.csv_text import csv_bytes
 from cac_core.report.cohort import (
     added,
     architecture,
@@ -156,10 +156,9 @@ def _as_arrow(table: DataTable) -> pa.Table:
 
 
 def _both(name: str, table: pa.Table) -> Iterator[tuple[str, bytes]]:
-    csv, parquet = io.BytesIO(), io.BytesIO()
-    pacsv.write_csv(table, csv)
+    parquet = io.BytesIO()
     pq.write_table(table, parquet, compression="zstd")
-    yield f"tables/{name}.csv", csv.getvalue()
+    yield f"tables/{name}.csv", csv_bytes(table)
     yield f"tables/{name}.parquet", parquet.getvalue()
 
 

@@ -124,3 +124,12 @@ def test_what_is_not_there_is_told(done: Linkage, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(CacError, match="cannot be written"):
         write_tables(_export(done, "linked"), tmp_path / "file", "csv")
+
+
+def test_text_of_a_csv_is_no_formula(tmp_path: Path) -> None:
+    table = pa.table({"a": ["=HYPERLINK(1)", "plain"], "n": [-1, 2]})
+    (path,) = write_tables({"linked": table}, tmp_path, "csv")
+    assert path.read_text(encoding="utf-8").splitlines()[1:] == [
+        '"\'=HYPERLINK(1)",-1',
+        '"plain",2',
+    ]

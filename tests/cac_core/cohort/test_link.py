@@ -17,7 +17,7 @@ from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from cac_core.phantom.dialects import DIALECTS, write_extracts
-from cac_core.phantom.registry import Registry, make_registry, registry_scores
+from cac_core.phantom.registry import Registry, Visit, make_registry, registry_scores
 from schemas.linkage import FLOW
 from schemas.linked import LINKED
 from tests.builders.registries import KEYRING, MAPPING, link_extracts, studies, write_site
@@ -328,3 +328,29 @@ def test_what_happens_on_the_day_of_the_scan_is_no_event(tmp_path: Path) -> None
     done, _ = link_extracts(path, tmp_path / "w", studies(("P1", SCAN)))
     assert done.linked["mace_event"].to_pylist() == [0]
     assert done.events.num_rows == 0
+
+
+def test_a_registry_of_an_archive_agrees_with_its_headers(tmp_path: Path) -> None:
+    """Sex and year of birth as the index found them set nobody aside."""
+    born = [dt.date(1940 + n, 1 + n % 12, 15) for n in range(30)]
+    archive = [
+        (
+            Visit(f"P{n}", f"P{n}", f"A{n}", f"2.25.{n + 1}", dt.date(2019, 6, 1 + n % 28),
+                  sex="FM"[n % 2], birth_date=born[n]),
+            float(n),
+        )
+        for n in range(30)
+    ]  # fmt: skip
+    registry = make_registry(30, 4, archive=archive)
+    scores, accessions = registry_scores(registry, KEYRING)
+    visits = {KEYRING.study_key(v.study_instance_uid): v for v in registry.visits}
+    found = [visits[key] for key in accessions["study_key"].to_pylist()]
+    accessions = accessions.append_column("PatientSex", pa.array([v.sex for v in found]))
+    accessions = accessions.append_column(
+        "patient_birth_year", pa.array([v.birth_date.year for v in found if v.birth_date])
+    )
+    mapping = write_extracts(registry, "flat", tmp_path / "x", 1)
+    done, _ = link_extracts(mapping, tmp_path / "w", scores, accessions)
+    steps = {row["patient_key"]: row["step"] for row in done.flow.to_pylist()}
+    assert steps == {KEYRING.patient_key(r["patient_id"]): r["step"] for r in registry.truth}
+    assert not {"sex_differs", "birth_year_differs"} & set(done.quarantine["reason"].to_pylist())

@@ -402,3 +402,22 @@ def test_short_identifiers_do_not_eat_the_text(tmp_path: Path) -> None:
 def test_objects_that_are_no_ct_need_no_pixels(tmp_path: Path) -> None:
     dataset = ct_dataset(Modality="OT", SOPClassUID=CAPTURE_CLASS, PixelData=None)
     assert read(write_dicom(tmp_path / "capture", dataset))["reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("sex", "born", "told"),
+    [
+        ("M ", "19500312", ("M", 1950)),
+        ("o", "", ("O", None)),
+        ("", "1950", (None, None)),
+        ("Mustermann", "unknown", (None, None)),
+    ],
+)
+def test_of_the_patient_sex_and_year_of_birth_stay(
+    sex: str, born: str, told: tuple[str | None, int | None], tmp_path: Path
+) -> None:
+    content = IDENTITY + element(0x0020000D, b"UI", b"1.2.3.4.5")
+    content += element(0x0020000E, b"UI", b"1.2.3.4.6")
+    patient = element(0x00100030, b"DA", born.encode()) + element(0x00100040, b"CS", sex.encode())
+    row = read_bytes(tmp_path, part10(IDENTITY + patient + content[len(IDENTITY) :]))
+    assert (row["PatientSex"], row["patient_birth_year"]) == told
