@@ -367,3 +367,19 @@ def test_a_model_name_leads_nowhere_else(store: Warehouse, model: str) -> None:
     with pytest.raises(CacError, match="no name of a model"):
         store.replace(SCORES, _scores(score_row(1)), model)
     assert not store.exists()
+
+
+def test_a_table_of_an_earlier_version_lacks_what_came_later(
+    store: Warehouse, tmp_path: Path
+) -> None:
+    store.replace(SCORES, _scores(score_row(1)), MODEL)
+    (path,) = (tmp_path / "warehouse").rglob("scores.parquet")
+    table = pq.read_table(path, partitioning=None)
+    optional = [column.name for column in SCORES.columns if column.nullable][:2]
+    pq.write_table(table.drop_columns(optional), path)
+    rows = store.read(SCORES, MODEL)
+    assert rows.column_names == SCORES.arrow_schema.names and rows.num_rows == 1
+    assert all(rows[name].null_count == 1 for name in optional)
+    pq.write_table(table.drop_columns(["study_key"]), path)
+    with pytest.raises(CacError, match="does not fit this version"):
+        store.read(SCORES, MODEL)
