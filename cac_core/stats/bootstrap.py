@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.stats.cox import CONVERGED, UNBOUNDED, hazard_steps, newton
+from cac_core.stats.cox import CONVERGED, SINGULAR, UNBOUNDED, comparable, hazard_steps, newton
 from cac_core.stats.discrimination import _auc, _auc_at, _harrell, _uno
 from cac_core.stats.reclassification import (
     count_components,
     km_components,
+    moved,
     weighted_components,
 )
 
@@ -31,6 +32,10 @@ Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 #: Refits start at the coefficients of all patients and may end earlier than the fit that is shown.
 _TOLERANCE, _MOST_STEPS = 1e-10, 40
+#: A risk below this may still be on its way to 0: the steps go on until they bring nothing more,
+#: and what is below the second figure then is 0.
+_TOWARDS_ZERO, _ZERO, _LAST_TOLERANCE = 1e-6, 1e-9, 1e-15
+_NO_CUTS: Floats = np.zeros(0)
 _NRI = ("event", "nonevent", "overall")
 #: What is measured of each marker, in this order.
 METRICS = (
@@ -140,7 +145,7 @@ def one_resample(data: MarkerData, fits: MarkerFits, seed: int, number: int) -> 
         fixed = km_components(
             days,
             event,
-            *_moves(fits.base_risk[rows], fits.full_risk[name][rows]),
+            *moved(fits.base_risk[rows], fits.full_risk[name][rows], _NO_CUTS),
             data.horizon_days,
         )
         out[at, len(METRICS) :] = _components(fixed)
@@ -169,7 +174,8 @@ def _fitted(
     """Coefficients per SD of the design's columns, risks at the horizon, log-likelihood.
 
     Columns that do not vary (a level nobody of the resample has) are left out. Where the
-    likelihood has no maximum the risks are those of its limit; all NaN where it has none at all.
+    likelihood has no maximum the risks are those of its limit, 0 in a level without events; all
+    NaN where it has none at all.
     """
     spread = design.std(axis=0)
     varies = spread > 0
@@ -178,15 +184,32 @@ def _fitted(
     )
     first = np.zeros(scaled.shape[1]) if start is None else np.ascontiguousarray(start[varies])
     found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
+    if status == SINGULAR and start is not None:
+        # The coefficients of all patients may lie too far out for these.
+        first = np.zeros(scaled.shape[1])
+        found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
     coefficients = np.zeros(design.shape[1])
     coefficients[varies] = found
     if status not in (CONVERGED, UNBOUNDED):
         return coefficients, np.full(len(days), np.nan), float("nan")
-    eta = scaled @ found
+    risk = _risks(scaled @ found, days, event, horizon_days)
+    if (risk < _TOWARDS_ZERO).any():
+        further, _, _, better, status = newton(
+            scaled, days, event, found, _MOST_STEPS, _LAST_TOLERANCE
+        )
+        if status in (CONVERGED, UNBOUNDED):
+            risk, log = _risks(scaled @ further, days, event, horizon_days), better
+        risk[risk < _ZERO] = 0.0
+    return coefficients, risk, log
+
+
+def _risks(eta: Floats, days: Floats, event: Bools, horizon_days: float) -> Floats:
+    """Absolute risks by the horizon; equal where linear predictors are equal but for rounding."""
+    eta = comparable(eta)
     risk = np.exp(eta - eta.max())
     times, steps = hazard_steps(risk, days, event)
     hazard = float(steps[times <= horizon_days].sum())
-    return coefficients, np.asarray(-np.expm1(-hazard * risk)), log
+    return np.asarray(-np.expm1(-hazard * risk))
 
 
 def _metrics(
@@ -204,25 +227,17 @@ def _metrics(
         (_uno(old, days, event, horizon), _uno(new, days, event, horizon)),
     ):
         values += [first, second, second - first]
-    up, down = _moves(old, new)
+    up, down = moved(old, new, _NO_CUTS)
     shares = km_components(days, event, up, down, horizon)
     values += [*_components(shares)]
     values += [*_components(weighted_components(days, event, up, down, horizon))]
     values += [*_components(count_components(event, up, down))]
-    limits = np.asarray(data.cuts, np.float64)
-    classes = (
-        np.searchsorted(limits, old, side="right"),
-        np.searchsorted(limits, new, side="right"),
-    )
-    values += [*_components(km_components(days, event, *_moves(*classes), horizon))]
+    classes = moved(old, new, np.asarray(data.cuts, np.float64))
+    values += [*_components(km_components(days, event, *classes, horizon))]
     difference = new - old
     some = event.any() and not event.all()
     values += [*shares, difference[event].mean() - difference[~event].mean() if some else np.nan]
     return np.array(values, np.float64)
-
-
-def _moves(old: NDArray[Any], new: NDArray[Any]) -> tuple[Bools, Bools]:
-    return new > old, new < old
 
 
 def _components(shares: Floats) -> tuple[float, float, float]:
