@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.imputed import imputed_patients, pooled_rows
-from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain, term_test
+from cac_core.analysis.models import (
+    TermModel,
+    complete,
+    few_events,
+    fit_terms,
+    nested_gain,
+    term_test,
+)
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test
@@ -21,8 +28,6 @@ from cac_core.stats.discrimination import harrell_c
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-#: Fewer events per estimated coefficient than this are told with the model.
-EVENTS_PER_PARAMETER = 10
 _FIT = "Cox, Efron ties"
 
 
@@ -153,9 +158,7 @@ def _rows(
 ) -> Iterator[Estimate]:
     """Rows of a fitted model: a hazard ratio per level, and the figures of the whole model."""
     base = replace(base, n=model.n, n_events=model.n_events)
-    method = _FIT
-    if model.events_per_parameter < EVENTS_PER_PARAMETER:
-        method += f"; only {model.events_per_parameter:.1f} events per parameter"
+    method = _FIT + few_events(model.events_per_parameter)
     for at, block in enumerate(model.blocks):
         named = replace(base, term=block.term.name)
         if block.term.levels:

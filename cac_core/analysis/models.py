@@ -36,6 +36,8 @@ from cac_core.stats.cox import (
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+#: Fewer events per estimated coefficient than this are told with the model.
+EVENTS_PER_PARAMETER = 10
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,13 @@ class TermModel:
         value = 2 * (self.fit.log_likelihood - log_likelihood)
         df = self.parameters - parameters
         return value, df, float(chi2.sf(max(value, 0.0), df)) if df else float("nan")
+
+
+def few_events(per_parameter: float) -> str:
+    """What the method of an estimate adds where there are too few events per parameter."""
+    if per_parameter >= EVENTS_PER_PARAMETER:
+        return ""
+    return f"; only {per_parameter:.1f} events per parameter"
 
 
 def complete(patients: Patients, terms: Sequence[Term]) -> tuple[Bools, dict[str, str]]:

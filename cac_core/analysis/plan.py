@@ -53,7 +53,9 @@ class Term(_Part):
 
     `numeric`: a number, its hazard ratio per `per` units; `binary`: 0 or 1; `category`: one of
     `levels`, the first of which is the reference unless `reference` names another. Numbers become
-    categories through `cuts` (a value equal to a cut lies above it), texts through `merge`.
+    categories through `cuts` (a value equal to a cut lies above it), texts through `merge`. Of the
+    texts behind a binary term `positive` is 1 and `negative` 0, and any other is missing; without
+    `negative` a column may hold one other text.
     `knots` gives a numeric term a restricted cubic spline with that many knots.
     """
 
@@ -65,6 +67,7 @@ class Term(_Part):
     levels: tuple[str, ...] = ()
     reference: str | None = None
     positive: str | None = None
+    negative: str | None = None
     cuts: tuple[float, ...] = ()
     merge: Mapping[str, str] = Field(default_factory=dict)
     knots: int | None = Field(default=None, ge=3, le=7)
@@ -88,6 +91,10 @@ class Term(_Part):
             raise ValueError(f"`{self.name}` is {self.kind} and takes no spline")
         if self.positive is not None and self.kind != "binary":
             raise ValueError(f"`{self.name}` is {self.kind}; `positive` is for binary terms")
+        if self.negative is not None and self.negative == self.positive:
+            raise ValueError(f"`positive` and `negative` of `{self.name}` are the same text")
+        if self.negative is not None and self.positive is None:
+            raise ValueError(f"`{self.name}` has `negative` without `positive`")
         return self
 
     @property

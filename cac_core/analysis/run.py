@@ -32,7 +32,7 @@ from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 
 #: Raised where the same tables and plan give other estimates than before.
-ANALYSIS_VERSION = 2
+ANALYSIS_VERSION = 3
 
 
 @dataclass(frozen=True)
