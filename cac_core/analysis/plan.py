@@ -139,7 +139,7 @@ class Plan(_Part):
     horizon_years: float = Field(default=3.0, gt=0)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     interval: Literal["log-log", "log", "plain"] = "log-log"
-    resamples: int = Field(default=1000, ge=0)
+    resamples: int = Field(default=2000, ge=0)
     seed: int = Field(default=2023, ge=0)
     risk_cuts: tuple[float, ...] = (0.03, 0.09)
     landmark_days: int | None = Field(default=90, ge=1)

@@ -1,16 +1,16 @@
 """Net reclassification: who moves to higher or lower risk when a marker joins a model.
 
 All forms compare two predicted probabilities of the event by a fixed horizon for each patient
-(absolute risks, never linear predictors: the split between the components depends on it). A
-patient moves up where the new risk is higher, or lies in a higher category; ties count in neither
+(absolute risks, never linear predictors: the split between the components depends on it). A patient
+moves up where the new risk is higher, or lies in a higher category; ties count in neither
 direction. Two risks that differ by no more than `TIE` are a tie, and a risk that falls short of a
-limit by no more than that lies on it: where a level without events sends risks to 0, or two sums
-of the same terms round differently, the last digits say nothing. The event NRI is the net share of patients with the event who move up, the non-event NRI
-the net share of the others who move down; the overall NRI is their sum, from -2 to 2, above 0
-where the marker helps. None of them is a share of patients "correctly reclassified" (Kerr et al.,
-Epidemiology 2014;25:114; Leening et al., Ann Intern Med 2014;160:122), and an interval above 0 is
-no test: a marker of pure noise gives one in a quarter of cohorts. The test of a marker is the
-likelihood ratio.
+limit by no more than that lies on it: where a level without events sends risks to 0, or two sums of
+the same terms round differently, the last digits say nothing. The event NRI is the net share of
+patients with the event who move up, the non-event NRI the net share of the others who move down;
+the overall NRI is their sum, from -2 to 2, above 0 where the marker helps. None of them is a share
+of patients "correctly reclassified" (Kerr et al., Epidemiology 2014;25:114; Leening et al., Ann
+Intern Med 2014;160:122), and an interval above 0 is no test: a marker of pure noise gives one in a
+quarter of cohorts. The test of a marker is the likelihood ratio.
 
 Sources: Pencina et al., Stat Med 2008;27:157 (IDI, categories) and 2011;30:11 (category-free,
 Kaplan-Meier); Uno et al., Stat Med 2013;32:2430 (inverse probability of censoring).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from cac_core.report.cohort.numbers import Numbers, plain
 from cac_core.report.figures import Figure, as_bytes
 from cac_core.report.page import Cell, DataTable, FigureView
 from cac_core.report.svg import inline_svg
+from schemas.codes import CAC_CATEGORIES
 
 #: Outcomes of the paper in its own words; others are named as they are defined.
 _OUTCOMES = {
@@ -23,6 +24,12 @@ _OUTCOMES = {
     "mi": "MI",
     "mace_no_early_revascularisation": "MACE, early revascularisation excluded",
 }
+#: Categories of the score as the paper prints them; the tables hold `0` for the first.
+_SHOWN_LEVELS = dict(zip(CAC_CATEGORIES, ("<1", *CAC_CATEGORIES[1:]), strict=True))
+CATEGORIES_NOTE = (
+    "CAC categories by Agatston score: <1 is below 1, 1-100 from 1 to 100, 101-400 above 100 to "
+    "400, >400 above 400; a score of 100.5 lies in 101-400."
+)
 _NOT_SLUG = re.compile(r"[^a-z0-9]+")
 
 
@@ -151,6 +158,15 @@ class Report:
         """A covariate for people."""
         return next((term.label for term in self.terms if term.name == name), str(name))
 
+    def level(self, term: Term, level: str) -> str:
+        """A level of a term for people."""
+        return _SHOWN_LEVELS.get(level, level) if term.levels == CAC_CATEGORIES else level
+
+    def source_level(self, source: str, level: str) -> str:
+        """A category of a score source, or a pair of them (`0 vs >400`), for people."""
+        term = self.plan.sources[source].term
+        return " vs ".join(self.level(term, one) for one in level.split(" vs "))
+
     @property
     def terms(self) -> list[Term]:
         """Every variable of the plan, calcium first."""
@@ -169,7 +185,14 @@ class Report:
         return FigureView(name, caption, inline_svg(svg, name, description), table)
 
     def kept(self, table: DataTable) -> DataTable:
-        """Keep a table for the folder of tables, and give it back for the page."""
+        """Keep a table for the folder of tables, and give it back for the page.
+
+        Where it has categories of the score, what their limits are stands under it.
+        """
+        cells = [column.title for column in table.columns]
+        cells += [cell_text(item) for row in table.rows for item in row]
+        if any(CAC_CATEGORIES[2] in text for text in cells):
+            table = replace(table, note=f"{table.note} {CATEGORIES_NOTE}".strip())
         self.tables[self._free(table.identifier, self.tables)] = table
         return table
 
