@@ -60,7 +60,7 @@ class Block:
     @property
     def parameters(self) -> int:
         """Coefficients of the term, infinite ones included."""
-        return self.columns.shape[1] + self.infinite
+        return int(self.columns.shape[1]) + self.infinite
 
 
 @dataclass(frozen=True)

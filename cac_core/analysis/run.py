@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.analysis.added_value import added_value
+from cac_core.analysis.competing import fine_gray, gray
 from cac_core.analysis.concordance import concordance_of_sources
 from cac_core.analysis.curves import incidence, survival, times_observed
 from cac_core.analysis.description import described_as_normal, description
@@ -133,7 +134,9 @@ def _hazards(question: Question, outcome: str) -> Iterator[Estimate]:
 
 def _competing(question: Question, component: str) -> Iterator[Estimate]:
     yield from incidence(question, component)
+    yield from gray(question, component)
     yield from cause_specific(question, component)
+    yield from fine_gray(question, component)
 
 
 def _flow(flow: pa.Table) -> list[Estimate]:

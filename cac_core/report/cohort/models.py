@@ -89,6 +89,11 @@ def sensitivity_section(report: Report) -> ReportSection:
             report, block, "cause_specific", report.plan.components,
             f"Cause-specific hazard ratios of the components, {report.plan.competing} censors",
         )  # fmt: skip
+        _calcium_table(
+            report, block, "fine_gray", report.plan.components,
+            "Subdistribution hazard ratios of the components (Fine and Gray), "
+            f"{report.plan.competing} competing",
+        )  # fmt: skip
         _test_table(report, block, "interaction", "lr_chi2", "Interaction of calcium")
         _test_table(report, block, "spline", "lr_chi2", "Curvature of continuous covariates")
     return section

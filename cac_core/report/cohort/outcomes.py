@@ -75,6 +75,7 @@ def incidence_section(report: Report) -> ReportSection:
             section.blocks.append(block)
             for source in report.plan.sources:
                 _incidence(report, block, component, source)
+            _gray(report, block, component)
     if not section.blocks:
         section.blocks.append(Block(gaps=["the plan names no components"]))
     return section
@@ -218,6 +219,26 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
         table,
     )
     block.draw(view, half=True)
+
+
+def _gray(report: Report, block: Block, component: str) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        row = numbers.one("gray_test", "chi2", population=block.population, outcome=component,
+                          model=source)  # fmt: skip
+        block.missing([f"{report.label(source)}, Gray's test: {why}" for why in reasons([row])])
+        if row is not None and row.value is not None:
+            rows.append([report.label(source), numbers.cell(row, "two"), numbers.p_cell(row),
+                         row.method])  # fmt: skip
+    if rows:
+        table = DataTable(
+            slug("gray", component, report.other(str(block.population))),
+            f"Whether the incidence of {report.outcome(component)} differs by category",
+            (Column("Reading"), Column("Chi-square", True), Column("p", True), Column("Method")),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table))
 
 
 def _curve(level: str, steps: Sequence[Row], counts: Sequence[tuple[float, str]] = ()) -> Curve:

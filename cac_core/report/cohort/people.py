@@ -309,7 +309,8 @@ def _described(
         tuple(columns),
         rows,
         note="Mean (SD) of a variable that does not depart from normal in the whole cohort, else "
-        "median (IQR), the same in every table; counts with their share of those whose value is known. One p value per variable, over all its groups.",
+        "median (IQR), the same in every table; counts with their share of those whose value "
+        "is known. One p value per variable, over all its groups.",
         sortable=False,
     )
     block.add(report.kept(table), f"Show: {caption}" if closed else "")
