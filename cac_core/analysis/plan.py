@@ -131,7 +131,8 @@ class Plan(_Part):
     """Everything that an analysis depends on beside the data.
 
     `horizon_years` is the time of absolute risks, calibration and reclassification;
-    `risk_cuts` are limits of risk at that horizon. `compare` names pairs of sources.
+    `risk_cuts` are limits of risk at that horizon. `compare` names pairs of sources. With
+    `optimism` discrimination and reclassification are told also less their optimism.
     """
 
     outcomes: tuple[str, ...]
@@ -141,6 +142,7 @@ class Plan(_Part):
     interval: Literal["log-log", "log", "plain"] = "log-log"
     resamples: int = Field(default=2000, ge=0)
     seed: int = Field(default=2023, ge=0)
+    optimism: bool = False
     risk_cuts: tuple[float, ...] = (0.03, 0.09)
     landmark_days: int | None = Field(default=90, ge=1)
     early_exclusion: str | None = None
