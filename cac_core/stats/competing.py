@@ -46,7 +46,10 @@ def gray_test(days: ArrayLike, cause: ArrayLike, group: ArrayLike, of: int = 1) 
     member = labels[:, None] == groups[None, :]
     score, variance = _gray(t, codes, member, of)
     # The scores sum to zero: the last group follows from the others.
-    value = float(score[:-1] @ np.linalg.solve(variance[:-1, :-1], score[:-1]))
+    try:
+        value = float(score[:-1] @ np.linalg.solve(variance[:-1, :-1], score[:-1]))
+    except np.linalg.LinAlgError:
+        raise NotEstimableError("no event while more than one group was at risk") from None
     df = len(groups) - 1
     return TestResult(value, df, float(chi2.sf(value, df)))
 
