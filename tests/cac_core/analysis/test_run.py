@@ -25,10 +25,10 @@ from tests.builders.analyses import (
 from tests.builders.golden import answer, table
 
 ANALYSES = {
-    "added_value", "added_value_difference", "agreement", "calibration", "cause_specific", "fine_gray", "gray_test",
+    "added_value", "added_value_difference", "agreement", "calibration", "cause_specific",
     "cohort_flow", "concordance", "cox_multivariable", "cox_univariable", "cumulative_incidence",
     "decision_curve", "description", "description_test", "event_rate", "follow_up", "influence",
-    "interaction",
+    "fine_gray", "gray_test", "interaction",
     "kaplan_meier", "landmark", "log_rank", "population", "proportional_hazards",
 }  # fmt: skip
 
