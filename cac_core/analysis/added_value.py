@@ -18,6 +18,7 @@ from cac_core.analysis.models import complete, plain_design
 from cac_core.analysis.plan import DAYS_PER_YEAR, Plan
 from cac_core.errors import NotEstimableError
 from cac_core.stats.bootstrap import (
+    CORRECTED,
     FIXED,
     METRICS,
     Mapper,
@@ -25,6 +26,7 @@ from cac_core.stats.bootstrap import (
     MarkerFits,
     Resamples,
     bootstrap,
+    corrected,
     measure,
     percentile_interval,
 )
@@ -169,6 +171,7 @@ def _measure(
         d[order],
         plan.horizon_days,
         plan.risk_cuts,
+        plan.optimism,
     )
     fits, values = measure(data)
     drawn = bootstrap(data, fits, plan.resamples, plan.seed, mapper)
@@ -207,6 +210,7 @@ def _gains(base: Estimate, plan: Plan, name: str, markers: _Markers) -> Iterator
     yield _resampled(
         base, plan, found, name, "idi", values["idi"], "by the outcome over all follow-up"
     )
+    yield from _corrected_rows(base, plan, name, found)
     for metric in METRICS:
         if metric.startswith("p_"):
             yield replace(base, statistic=metric, value=values[metric], method=_FORMS[""])
@@ -251,6 +255,24 @@ def _auc_rows(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterat
         ci_high=gain.ci_high,
         method=f"{told}; {_NESTED}",
     )
+
+
+def _corrected_rows(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterator[Estimate]:
+    """Apparent values less their optimism, where the plan asks for them."""
+    if not plan.optimism or not plan.resamples:
+        return
+    values = dict(zip(METRICS, found.values[name], strict=True))
+    for metric in CORRECTED:
+        optimism = found.resamples.of(name, f"{metric}_optimism")
+        value, usable = corrected(values[metric], optimism)
+        short = "" if usable == plan.resamples else f" ({usable} usable)"
+        yield replace(
+            base,
+            statistic=f"{metric.replace('nri_overall', 'nri')}_corrected",
+            value=value,
+            method=f"apparent value less its optimism, the mean over {plan.resamples} resamples"
+            f"{short} of the models' value there less theirs in all patients (Harrell 1996)",
+        )
 
 
 def _resampled(

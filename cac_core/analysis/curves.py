@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cac_core.analysis.design import level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
+from cac_core.analysis.headline import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.survival import (
@@ -77,7 +78,7 @@ def _follow_up(question: Question, base: Estimate, outcome: str) -> Iterator[Est
             base,
             statistic=name,
             value=curve.quantile(share) / DAYS_PER_YEAR,
-            method="years, reverse Kaplan-Meier",
+            method=f"years, {FOLLOW_UP}",
         )
         yield replace(
             base,

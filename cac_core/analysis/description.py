@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.analysis.design import level_names, levels_of, numbers_of
+from cac_core.analysis.design import Patients, level_names, levels_of, numbers_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
-from cac_core.analysis.plan import Term
+from cac_core.analysis.plan import Plan, Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.describe import (
     Difference,
     Summary,
     describe_counts,
     describe_numbers,
+    looks_normal,
 )
+
+#: Variables by name, and whether they are described as normal.
+_Variables = dict[str, tuple[Term, bool]]
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,34 @@ class _Grouping:
         return (population, *(f"{population} & {self.column}={name}" for name in self.names))
 
 
-def description(question: Question) -> Iterator[Estimate]:
-    """Every variable of the plan, by category of each source and by the primary outcome."""
+def described_as_normal(patients: Patients, plan: Plan) -> frozenset[str]:
+    """Variables whose values do not depart from normal in the whole cohort.
+
+    Decided once for each: a variable has one summary and one kind of test in every table.
+    """
+    found = set()
+    for term in _variables(plan).values():
+        if term.kind != "numeric" or term.source not in patients.columns:
+            continue
+        try:
+            values = numbers_of(patients, term)
+        except NotEstimableError:
+            continue  # told where the variable is described
+        if looks_normal([values[~np.isnan(values)]], plan.normality_alpha):
+            found.add(term.name)
+    return frozenset(found)
+
+
+def description(question: Question, normal: Collection[str]) -> Iterator[Estimate]:
+    """Every variable of the plan, by category of each source and by the primary outcome.
+
+    Parameters
+    ----------
+    normal : variables that are described by mean and SD, see `described_as_normal`.
+    """
     plan = question.plan
-    variables: dict[str, Term] = {}
+    variables = {name: (term, name in normal) for name, term in _variables(plan).items()}
     sources = [source.term for source in plan.sources.values()]
-    for term in (*plan.covariates, *plan.described, *sources):
-        variables.setdefault(term.name, term)
     for term in sources:
         base = question.base("description_test", "test", model=term.name)
         yield from guarded(base, partial(_by_source, question, variables, term))
@@ -49,12 +74,20 @@ def description(question: Question) -> Iterator[Estimate]:
     yield from guarded(base, partial(_by_outcome, question, variables, outcome))
 
 
-def _by_source(question: Question, variables: dict[str, Term], term: Term) -> Iterator[Estimate]:
+def _variables(plan: Plan) -> dict[str, Term]:
+    sources = [source.term for source in plan.sources.values()]
+    variables: dict[str, Term] = {}
+    for term in (*plan.covariates, *plan.described, *sources):
+        variables.setdefault(term.name, term)
+    return variables
+
+
+def _by_source(question: Question, variables: _Variables, term: Term) -> Iterator[Estimate]:
     grouping = _Grouping(term.name, levels_of(question.patients, term), level_names(term))
     yield from _described(question, variables, grouping)
 
 
-def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) -> Iterator[Estimate]:
+def _by_outcome(question: Question, variables: _Variables, outcome: str) -> Iterator[Estimate]:
     event = question.patients.numbers(outcome)
     known = np.isfinite(event)
     wrong = int((known & ~np.isin(event, (0, 1))).sum())
@@ -67,14 +100,14 @@ def _by_outcome(question: Question, variables: dict[str, Term], outcome: str) ->
 
 
 def _described(
-    question: Question, variables: dict[str, Term], grouping: _Grouping
+    question: Question, variables: _Variables, grouping: _Grouping
 ) -> Iterator[Estimate]:
-    for term in variables.values():
+    for term, normal in variables.values():
         if term.name == grouping.column:
             yield from _group_sizes(question, grouping)
             continue
         base = question.base("description_test", "test", model=grouping.column, term=term.name)
-        yield from guarded(base, partial(_variable, question, term, grouping, base))
+        yield from guarded(base, partial(_variable, question, term, grouping, base, normal))
 
 
 def _group_sizes(question: Question, grouping: _Grouping) -> Iterator[Estimate]:
@@ -88,7 +121,7 @@ def _group_sizes(question: Question, grouping: _Grouping) -> Iterator[Estimate]:
 
 
 def _variable(
-    question: Question, term: Term, grouping: _Grouping, base: Estimate
+    question: Question, term: Term, grouping: _Grouping, base: Estimate, normal: bool
 ) -> Iterator[Estimate]:
     populations = grouping.populations(question.population)
     rows = question.base("description", "", model=grouping.column, term=term.name)
@@ -97,7 +130,7 @@ def _variable(
             numbers_of(question.patients, term) * term.per,
             grouping.codes,
             grouping.names,
-            question.plan.normality_alpha,
+            normal=normal,
         )
         for population, summary in zip(populations, (found.overall, *found.groups), strict=True):
             yield from _summary_rows(replace(rows, population=population), summary, found.normal)
@@ -117,10 +150,10 @@ def _variable(
 def _summary_rows(base: Estimate, summary: Summary, normal: bool) -> Iterator[Estimate]:
     base = replace(base, n=summary.n)
     values = {"median": summary.median, "q1": summary.q1, "q3": summary.q3}
-    told = "not normal in every group; quartiles interpolate linearly"
+    told = "the whole cohort departs from normal; quartiles interpolate linearly"
     if normal:
         values = {"mean": summary.mean, "sd": summary.sd}
-        told = "no group departs from normal"
+        told = "the whole cohort does not depart from normal"
     for name, value in values.items():
         yield replace(base, statistic=name, value=value, method=told)
     yield _missing(base, summary.missing)

@@ -14,6 +14,8 @@ from cac_core.errors import NotEstimableError
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+#: No reading is larger; squares and sums of what is smaller can be computed.
+LARGEST = 1e50
 #: Quantiles of the knots of restricted cubic splines, by number of knots (Harrell, Regression
 #: Modeling Strategies, 2nd ed., table 2.3).
 _KNOTS = {
@@ -46,11 +48,24 @@ class Patients:
         return cls(columns, table.num_rows)
 
     def numbers(self, name: str) -> Floats:
-        """A numeric column, NaN where missing."""
+        """A numeric column, NaN where missing.
+
+        Raises
+        ------
+        NotEstimableError
+            If there is no such column, or it holds texts or values that no reading can have.
+        """
         column = self._column(name)
         if column.dtype == object:
             raise NotEstimableError(f"column `{name}` holds texts, not numbers")
-        return np.asarray(column, np.float64)
+        values = np.asarray(column, np.float64)
+        absurd = int((np.abs(values) > LARGEST).sum())
+        if absurd:
+            raise NotEstimableError(
+                f"column `{name}` holds {absurd} values that are infinite or beyond {LARGEST:g}: "
+                "a reading that cannot be, or a code for a missing one"
+            )
+        return values
 
     def texts(self, name: str) -> NDArray[np.object_]:
         """A column of texts, None where missing."""
@@ -64,7 +79,7 @@ class Patients:
         column = self._column(name)
         if column.dtype == object:
             return np.array([value is not None for value in column], np.bool_)
-        return np.asarray(np.isfinite(np.asarray(column, np.float64)))
+        return np.asarray(~np.isnan(self.numbers(name)))
 
     def present_in(self, name: str, keep: Bools) -> bool:
         """Whether all the marked patients have a value."""
@@ -110,12 +125,14 @@ def _holds(patients: Patients, condition: Condition) -> Bools:
 def levels_of(patients: Patients, term: Term) -> NDArray[np.int64]:
     """Index of each patient's level, -1 where missing, shape (n,).
 
-    A binary term has the levels 0 and 1.
+    A binary term has the levels 0 and 1; of texts that are neither its `positive` nor its
+    `negative` nothing is known.
 
     Raises
     ------
     NotEstimableError
-        If a value is none of the levels; names the column and how many.
+        If a value is none of the levels; names the column and how many. If the plan does not say
+        which of several texts is 0.
     """
     if term.cuts:
         values = patients.numbers(term.source)
@@ -129,7 +146,8 @@ def levels_of(patients: Patients, term: Term) -> NDArray[np.int64]:
     present = patients.present(term.source)
     texts = patients.texts(term.source)
     if term.kind == "binary":
-        return np.where(present, texts == term.positive, -1).astype(np.int64)
+        known = present & ((texts == term.positive) | (texts == _negative(term, texts)))
+        return np.where(known, texts == term.positive, -1).astype(np.int64)
     position = {name: at for at, name in enumerate(term.levels)}
     position |= {name: position[into] for name, into in term.merge.items() if into in position}
     level = np.array([position.get(value, -1) for value in texts], np.int64)
@@ -148,7 +166,9 @@ def numbers_of(patients: Patients, term: Term) -> Floats:
 
 
 def has_term(patients: Patients, term: Term) -> Bools:
-    """Where a term has a value, shape (n,)."""
+    """Where a term has a value, shape (n,); a text that is no level of a binary term is none."""
+    if term.kind == "binary" and term.positive is not None:
+        return np.asarray(levels_of(patients, term) >= 0)
     return patients.present(term.source)
 
 
@@ -188,6 +208,19 @@ def indicators(level: NDArray[np.int64], levels: Sequence[int]) -> Floats:
     """A column of 0 and 1 per level, shape (n, len(levels))."""
     wanted = np.asarray(levels, np.int64)
     return np.asarray(level[:, None] == wanted[None, :], np.float64)
+
+
+def _negative(term: Term, texts: NDArray[np.object_]) -> str | None:
+    """The text that counts as 0."""
+    if term.negative is not None:
+        return term.negative
+    others = sorted({text for text in texts if text is not None} - {term.positive})
+    if len(others) > 1:
+        raise NotEstimableError(
+            f"column `{term.source}` holds {len(others)} texts beside `{term.positive}`; "
+            f"`negative` of the term `{term.name}` in the plan says which of them is 0"
+        )
+    return others[0] if others else None
 
 
 def _refuse(term: Term, unknown: Bools) -> None:

@@ -115,11 +115,16 @@ class Question:
         NotEstimableError
             If the table of events does not know the component.
         """
-        unknown = [c for c in (component, self.plan.competing) if c not in self.events]
+        competing = self.plan.competing
+        unknown = [c for c in (component, competing) if c not in self.events]
         if unknown:
             raise NotEstimableError(f"no events of the component `{unknown[0]}` are linked")
-        mine, other = self.events[component], self.events[self.plan.competing]
+        mine, other = self.events[component], self.events[competing]
         end = self.patients.numbers("follow_up_days")
+        for what, days in (("follow_up_days", end), (component, mine), (competing, other)):
+            wrong = int((~(days >= 0)).sum())
+            if wrong:
+                raise NotEstimableError(f"{wrong} missing or negative times of `{what}`")
         cause = np.where(mine <= np.minimum(other, end), 1, np.where(other <= end, 2, 0))
         return np.minimum(np.minimum(mine, other), end), cause.astype(np.int64)
 
@@ -128,10 +133,12 @@ def guarded(base: Estimate, analysis: Callable[[], Iterable[Estimate]]) -> Itera
     """What an analysis finds; where it cannot be done, `base` with the reason as its method.
 
     One analysis that cannot be done never stops the others, and no row lacks its number in silence.
+    Input that the statistics refuse (`ValueError`, of which a singular matrix is one) is such a
+    reason too: by then it lies in the tables.
     """
     try:
         yield from [row if _told(row) else _without_value(row) for row in analysis()]
-    except NotEstimableError as reason:
+    except (NotEstimableError, ValueError) as reason:
         yield not_estimable(base, str(reason))
 
 

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.imputed import imputed_patients, pooled_rows
-from cac_core.analysis.models import TermModel, complete, fit_terms, nested_gain, term_test
+from cac_core.analysis.models import (
+    TermModel,
+    complete,
+    few_events,
+    fit_terms,
+    nested_gain,
+    term_test,
+)
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test
@@ -21,8 +28,6 @@ from cac_core.stats.discrimination import harrell_c
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-#: Fewer events per estimated coefficient than this are told with the model.
-EVENTS_PER_PARAMETER = 10
 _FIT = "Cox, Efron ties"
 
 
@@ -153,9 +158,7 @@ def _rows(
 ) -> Iterator[Estimate]:
     """Rows of a fitted model: a hazard ratio per level, and the figures of the whole model."""
     base = replace(base, n=model.n, n_events=model.n_events)
-    method = _FIT
-    if model.events_per_parameter < EVENTS_PER_PARAMETER:
-        method += f"; only {model.events_per_parameter:.1f} events per parameter"
+    method = _FIT + few_events(model.events_per_parameter)
     for at, block in enumerate(model.blocks):
         named = replace(base, term=block.term.name)
         if block.term.levels:
@@ -201,7 +204,7 @@ def _whole_model(base: Estimate, model: TermModel, method: str) -> Iterator[Esti
     yield replace(
         base, statistic="events_per_parameter", value=model.events_per_parameter, method=method
     )
-    found = harrell_c(model.fit.linear_predictor(model.design), model.days, model.event)
+    found = harrell_c(model.ranking(), model.days, model.event)
     yield replace(
         base,
         statistic="concordance",
@@ -221,22 +224,28 @@ def _proportionality(
 ) -> Iterator[Estimate]:
     patients, days, event = question.outcome(outcome)
     model, _ = fitted(patients, terms, days, event)
+    infinite = [block.infinite for block in model.blocks]
     tests, whole = proportional_hazards_test(
-        model.fit, model.design[model.kept], *_kept(model), [c for c in model.columns if c]
+        model.fit,
+        model.design[model.kept],
+        *_kept(model),
+        model.columns,
+        infinite=infinite,
+        followed=(model.days, model.event),
     )
     base = replace(base, n=model.n, n_events=model.n_events)
-    blocks = [block for block, columns in zip(model.blocks, model.columns, strict=True) if columns]
-    names = [*(block.term.name for block in blocks), "global"]
-    for name, test in zip(names, (*tests, whole), strict=True):
-        row = replace(
-            base,
-            term=name,
-            value=test.chi2,
-            p_value=test.p_value,
-            method=f"score test of a trend with 1 - Kaplan-Meier, df {test.df}",
-        )
-        told = np.isfinite(test.chi2)
-        yield row if told else not_estimable(row, "events at too few times to see a change")
+    names = [*(block.term.name for block in model.blocks), "global"]
+    for name, test, apart in zip(names, (*tests, whole), (*infinite, sum(infinite)), strict=True):
+        told = f"score test of a trend with 1 - Kaplan-Meier, df {test.df}"
+        if apart:
+            told += f", {apart} of them of levels without events, which add nothing to chi-square"
+        row = replace(base, term=name, value=test.chi2, p_value=test.p_value, method=told)
+        if test.df == apart:
+            yield not_estimable(row, "one level alone has events")
+        elif np.isfinite(test.chi2):
+            yield row
+        else:
+            yield not_estimable(row, "events at too few times to see a change")
 
 
 def _influence(

@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 
 from cac_core.analysis.plan import Plan
 
+#: How the time under observation is estimated.
+FOLLOW_UP = "reverse Kaplan-Meier"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -38,7 +41,7 @@ def asked_first(plan: Plan) -> tuple[Asked, ...]:
     ]
     term = {"term": plan.sources[source].term.name, "level": highest}
     return (
-        Asked("median follow-up, years", "follow_up", "median", primary),
+        Asked(f"median follow-up by {FOLLOW_UP}, years", "follow_up", "median", primary),
         *agreement,
         Asked(
             f"adjusted hazard ratio, {label} {highest}",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
-from cac_core.analysis.models import complete, fit_terms
+from cac_core.analysis.models import complete, few_events, fit_terms
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.missing import ImputationPlan, impute, pool, survival_predictors
@@ -70,15 +70,21 @@ def pooled_rows(
         confidence=plan.confidence,
     )
     base = replace(base, n=patients.n, n_events=int(event.sum()))
+    steady = models[0].events_per_parameter
     method = (
         f"Cox, Efron ties; {plan.imputations} imputations of {int((~keep).sum())} incomplete "
-        f"patients by chained equations, Rubin's rules, seed {plan.seed}"
+        f"patients by chained equations, Rubin's rules, seed {plan.seed}{few_events(steady)}"
     )
+    yield replace(base, statistic="events_per_parameter", value=steady, method=method)
     for block, columns in zip(models[0].blocks, models[0].columns, strict=True):
         named = replace(base, term=block.term.name)
         if block.term.levels:
             yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
+        for level, reason in block.missing_levels.items():
+            yield not_estimable(replace(named, level=level if block.term.levels else None), reason)
         for level, column in zip(block.levels, columns, strict=True):
+            if level in block.missing_levels:
+                continue
             value, low, high = np.exp(
                 [pooled.coefficients[column], pooled.ci_low[column], pooled.ci_high[column]]
             )
@@ -114,7 +120,7 @@ def _filled(patients: Patients, terms: Sequence[Term], table: dict[str, Floats])
     for term in terms:
         values = table[term.source]
         if _is_text(patients, term):
-            names = level_names(term) if term.levels else ("", str(term.positive))
+            names = level_names(term) if term.levels else (term.negative or "", str(term.positive))
             columns[term.source] = np.array([names[int(at)] for at in values], dtype=object)
         else:
             columns[term.source] = values

@@ -29,12 +29,15 @@ from cac_core.stats.cox import (
     CollinearColumnError,
     ConstantColumnError,
     CoxFit,
+    comparable,
     fit_cox,
     require_rank,
 )
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+#: Fewer events per estimated coefficient than this are told with the model.
+EVENTS_PER_PARAMETER = 10
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Block:
     """Columns of one term in a design; `levels` names them, "" for a number.
 
     `missing_levels` maps a level that has no hazard ratio to the reason; `excluded` marks patients
-    whose hazard is 0 in the limit, or who stand apart for want of a reference.
+    whose hazard is 0 in the limit, or who stand apart for want of a reference. `infinite` counts
+    coefficients that the columns lack because they are infinite: with a level without events the
+    term keeps one coefficient less than it has levels with patients, whichever is the reference.
     """
 
     term: Term
@@ -50,6 +55,12 @@ class Block:
     columns: Floats
     missing_levels: dict[str, str]
     excluded: Bools
+    infinite: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """Coefficients of the term, infinite ones included."""
+        return int(self.columns.shape[1]) + self.infinite
 
 
 @dataclass(frozen=True)
@@ -72,24 +83,37 @@ class TermModel:
 
     @property
     def events_per_parameter(self) -> float:
-        """Events per estimated coefficient; below ten, estimates are unsteady (Peduzzi 1995)."""
-        return self.n_events / max(1, len(self.fit.coefficients))
+        """Events per coefficient; below ten, estimates are unsteady (Peduzzi 1995)."""
+        return self.n_events / max(1, self.parameters)
 
     @property
     def parameters(self) -> int:
         """Coefficients, those of levels without events included: they are infinite, not absent."""
-        infinite = sum(
-            reason.startswith("no events")
-            for block in self.blocks
-            for reason in block.missing_levels.values()
-        )
-        return len(self.fit.coefficients) + infinite
+        return sum(block.parameters for block in self.blocks)
+
+    def ranking(self) -> Floats:
+        """Linear predictors for the order of risk, shape (n,): those without hazard come last.
+
+        Patients of a level without events have the hazard 0 in the limit, not that of the
+        reference.
+        """
+        eta = comparable(self.fit.linear_predictor(self.design))
+        if self.kept.any():
+            eta[~self.kept] = eta[self.kept].min() - 1
+        return eta
 
     def against(self, log_likelihood: float, parameters: int = 0) -> tuple[float, int, float]:
         """Likelihood-ratio chi-square, df and p against a smaller model of the same patients."""
         value = 2 * (self.fit.log_likelihood - log_likelihood)
         df = self.parameters - parameters
         return value, df, float(chi2.sf(max(value, 0.0), df)) if df else float("nan")
+
+
+def few_events(per_parameter: float) -> str:
+    """What the method of an estimate adds where there are too few events per parameter."""
+    if per_parameter >= EVENTS_PER_PARAMETER:
+        return ""
+    return f"; only {per_parameter:.1f} events per parameter"
 
 
 def complete(patients: Patients, terms: Sequence[Term]) -> tuple[Bools, dict[str, str]]:
@@ -222,7 +246,8 @@ def _block(patients: Patients, term: Term, event: Bools) -> Block:
         missing.pop(names[reference])
         others = others[1:]  # coded against the first of them; the fit of all else is the same
     named = tuple(names[at] for at in others)
-    return Block(term, named, indicators(level, others), missing, excluded)
+    infinite = sum(count > 0 for count in counts) - 1 - len(others)
+    return Block(term, named, indicators(level, others), missing, excluded, infinite)
 
 
 def _fit(

@@ -53,7 +53,9 @@ class Term(_Part):
 
     `numeric`: a number, its hazard ratio per `per` units; `binary`: 0 or 1; `category`: one of
     `levels`, the first of which is the reference unless `reference` names another. Numbers become
-    categories through `cuts` (a value equal to a cut lies above it), texts through `merge`.
+    categories through `cuts` (a value equal to a cut lies above it), texts through `merge`. Of the
+    texts behind a binary term `positive` is 1 and `negative` 0, and any other is missing; without
+    `negative` a column may hold one other text.
     `knots` gives a numeric term a restricted cubic spline with that many knots.
     """
 
@@ -65,6 +67,7 @@ class Term(_Part):
     levels: tuple[str, ...] = ()
     reference: str | None = None
     positive: str | None = None
+    negative: str | None = None
     cuts: tuple[float, ...] = ()
     merge: Mapping[str, str] = Field(default_factory=dict)
     knots: int | None = Field(default=None, ge=3, le=7)
@@ -88,6 +91,10 @@ class Term(_Part):
             raise ValueError(f"`{self.name}` is {self.kind} and takes no spline")
         if self.positive is not None and self.kind != "binary":
             raise ValueError(f"`{self.name}` is {self.kind}; `positive` is for binary terms")
+        if self.negative is not None and self.negative == self.positive:
+            raise ValueError(f"`positive` and `negative` of `{self.name}` are the same text")
+        if self.negative is not None and self.positive is None:
+            raise ValueError(f"`{self.name}` has `negative` without `positive`")
         return self
 
     @property
@@ -124,7 +131,8 @@ class Plan(_Part):
     """Everything that an analysis depends on beside the data.
 
     `horizon_years` is the time of absolute risks, calibration and reclassification;
-    `risk_cuts` are limits of risk at that horizon. `compare` names pairs of sources.
+    `risk_cuts` are limits of risk at that horizon. `compare` names pairs of sources. With
+    `optimism` discrimination and reclassification are told also less their optimism.
     """
 
     outcomes: tuple[str, ...]
@@ -132,8 +140,9 @@ class Plan(_Part):
     horizon_years: float = Field(default=3.0, gt=0)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     interval: Literal["log-log", "log", "plain"] = "log-log"
-    resamples: int = Field(default=1000, ge=0)
+    resamples: int = Field(default=2000, ge=0)
     seed: int = Field(default=2023, ge=0)
+    optimism: bool = False
     risk_cuts: tuple[float, ...] = (0.03, 0.09)
     landmark_days: int | None = Field(default=90, ge=1)
     early_exclusion: str | None = None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.analysis.added_value import added_value
+from cac_core.analysis.competing import fine_gray, gray
 from cac_core.analysis.concordance import concordance_of_sources
 from cac_core.analysis.curves import incidence, survival, times_observed
-from cac_core.analysis.description import description
+from cac_core.analysis.description import described_as_normal, description
 from cac_core.analysis.design import Patients, members
 from cac_core.analysis.estimate import Estimate, Floats, Question, guarded
 from cac_core.analysis.hazards import (
@@ -32,7 +33,7 @@ from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 
 #: Raised where the same tables and plan give other estimates than before.
-ANALYSIS_VERSION = 2
+ANALYSIS_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def steps(
     ordered = linked.sort_by("patient_key")
     patients = Patients.from_table(ordered)
     first = first_events(ordered["patient_key"], events)
+    normal = cache(partial(described_as_normal, patients, plan))
     yield Step("cohort flow", partial(_flow, flow))
     for name, population in plan.populations.items():
         whole = Question(name, patients, plan, first)
@@ -65,7 +67,7 @@ def steps(
         yield Step(f"{name}: patients", partial(list, rows))
         if rows[0].value is not None:
             question = whole.chosen(members(patients, population))
-            yield from _of_population(question, mapper)
+            yield from _of_population(question, normal, mapper)
 
 
 def analyse(
@@ -95,13 +97,15 @@ def first_events(patient_key: pa.ChunkedArray, events: pa.Table) -> dict[str, Fl
     return out
 
 
-def _of_population(question: Question, mapper: Mapper) -> Iterator[Step]:
+def _of_population(
+    question: Question, normal: Callable[[], Collection[str]], mapper: Mapper
+) -> Iterator[Step]:
     plan, name = question.plan, question.population
 
     def step(what: str, rows: Callable[[], Iterator[Estimate]]) -> Step:
         return Step(f"{name}: {what}", lambda: list(rows()))
 
-    yield step("description", partial(description, question))
+    yield step("description", lambda: description(question, normal()))
     yield step("agreement", partial(concordance_of_sources, question))
     for outcome in plan.outcomes:
         yield step(f"{outcome}, survival", partial(_survival, question, outcome))
@@ -122,14 +126,17 @@ def _survival(question: Question, outcome: str) -> Iterator[Estimate]:
 def _hazards(question: Question, outcome: str) -> Iterator[Estimate]:
     yield from univariable(question, outcome)
     yield from multivariable(question, outcome)
+    yield from proportionality(question, outcome)
     if outcome == question.plan.primary:
-        for analysis in (proportionality, influence, interaction, landmark, splines):
+        for analysis in (influence, interaction, landmark, splines):
             yield from analysis(question, outcome)
 
 
 def _competing(question: Question, component: str) -> Iterator[Estimate]:
     yield from incidence(question, component)
+    yield from gray(question, component)
     yield from cause_specific(question, component)
+    yield from fine_gray(question, component)
 
 
 def _flow(flow: pa.Table) -> list[Estimate]:

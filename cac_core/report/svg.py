@@ -7,6 +7,8 @@ import re
 from markupsafe import Markup, escape
 
 from cac_core.report.figures import Figure, as_bytes
+from cac_core.report.figures.style import needs_reader_fonts
+from cac_core.report.figures.texts import fit_texts
 from cac_core.report.page import DataTable, FigureView
 
 _ROOT = re.compile(r"<svg\b[^>]*>", re.DOTALL)
@@ -24,8 +26,22 @@ def drawn(
     table: DataTable | None = None,
 ) -> FigureView:
     """A drawing for a page; a long `table` of its numbers is folded away below it."""
+    caption = in_full(caption, drawing)
     svg = inline_svg(as_bytes(drawing, "svg"), f"{identifier}-figure", description)
     return FigureView(f"{identifier}-drawing", caption, svg, table)
+
+
+def in_full(caption: str, drawing: Figure) -> str:
+    """The caption with those labels in full that the drawing cuts, and what it may not show."""
+    cut = fit_texts(drawing)
+    if cut:
+        caption += f" Labels in full: {'; '.join(cut)}."
+    if needs_reader_fonts(drawing):
+        caption += (
+            " Some characters are in no font of the machine that drew it: the SVG leaves them to "
+            "the fonts of its reader, the PNG has \N{REPLACEMENT CHARACTER} in their place."
+        )
+    return caption
 
 
 def inline_svg(drawing: bytes, identifier: str, description: str) -> Markup:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.stats.cox import CONVERGED, UNBOUNDED, hazard_steps, newton
+from cac_core.stats.cox import CONVERGED, SINGULAR, UNBOUNDED, comparable, hazard_steps, newton
 from cac_core.stats.discrimination import _auc, _auc_at, _harrell, _uno
 from cac_core.stats.reclassification import (
     count_components,
     km_components,
+    moved,
     weighted_components,
 )
 
@@ -31,6 +32,10 @@ Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 #: Refits start at the coefficients of all patients and may end earlier than the fit that is shown.
 _TOLERANCE, _MOST_STEPS = 1e-10, 40
+#: A risk below this may still be on its way to 0: the steps go on until they bring nothing more,
+#: and what is below the second figure then is 0.
+_TOWARDS_ZERO, _ZERO, _LAST_TOLERANCE = 1e-6, 1e-9, 1e-15
+_NO_CUTS: Floats = np.zeros(0)
 _NRI = ("event", "nonevent", "overall")
 #: What is measured of each marker, in this order.
 METRICS = (
@@ -49,6 +54,10 @@ METRICS = (
 )
 #: Net reclassification with the risks of all patients kept as they are, in this order.
 FIXED = tuple(f"nri_{part}_fixed" for part in _NRI)
+#: What is corrected for optimism: how much better models look where they were fitted.
+CORRECTED = tuple(name for name in METRICS if name.startswith(("auc", "harrell", "uno", "nri")))
+OPTIMISM = tuple(f"{name}_optimism" for name in CORRECTED)
+_CORRECTED = [METRICS.index(name) for name in CORRECTED]
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ class MarkerData:
     """A model, and the same model with each marker added, in the same patients.
 
     Rows are sorted by time, events before censorings (`cac_core.stats.cox.time_order`); `base` is
-    (n, p), each of `full` (n, q). `cuts` are limits of risk categories at the horizon.
+    (n, p), each of `full` (n, q). `cuts` are limits of risk categories at the horizon. With
+    `optimism` the models of a resample are judged in all patients too.
     """
 
     base: Floats
@@ -65,6 +75,7 @@ class MarkerData:
     event: Bools
     horizon_days: float
     cuts: tuple[float, ...]
+    optimism: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,16 +111,14 @@ def resampled(n: int, seed: int, number: int) -> Ints:
 
 def measure(data: MarkerData) -> tuple[MarkerFits, dict[str, Floats]]:
     """Fits in all patients, and the metrics of each marker in the order of `METRICS`."""
-    base, base_risk, base_log = _fitted(data.base, data.days, data.event, None, data.horizon_days)
+    base = _fitted(data.base, data.days, data.event, None, data.horizon_days)
     full, full_risk, values = {}, {}, {}
     for name, design in data.full.items():
-        full[name], full_risk[name], log = _fitted(
-            design, data.days, data.event, None, data.horizon_days
-        )
-        values[name] = _metrics(
-            data.days, data.event, base_risk, full_risk[name], 2 * (log - base_log), data
-        )
-    return MarkerFits(base, full, base_risk, full_risk), values
+        found = _fitted(design, data.days, data.event, None, data.horizon_days)
+        full[name], full_risk[name] = found.coefficients, found.risk
+        gain = 2 * (found.log_likelihood - base.log_likelihood)
+        values[name] = _metrics(data.days, data.event, base.risk, found.risk, gain, data)
+    return MarkerFits(base.coefficients, full, base.risk, full_risk), values
 
 
 def bootstrap(
@@ -123,7 +132,7 @@ def bootstrap(
     """
     work = partial(one_resample, data, fits, seed)
     rows = list(mapper(work, range(resamples)))
-    markers, metrics = tuple(data.full), (*METRICS, *FIXED)
+    markers, metrics = tuple(data.full), (*METRICS, *FIXED, *(OPTIMISM if data.optimism else ()))
     values = np.array(rows, np.float64).reshape(len(rows), len(markers), len(metrics))
     return Resamples(markers, metrics, values)
 
@@ -132,21 +141,39 @@ def one_resample(data: MarkerData, fits: MarkerFits, seed: int, number: int) -> 
     """Metrics of each marker in one resample, shape (markers, metrics)."""
     rows = resampled(len(data.days), seed, number)
     days, event = data.days[rows], data.event[rows]
-    out = np.full((len(data.full), len(METRICS) + len(FIXED)), np.nan)
+    known = len(METRICS) + len(FIXED)
+    out = np.full((len(data.full), known + (len(OPTIMISM) if data.optimism else 0)), np.nan)
     if not event.any():
         return out
-    _, base_risk, base_log = _fitted(data.base[rows], days, event, fits.base, data.horizon_days)
+    base = _fitted(data.base[rows], days, event, fits.base, data.horizon_days)
     for at, (name, design) in enumerate(data.full.items()):
         fixed = km_components(
             days,
             event,
-            *_moves(fits.base_risk[rows], fits.full_risk[name][rows]),
+            *moved(fits.base_risk[rows], fits.full_risk[name][rows], _NO_CUTS),
             data.horizon_days,
         )
-        out[at, len(METRICS) :] = _components(fixed)
-        _, risk, log = _fitted(design[rows], days, event, fits.full[name], data.horizon_days)
-        out[at, : len(METRICS)] = _metrics(days, event, base_risk, risk, 2 * (log - base_log), data)
+        out[at, len(METRICS) : known] = _components(fixed)
+        full = _fitted(design[rows], days, event, fits.full[name], data.horizon_days)
+        gain = 2 * (full.log_likelihood - base.log_likelihood)
+        out[at, : len(METRICS)] = _metrics(days, event, base.risk, full.risk, gain, data)
+        if data.optimism:
+            everywhere = _metrics(
+                data.days, data.event, base.of(data.base), full.of(design), gain, data
+            )
+            out[at, known:] = (out[at, : len(METRICS)] - everywhere)[_CORRECTED]
     return out
+
+
+def corrected(apparent: float, optimism: Floats) -> tuple[float, int]:
+    """A value less the mean optimism of the resamples, and how many of them gave one.
+
+    Harrell, Lee and Mark, Stat Med 1996;15:361. NaN where fewer than nine in ten gave one.
+    """
+    usable = optimism[np.isfinite(optimism)]
+    if len(optimism) == 0 or len(usable) < 0.9 * len(optimism):
+        return float("nan"), len(usable)
+    return apparent - float(usable.mean()), len(usable)
 
 
 def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[float, float, int]:
@@ -163,30 +190,82 @@ def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[float
     return float(low), float(high), len(usable)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A fit: `coefficients` per SD of the columns to start others from, `beta` of its risks.
+
+    The risk of a patient is 1 - exp(-hazard exp(eta - top)), eta from columns less `centre` over
+    `spread` (1 where a column does not vary).
+    """
+
+    coefficients: Floats
+    risk: Floats
+    log_likelihood: float
+    beta: Floats
+    centre: Floats
+    spread: Floats
+    top: float = np.nan
+    hazard: float = np.nan
+
+    def of(self, design: Floats) -> Floats:
+        """Risks of other patients by this fit, shape (n,)."""
+        eta = comparable((design - self.centre) / self.spread @ self.beta)
+        with np.errstate(over="ignore"):  # far beyond all patients of the fit the risk is 1
+            risk = np.asarray(-np.expm1(-self.hazard * np.exp(eta - self.top)))
+        risk[risk < _ZERO] = 0.0
+        return risk
+
+
 def _fitted(
     design: Floats, days: Floats, event: Bools, start: Floats | None, horizon_days: float
-) -> tuple[Floats, Floats, float]:
+) -> _Fit:
     """Coefficients per SD of the design's columns, risks at the horizon, log-likelihood.
 
     Columns that do not vary (a level nobody of the resample has) are left out. Where the
-    likelihood has no maximum the risks are those of its limit; all NaN where it has none at all.
+    likelihood has no maximum the risks are those of its limit, 0 in a level without events; all
+    NaN where it has none at all.
     """
-    spread = design.std(axis=0)
+    centre, spread = design.mean(axis=0), design.std(axis=0)
     varies = spread > 0
-    scaled = np.ascontiguousarray(
-        ((design - design.mean(axis=0)) / np.where(varies, spread, 1))[:, varies]
-    )
+    spread = np.where(varies, spread, 1.0)
+    scaled = np.ascontiguousarray(((design - centre) / spread)[:, varies])
     first = np.zeros(scaled.shape[1]) if start is None else np.ascontiguousarray(start[varies])
     found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
+    if status == SINGULAR and start is not None:
+        # The coefficients of all patients may lie too far out for these.
+        first = np.zeros(scaled.shape[1])
+        found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
     coefficients = np.zeros(design.shape[1])
     coefficients[varies] = found
     if status not in (CONVERGED, UNBOUNDED):
-        return coefficients, np.full(len(days), np.nan), float("nan")
-    eta = scaled @ found
+        none = np.full(len(days), np.nan)
+        return _Fit(coefficients, none, float("nan"), coefficients, centre, spread)
+    beta = coefficients
+    risk, top, hazard = _risks(scaled @ found, days, event, horizon_days)
+    if (risk < _TOWARDS_ZERO).any():
+        further, _, _, better, status = newton(
+            scaled, days, event, found, _MOST_STEPS, _LAST_TOLERANCE
+        )
+        if status in (CONVERGED, UNBOUNDED):
+            beta, log = np.zeros(design.shape[1]), better
+            beta[varies] = further
+            risk, top, hazard = _risks(scaled @ further, days, event, horizon_days)
+        risk[risk < _ZERO] = 0.0
+    return _Fit(coefficients, risk, log, beta, centre, spread, top, hazard)
+
+
+def _risks(
+    eta: Floats, days: Floats, event: Bools, horizon_days: float
+) -> tuple[Floats, float, float]:
+    """Absolute risks by the horizon, the highest predictor, and the baseline hazard there.
+
+    Risks are equal where linear predictors are equal but for rounding.
+    """
+    eta = comparable(eta)
     risk = np.exp(eta - eta.max())
     times, steps = hazard_steps(risk, days, event)
     hazard = float(steps[times <= horizon_days].sum())
-    return coefficients, np.asarray(-np.expm1(-hazard * risk)), log
+    return np.asarray(-np.expm1(-hazard * risk)), float(eta.max()), hazard
 
 
 def _metrics(
@@ -204,25 +283,17 @@ def _metrics(
         (_uno(old, days, event, horizon), _uno(new, days, event, horizon)),
     ):
         values += [first, second, second - first]
-    up, down = _moves(old, new)
+    up, down = moved(old, new, _NO_CUTS)
     shares = km_components(days, event, up, down, horizon)
     values += [*_components(shares)]
     values += [*_components(weighted_components(days, event, up, down, horizon))]
     values += [*_components(count_components(event, up, down))]
-    limits = np.asarray(data.cuts, np.float64)
-    classes = (
-        np.searchsorted(limits, old, side="right"),
-        np.searchsorted(limits, new, side="right"),
-    )
-    values += [*_components(km_components(days, event, *_moves(*classes), horizon))]
+    classes = moved(old, new, np.asarray(data.cuts, np.float64))
+    values += [*_components(km_components(days, event, *classes, horizon))]
     difference = new - old
     some = event.any() and not event.all()
     values += [*shares, difference[event].mean() - difference[~event].mean() if some else np.nan]
     return np.array(values, np.float64)
-
-
-def _moves(old: NDArray[Any], new: NDArray[Any]) -> tuple[Bools, Bools]:
-    return new > old, new < old
 
 
 def _components(shares: Floats) -> tuple[float, float, float]:

@@ -166,6 +166,14 @@ def absolute_risk(
     return np.asarray(-np.expm1(-baseline.at(horizon_days) * np.exp(eta)))
 
 
+def comparable(linear_predictor: Floats) -> Floats:
+    """Linear predictors to ten decimals, so that patients of the same covariates tie.
+
+    A product of matrices sums its rows in an order that depends on where they lie.
+    """
+    return np.asarray(np.round(linear_predictor, 10))
+
+
 def time_order(days: Floats, event: Bools) -> Ints:
     """Indices that sort by time, events before censorings, the order of rows else kept."""
     return np.lexsort((~event, days)).astype(np.int64)

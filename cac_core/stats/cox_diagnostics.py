@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
+from cac_core.stats.censoring import checked_times
 from cac_core.stats.cox import (
     SMALLEST_PIVOT,
     Bools,
@@ -68,6 +69,9 @@ def proportional_hazards_test(
     event: ArrayLike,
     terms: Sequence[Sequence[int]],
     transform: Literal["km", "identity"] = "km",
+    *,
+    infinite: Sequence[int] = (),
+    followed: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> tuple[tuple[ProportionalityTest, ...], ProportionalityTest]:
     """Score test of time-varying effects, per term and over all: R's `cox.zph` since survival 3.
 
@@ -77,22 +81,32 @@ def proportional_hazards_test(
     Parameters
     ----------
     terms : for each term, the columns of the design that belong to it.
+    infinite : for each term, how many coefficients it has beside these columns because a level
+        has no events. They count as degrees of freedom and add nothing to the chi-square, as in
+        `cox.zph` of the model with all levels.
+    followed : days and events of everybody, patients of such levels included, for the
+        Kaplan-Meier estimate; those of the design if left out.
     """
     x, t, d = checked_design(design, days, event)
     order = time_order(t, d)
     x, t, d = x[order] - fit.means, t[order], d[order]
-    g = _time_scale(t, d, transform)
+    g = _time_scale(t, d, transform, t, d)
+    if followed is not None:
+        g = _time_scale(t, d, transform, *checked_times(*followed))
     eta = x @ fit.coefficients
     score, whole = _time_score(np.ascontiguousarray(x), np.exp(eta - eta.max()), t, d, g)
     p = x.shape[1]
     full = np.concatenate([np.zeros(p), score])
 
-    def test(columns: Sequence[int]) -> ProportionalityTest:
+    def test(columns: Sequence[int], more: int) -> ProportionalityTest:
         keep = [*range(p), *(p + column for column in columns)]
         value = _quadratic_form(full[keep], whole[np.ix_(keep, keep)])
-        return ProportionalityTest(value, len(columns), float(chi2.sf(value, len(columns))))
+        df = len(columns) + more
+        return ProportionalityTest(value, df, float(chi2.sf(value, df)) if df else np.nan)
 
-    return tuple(test(columns) for columns in terms), test(range(p))
+    apart = infinite or [0] * len(terms)
+    tests = tuple(test(columns, more) for columns, more in zip(terms, apart, strict=True))
+    return tests, test(range(p), sum(apart))
 
 
 def _groups(days: Floats, event: Bools) -> list[tuple[int, int, int]]:
@@ -174,14 +188,17 @@ def _quadratic_form(vector: Floats, matrix: Floats) -> float:
     return float(vector / scale @ np.linalg.solve(scaled, vector / scale))
 
 
-def _time_scale(days: Floats, event: Bools, transform: str) -> Floats:
+def _time_scale(
+    days: Floats, event: Bools, transform: str, all_days: Floats, all_events: Bools
+) -> Floats:
     """G at each event (0 elsewhere), its mean over the events taken off."""
     if transform == "identity":
         g = days.copy()
     else:
-        times, starts = np.unique(days, return_index=True)
-        at_risk = len(days) - starts
-        deaths = np.add.reduceat(event.astype(np.float64), starts)
+        order = np.argsort(all_days, kind="stable")
+        times, starts = np.unique(all_days[order], return_index=True)
+        at_risk = len(all_days) - starts
+        deaths = np.add.reduceat(all_events[order].astype(np.float64), starts)
         before = np.concatenate([[1.0], np.cumprod(1 - deaths / at_risk)[:-1]])
         g = 1 - before[np.searchsorted(times, days)]
     return np.where(event, g - g[event].mean(), 0.0)

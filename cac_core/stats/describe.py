@@ -80,7 +80,11 @@ class Counts:
 
 
 def describe_numbers(
-    values: ArrayLike, group: ArrayLike, groups: Sequence[str], alpha: float = NORMALITY_ALPHA
+    values: ArrayLike,
+    group: ArrayLike,
+    groups: Sequence[str],
+    alpha: float = NORMALITY_ALPHA,
+    normal: bool | None = None,
 ) -> Numbers:
     """Describe a continuous variable by groups.
 
@@ -89,6 +93,7 @@ def describe_numbers(
     values : shape (n,), NaN where missing.
     group : shape (n,), codes of `groups`.
     alpha : level of the tests of normality, see `looks_normal`.
+    normal : what was decided before of this variable; by its groups here if left out.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def describe_numbers(
         raise ValueError(f"{int(np.isinf(numbers).sum())} values are infinite")
     parts = [numbers[codes == at] for at in range(len(groups))]
     samples = [part[~np.isnan(part)] for part in parts]
-    normal = looks_normal(samples, alpha)
+    normal = looks_normal(samples, alpha) if normal is None else normal
     return Numbers(
         normal,
         summarise(numbers),

@@ -1,14 +1,16 @@
 """Net reclassification: who moves to higher or lower risk when a marker joins a model.
 
 All forms compare two predicted probabilities of the event by a fixed horizon for each patient
-(absolute risks, never linear predictors: the split between the components depends on it). A
-patient moves up where the new risk is higher, or lies in a higher category; ties count in neither
-direction. The event NRI is the net share of patients with the event who move up, the non-event NRI
-the net share of the others who move down; the overall NRI is their sum, from -2 to 2, above 0
-where the marker helps. None of them is a share of patients "correctly reclassified" (Kerr et al.,
-Epidemiology 2014;25:114; Leening et al., Ann Intern Med 2014;160:122), and an interval above 0 is
-no test: a marker of pure noise gives one in a quarter of cohorts. The test of a marker is the
-likelihood ratio.
+(absolute risks, never linear predictors: the split between the components depends on it). A patient
+moves up where the new risk is higher, or lies in a higher category; ties count in neither
+direction. Two risks that differ by no more than `TIE` are a tie, and a risk that falls short of a
+limit by no more than that lies on it: where a level without events sends risks to 0, or two sums of
+the same terms round differently, the last digits say nothing. The event NRI is the net share of
+patients with the event who move up, the non-event NRI the net share of the others who move down;
+the overall NRI is their sum, from -2 to 2, above 0 where the marker helps. None of them is a share
+of patients "correctly reclassified" (Kerr et al., Epidemiology 2014;25:114; Leening et al., Ann
+Intern Med 2014;160:122), and an interval above 0 is no test: a marker of pure noise gives one in a
+quarter of cohorts. The test of a marker is the likelihood ratio.
 
 Sources: Pencina et al., Stat Med 2008;27:157 (IDI, categories) and 2011;30:11 (category-free,
 Kaplan-Meier); Uno et al., Stat Med 2013;32:2430 (inverse probability of censoring).
@@ -29,6 +31,8 @@ from cac_core.stats.cox import time_order
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+#: Absolute risks that differ by no more than this are equal.
+TIE = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +60,14 @@ def moves(old: ArrayLike, new: ArrayLike, cuts: Sequence[float] = ()) -> tuple[B
     Parameters
     ----------
     cuts : limits of risk categories (a risk equal to a limit lies above it); without any, every
-        change counts.
+        change of more than `TIE` counts.
     """
     before, after = np.asarray(old, np.float64), np.asarray(new, np.float64)
     if before.shape != after.shape or before.ndim != 1:
         raise ValueError(f"shapes {before.shape} and {after.shape} do not fit together")
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ValueError("risks that are missing or not finite")
-    if len(cuts):
-        limits = np.asarray(cuts, np.float64)
-        before = np.searchsorted(limits, before, side="right").astype(np.float64)
-        after = np.searchsorted(limits, after, side="right").astype(np.float64)
-    return after > before, after < before
+    return moved(before, after, np.asarray(cuts, np.float64))
 
 
 def nri_kaplan_meier(
@@ -133,6 +133,16 @@ def idi(old: ArrayLike, new: ArrayLike, event: ArrayLike) -> float:
     if d.all() or not d.any():
         raise NotEstimableError("no patients with the event" if not d.any() else "no one without")
     return float(gain[d].mean() - gain[~d].mean())
+
+
+def moved(old: Floats, new: Floats, cuts: Floats) -> tuple[Bools, Bools]:
+    """`moves` without its checks; the resamples call it by the thousand."""
+    up, down = new - old > TIE, old - new > TIE
+    if len(cuts):
+        before = np.searchsorted(cuts, old + TIE, side="right")
+        after = np.searchsorted(cuts, new + TIE, side="right")
+        up, down = up & (after > before), down & (after < before)
+    return up, down
 
 
 def _reclassification(shares: Floats, up: Bools, down: Bools) -> Reclassification:

@@ -38,7 +38,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory, cac: Cac) -> Path:
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped plan with fewer resamples."""
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    text = shipped_plan_text().replace("resamples = 1000", "resamples = 30")
+    text = shipped_plan_text().replace("resamples = 2000", "resamples = 30")
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -131,7 +131,7 @@ def test_an_outcome_that_is_not_linked_is_a_reason_and_no_fault(
     cac: Cac, linked: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "plan.toml"
-    text = shipped_plan_text().replace("resamples = 1000", "resamples = 0")
+    text = shipped_plan_text().replace("resamples = 2000", "resamples = 0")
     path.write_text(text.replace('"death_mi", "death",', '"death", "stroke",'), encoding="utf-8")
     done = cac("analyse", "-w", linked, "--plan", path, "--json")
     assert done.code == 0, done.err

@@ -43,7 +43,7 @@ def linked(tmp_path_factory: pytest.TempPathFactory, cac: Cac) -> Path:
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped plan with fewer resamples, outcomes and components."""
     path = tmp_path_factory.mktemp("plan") / "plan.toml"
-    text = shipped_plan_text().replace("resamples = 1000", "resamples = 10")
+    text = shipped_plan_text().replace("resamples = 2000", "resamples = 10")
     lines = text.splitlines()
     for name, value in (("outcomes", '["mace", "death"]'), ("components", "[]")):
         at = next(n for n, line in enumerate(lines) if line.startswith(f"{name} ="))

@@ -28,6 +28,12 @@ _GAINS = (
     ("nri", "Overall NRI", "three"),
     ("idi", "Integrated discrimination improvement", "three"),
 )
+_CORRECTED = (
+    *(one for one in _GAINS if one[0].startswith(("auc", "nri"))),
+    *((f"harrell_c_{part}", f"Harrell's c {word}", "three")
+      for part, word in (("base", "without CAC"), ("full", "with CAC"), ("gain", "increase"))),
+    ("uno_c_gain", "Increase in Uno's c", "three"),
+)  # fmt: skip
 _FORMS = (
     ("", "Kaplan-Meier form, category-free"),
     ("_fixed", "the same, risks kept as they are in all patients"),
@@ -58,6 +64,7 @@ def reclassification_section(report: Report) -> ReportSection:
         section.blocks.append(block)
         _moves(report, block)
         _gain_table(report, block)
+        _corrected_table(report, block)
         _form_table(report, block)
         _move_table(report, block)
         _difference_table(report, block)
@@ -131,6 +138,25 @@ def _gain_table(report: Report, block: Block) -> None:
     _keep(
         report, block, "table-s6", "Gains by adding CAC to the covariates",
         (Column("Reading"), Column("Measure"), Column("Value (95 % CI)", True), Column("p", True)),
+        rows,
+    )  # fmt: skip
+
+
+def _corrected_table(report: Report, block: Block) -> None:
+    """Apparent values beside those corrected for optimism, where the plan asks for them."""
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        for statistic, label, style in _CORRECTED:
+            fixed = _row(report, block, source, f"{statistic}_corrected")
+            if fixed is not None:
+                apparent = _row(report, block, source, statistic)
+                rows.append([report.label(source), label, numbers.cell(apparent, style),
+                             numbers.cell(fixed, style)])  # fmt: skip
+    _keep(
+        report, block, "optimism", "Discrimination and reclassification corrected for optimism",
+        (Column("Reading"), Column("Measure"), Column("Apparent", True),
+         Column("Corrected (bootstrap, Harrell)", True)),
         rows,
     )  # fmt: skip
 

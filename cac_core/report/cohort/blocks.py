@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ from cac_core.analysis.plan import Plan, Term
 from cac_core.report.cohort.numbers import Numbers, plain
 from cac_core.report.figures import Figure, as_bytes
 from cac_core.report.page import Cell, DataTable, FigureView
-from cac_core.report.svg import inline_svg
+from cac_core.report.svg import in_full, inline_svg
+from schemas.codes import CAC_CATEGORIES
 
 #: Outcomes of the paper in its own words; others are named as they are defined.
 _OUTCOMES = {
@@ -23,7 +25,14 @@ _OUTCOMES = {
     "mi": "MI",
     "mace_no_early_revascularisation": "MACE, early revascularisation excluded",
 }
-_NOT_SLUG = re.compile(r"[^a-z0-9]+")
+#: Categories of the score as the paper prints them; the tables hold `0` for the first.
+_SHOWN_LEVELS = dict(zip(CAC_CATEGORIES, ("<1", *CAC_CATEGORIES[1:]), strict=True))
+CATEGORIES_NOTE = (
+    "CAC categories by Agatston score: <1 is below 1, 1-100 from 1 to 100, 101-400 above 100 to "
+    "400, >400 above 400; a score of 100.5 lies in 101-400."
+)
+_NOT_SLUG = re.compile(r"[\W_]+")
+_LONGEST_SLUG = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +160,15 @@ class Report:
         """A covariate for people."""
         return next((term.label for term in self.terms if term.name == name), str(name))
 
+    def level(self, term: Term, level: str) -> str:
+        """A level of a term for people."""
+        return _SHOWN_LEVELS.get(level, level) if term.levels == CAC_CATEGORIES else level
+
+    def source_level(self, source: str, level: str) -> str:
+        """A category of a score source, or a pair of them (`0 vs >400`), for people."""
+        term = self.plan.sources[source].term
+        return " vs ".join(self.level(term, one) for one in level.split(" vs "))
+
     @property
     def terms(self) -> list[Term]:
         """Every variable of the plan, calcium first."""
@@ -162,6 +180,7 @@ class Report:
     ) -> FigureView:
         """Keep a figure as SVG and PNG, and give the view of it for the page."""
         name = self._free(name, self.figures)
+        caption = in_full(caption, drawing)
         svg = as_bytes(drawing, "svg")
         self.figures[name] = svg, as_bytes(drawing, "png")
         if table is not None:
@@ -169,24 +188,38 @@ class Report:
         return FigureView(name, caption, inline_svg(svg, name, description), table)
 
     def kept(self, table: DataTable) -> DataTable:
-        """Keep a table for the folder of tables, and give it back for the page."""
-        self.tables[self._free(table.identifier, self.tables)] = table
+        """Keep a table for the folder of tables, and give it back for the page.
+
+        Where it has categories of the score, what their limits are stands under it.
+        """
+        cells = [column.title for column in table.columns]
+        cells += [cell_text(item) for row in table.rows for item in row]
+        if any(CAC_CATEGORIES[2] in text for text in cells):
+            table = replace(table, note=f"{table.note} {CATEGORIES_NOTE}".strip())
+        table = replace(table, identifier=self._free(table.identifier, self.tables))
+        self.tables[table.identifier] = table
         return table
 
     @staticmethod
     def _free(name: str, taken: Mapping[str, object]) -> str:
-        if name in taken:
-            raise ValueError(f"two parts of the report are named {name}")
-        return name
+        """The name, with a number where names that differ in signs alone have become one."""
+        free, number = name, 2
+        while free in taken:
+            free, number = f"{name}-{number}", number + 1
+        return free
 
 
 def slug(*parts: str | None) -> str:
-    """A name for files and anchors."""
+    """A name for files and anchors: letters and digits of any script, not too long."""
     joined = " ".join(part for part in parts if part)
     # The signs that tell categories apart are words in a name.
     for sign, word in (("<", " below "), (">", " above ")):
         joined = joined.replace(sign, word)
-    return _NOT_SLUG.sub("-", joined.lower()).strip("-")
+    name = _NOT_SLUG.sub("-", joined.lower()).strip("-")
+    if len(name.encode()) <= _LONGEST_SLUG:
+        return name
+    short = name.encode()[: _LONGEST_SLUG - 9].decode(errors="ignore").strip("-")
+    return f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def cell_text(item: Cell | str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cac_core.analysis.plan import Term
+from cac_core.analysis.headline import FOLLOW_UP
+from cac_core.analysis.plan import Plan, Term
 from cac_core.report.cohort.blocks import Block, Report, ReportSection
 from schemas.codes import FlowStep
 
@@ -173,8 +174,9 @@ def _analysis(report: Report, block: Block) -> None:
                             outcome=plan.primary)  # fmt: skip
     if follow_up is not None and follow_up.value is not None:
         block.say(
-            "Median follow-up was {} years, with {} events of the primary outcome ({}).",
+            "Median follow-up was {} years by {}, with {} events of the primary outcome ({}).",
             numbers.text(follow_up, "two"),
+            FOLLOW_UP,
             numbers.text(follow_up, "count", "n_events"),
             report.outcome(plan.primary),
         )
@@ -192,10 +194,7 @@ def _analysis(report: Report, block: Block) -> None:
         "Absolute risk, calibration and net reclassification are at {} years. {} {} Intervals "
         "cover {} %.",
         f"{plan.horizon_years:g}",
-        f"Gains have bootstrap intervals from {plan.resamples:,} resamples of patients, with "
-        f"models fitted anew in each (seed {plan.seed})."
-        if plan.resamples
-        else "Gains have no bootstrap intervals: no resamples were asked for.",
+        _gains(plan),
         _MISSING[plan.missing].format(imputations=plan.imputations),
         f"{100 * plan.confidence:g}",
     )
@@ -205,6 +204,22 @@ def _analysis(report: Report, block: Block) -> None:
             _listed(_word(name) for name in plan.components),
             _word(plan.competing),
         )
+
+
+def _gains(plan: Plan) -> str:
+    """Which gain has which interval or test."""
+    told = (
+        f"have bootstrap intervals, percentiles of {plan.resamples:,} resamples of patients with "
+        f"models fitted anew in each (seed {plan.seed})"
+        if plan.resamples
+        else "have no intervals, since no resamples were asked for"
+    )
+    return (
+        "The gain in fit is tested by the likelihood ratio and has no interval. Gains in AUC over "
+        f"all follow-up have DeLong's intervals; gains in AUC at {plan.horizon_years:g} years, in "
+        "Harrell's and Uno's c, net reclassification in all its forms and integrated "
+        f"discrimination improvement {told}."
+    )
 
 
 def _readings(report: Report) -> str:

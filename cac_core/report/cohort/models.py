@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
+from markupsafe import Markup
+
+from cac_core.analysis.models import EVENTS_PER_PARAMETER
+from cac_core.report.cohort.blocks import Block, Report, ReportSection, cell_text, slug
 from cac_core.report.cohort.numbers import Row, plain, reasons
 from cac_core.report.figures.survival import ForestRow, forest_figure
 from cac_core.report.page import Cell, Column, DataTable
 
 _REFERENCE = "reference"
+_FEW_EVENTS, _CHANGING = "\N{DOUBLE DAGGER}", "\N{DAGGER}"
 
 
 def hazard_section(report: Report) -> ReportSection:
@@ -42,7 +47,7 @@ def secondary_section(report: Report) -> ReportSection:
                 whole = _ratio(report, "cox_multivariable", population, outcome, source, None, None)
                 block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([whole])])
             for level in told.term.levels:
-                line: list[Cell | str] = [told.label, level]
+                line: list[Cell | str] = [told.label, report.level(told.term, level)]
                 for outcome in others:
                     row = _ratio(report, "cox_multivariable", population, outcome, source,
                                  told.term.name, level)  # fmt: skip
@@ -60,7 +65,7 @@ def secondary_section(report: Report) -> ReportSection:
             "Adjusted hazard ratios of calcium for other outcomes",
             tuple(columns),
             rows,
-            note="Adjusted for all covariates of the plan.",
+            note=f"Adjusted for all covariates of the plan.{_marks_told(report, rows)}",
             sortable=False,
         )
         block.add(report.kept(table))
@@ -83,6 +88,11 @@ def sensitivity_section(report: Report) -> ReportSection:
         _calcium_table(
             report, block, "cause_specific", report.plan.components,
             f"Cause-specific hazard ratios of the components, {report.plan.competing} censors",
+        )  # fmt: skip
+        _calcium_table(
+            report, block, "fine_gray", report.plan.components,
+            "Subdistribution hazard ratios of the components (Fine and Gray), "
+            f"{report.plan.competing} competing",
         )  # fmt: skip
         _test_table(report, block, "interaction", "lr_chi2", "Interaction of calcium")
         _test_table(report, block, "spline", "lr_chi2", "Curvature of continuous covariates")
@@ -118,7 +128,8 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
                 for analysis, model in (("cox_univariable", alone), ("cox_multivariable", source))
             ]
             seen += pair
-            label = term.label if level is None else f"\N{EM SPACE}{level}"
+            shown = None if level is None else report.level(term, level)
+            label = term.label if shown is None else f"\N{EM SPACE}{shown}"
             line: list[Cell | str] = [label]
             for row in pair:
                 line += [_ratio_cell(report, row), numbers.p_cell(row)]
@@ -143,13 +154,16 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
         (Column("Covariate"), Column("Unadjusted HR (95 % CI)", True), Column("p", True),
          Column("Adjusted HR (95 % CI)", True), Column("p", True)),
         rows,
-        note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table.",
+        note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table."
+        + _marks_told(report, rows)
+        + _assumption_told(report, block, source),
         sortable=False,
     )  # fmt: skip
     view = report.drawn(
         f"figure-forest-{name}",
         forest_figure(forest, ("unadjusted", "adjusted"), "Hazard ratio (95 % CI)", "adjusted"),
-        f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic.",
+        f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic."
+        + _marks_told(report, [[row.text] for row in forest]),
         f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
         table if closed else None,
     )
@@ -206,7 +220,8 @@ def _calcium_table(
                              told.term.name, level)  # fmt: skip
                 seen.append(row)
                 if row is not None:
-                    rows.append([report.outcome(outcome), told.label, level,
+                    rows.append([report.outcome(outcome), told.label,
+                                 report.level(told.term, level),
                                  numbers.cell(row, "count", "n_events"), _ratio_cell(report, row),
                                  numbers.p_cell(row)])  # fmt: skip
     block.missing([f"{caption}: {why}" for why in reasons(seen)])
@@ -217,6 +232,7 @@ def _calcium_table(
             (Column("Outcome"), Column("Reading"), Column("Category"), Column("Events", True),
              Column("Adjusted HR (95 % CI)", True), Column("p", True)),
             rows,
+            note=_marks_told(report, rows).strip(),
         )  # fmt: skip
         block.add(report.kept(table))
 
@@ -226,8 +242,8 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
     found = numbers.rows(analysis, statistic, population=block.population)
     block.missing([f"{caption}: {why}" for why in reasons(found)])
     rows: list[list[Cell | str]] = [
-        [report.label(str(row.model)), _term(report, row), numbers.cell(row, "two"),
-         numbers.p_cell(row), row.method]
+        [report.outcome(str(row.outcome)), report.label(str(row.model)), _term(report, row),
+         numbers.cell(row, "two"), numbers.p_cell(row), row.method]
         for row in found
         if row.value is not None
     ]  # fmt: skip
@@ -235,8 +251,8 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
         table = DataTable(
             slug(analysis, report.other(str(block.population))),
             caption,
-            (Column("Model"), Column("Term"), Column("Chi-square", True), Column("p", True),
-             Column("Method")),
+            (Column("Outcome"), Column("Model"), Column("Term"), Column("Chi-square", True),
+             Column("p", True), Column("Method")),
             rows,
         )  # fmt: skip
         block.add(report.kept(table))
@@ -260,13 +276,77 @@ def _is_reference(row: Row | None) -> bool:
 
 
 def _ratio_cell(report: Report, row: Row | None) -> Cell:
-    return (
-        Cell("Reference", 1.0) if _is_reference(row) else report.numbers.interval_cell(row, "two")
-    )
+    if _is_reference(row):
+        return Cell("Reference", 1.0)
+    cell = report.numbers.interval_cell(row, "two")
+    return replace(cell, text=Markup("{}{}").format(cell.text, _marks(report, row)))
 
 
 def _ratio_text(report: Report, row: Row | None) -> str:
-    return "Reference" if _is_reference(row) else plain(report.numbers.with_interval(row, "two"))
+    if _is_reference(row):
+        return "Reference"
+    return plain(report.numbers.with_interval(row, "two")) + _marks(report, row)
+
+
+def _marks(report: Report, row: Row | None) -> str:
+    """Signs behind a hazard ratio whose model has a flaw."""
+    if row is None or row.value is None:
+        return ""
+    changing = row.analysis == "cox_multivariable" and row.term in _changing(
+        report, row.population, row.outcome, row.model
+    )
+    few = "events per parameter" in row.method
+    marks = (_CHANGING if changing else "") + (_FEW_EVENTS if few else "")
+    return f" {marks}" if marks else ""
+
+
+def _marks_told(report: Report, rows: Sequence[Sequence[Cell | str]]) -> str:
+    """What the signs in these rows mean; begins with a space, empty where there are none."""
+    text = "".join(cell_text(item) for row in rows for item in row)
+    told = ""
+    if _CHANGING in text:
+        told += (
+            f" {_CHANGING} The test of proportional hazards rejects for this term at "
+            f"{_level(report):g}: its ratio changes with time, and this is a mean over follow-up."
+        )
+    if _FEW_EVENTS in text:
+        told += (
+            f" {_FEW_EVENTS} Fewer than {EVENTS_PER_PARAMETER} events per parameter of the model: "
+            "the estimate is unsteady."
+        )
+    return told
+
+
+def _assumption_told(report: Report, block: Block, source: str) -> str:
+    """Events per parameter, and the test of proportional hazards of the adjusted model."""
+    wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+    numbers, told = report.numbers, ""
+    steady = numbers.one("cox_multivariable", "events_per_parameter", **wanted)
+    if steady is not None and steady.value is not None:
+        told += f" Events per parameter of the adjusted model: {steady.value:.1f}."
+    whole = numbers.one("proportional_hazards", "chi2", **wanted, term="global")
+    if whole is None or whole.p_value is None:
+        return told
+    rejects = whole.p_value < _level(report)
+    p = "below 0.001" if whole.p_value < 0.001 else f"{whole.p_value:.3f}"
+    return (
+        f"{told} Proportional hazards, all terms together: p {p}"
+        f"{', which rejects them' if rejects else ''}."
+    )
+
+
+def _changing(
+    report: Report, population: str | None, outcome: str | None, model: str | None
+) -> set[str | None]:
+    """Terms whose hazards are not proportional in a multivariable model."""
+    rows = report.numbers.rows(
+        "proportional_hazards", "chi2", population=population, outcome=outcome, model=model
+    )
+    return {row.term for row in rows if row.p_value is not None and row.p_value < _level(report)}
+
+
+def _level(report: Report) -> float:
+    return round(1 - report.plan.confidence, 10)
 
 
 def _mark(row: Row | None) -> tuple[float, float | None, float | None] | None:

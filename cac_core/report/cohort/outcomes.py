@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from cac_core.analysis.headline import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR
 from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
 from cac_core.report.cohort.numbers import Row, plain, reasons
@@ -38,11 +39,12 @@ def follow_up_section(report: Report) -> ReportSection:
             slug("follow-up-table", report.other(population)),
             "Follow-up by outcome",
             (Column("Outcome"), Column("What it is"), Column("Patients", True),
-             Column("Events", True), Column("Follow-up, years, median (IQR)", True),
+             Column("Events", True), Column(f"Follow-up by {FOLLOW_UP}, years, median (IQR)", True),
              Column("To event or censoring, years, median (IQR)", True)),
             rows,
-            note="Follow-up by the reverse Kaplan-Meier method; a dash where half or a quarter of "
-            "the patients were not followed long enough to tell.",
+            note="By reverse Kaplan-Meier: how long patients would have been followed but for the "
+            "event. To event or censoring: as the paper has it, shorter. A dash where half or a "
+            "quarter of the patients were not followed long enough to tell.",
         )  # fmt: skip
         block.add(report.kept(table))
     return section
@@ -73,6 +75,7 @@ def incidence_section(report: Report) -> ReportSection:
             section.blocks.append(block)
             for source in report.plan.sources:
                 _incidence(report, block, component, source)
+            _gray(report, block, component)
     if not section.blocks:
         section.blocks.append(Block(gaps=["the plan names no components"]))
     return section
@@ -91,7 +94,7 @@ def _survival(report: Report, block: Block, source: str) -> None:
             ((row.at or 0.0) / DAYS_PER_YEAR, plain(numbers.text(row, "count")))
             for row in at_risk.get(level, ())
         ]
-        curves.append(_curve(level, steps, counts))
+        curves.append(_curve(report.source_level(source, level), steps, counts))
     if not curves:
         return
     test = numbers.one("log_rank", "chi2", **wanted, level=None)
@@ -117,7 +120,8 @@ def _event_free(report: Report, block: Block, source: str) -> DataTable:
     rows: list[list[Cell | str]] = []
     for row in numbers.rows("kaplan_meier", "at_risk", **wanted):
         years = (row.at or 0.0) / DAYS_PER_YEAR
-        rows.append([str(row.level), Cell(f"{years:.0f}", years), numbers.cell(row, "count"),
+        level = report.source_level(source, str(row.level))
+        rows.append([level, Cell(f"{years:.0f}", years), numbers.cell(row, "count"),
                      numbers.interval_cell(free.get((row.level, row.at)), "percent")])  # fmt: skip
     name = slug("event-free", block.outcome, source, report.other(str(block.population)))
     return DataTable(
@@ -137,7 +141,8 @@ def _rates(report: Report, block: Block) -> None:
         for row in numbers.rows("event_rate", "per_100_person_years", **wanted):
             years = numbers.one("event_rate", "person_years", **wanted, level=row.level)
             if row.level is not None:
-                rows.append([report.label(source), str(row.level),
+                level = report.source_level(source, row.level)
+                rows.append([report.label(source), level,
                              numbers.cell(row, "count", "n"),
                              numbers.cell(row, "count", "n_events"), numbers.cell(years, "count"),
                              numbers.interval_cell(row, "two")])  # fmt: skip
@@ -161,7 +166,8 @@ def _tests(report: Report, block: Block) -> None:
         wanted = {"population": block.population, "outcome": block.outcome, "model": source}
         for row in numbers.rows("log_rank", "chi2", **wanted):
             seen.append(row)
-            rows.append([report.label(source), row.level or "all categories",
+            level = report.source_level(source, row.level) if row.level else "all categories"
+            rows.append([report.label(source), level,
                          numbers.cell(row, "two"), numbers.p_cell(row), row.method])  # fmt: skip
     block.missing([f"log-rank: {why}" for why in reasons(seen)])
     if rows:
@@ -185,13 +191,15 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
     label = report.label(source)
     block.missing([f"{label}: {why}" for why in reasons(rows)])
     by_level = _by_level(rows)
-    curves = [_curve(level, steps) for level, steps in by_level.items()]
+    curves = [
+        _curve(report.source_level(source, level), steps) for level, steps in by_level.items()
+    ]
     if not curves:
         return
     ends: list[list[Cell | str]] = []
     for level, steps in by_level.items():
         last = steps[-1]
-        ends.append([level, numbers.cell(last, "count", "n_events"),
+        ends.append([report.source_level(source, level), numbers.cell(last, "count", "n_events"),
                      Cell(f"{(last.at or 0) / DAYS_PER_YEAR:.1f}"),
                      numbers.interval_cell(last, "percent")])  # fmt: skip
     table = DataTable(
@@ -211,6 +219,26 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
         table,
     )
     block.draw(view, half=True)
+
+
+def _gray(report: Report, block: Block, component: str) -> None:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for source in report.plan.sources:
+        row = numbers.one("gray_test", "chi2", population=block.population, outcome=component,
+                          model=source)  # fmt: skip
+        block.missing([f"{report.label(source)}, Gray's test: {why}" for why in reasons([row])])
+        if row is not None and row.value is not None:
+            rows.append([report.label(source), numbers.cell(row, "two"), numbers.p_cell(row),
+                         row.method])  # fmt: skip
+    if rows:
+        table = DataTable(
+            slug("gray", component, report.other(str(block.population))),
+            f"Whether the incidence of {report.outcome(component)} differs by category",
+            (Column("Reading"), Column("Chi-square", True), Column("p", True), Column("Method")),
+            rows,
+        )  # fmt: skip
+        block.add(report.kept(table))
 
 
 def _curve(level: str, steps: Sequence[Row], counts: Sequence[tuple[float, str]] = ()) -> Curve:

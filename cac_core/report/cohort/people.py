@@ -101,7 +101,9 @@ def table_1(report: Report) -> ReportSection:
                     "description", "count", population=population, model=None, term=term.name,
                     level=level,
                 )  # fmt: skip
-                title = Markup("{} (n = {})").format(level, report.numbers.text(row, "count"))
+                title = Markup("{} (n = {})").format(
+                    report.level(term, level), report.numbers.text(row, "count")
+                )
                 groups.append((title, f"{population} & {term.name}={level}"))
             _described(
                 report,
@@ -162,7 +164,7 @@ def training_table(report: Report) -> ReportSection:
     model = report.plan.sources[next(iter(report.plan.sources))].term.name
     unknown = Cell("not known")
     for term in (*report.plan.covariates, *report.plan.described):
-        for label, text, _ in _variable(numbers, term, model, [population]):
+        for label, text, _ in _variable(report, term, model, [population]):
             rows.append([label, unknown if text[0] else "", text[0]])
     for term_name, label, style in _MEASURES[1:5]:
         shown = _quartiles(numbers, "all", term_name, style)
@@ -293,7 +295,7 @@ def _described(
         test = numbers.one("description_test", "test", population=population, model=model,
                            term=term.name)  # fmt: skip
         seen.append(test)
-        for label, cells, tested in _variable(numbers, term, model, names):
+        for label, cells, tested in _variable(report, term, model, names):
             rows.append([label, *cells, numbers.p_cell(test) if tested else ""])
     if not rows:
         block.missing([f"no description by `{model}` was estimated"])
@@ -306,16 +308,18 @@ def _described(
         caption,
         tuple(columns),
         rows,
-        note="Mean (SD) where no group departs from normal, else median (IQR); counts with their "
-        "share of those whose value is known. One p value per variable, over all its groups.",
+        note="Mean (SD) of a variable that does not depart from normal in the whole cohort, else "
+        "median (IQR), the same in every table; counts with their share of those whose value "
+        "is known. One p value per variable, over all its groups.",
         sortable=False,
     )
     block.add(report.kept(table), f"Show: {caption}" if closed else "")
     block.missing([f"no test of a difference: {why}" for why in reasons(seen)])
 
 
-def _variable(numbers: Numbers, term: Term, model: str, populations: Sequence[str]) -> list[Line]:
+def _variable(report: Report, term: Term, model: str, populations: Sequence[str]) -> list[Line]:
     """Lines of one variable."""
+    numbers = report.numbers
 
     def row(statistic: str, population: str, level: str | None = None) -> Row | None:
         return numbers.one("description", statistic, population=population, model=model,
@@ -342,7 +346,7 @@ def _variable(numbers: Numbers, term: Term, model: str, populations: Sequence[st
                 numbers_share(numbers, row("count", p, level), row("share", p, level))
                 for p in populations
             ]
-            lines.append((f"\N{EM SPACE}{level}", cells, False))
+            lines.append((f"\N{EM SPACE}{report.level(term, level)}", cells, False))
     absent = [row("missing", population) for population in populations]
     if any(one is not None and (one.value or one.reason) for one in absent):
         cells = [numbers.cell(one, "count") for one in absent]

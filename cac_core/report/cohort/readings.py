@@ -117,20 +117,24 @@ def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Bloc
         ]
         for row in rows
     ]
+    shown = [
+        [report.source_level(name, level) for level in levels]
+        for name, levels in ((first, rows), (second, columns))
+    ]
     linear = numbers.one("agreement", "kappa_linear", **wanted)
     table = DataTable(
         slug("concordance", first, second, report.other(population)),
         f"Patients by {report.label(first)} (rows) and {report.label(second)} (columns), n (%)",
-        (Column(report.label(first)), *(Column(name, True) for name in columns)),
+        (Column(report.label(first)), *(Column(name, True) for name in shown[1])),
         [
             [name, *(numbers_share(numbers, *pair) for pair in zip(line, parts, strict=True))]
-            for name, line, parts in zip(rows, cells, shares, strict=True)
+            for name, line, parts in zip(shown[0], cells, shares, strict=True)
         ],
         sortable=False,
     )
     matrix = Matrix(
-        rows,
-        columns,
+        shown[0],
+        shown[1],
         [[(cell.value or 0.0) if cell else 0.0 for cell in line] for line in shares],
         [[plain(numbers.text(cell, "count")) for cell in line] for line in cells],
         report.label(first),
@@ -274,8 +278,8 @@ def _cases(report: Report, block: Block, first: str, second: str) -> None:
     rows: list[Sequence[Cell | str]] = [
         [
             Cell(row["study_key"], href=pages.get(row["study_key"])),
-            row["compared_category"],
-            row["reference_category"],
+            report.source_level(first, row["compared_category"]),
+            report.source_level(second, row["reference_category"]),
             number(row["compared_agatston"], 1),
             number(row["reference_agatston"], 1),
         ]

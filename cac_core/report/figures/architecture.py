@@ -83,8 +83,8 @@ def _network(axis: Axes, network: Sketch, top: float) -> None:
         _arrow(axis, (last, (middle + lower) / 2), (6.6, y))
     ring = {"boxstyle": "circle,pad=0.25", "fc": "white", "ec": "black", "lw": 0.9}
     for text, at, start in (
-        (r"$\times\,(1-a)$", (9.75, upper), (ends, upper)),
-        (r"$\times\,a$", (9.75, middle), (8.4, middle)),
+        ("\N{MULTIPLICATION SIGN} (1 \N{MINUS SIGN} a)", (9.75, upper), (ends, upper)),
+        ("\N{MULTIPLICATION SIGN} a", (9.75, middle), (8.4, middle)),
     ):
         axis.text(*at, text, ha="center", va="center", fontsize=9,
                   bbox=ring | {"boxstyle": "round,pad=0.3"})  # fmt: skip
@@ -94,7 +94,7 @@ def _network(axis: Axes, network: Sketch, top: float) -> None:
     _arrow(axis, (9.75, lower), (9.75, middle - 0.13), PURPLE)
     axis.plot([9.75, 9.1, 9.1], [lower, lower, upper - 0.42], color=PURPLE, lw=1.1)
     _arrow(axis, (9.1, upper - 0.42), (9.45, upper - 0.13), PURPLE)
-    axis.text(9.85, lower + 0.28, "$a$: attention, 0 to 1", fontsize=8, color=PURPLE)
+    axis.text(9.85, lower + 0.28, "a: attention, 0 to 1", fontsize=8, color=PURPLE)
     axis.text(10.75, (upper + middle) / 2, "+", ha="center", va="center", fontsize=11, bbox=ring)
     _arrow(axis, (10.13, upper), (10.66, (upper + middle) / 2 + 0.13))
     _arrow(axis, (9.93, middle), (10.66, (upper + middle) / 2 - 0.13))

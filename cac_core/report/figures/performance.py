@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, bare
+from cac_core.report.figures.texts import fitted, in_legend
 
 _LOOKS = ((GREY, "o", "-"), (BLUE, "s", "--"), (GREEN, "D", "-."), (RED, "^", ":"))
+
+#: Characters in a line of a box of the flow.
+_IN_BOX = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def decision_figure(series: Sequence[Series], years: float) -> Figure:
         else:
             colour, _, dash = _LOOKS[number % len(_LOOKS)]
             look = {"color": colour, "ls": dash, "lw": 1.6}
-        axis.plot([100 * value for value in one.x], one.y, label=one.label, **look)
+        axis.plot([100 * value for value in one.x], one.y, label=in_legend(one.label), **look)
     tops = [value for one in series for value in one.y]
     top = max(tops, default=0.1)
     axis.set_ylim(-0.15 * top, 1.08 * top)
@@ -127,7 +131,10 @@ def flow_figure(total: str, steps: Sequence[str], end: str) -> Figure:
     axis.add_patch(FancyArrowPatch((2.6, 0.38), (2.6, bottom - 0.38), **arrow))
     for number, text in enumerate(steps, 1):
         axis.add_patch(FancyArrowPatch((2.6, number), (4.0, number), **arrow))
-        axis.text(4.15, number, text, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE})
+        shown = fitted(text, _IN_BOX, 3)
+        axis.text(
+            4.15, number, shown, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE}
+        )
     return figure
 
 
@@ -146,7 +153,7 @@ def _net(axis: Axes, moves: Sequence[Moves]) -> None:
                 color=colour,
                 ls="none",
                 ms=5,
-                label=one.label if at == 0 else None,
+                label=in_legend(one.label) if at == 0 else None,
             )
     axis.axvline(0, color=GREY, lw=0.8)
     axis.set_yticks(range(len(kinds)), kinds)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, bare
+from cac_core.report.figures.texts import fitted, in_legend
 
 _STYLES = ((BLUE, "-"), (GREEN, "--"), (ORANGE, "-."), (RED, (0, (1, 1))), (PURPLE, (0, (5, 1))))
 _HEADLINE = 10
@@ -61,7 +62,14 @@ def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
         axis.fill_between(
             curve.years, curve.low, curve.high, step="post", color=colour, alpha=0.15, lw=0
         )
-        axis.step(curve.years, curve.values, where="post", color=colour, ls=dash, label=curve.label)
+        axis.step(
+            curve.years,
+            curve.values,
+            where="post",
+            color=colour,
+            ls=dash,
+            label=in_legend(curve.label),
+        )
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     end = max((curve.years[-1] for curve in curves), default=1.0)
     axis.set(xlim=(0, end), xlabel="Years", ylabel=y_label)
@@ -134,7 +142,7 @@ def _counts(axis: Axes, curves: Sequence[Curve]) -> None:
     for number, curve in enumerate(curves):
         for years, text in curve.at_risk:
             axis.text(years, number, text, ha="center", va="center", fontsize=8.5, clip_on=False)
-    axis.set_yticks(range(len(curves)), [curve.label for curve in curves], fontsize=8.5)
+    axis.set_yticks(range(len(curves)), [fitted(one.label, 24, 1) for one in curves], fontsize=8.5)
     for number, label in enumerate(axis.get_yticklabels()):
         label.set_color(_STYLES[number % len(_STYLES)][0])
     axis.set(ylim=(len(curves) - 0.5, -0.5))

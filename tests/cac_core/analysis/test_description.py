@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cac_core.phantom.cohort import YES_BY_DL
-from tests.builders.analyses import found, golden_estimates, one
+from tests.builders.analyses import analysed, found, golden_estimates, one, plan
 from tests.builders.golden import answer, table
 
 LEVELS = ("0", "1-100", "101-400", ">400")
@@ -66,3 +67,28 @@ def test_one_p_value_per_variable_is_that_of_r(column: str) -> None:
     )
     assert row["value"] == pytest.approx(expected["chisq"], rel=1e-9)
     assert row["p_value"] == pytest.approx(expected["p"], rel=1e-9)
+
+
+@pytest.mark.parametrize("cohort", ["paper", "nasty"])
+def test_a_variable_has_one_summary_in_every_table(cohort: str) -> None:
+    rows = found(golden_estimates(cohort), analysis="description")
+    rows = rows[rows["statistic"].isin(["mean", "median"])]
+    kinds = rows.groupby("term")["statistic"].agg(set)
+    assert len(kinds) >= 6 and (kinds.map(len) == 1).all()
+    tests = found(golden_estimates(cohort), analysis="description_test")
+    means = tests["method"].str.contains("ANOVA|Student")
+    for term, kind in kinds.items():
+        assert means[tests["term"] == term].all() == (kind == {"mean"})
+
+
+def test_the_whole_cohort_decides_for_its_subgroups_too() -> None:
+    random = np.random.default_rng(2)
+    frame = table("nasty")
+    # Normal in all patients, not so in women: the tail of it.
+    frame = frame.assign(bmi_kg_m2=random.permutation(stats.norm.ppf(np.arange(0.5, 300) / 300)))
+    frame["sex"] = np.where(frame["bmi_kg_m2"] > 0.5, "F", "M")
+    women = {"description": "", "where": [{"column": "sex", "equals": "F"}]}
+    everybody = {"description": "", "where": []}
+    wanted = plan(populations={"women": women, "all": everybody}, outcomes=["mace"], components=[])
+    rows = found(analysed(frame, wanted), analysis="description", term="bmi_kg_m2")
+    assert set(rows["statistic"]) == {"mean", "sd", "missing"}

@@ -114,6 +114,28 @@ def test_a_binary_term_is_one_where_it_is_positive() -> None:
     assert levels_of(patients, _term("smoking")).tolist() == [1, 0, -1]
 
 
+def test_a_text_that_is_neither_is_missing_not_the_reference() -> None:
+    patients = _patients(sex=["M", "F", "X", "", None, "m"])
+    assert levels_of(patients, _term("sex")).tolist() == [1, 0, -1, -1, -1, -1]
+    assert has_term(patients, _term("sex")).tolist() == [True, True, *[False] * 4]
+
+
+def test_without_a_named_negative_one_other_text_is_it_and_more_are_refused() -> None:
+    term = Term(name="sex", label="Male", kind="binary", positive="M")
+    assert levels_of(_patients(sex=["M", "F", None]), term).tolist() == [1, 0, -1]
+    assert levels_of(_patients(sex=["M", None]), term).tolist() == [1, -1]
+    with pytest.raises(NotEstimableError, match="`sex` holds 2 texts beside `M`; `negative`"):
+        levels_of(_patients(sex=["M", "F", "X"]), term)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e300])
+def test_a_reading_that_cannot_be_is_refused_with_its_column(value: float) -> None:
+    patients = _patients(age_years=[65.0, value])
+    for call in (numbers_of, has_term):
+        with pytest.raises(NotEstimableError, match="column `age_years` holds 1 values that are"):
+            call(patients, _term("age_years"))
+
+
 def test_numbers_are_in_their_units() -> None:
     found = numbers_of(_patients(age_years=[65.0, None]), _term("age_years"))
     assert found[0] == 6.5 and np.isnan(found[1])

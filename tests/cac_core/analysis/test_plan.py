@@ -20,7 +20,7 @@ def test_the_shipped_plan_names_columns_and_categories_that_exist() -> None:
     assert {term.source for term in terms} <= columns
     assert shipped.sources["dl"].term.levels == tuple(CAC_CATEGORIES)
     assert shipped.outcomes == DEFAULT_OUTCOMES
-    assert shipped.resamples == 1000 and shipped.horizon_years == 3
+    assert shipped.resamples == 2000 and shipped.horizon_years == 3
 
 
 def test_a_copy_of_the_shipped_plan_is_the_shipped_plan(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_copy_of_the_shipped_plan_is_the_shipped_plan(tmp_path: Path) -> None:
         (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [5, 1, 10]"), "rising order"),
         (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [1, 5]"), "4 levels and 2 cuts"),
         (shipped_plan_text().replace('["dl", "expert"]', '["dl", "oracle"]'), "oracle"),
-        (shipped_plan_text().replace("resamples = 1000", "resamples = -1"), "resamples"),
+        (shipped_plan_text().replace("resamples = 2000", "resamples = -1"), "resamples"),
         (
             shipped_plan_text().replace('name = "bmi_kg_m2"', 'name = "age_years"'),
             "two covariates have one name",

@@ -65,11 +65,15 @@ def test_the_paragraph_of_a_known_run() -> None:
         "source: ICD-10 (WHO) I20.0; most responsible diagnosis.",
         "Old coronary disease: diagnosis codes beginning with I252, Z951, Z955; source: ICD-10 "
         "(WHO) I25.2, Z95.1, Z95.5.",
-        "Median follow-up was 3.12 years, with 45 events of the primary outcome (MACE).",
-        "Absolute risk, calibration and net reclassification are at 3 years. Gains have "
-        "bootstrap intervals from 1,000 resamples of patients, with models fitted anew in each "
-        "(seed 2023). Patients in whom a covariate of a model is missing are left out of that "
-        "model. Intervals cover 95 %.",
+        "Median follow-up was 3.12 years by reverse Kaplan-Meier, with 45 events of the primary "
+        "outcome (MACE).",
+        "Absolute risk, calibration and net reclassification are at 3 years. The gain in fit is "
+        "tested by the likelihood ratio and has no interval. Gains in AUC over all follow-up have "
+        "DeLong's intervals; gains in AUC at 3 years, in Harrell's and Uno's c, net "
+        "reclassification in all its forms and integrated discrimination improvement have "
+        "bootstrap intervals, percentiles of 1,000 resamples of patients with models fitted anew "
+        "in each (seed 2023). Patients in whom a covariate of a model is missing are left out "
+        "of that model. Intervals cover 95 %.",
         "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
     ):
         assert sentence in told
@@ -88,7 +92,7 @@ def test_other_settings_are_told() -> None:
                  horizon_years=5)  # fmt: skip
     made = dataclasses.replace(report(estimates()), plan=other)
     told = " ".join(text(methods_section(made)))
-    assert "are at 5 years. Gains have no bootstrap intervals" in told
+    assert "discrimination improvement have no intervals, since no resamples were" in told
     assert "imputed 7 times" in told and "cover 90 %" in told
 
 

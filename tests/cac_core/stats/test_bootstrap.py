@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from cac_core.stats.bootstrap import (
     FIXED,
     METRICS,
+    OPTIMISM,
     MarkerData,
     bootstrap,
+    corrected,
     measure,
     one_resample,
     percentile_interval,
@@ -133,6 +135,64 @@ def test_a_resample_is_the_analysis_of_its_patients_by_the_public_functions() ->
     assert [values[name] for name in FIXED] == pytest.approx(
         [fixed.event, fixed.nonevent, fixed.overall], abs=1e-12
     )
+
+
+def _small(optimism: bool) -> MarkerData:
+    random = np.random.default_rng(12)
+    age, marker = random.normal(size=(2, 240))
+    latent = random.exponential(2000 / np.exp(0.6 * age + 0.7 * marker))
+    end = random.uniform(300, 2500, 240)
+    days, event = np.ceil(np.minimum(latent, end) / 10) * 10, latent <= end
+    order = time_order(days, event)
+    base = age[order, None]
+    full = np.column_stack([age, marker])[order]
+    return MarkerData(base, {"m": full}, days[order], event[order], HORIZON, CUTS, optimism)
+
+
+def test_optimism_is_that_of_a_plain_loop_over_public_functions() -> None:
+    data, resamples = _small(optimism=True), 25
+    fits, values = measure(data)
+    drawn = bootstrap(data, fits, resamples, 3)
+    told = dict(zip(METRICS, values["m"], strict=True))
+    found: dict[str, list[float]] = {name: [] for name in ("auc_full", "harrell_c_gain", "nri")}
+    for number in range(resamples):
+        rows = resampled(len(data.days), 3, number)
+        t, d = data.days[rows], data.event[rows]
+        here, there = [], []
+        for x in (data.base, data.full["m"]):
+            fit = fit_cox(x[rows], t, d)
+            hazard = baseline_hazard(fit, x[rows], t, d)
+            here.append(absolute_risk(fit, hazard, x[rows], HORIZON))
+            there.append(absolute_risk(fit, hazard, x, HORIZON))
+        every = (data.days, data.event)
+        for name, of in (
+            ("auc_full", lambda risks, _, event: auc(risks[1], event).value),
+            (
+                "harrell_c_gain",
+                lambda risks, days, event: (
+                    harrell_c(risks[1], days, event).value - harrell_c(risks[0], days, event).value
+                ),
+            ),
+            ("nri", lambda risks, days, event: nri_kaplan_meier(*risks, days, event, HORIZON)
+             .overall),
+        ):  # fmt: skip
+            found[name].append(of(here, t, d) - of(there, *every))
+    for name, differences in found.items():
+        metric = "nri_overall" if name == "nri" else name
+        got = drawn.of("m", f"{metric}_optimism")
+        assert got == pytest.approx(np.array(differences), abs=1e-7), name
+        value, usable = corrected(told[metric], got)
+        assert usable == resamples
+        assert value == pytest.approx(told[metric] - np.mean(differences), abs=1e-7)
+
+
+def test_optimism_changes_no_other_figure_and_is_there_only_where_it_is_asked_for() -> None:
+    plain, more = _small(optimism=False), _small(optimism=True)
+    without = bootstrap(plain, measure(plain)[0], 5, 3)
+    with_it = bootstrap(more, measure(more)[0], 5, 3)
+    assert set(with_it.metrics) - set(without.metrics) == set(OPTIMISM)
+    assert np.array_equal(with_it.values[:, :, : without.values.shape[2]], without.values)
+    assert np.isnan(corrected(0.7, np.array([0.1, np.nan]))[0])
 
 
 def test_fixed_risks_in_all_patients_give_the_estimate_itself() -> None:

@@ -1,0 +1,129 @@
+"""Texts in figures that come from plans, extracts and headers: any length, any script, no markup.
+
+A label is drawn as it is written: dollar signs are no formulas. Long ones are wrapped, and cut
+where they still do not fit; the caller tells the whole text beside the figure.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from functools import cache
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
+
+# Texts take this when they are made, so it holds before the first figure.
+mpl.rcParams["text.parse_math"] = False
+
+#: Characters in a line, by where the text stands; wide ones count twice.
+X_TITLE, Y_TITLE, LEGEND, Y_TICK, X_TICK, INSIDE = 56, 40, 44, 40, 22, 90
+_MOST_LINES = 2
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
+_DEFAULT = "DejaVu Sans"
+#: Fonts of other scripts, where the machine has them.
+_FURTHER = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans", "Source Han Sans",
+    "IPAGothic", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic", "Hiragino Sans", "PingFang SC",
+)  # fmt: skip
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """Fonts to draw with, in the order in which a character is looked for."""
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return (_DEFAULT, *(name for name in _FURTHER if name in known))
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """What these fonts can draw."""
+    found: set[int] = set()
+    for family in families():
+        path = font_manager.findfont(family)
+        found |= set(font_manager.get_font(path).get_charmap())
+    return frozenset(found)
+
+
+def undrawable(text: str) -> bool:
+    """Whether a text needs the fonts of its reader: no glyph here, or written from the right."""
+    return any(
+        ord(sign) not in _characters() or unicodedata.bidirectional(sign) in ("R", "AL")
+        for sign in text
+        if not sign.isspace()
+    )
+
+
+def drawable(text: str) -> str:
+    """The text with a replacement sign for what no font here has."""
+    return "".join(
+        sign if sign.isspace() or ord(sign) in _characters() else "\N{REPLACEMENT CHARACTER}"
+        for sign in text
+    )
+
+
+def fitted(text: str, width: int, most: int = _MOST_LINES) -> str:
+    """The text in lines of at most `width` characters; cut with an ellipsis after `most` lines.
+
+    Lines that it has are kept; a text that fits comes back as it is.
+    """
+    given = ["".join(c for c in line if c.isprintable()) for line in text.splitlines()] or [""]
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    room = max(1, width * len(text) // (len(text) + wide)) if wide else width
+    if len(given) > 1:  # a heading and what belongs to it: each keeps its line
+        return "\n".join(fitted(line, width, 1) for line in given[:5])
+    if len(given[0]) <= room:
+        return given[0]
+    lines = textwrap.wrap(given[0], room)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1][: room - 1].rstrip() + _CUT]
+    return "\n".join(lines)
+
+
+def fit_texts(figure: Figure) -> list[str]:
+    """Fit every text of a figure into its place; gives the whole of those that were cut."""
+    cut: dict[str, None] = {}
+
+    def fit(text: str, width: int, most: int = _MOST_LINES) -> str:
+        short = fitted(text, width, most)
+        if short.count(_CUT) > text.count(_CUT):
+            cut[" ".join(text.split())] = None
+        return short
+
+    seen: set[int] = set()
+    for axes in figure.axes:
+        for axis, width, most in ((axes.xaxis, X_TICK, 2), (axes.yaxis, Y_TICK, 1)):
+            names = tick_names(axis)
+            short = [fit(name, width, most) for name in names]
+            if short != names:
+                axis.set_ticklabels(short)
+            seen |= {id(label) for label in axis.get_ticklabels()}
+        titles = ((axes.xaxis.label, X_TITLE), (axes.yaxis.label, Y_TITLE), (axes.title, X_TITLE))
+        for part, width in titles:
+            part.set_text(fit(part.get_text(), width))
+            seen.add(id(part))
+    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+        for part in legend.get_texts() if legend is not None else ():
+            part.set_text(fit(part.get_text(), LEGEND))
+            seen.add(id(part))
+    for part in figure.findobj(Text):
+        if isinstance(part, Text) and id(part) not in seen:
+            part.set_text(fit(part.get_text(), INSIDE, 3))
+    return list(cut)
+
+
+def tick_names(axis: Axis) -> list[str]:
+    """Names that stand at fixed places of an axis; none where it shows its own numbers."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return []
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def in_legend(label: str) -> str:
+    """A label that a legend shows: matplotlib leaves out those that begin with an underscore."""
+    return f" {label}" if label.startswith("_") else label
