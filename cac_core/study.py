@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # planning a run needs this module, and not torch
 
 #: A heart mask smaller than this is no heart: the smallest adult hearts hold above 250 ml.
 MIN_HEART_VOLUME_ML = 100.0
+#: And no heart is larger than this: the largest failing ones hold some 2,500 ml.
+MAX_HEART_VOLUME_ML = 4000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ def _check_heart(volume: CtVolume, segmentation: Segmentation) -> None:
     if looks_contrast_enhanced(volume.hu, segmentation.heart_mask, volume.spacing_mm):
         blood = blood_pool_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
         raise StudyError(StudyReason.CONTRAST_ENHANCED, f"blood pool about {blood:.0f} HU")
-    if size < MIN_HEART_VOLUME_ML:
+    if not MIN_HEART_VOLUME_ML <= size <= MAX_HEART_VOLUME_ML:
         raise StudyError(StudyReason.NO_HEART, f"heart mask of {size:.0f} ml")
 
 
