@@ -22,6 +22,7 @@ from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
 from cac_core.scoring.lesions import Lesions, label_lesions
+from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
 from schemas.codes import QualityFlag, Status, StudyReason
@@ -137,6 +138,7 @@ def _score(
         *volume.flags,
         *kvp_flags,
         *quality_flags(segmentation.heart_mask, volume.spacing_mm, noise),
+        *orientation_flags(volume.hu, segmentation.heart_mask, volume.spacing_mm),
     }
     score_done = perf_counter()
     pictures = _previews(work, volume, segmentation, lesions, protocol) if previews else []

@@ -195,6 +195,10 @@ class QualityFlag(DescribedCode):
         "mirrored_or_situs_inversus",
         "heart and liver lie on the other side: a mirrored picture, or situs inversus",
     )
+    HEART_ON_THE_RIGHT = (
+        "heart_on_the_right",
+        "the heart lies on the right: dextrocardia, or a mirrored picture without the liver",
+    )
     HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
     HEART_TRUNCATED = "heart_truncated", "the heart touches the first or last slice"
     HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume outside the usual range"
