@@ -180,8 +180,8 @@ def _taper(tissue: NDArray[np.bool_], size_mm: tuple[float, float, float]) -> fl
 
 def _lung_share(blocks: NDArray[np.float32], body: NDArray[np.bool_]) -> float:
     third = slice(0, max(1, len(blocks) // 3))
-    lung = np.count_nonzero(body[third] & (blocks[third] < _LUNG_HU))
-    return lung / max(1, np.count_nonzero(body[third]))
+    lung = int(np.count_nonzero(body[third] & (blocks[third] < _LUNG_HU)))
+    return lung / (int(np.count_nonzero(body[third])) or 1)
 
 
 def _liver_right(
@@ -198,8 +198,9 @@ def _liver_right(
     first = int(np.flatnonzero(lungs > 0.6 * lungs.max())[0])
     reach = slice(max(0, first - round(_LIVER_REACH_MM / size_mm[0])), first)
     tissue = (body & before_spine & _within(blocks, _LIVER_HU))[reach]
-    cores = sum((_depth_mm(plane, size_mm) > _LIVER_CORE_MM).sum(axis=0) for plane in tissue)
-    by_column = np.asarray(cores) * np.ones(len(left_of_spine_mm))
+    by_column = np.zeros(len(left_of_spine_mm))
+    for plane in tissue:
+        by_column += (_depth_mm(plane, size_mm) > _LIVER_CORE_MM).sum(axis=0)
     total = float(by_column.sum())
     if total * math.prod(size_mm) / 1000.0 < _MIN_LIVER_ML:
         return math.nan
