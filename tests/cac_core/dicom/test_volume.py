@@ -153,6 +153,7 @@ def test_any_storage_gives_the_same_canonical_volume(
         ({"header": {"Rows": 0}}, R.PIXEL_HEADER_MISMATCH),
         ({"header": {"Rows": 32}}, R.PIXEL_HEADER_MISMATCH),
         ({"header": {"BitsAllocated": 12}}, R.PIXEL_HEADER_MISMATCH),
+        ({"header": {"PixelRepresentation": 7}}, R.PIXEL_HEADER_MISMATCH),
         ({"header": {"Rows": None}}, R.UNREADABLE_FILE),
         ({"changes": {9: {"Rows": 65}}}, R.MIXED_MATRIX),
         ({"header": {"Rows": 65}}, R.TRUNCATED_PIXEL_DATA),
