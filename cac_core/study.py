@@ -22,6 +22,7 @@ from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
 from cac_core.scoring.lesions import Lesions, label_lesions
+from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
 from schemas.codes import QualityFlag, Status, StudyReason
@@ -31,6 +32,8 @@ if TYPE_CHECKING:  # planning a run needs this module, and not torch
 
 #: A heart mask smaller than this is no heart: the smallest adult hearts hold above 250 ml.
 MIN_HEART_VOLUME_ML = 100.0
+#: And no heart is larger than this: the largest failing ones hold some 2,500 ml.
+MAX_HEART_VOLUME_ML = 4000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ def _score(
         *volume.flags,
         *kvp_flags,
         *quality_flags(segmentation.heart_mask, volume.spacing_mm, noise),
+        *orientation_flags(volume.hu, segmentation.heart_mask, volume.spacing_mm),
     }
     score_done = perf_counter()
     pictures = _previews(work, volume, segmentation, lesions, protocol) if previews else []
@@ -204,7 +208,7 @@ def _check_heart(volume: CtVolume, segmentation: Segmentation) -> None:
     if looks_contrast_enhanced(volume.hu, segmentation.heart_mask, volume.spacing_mm):
         blood = blood_pool_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
         raise StudyError(StudyReason.CONTRAST_ENHANCED, f"blood pool about {blood:.0f} HU")
-    if size < MIN_HEART_VOLUME_ML:
+    if not MIN_HEART_VOLUME_ML <= size <= MAX_HEART_VOLUME_ML:
         raise StudyError(StudyReason.NO_HEART, f"heart mask of {size:.0f} ml")
 
 

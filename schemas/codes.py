@@ -81,6 +81,10 @@ class StudyReason(DescribedCode):
     MISSING_RESCALE = "missing_rescale", "RescaleSlope or RescaleIntercept is absent or unusable"
     NOT_HOUNSFIELD = "not_hounsfield", "RescaleType or the photometric rule says: not HU"
     INVALID_GEOMETRY = "invalid_geometry", "orientation or position values are not usable numbers"
+    IMPLAUSIBLE_GEOMETRY = (
+        "implausible_geometry",
+        "a slice increment, pixel spacing or field of view that no CT scanner makes",
+    )
     NOT_AXIAL_ORIENTATION = "not_axial_orientation", "the slice normal is not the body axis"
     MIXED_ORIENTATION = "mixed_orientation", "slices of different orientation in one series"
     MIXED_MATRIX = "mixed_matrix", "slices of different Rows, Columns or PixelSpacing"
@@ -178,6 +182,35 @@ class QualityFlag(DescribedCode):
     NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing in the header marks the series as CTAC"
     SEVERAL_CTAC_SERIES = "several_ctac_series", "the study holds more than one CTAC candidate"
     INCOMPLETE_HEADER = "incomplete_header", "attributes used for selection are missing"
+    DECIMAL_COMMA = "decimal_comma", "numbers of the header are written with a decimal comma"
+    STRAY_IMAGES_SET_ASIDE = (
+        "stray_images_set_aside",
+        "a localizer, capture or repeated slice among the slices was left out",
+    )
+    REPEATED_SOP_INSTANCE_UID = (
+        "repeated_sop_instance_uid",
+        "different slices carry one SOPInstanceUID",
+    )
+    SEVERAL_FRAMES_OF_REFERENCE = (
+        "several_frames_of_reference",
+        "every slice names a frame of reference of its own; the positions make one grid",
+    )
+    UNSPECIFIED_RESCALE_TYPE = (
+        "unspecified_rescale_type",
+        "RescaleType is US (unspecified); air and soft tissue have the values of HU",
+    )
+    ORIENTATION_CONTRADICTS_HEADER = (
+        "orientation_contradicts_header",
+        "the anatomy lies upside down or back to front against what the header says",
+    )
+    MIRRORED_OR_SITUS_INVERSUS = (
+        "mirrored_or_situs_inversus",
+        "heart and liver lie on the other side: a mirrored picture, or situs inversus",
+    )
+    HEART_ON_THE_RIGHT = (
+        "heart_on_the_right",
+        "the heart lies on the right: dextrocardia, or a mirrored picture without the liver",
+    )
     HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
     HEART_TRUNCATED = "heart_truncated", "the heart touches the first or last slice"
     HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume outside the usual range"

@@ -29,6 +29,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from cac_core.dicom.header_values import plain_decimals
 from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
 from schemas.codes import StudyReason
@@ -54,6 +55,7 @@ PARSE_ERRORS = (
 READ_KEYWORDS = (
     # what the file is
     "SOPClassUID",
+    "SOPInstanceUID",
     "ImageType",
     "Modality",
     "FrameOfReferenceUID",
@@ -97,11 +99,22 @@ READ_KEYWORDS = (
 )
 #: OverlayBitPosition of the 16 overlay planes, which have no keyword each.
 OVERLAY_BIT_POSITIONS = tuple(0x60000102 + (plane << 16) for plane in range(0, 0x20, 2))
-_READ_TAGS: list[BaseTag] = [
+_READ_TAGS: list[BaseTag | int] = [
     *map(Tag, READ_KEYWORDS),
     *map(Tag, OVERLAY_BIT_POSITIONS),
 ]
 _META_GROUP = 0x0002
+#: Values that can be meant, where a comma could stand for thousands; see `plain_decimals`.
+_LARGEST = {
+    "PixelSpacing": 100.0,
+    "ImageOrientationPatient": 1.0,
+    "SliceThickness": 100.0,
+    "SpacingBetweenSlices": 100.0,
+    "GantryDetectorTilt": 360.0,
+    "RescaleSlope": 100.0,
+    "KVP": 999.0,
+    "XRayTubeCurrent": 999.0,
+}
 
 
 @contextmanager
@@ -135,20 +148,48 @@ def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
         raise _vanished(error) from None
     if n_bytes > limits.max_bytes:
         raise StudyError(StudyReason.TOO_LARGE, f"{n_bytes} bytes, {limits.max_bytes} allowed")
+    budget = InflationBudget(limits.max_inflated_bytes)
     for path in paths:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise _vanished(error) from None
-        yield parse_dataset(content, limits)
+        yield parse_dataset(content, budget)
 
 
-def parse_dataset(content: bytes, limits: ReadLimits) -> Dataset:
-    """Parse the bytes of one file; deflated data sets are inflated up to the limit only."""
+class InflationBudget:
+    """Bytes that the deflated data sets of one series may still inflate to, all together.
+
+    Counted over the series, because its data sets are in memory at the same time: many small
+    files that each keep within a limit of their own would still fill the machine.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = self.left = limit
+
+    def inflate(self, content: bytes) -> bytes:
+        """Inflate a raw deflate stream.
+
+        Raises
+        ------
+        StudyError
+            `too_large` where the series inflates to more than the limit.
+        """
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflated = inflater.decompress(content, self.left + 1)
+        self.left -= len(inflated)
+        if self.left < 0:
+            detail = f"the series inflates to more than {self.limit} bytes"
+            raise StudyError(StudyReason.TOO_LARGE, detail)
+        return inflated
+
+
+def parse_dataset(content: bytes, budget: InflationBudget) -> Dataset:
+    """Parse the bytes of one file; deflated data sets are inflated within the budget only."""
     try:
         # The search looks at the whole file: a long private meta element must not hide the UID.
         if DeflatedExplicitVRLittleEndian.encode() in content:
-            return _parse_possibly_deflated(content, limits)
+            return _parse_possibly_deflated(content, budget)
         dataset = dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
         if "Rows" not in dataset:
             # pydicom gives nothing at all where encapsulated pixel data are cut short.
@@ -203,10 +244,19 @@ def numbers(dataset: Dataset, keyword: str) -> list[float] | None:
     parts: Sequence[Any] = (
         [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
     )
+    if any("_" in str(getattr(part, "original_string", "")) for part in parts):
+        return None  # Python reads "1_0" as ten; DICOM does not
+    if any(isinstance(part, str) for part in parts):
+        parts = plain_decimals([str(part) for part in parts], _LARGEST.get(keyword, 9999.0))
     try:
         return [float(part) for part in parts]
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def has_decimal_comma(dataset: Dataset, *keywords: str) -> bool:
+    """Tell whether one of the numbers is written with a comma, which DICOM does not know."""
+    return any("," in (text(dataset, keyword) or "") for keyword in keywords)
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
@@ -233,7 +283,7 @@ def _vanished(error: OSError) -> StudyError:
     return StudyError(StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False)
 
 
-def _parse_possibly_deflated(content: bytes, limits: ReadLimits) -> Dataset:
+def _parse_possibly_deflated(content: bytes, budget: InflationBudget) -> Dataset:
     """Parse a file that mentions the deflated syntax; `dcmread` would inflate without bound."""
     stream = BytesIO(content)
     if content[128:132] == b"DICM":
@@ -241,12 +291,8 @@ def _parse_possibly_deflated(content: bytes, limits: ReadLimits) -> Dataset:
     meta = read_dataset(stream, False, True, stop_when=_beyond_meta_group)
     if UID(text(meta, "TransferSyntaxUID") or "") != DeflatedExplicitVRLittleEndian:
         return dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(content[stream.tell() :], limits.max_inflated_bytes)
-    if inflater.unconsumed_tail:
-        limit = f"inflates to more than {limits.max_inflated_bytes} bytes"
-        raise StudyError(StudyReason.TOO_LARGE, limit)
-    dataset = read_dataset(BytesIO(inflated), False, True)
+    inflated = budget.inflate(content[stream.tell() :])
+    dataset = read_dataset(BytesIO(inflated), False, True, specific_tags=_READ_TAGS)
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
 

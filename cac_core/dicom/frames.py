@@ -12,8 +12,13 @@ from cac_core.dicom.pixels import PixelLayout
 from cac_core.errors import StudyError
 from schemas.codes import StudyReason
 
-#: Largest pixel spacing that can be meant; CTAC matrices of 128 x 128 have 4 mm.
-_MAX_PIXEL_SPACING_MM = 25.0
+#: Slopes and intercepts beyond these give no HU whatever the stored values: CT writes slopes from
+#: 0.01 to 16 or so, and intercepts down to -32768 - 1024.
+_MAX_SLOPE = 100.0
+_MIN_SLOPE = 0.001
+_MAX_INTERCEPT = 70_000.0
+#: Values of ImageType that mark a localizer.
+_LOCALIZER = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIEW"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,8 @@ class Frame:
     position, orientation : ImagePositionPatient (3), ImageOrientationPatient (6).
     pixel_spacing_mm : between rows, between columns.
     slope, intercept : of the rescale to HU.
-    has_rescale_type : RescaleType is there, and says HU.
+    rescale_type : HU, US (unspecified), or None where RescaleType is absent.
+    has_decimal_comma : numbers are written with a comma.
     """
 
     file_index: int
@@ -39,7 +45,8 @@ class Frame:
     pixel_spacing_mm: tuple[float, float]
     slope: float
     intercept: float
-    has_rescale_type: bool
+    rescale_type: str | None
+    has_decimal_comma: bool
     is_localizer: bool
     tilt_deg: float
     frame_of_reference: str | None
@@ -47,6 +54,7 @@ class Frame:
     instance_number: int | None
     slice_thickness_mm: float | None
     spacing_attribute_mm: float | None
+    instance_uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,13 @@ class FrameSources:
         """Name the file itself as the source of everything."""
         image_type = datafile.text(dataset, "ImageType")
         return cls(dataset, dataset, dataset, dataset, dataset, dataset, dataset, image_type)
+
+
+def is_localizer(image_type: str | None) -> bool:
+    """Tell whether ImageType marks a localizer."""
+    return not _LOCALIZER.isdisjoint(
+        part.strip() for part in (image_type or "").upper().split("\\")
+    )
 
 
 def single_frame(dataset: Dataset, layout: PixelLayout, file_index: int) -> Frame:
@@ -106,14 +121,26 @@ def build_frame(
         pixel_spacing_mm=_pixel_spacing(sources.measures),
         slope=slope,
         intercept=intercept,
-        has_rescale_type=_has_rescale_type(sources.transformation),
-        is_localizer="LOCALIZER" in (sources.image_type or "").upper(),
+        rescale_type=_rescale_type(sources.transformation),
+        has_decimal_comma=_has_decimal_comma(sources),
+        is_localizer=is_localizer(sources.image_type),
         tilt_deg=_tilt(sources.geometry),
         frame_of_reference=datafile.text(sources.image, "FrameOfReferenceUID"),
         acquisition_number=datafile.integer(sources.content, acquisition),
         instance_number=datafile.integer(sources.image, "InstanceNumber") if is_single else None,
         slice_thickness_mm=datafile.number(sources.measures, "SliceThickness"),
         spacing_attribute_mm=datafile.number(sources.measures, "SpacingBetweenSlices"),
+        instance_uid=datafile.text(sources.image, "SOPInstanceUID") or "",
+    )
+
+
+def _has_decimal_comma(sources: FrameSources) -> bool:
+    return (
+        datafile.has_decimal_comma(sources.plane, "ImagePositionPatient")
+        or datafile.has_decimal_comma(sources.orientation, "ImageOrientationPatient")
+        or datafile.has_decimal_comma(sources.measures, "PixelSpacing", "SliceThickness")
+        or datafile.has_decimal_comma(sources.transformation, "RescaleSlope", "RescaleIntercept")
+        or datafile.has_decimal_comma(sources.image, "KVP")
     )
 
 
@@ -138,9 +165,9 @@ def _is_empty(dataset: Dataset, keyword: str) -> bool:
 
 def _pixel_spacing(dataset: Dataset) -> tuple[float, float]:
     values = datafile.numbers(dataset, "PixelSpacing")
-    if values is None or len(values) != 2 or not all(value > 0 for value in values):
+    if values is None or len(values) != 2 or any(value <= 0 for value in values):
         raise StudyError(StudyReason.MISSING_PIXEL_SPACING)
-    if not max(values) <= _MAX_PIXEL_SPACING_MM:
+    if not all(map(math.isfinite, values)):
         raise StudyError(StudyReason.INVALID_GEOMETRY, "PixelSpacing is not usable")
     return values[0], values[1]
 
@@ -150,15 +177,18 @@ def _rescale(dataset: Dataset) -> tuple[float, float]:
     intercept = datafile.number(dataset, "RescaleIntercept")
     if not slope or intercept is None:
         raise StudyError(StudyReason.MISSING_RESCALE)
+    if not _MIN_SLOPE <= abs(slope) <= _MAX_SLOPE or abs(intercept) > _MAX_INTERCEPT:
+        detail = f"slope {slope:g}, intercept {intercept:g}"
+        raise StudyError(StudyReason.MISSING_RESCALE, detail)
     return slope, intercept
 
 
-def _has_rescale_type(transformation: Dataset) -> bool:
-    """Tell whether RescaleType says HU; False where absent: CT means HU (PS3.3 C.8.2.1)."""
+def _rescale_type(transformation: Dataset) -> str | None:
+    """Return HU or US; None where RescaleType is absent: CT means HU then (PS3.3 C.8.2.1)."""
     kind = datafile.text(transformation, "RescaleType")
-    if kind is not None and kind.upper() != "HU":
+    if kind is not None and kind.upper() not in ("HU", "US"):
         raise StudyError(StudyReason.NOT_HOUNSFIELD, "RescaleType is not HU")
-    return kind is not None
+    return None if kind is None else kind.upper()
 
 
 def _tilt(dataset: Dataset) -> float:

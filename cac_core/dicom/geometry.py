@@ -32,6 +32,14 @@ SAME_POSITION_MM = 0.05
 #: Positions beyond any scanner room are broken numbers.
 _MAX_COORDINATE_MM = 100_000.0
 _UNIT_VECTOR_TOLERANCE = 0.01
+#: Slice increments that are scored: CT reconstructs from 0.2 mm, CTAC up to 10 mm. Between slices
+#: further apart than 20 mm whole coronary arteries have room.
+SLICE_INCREMENT_MM = (0.1, 20.0)
+#: 0.1 mm is finer than any body CT; 4.4 mm has a CTAC matrix of 128 x 128.
+PIXEL_SPACING_MM = (0.1, 5.0)
+#: The widest reconstruction of a body scanner has 820 mm, the longest table moves 2 m.
+_MAX_FIELD_MM = 1000.0
+_MAX_COVERAGE_MM = 2500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +104,7 @@ def common_orientation(orientations: NDArray[np.float64]) -> Vector:
     )
     if not valid:
         raise StudyError(StudyReason.INVALID_GEOMETRY, "direction cosines not orthonormal")
-    first = orientations[0]
+    first = middle_row(orientations)
     # The chord between unit vectors; the arc cosine would lose all digits at small angles.
     spread = np.linalg.norm((orientations - first).reshape(-1, 2, 3), axis=2).max()
     if spread > np.deg2rad(MAX_ORIENTATION_SPREAD_DEG):
@@ -105,6 +113,11 @@ def common_orientation(orientations: NDArray[np.float64]) -> Vector:
     row = first[:3] / np.linalg.norm(first[:3])
     column = first[3:] - row * (first[3:] @ row)
     return np.concatenate([row, column / np.linalg.norm(column)])
+
+
+def middle_row(values: NDArray[np.float64]) -> Vector:
+    """Return the middle one of rows (n, k) in lexical order: the same whatever the files' order."""
+    return np.asarray(values[np.lexsort(values.T[::-1])[len(values) // 2]])
 
 
 def slice_normal(orientation: Vector) -> Vector:
@@ -132,7 +145,7 @@ def fit_slice_grid(
     if not np.isfinite(positions).all() or (np.abs(positions) > _MAX_COORDINATE_MM).any():
         raise StudyError(StudyReason.INVALID_GEOMETRY, "slice positions are not usable numbers")
     along = positions @ slice_normal(orientation)
-    groups = _group_by_position(along)
+    groups = group_by_position(along)
     if len(groups) < min_slices:
         detail = f"{len(groups)} distinct slices, {min_slices} needed"
         raise StudyError(StudyReason.TOO_FEW_SLICES, detail)
@@ -142,6 +155,36 @@ def fit_slice_grid(
     step, origin = _fit_line(grid_index, firsts)
     _check_tilt(step, origin, firsts, slice_normal(orientation), spacing)
     return SliceGrid(groups, spacing, origin)
+
+
+def check_extent(
+    spacing_mm: float, pixel_spacing_mm: tuple[float, float], shape: tuple[int, int, int]
+) -> None:
+    """Refuse sizes that no CT scanner makes: a header that is wrong, so areas would be wrong too.
+
+    Parameters
+    ----------
+    spacing_mm : slice increment.
+    pixel_spacing_mm : between rows, between columns.
+    shape : slices, rows, columns.
+
+    Raises
+    ------
+    StudyError
+        `implausible_geometry`.
+    """
+    fields = (shape[1] * pixel_spacing_mm[0], shape[2] * pixel_spacing_mm[1])
+    ranges = (
+        ("slice increment", (spacing_mm,), SLICE_INCREMENT_MM),
+        ("pixel spacing", pixel_spacing_mm, PIXEL_SPACING_MM),
+        ("field of view", fields, (0.0, _MAX_FIELD_MM)),
+        ("coverage", (spacing_mm * shape[0],), (0.0, _MAX_COVERAGE_MM)),
+    )
+    for name, values, (low, high) in ranges:
+        for value in values:
+            if not low <= value <= high:
+                detail = f"{name} of {value:.6g} mm; usable are {low:g} to {high:g} mm"
+                raise StudyError(StudyReason.IMPLAUSIBLE_GEOMETRY, detail)
 
 
 def check_transverse(orientation: Vector) -> None:
@@ -220,7 +263,7 @@ def canonical_affine(
     return np.round(affine, 6) + 0.0
 
 
-def _group_by_position(along: Vector) -> tuple[tuple[int, ...], ...]:
+def group_by_position(along: Vector) -> tuple[tuple[int, ...], ...]:
     """Group the slices by position, ascending along the normal."""
     order = np.argsort(along, kind="stable")
     breaks = np.flatnonzero(np.diff(along[order]) > SAME_POSITION_MM) + 1

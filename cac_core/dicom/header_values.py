@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 
@@ -52,10 +54,38 @@ def unsigned_integer(content: bytes, little_endian: bool) -> int | None:
     return number if number < 2**31 else None
 
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+_MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9],\d{3}")
+
+
+def plain_decimals(parts: Sequence[str], largest: float = 9999.0) -> list[str]:
+    """Write the decimal strings of one element with a point where a decimal comma stood.
+
+    DICOM knows the point only (PS3.5 6.2), some writers follow their locale. A comma counts as a
+    decimal one where it is alone and no point is near. "1,024" may be a thousand and more: it is
+    taken as 1.024 only where another value of the element has a comma that must be a decimal one,
+    or where no value above `largest` can be meant; else it stays as it is, which is no number.
+    """
+    texts = [part.strip(" \0") for part in parts]
+    commas = [bool(_DECIMAL_COMMA.fullmatch(text)) for text in texts]
+    unclear = [bool(_MAYBE_THOUSANDS.fullmatch(text)) for text in texts]
+    settled = largest < 1000.0 or any(
+        comma and not doubt for comma, doubt in zip(commas, unclear, strict=True)
+    )
+    if any("." in text for text in texts):
+        return texts
+    return [
+        text.replace(",", ".") if comma and (settled or not doubt) else text
+        for text, comma, doubt in zip(texts, commas, unclear, strict=True)
+    ]
+
+
 def decimal_string(content: bytes) -> float | None:
     """Decode a single decimal string (DS) that is a finite, plausible number, else None."""
+    (text,) = plain_decimals([content.decode("latin-1")]) if len(content) <= 32 else ("",)
     try:
-        number = float(content.strip(b" \0")) if len(content) <= 32 else math.nan
+        # Python reads "1_0" as ten; DICOM does not.
+        number = math.nan if "_" in text else float(text)
     except ValueError:
         return None
     return number if abs(number) < 1e9 else None
@@ -66,7 +96,8 @@ def decimal_strings(content: bytes, count: int) -> tuple[float, ...] | None:
     parts = content.split(b"\\") if content else ()
     if len(parts) != count:
         return None
-    numbers = [decimal_string(part) for part in parts]
+    texts = plain_decimals([part.decode("latin-1") for part in parts])
+    numbers = [decimal_string(text.encode("latin-1")) for text in texts]
     kept = tuple(number for number in numbers if number is not None)
     return kept if len(kept) == count else None
 

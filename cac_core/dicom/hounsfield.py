@@ -111,3 +111,35 @@ def is_plausible(hu: NDArray[np.int16]) -> bool:
     air = np.count_nonzero(sample < -800)
     tissue = np.count_nonzero((sample > -150) & (sample < 150))
     return bool(min(air, tissue) >= 0.001 * sample.size)
+
+
+#: Ranges of the commonest value of air and of the body, where values are HU: air is -1000 by
+#: definition, the commonest tissue is fat (-100) or soft (up to 60), each give or take 30 HU.
+_AIR_PEAK_HU = (-1024, -960)
+_BODY_PEAK_HU = (-130, 90)
+_PEAK_BIN_HU = 10
+
+
+def has_hounsfield_peaks(hu: NDArray[np.int16]) -> bool:
+    """Tell whether the commonest values of air and of the body are where HU have them.
+
+    Stricter than `is_plausible`: for values whose header does not claim to be HU. Padding, which
+    has become -1024 exactly, counts as air only where there is no other.
+    """
+    sample = hu[:, ::8, ::4]
+    air = sample[(sample < -800) & (sample > AIR_HU)]
+    if air.size < 0.001 * sample.size:
+        air = sample[sample < -800]
+    body = sample[(sample > -300) & (sample < 400)]
+    if min(air.size, body.size) < 0.001 * sample.size:
+        return False
+    return all(
+        low <= _peak(values) <= high
+        for values, (low, high) in ((air, _AIR_PEAK_HU), (body, _BODY_PEAK_HU))
+    )
+
+
+def _peak(values: NDArray[np.int16]) -> float:
+    """Middle of the fullest bin."""
+    counts = np.bincount((values.astype(np.int64) + 2048) // _PEAK_BIN_HU)
+    return float(np.argmax(counts) * _PEAK_BIN_HU - 2048 + _PEAK_BIN_HU / 2)

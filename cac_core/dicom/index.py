@@ -22,6 +22,11 @@ __all__ = ["ArchiveIndex", "ArchivePaths", "HeaderLimits", "index_archive"]
 
 #: Reasons that may be gone tomorrow although size and modification time are the same.
 _TRANSIENT = frozenset((FileReason.NO_PERMISSION.value, FileReason.VANISHED.value))
+#: With `study_key`: what two files agree in where one is a copy of the other.
+_IDENTITY = (
+    *("SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber"),
+    *("position_x_mm", "position_y_mm", "position_z_mm"),
+)
 _REASON = INSTANCES.arrow_schema.get_field_index("reason")
 
 
@@ -182,18 +187,20 @@ def _ordered(table: pa.Table) -> pa.Table:
 def _mark_duplicates(table: pa.Table) -> pa.Table:
     """Give all but the first of the instances with the same identity `duplicate_instance`.
 
+    Files that differ in InstanceNumber or position are different slices even where some software
+    has given them all one SOPInstanceUID.
+
     First is by path key: arbitrary, but the same every night. A truncated copy keeps its own
     reason; whoever counts a series passes over it where a whole copy is there.
     """
     duplicate = FileReason.DUPLICATE_INSTANCE.value
-    names = ("reason", "study_key", "SeriesInstanceUID", "SOPInstanceUID")
-    seen: set[tuple[str, str, str]] = set()
+    names = ("reason", "study_key", *_IDENTITY)
+    seen: set[tuple[object, ...]] = set()
     reasons: list[str | None] = []
     for reason, *identity in zip(*(table[name].to_pylist() for name in names), strict=True):
         if reason is None or reason == duplicate:
-            study, series, instance = identity
-            reason = duplicate if (study, series, instance) in seen else None
-            seen.add((study, series, instance))
+            reason = duplicate if tuple(identity) in seen else None
+            seen.add(tuple(identity))
         reasons.append(reason)
     field = table.schema.field(_REASON)
     return table.set_column(_REASON, field, pa.array(reasons, pa.string()))

@@ -127,7 +127,11 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
         raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
     if "PixelData" not in dataset:
         raise StudyError(StudyReason.TRUNCATED_PIXEL_DATA, "no pixel data")
-    signed = datafile.integer(dataset, "PixelRepresentation") == 1
+    representation = datafile.integer(dataset, "PixelRepresentation")
+    if representation not in (None, 0, 1):
+        detail = f"PixelRepresentation {representation}"
+        raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
+    signed = representation == 1
     return PixelLayout(
         rows, columns, n_frames, allocated, stored, signed, syntax, _has_embedded_overlay(dataset)
     )

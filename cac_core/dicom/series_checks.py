@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
+from cac_core.dicom.acquisition import AcquisitionInfo, read_acquisition
 from cac_core.dicom.frames import Frame
 from cac_core.dicom.geometry import (
     MAX_TILT_DEG,
@@ -21,6 +24,7 @@ from schemas.codes import QualityFlag, StudyReason
 #: Increments above this are flagged: small plaques are lost between slices.
 THICK_SLICES_MM = 5.0
 _SAME_PIXEL_SPACING_MM = 0.001
+_SAME_KVP = 1.0
 
 
 def check_frames(frames: Sequence[Frame]) -> NDArray[np.float64]:
@@ -29,22 +33,41 @@ def check_frames(frames: Sequence[Frame]) -> NDArray[np.float64]:
     Raises
     ------
     StudyError
-        `mixed_orientation` (a localizer among the slices included), `mixed_matrix`,
-        `mixed_acquisitions`, `gantry_tilt` (as the header states it), `invalid_geometry`.
+        `mixed_orientation`, `mixed_matrix`, `mixed_acquisitions`, `gantry_tilt` (as the header
+        states it), `invalid_geometry`.
     """
-    if any(frame.is_localizer for frame in frames) and len(frames) > 1:
-        raise StudyError(StudyReason.MIXED_ORIENTATION, "a localizer among the slices")
     orientation = common_orientation(np.array([frame.orientation for frame in frames]))
     _check_matrix(frames)
-    references = {frame.frame_of_reference for frame in frames} - {None}
-    if len(references) > 1:
-        detail = f"{len(references)} frames of reference"
-        raise StudyError(StudyReason.MIXED_ACQUISITIONS, detail)
     _check_acquisitions(frames, orientation)
     tilt = max((frame.tilt_deg for frame in frames), key=abs)
     if abs(tilt) > MAX_TILT_DEG:
         raise StudyError(StudyReason.GANTRY_TILT, f"GantryDetectorTilt {tilt:.1f} degrees")
     return orientation
+
+
+def common_acquisition(datasets: Sequence[Dataset]) -> AcquisitionInfo:
+    """Return the acquisition of the slices: the first slice's, completed by the next ones.
+
+    Raises
+    ------
+    StudyError
+        `mixed_acquisitions` where slices differ in tube voltage or kernel, which decide what a
+        pixel at the threshold means.
+    """
+    files = {id(dataset): dataset for dataset in datasets}
+    found = [read_acquisition(dataset, len(datasets)) for dataset in files.values()]
+    voltages = [item.kvp for item in found if item.kvp is not None]
+    kernels = [item.kernel for item in found if item.kernel is not None]
+    if voltages and max(voltages) - min(voltages) > _SAME_KVP:
+        detail = f"KVP from {min(voltages):g} to {max(voltages):g}"
+        raise StudyError(StudyReason.MIXED_ACQUISITIONS, detail)
+    if len({kernel.casefold() for kernel in kernels}) > 1:
+        raise StudyError(StudyReason.MIXED_ACQUISITIONS, "slices of different kernels")
+    return replace(
+        found[0],
+        kvp=voltages[0] if voltages else None,
+        kernel=kernels[0] if kernels else None,
+    )
 
 
 def series_flags(slices: Sequence[Frame], spacing_mm: float) -> set[QualityFlag]:
@@ -61,8 +84,12 @@ def series_flags(slices: Sequence[Frame], spacing_mm: float) -> set[QualityFlag]
             flags.add(QualityFlag.OVERLAPPING_SLICES)
         if thickness is not None and 0 < thickness < spacing_mm - tolerance:
             flags.add(QualityFlag.GAPPED_SLICES)
-        if not frame.has_rescale_type:
+        if frame.rescale_type is None:
             flags.add(QualityFlag.MISSING_RESCALE_TYPE)
+        if frame.rescale_type == "US":
+            flags.add(QualityFlag.UNSPECIFIED_RESCALE_TYPE)
+        if frame.has_decimal_comma:
+            flags.add(QualityFlag.DECIMAL_COMMA)
     if _has_number_gap([frame.instance_number for frame in slices]):
         flags.add(QualityFlag.INSTANCE_NUMBER_GAP)
     return flags

@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cac_core.dicom import datafile
-from cac_core.dicom.acquisition import AcquisitionInfo, read_acquisition
+from cac_core.dicom.acquisition import AcquisitionInfo
 from cac_core.dicom.enhanced import enhanced_frames, is_enhanced
-from cac_core.dicom.frames import Frame, single_frame
-from cac_core.dicom.geometry import (
-    Reorientation,
-    SliceGrid,
-    body_axes,
-    canonical_affine,
-    check_transverse,
-    fit_slice_grid,
+from cac_core.dicom.frames import Frame, is_localizer, single_frame
+from cac_core.dicom.gathering import gather_slices
+from cac_core.dicom.geometry import Reorientation, SliceGrid, body_axes, canonical_affine
+from cac_core.dicom.header import CT_IMAGE_CLASSES
+from cac_core.dicom.hounsfield import (
+    Padding,
+    declared_padding,
+    has_hounsfield_peaks,
+    is_plausible,
+    to_hounsfield,
 )
-from cac_core.dicom.hounsfield import Padding, declared_padding, is_plausible, to_hounsfield
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.pixels import LOSSY_SYNTAXES, FrameReader, PixelLayout, pixel_layout
-from cac_core.dicom.series_checks import check_frames, series_flags
+from cac_core.dicom.series_checks import common_acquisition, series_flags
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
@@ -88,25 +89,27 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
 
 
 def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
-    files, frames = _read_headers(paths, limits)
-    orientation = check_frames(frames)
-    check_transverse(orientation)
-    positions = np.array([frame.position for frame in frames])
-    grid = fit_slice_grid(positions, orientation, limits.min_slices)
+    files, frames, n_other = _read_headers(paths, limits)
+    gathered = gather_slices(frames, n_other, limits.min_slices)
+    frames, grid, orientation = gathered.frames, gathered.grid, gathered.orientation
+    slices = [frames[group[0]] for group in grid.groups]
     turn = body_axes(orientation)
+    acquisition = common_acquisition([files[frame.file_index].dataset for frame in slices])
     hu, pixel_flags = _read_pixels(files, frames, grid, turn)
-    first = files[frames[grid.groups[0][0]].file_index]
-    acquisition = read_acquisition(first.dataset, len(grid.groups))
-    pixel_spacing = frames[0].pixel_spacing_mm
+    pixel_spacing = gathered.pixel_spacing_mm
     stored_shape = (frames[0].rows, frames[0].columns)
     affine = canonical_affine(grid, orientation, pixel_spacing, stored_shape, turn)
     in_plane = pixel_spacing[::-1] if turn.transpose else pixel_spacing
     spacing_mm = (grid.spacing_mm, in_plane[0], in_plane[1])
     flags = {
         *pixel_flags,
-        *series_flags([frames[group[0]] for group in grid.groups], grid.spacing_mm),
-        *_file_flags(files),
+        *gathered.flags,
+        *series_flags(slices, grid.spacing_mm),
+        *_file_flags([files[index] for index in sorted({f.file_index for f in frames})]),
     }
+    if QualityFlag.UNSPECIFIED_RESCALE_TYPE in flags and not has_hounsfield_peaks(hu):
+        detail = "RescaleType is US, and air or tissue does not have the values of HU"
+        raise StudyError(StudyReason.NOT_HOUNSFIELD, detail)
     if acquisition.kernel is None:
         flags.add(QualityFlag.MISSING_KERNEL)
     digest = _digest(hu, spacing_mm, affine)
@@ -115,31 +118,59 @@ def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
 
 def _read_headers(
     paths: Sequence[Path], limits: ReadLimits
-) -> tuple[list[_ImageFile], list[Frame]]:
-    """Files and their frames; the frames of all files together keep within the limits."""
+) -> tuple[list[_ImageFile], list[Frame], int]:
+    """Files, their frames, and the number of files set aside because they hold no slice.
+
+    The frames of all files together keep within the limits.
+    """
     files: list[_ImageFile] = []
     frames: list[Frame] = []
-    n_pixels = 0
-    for dataset in datafile.read_files(paths, limits):
-        if (datafile.text(dataset, "Modality") or "CT") != "CT":
-            raise StudyError(StudyReason.NOT_HOUNSFIELD, "Modality is not CT")
+    strays: list[Dataset] = []
+
+    def add(dataset: Dataset) -> None:
         layout = pixel_layout(dataset, limits)
-        n_pixels += layout.n_pixels
+        n_pixels = sum(file.layout.n_pixels for file in files) + layout.n_pixels
         if n_pixels > limits.max_pixels or len(frames) + layout.n_frames > limits.max_slices:
             detail = f"more than {limits.max_pixels} pixels or {limits.max_slices} slices"
             raise StudyError(StudyReason.TOO_LARGE, detail)
-        if is_enhanced(dataset):
-            frames += enhanced_frames(dataset, layout, len(files))
-        elif layout.n_frames == 1:
-            frames.append(single_frame(dataset, layout, len(files)))
-        else:
-            detail = "several frames without functional groups"
-            raise StudyError(StudyReason.MISSING_POSITION, detail)
+        frames.extend(_frames(dataset, layout, len(files)))
         padding = declared_padding(dataset, layout.bits_allocated, layout.signed)
         files.append(_ImageFile(dataset, layout, padding))
+
+    for dataset in datafile.read_files(paths, limits):
+        if (datafile.text(dataset, "Modality") or "CT") != "CT":
+            raise StudyError(StudyReason.NOT_HOUNSFIELD, "Modality is not CT")
+        if _holds_no_slice(dataset):
+            strays.append(dataset)
+        else:
+            add(dataset)
+    if files:
+        return files, frames, len(strays)
+    for dataset in strays:  # nothing else is there: they say themselves what is wrong with them
+        add(dataset)
     if not frames:
         raise StudyError(StudyReason.TOO_FEW_SLICES, "no files")
-    return files, frames
+    return files, frames, 0
+
+
+def _frames(dataset: Dataset, layout: PixelLayout, file_index: int) -> list[Frame]:
+    if is_enhanced(dataset):
+        return enhanced_frames(dataset, layout, file_index)
+    if layout.n_frames == 1:
+        return [single_frame(dataset, layout, file_index)]
+    detail = "several frames without functional groups"
+    raise StudyError(StudyReason.MISSING_POSITION, detail)
+
+
+def _holds_no_slice(dataset: Dataset) -> bool:
+    """Tell whether a file is a single localizer, or by its SOP class no CT image at all.
+
+    Such strays often lack what a slice needs, so they are found before that is asked for.
+    """
+    sop_class = datafile.text(dataset, "SOPClassUID")
+    if sop_class is not None and sop_class not in CT_IMAGE_CLASSES:
+        return True
+    return not is_enhanced(dataset) and is_localizer(datafile.text(dataset, "ImageType"))
 
 
 def _read_pixels(
@@ -171,7 +202,8 @@ def _read_pixels(
         volume[index] = slice_hu(frames[group[0]])
         for other in group[1:]:
             if not np.array_equal(volume[index], slice_hu(frames[other])):
-                raise StudyError(StudyReason.DUPLICATE_POSITIONS, "two slices, different pixels")
+                detail = f"{len(group)} images at one position, different pixels, one acquisition"
+                raise StudyError(StudyReason.DUPLICATE_POSITIONS, detail)
             flags.add(QualityFlag.DUPLICATE_SLICES_DROPPED)
     if not is_plausible(volume):
         flags.add(QualityFlag.IMPLAUSIBLE_HU)

@@ -175,3 +175,14 @@ def test_interrupts_pass(
     monkeypatch.setattr(study, "read_volume", interrupted)
     with pytest.raises(leave):
         score_study(work, Oracle(), PROTOCOL)  # type: ignore[arg-type]
+
+
+def test_a_heart_larger_than_any_is_none(tmp_path: Path) -> None:
+    class Everything:
+        def segment(self, hu: np.ndarray, spacing_mm: Any, **options: Any) -> Segmentation:
+            whole = np.ones(hu.shape, bool)
+            return Segmentation(whole, np.zeros(hu.shape, np.uint8), 0, 0.1, 0.2)
+
+    paths = write_ct_series(tmp_path, hu=heart_volume(40)[0], spacing_mm=5.0)
+    score = run(work_on(paths), Everything()).score
+    assert (score["reason"], score["detail"]) == ("no_heart", "heart mask of 7864 ml")
