@@ -264,12 +264,12 @@ import os, sys, time
 from multiprocessing.connection import Connection
 from cac_core.dicom import header, header_worker
 
-def read(path, keyring, limits):
+def read(path, *arguments):
     if "kill" in path:
         os._exit(9)
     if "hang" in path:
         time.sleep(600)
-    return header.read_header(path, keyring, limits)
+    return header.read_header(path, *arguments)
 
 header_worker.read_header = read
 header_worker.serve(Connection(int(sys.argv[1])))
