@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,9 @@ _TECHNICAL = re.compile(
 )
 _UNSAFE_IN_DEVICE = re.compile(r"\S*[@^]\S*|\S*\d{5,}\S*")
 _LONGEST_DEVICE_TEXT = 64
+#: DICOM allows 64 characters; a hostile text must not keep the reader busy.
+_LONGEST_DESCRIPTION = 256
+_LONGEST_WORD = 24
 
 
 class TextPolicy(NamedTuple):
@@ -76,6 +79,7 @@ def reduce_description(text: str, policy: TextPolicy) -> str:
     """
     if policy.keep:
         return text
+    text = text[:_LONGEST_DESCRIPTION]
     listed = _listed()["descriptions"]
     technical = [match.span() for match in _TECHNICAL.finditer(text)]
     hidden = [
@@ -88,13 +92,23 @@ def reduce_description(text: str, policy: TextPolicy) -> str:
     reduced = _hide(text, hidden)
     if _answers(reduced, policy) == answers:
         return reduced
-    # A rule needs one of the words: hide one after the other, where it makes no difference.
-    kept: list[tuple[int, int]] = []
-    for span in hidden:
-        trial = [*kept, span]
-        if _answers(_hide(text, trial), policy) == answers:
-            kept = trial
-    return _hide(text, kept)
+    # A rule needs one of the words: hide of each as much as makes no difference.
+    done: list[tuple[int, int]] = []
+    for start, end in hidden:
+        for trial in _parts(start, end):
+            if _answers(_hide(text, [*done, *trial]), policy) == answers:
+                done += trial
+                break
+    return _hide(text, done)
+
+
+def _parts(start: int, end: int) -> Iterator[list[tuple[int, int]]]:
+    """What to hide of a word, the most first: all, then all but ever longer parts of it."""
+    yield [(start, end)]
+    for length in range(1, min(end - start, _LONGEST_WORD)):
+        for first in range(start, end - length + 1):
+            around = ((start, first), (first + length, end))
+            yield [span for span in around if span[0] < span[1]]
 
 
 def reduce_image_type(text: str, policy: TextPolicy) -> str:

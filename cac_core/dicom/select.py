@@ -28,6 +28,8 @@ __all__ = ["SelectionRules", "load_rules", "select_series"]
 Row = dict[str, Any]
 #: Evidence name of a series that nothing marks as CTAC.
 NO_MARK = "no_ctac_evidence"
+#: Evidence name of a chosen series beside which another agrees in all that breaks ties.
+TIE = "indistinguishable_rival"
 #: Evidence names of absent attributes begin so.
 MISSING_PREFIX = "missing_"
 
@@ -76,8 +78,10 @@ def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
             candidates[row["study_key"]].append((_order(row, rules), number))
     for ranked in candidates.values():
         ranked.sort()
-        (_, winner), *others = ranked
+        (best, winner), *others = ranked
         rows[winner]["selected"] = True
+        if others and others[0][0][:-1] == best[:-1]:
+            rows[winner]["evidence"] += f";{TIE}"
         for _, number in others:
             rows[number]["reason"] = SeriesReason.OUTRANKED.value
     return SERIES.from_rows(rows) if rows else SERIES.empty()

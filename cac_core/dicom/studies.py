@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.dicom.copies import IDENTITY_COLUMNS, instance_numbers
-from cac_core.dicom.select import MISSING_PREFIX, NO_MARK
+from cac_core.dicom.select import MISSING_PREFIX, NO_MARK, TIE
 from cac_core.dicom.series import member_rows
 from schemas.codes import FileReason, QualityFlag, SeriesReason, StudyReason
 from schemas.instance import DATE_SOURCES
@@ -153,6 +153,8 @@ def selection_flags(series: pa.Table) -> dict[str, tuple[QualityFlag, ...]]:
                 found.add(QualityFlag.NO_CTAC_EVIDENCE)
             if any(name.startswith(MISSING_PREFIX) for name in names):
                 found.add(QualityFlag.INCOMPLETE_HEADER)
+            if TIE in names:
+                found.add(QualityFlag.SEVERAL_CTAC_SERIES)
         elif reason == SeriesReason.OUTRANKED.value and NO_MARK not in names:
             rivals.add(study)
     for study in rivals:

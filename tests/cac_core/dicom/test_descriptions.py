@@ -41,6 +41,9 @@ KEYS = Keyring(b"a secret of the description tests")
         ("AC Meier CT", "AC * CT"),
         ("Thorax 120 kV 20mAs 2.5 mm", "Thorax 120 kV 20mAs 2.5 mm"),
         ("+49 30 1234", "+* * *"),
+        # Of a word that a rule needs stays what the rule needs.
+        ("WagnerScore 3.0", "*Score 3.0"),
+        ("CalcWagner", "Calc*"),
     ],
 )
 def test_words(text: str, kept: str) -> None:

@@ -152,6 +152,16 @@ def test_rivals_without_a_mark_are_no_ctac(tmp_path: Path) -> None:
     assert study(tmp_path)[1].flags == (QualityFlag.SEVERAL_CTAC_SERIES,)
 
 
+def test_series_that_cannot_be_told_apart_are_flagged(tmp_path: Path) -> None:
+    plain = {"SeriesDescription": "CHEST", "ManufacturerModelName": "Sensation 64"}
+    write_slices(tmp_path, 24, **plain)
+    write_slices(tmp_path, 24, **(plain | RIVAL))
+    assert set(study(tmp_path)[1].flags) == {
+        QualityFlag.NO_CTAC_EVIDENCE,
+        QualityFlag.SEVERAL_CTAC_SERIES,
+    }
+
+
 def test_a_capture_is_no_ct_series(tmp_path: Path) -> None:
     write_slices(tmp_path, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
     assert study(tmp_path)[0]["reason"] == "no_ct_series"
