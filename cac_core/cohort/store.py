@@ -164,7 +164,7 @@ class Warehouse:
         if not tables:
             return spec.empty()
         try:
-            return spec.validate(pa.concat_tables(tables))
+            return spec.validate(spec.completed(pa.concat_tables(tables)))
         except (InvalidTableError, pa.ArrowInvalid) as error:
             raise self._unfit(spec, error) from None
 

@@ -11,7 +11,6 @@ import os
 import stat
 from datetime import date
 from functools import lru_cache
-from itertools import pairwise
 
 from cac_core.dicom.descriptions import (
     TextPolicy,
@@ -20,11 +19,11 @@ from cac_core.dicom.descriptions import (
     reduce_device_text,
     reduce_image_type,
 )
+from cac_core.dicom.header_geometry import ORIENTATION, SPACING, geometry_columns
 from cac_core.dicom.header_values import (
     binary_double,
     calendar_date,
     decimal_string,
-    decimal_strings,
     integer_string,
     lossy_code,
     repaired_date,
@@ -64,7 +63,7 @@ CT_IMAGE_CLASSES = frozenset(
 _CHARSET, _NAME, _PATIENT_ID, _ACCESSION = 0x00080005, 0x00100010, 0x00100020, 0x00080050
 _BIRTH_DATE, _OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME = 0x00100030, 0x00101000, 0x00101001, 0x00101005
 _STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID = 0x0020000D, 0x0020000E, 0x00080018, 0x00200052
-_STUDY_DATE, _ORIENTATION, _SPACING = 0x00080020, 0x00200037, 0x00280030
+_STUDY_DATE = 0x00080020
 _AGENT, _AGENT_SEQUENCE = 0x00180010, 0x00180012
 _SAMPLES, _KERNEL, _IMAGE_TYPE = 0x00280002, 0x00181210, 0x00080008
 _NAMES = (_NAME, _OTHER_NAMES, _BIRTH_NAME, 0x00101060, 0x00102297)
@@ -117,8 +116,8 @@ WANTED = frozenset(
     (
         *(_CHARSET, _PATIENT_ID, _ACCESSION, _BIRTH_DATE),
         *(_OTHER_IDS, _IMAGE_TYPE, *_NAMES, *_OTHER_DATES.values(), *_TIMES),
-        *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, _ORIENTATION),
-        *(_SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
+        *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, ORIENTATION),
+        *(SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
         *_CODES.values(),
         *_FREE_TEXTS.values(),
         *_DEVICE_TEXTS.values(),
@@ -129,7 +128,7 @@ WANTED = frozenset(
 )
 NESTED = frozenset(
     (
-        *(POSITION, _ORIENTATION, _SPACING, _CARDIAC_PHASE, _AGENT, _KERNEL),
+        *(POSITION, ORIENTATION, SPACING, _CARDIAC_PHASE, _AGENT, _KERNEL),
         *_DECIMALS.values(),
         *_DOUBLES.values(),
     )
@@ -152,12 +151,6 @@ HEADER_COLUMNS: tuple[str, ...] = (
     *("ReconstructionDiameter", "GantryDetectorTilt", "has_contrast_agent", "has_gating"),
     "pixel_data_offset",
 )
-_POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
-_COSINE_COLUMNS = (
-    *("row_cosine_x", "row_cosine_y", "row_cosine_z"),
-    *("column_cosine_x", "column_cosine_y", "column_cosine_z"),
-)
-
 HeaderRow = tuple[object, ...]
 
 
@@ -321,7 +314,7 @@ def _row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> dict[str, objec
         for name, tag in _DOUBLES.items():
             if row[name] is None:
                 row[name] = binary_double(nested.get(tag, b""), raw.little_endian)
-    row.update(_geometry(raw))
+    row.update(geometry_columns(raw))
     return row
 
 
@@ -370,42 +363,6 @@ def _identity(raw: RawHeader, charset: bytes) -> Identity:
     names = tuple(get(tag, b"") for tag in _NAMES)
     numbers = (get(_PATIENT_ID, b""), get(_ACCESSION, b""), get(_OTHER_IDS, b""))
     return Identity(names, numbers, get(_BIRTH_DATE, b""), charset)
-
-
-def _geometry(raw: RawHeader) -> dict[str, object]:
-    """Position, orientation and spacing; of multi-frame objects the first frame's."""
-    values, nested = raw.values, raw.nested
-    row: dict[str, object] = {}
-    spacing = decimal_strings(values.get(_SPACING) or nested.get(_SPACING, b""), 2)
-    if spacing is not None:
-        row["row_spacing_mm"], row["column_spacing_mm"] = spacing
-    orientation = decimal_strings(values.get(_ORIENTATION) or nested.get(_ORIENTATION, b""), 6)
-    if orientation is not None:
-        row.update(zip(_COSINE_COLUMNS, orientation, strict=True))
-    first = values.get(POSITION) or (raw.positions[0] if raw.positions else b"")
-    position = decimal_strings(first, 3)
-    if position is not None:
-        row.update(zip(_POSITION_COLUMNS, position, strict=True))
-    if len(raw.positions) > 1 and orientation is not None:
-        row.update(_frame_spacing(raw.positions, orientation))
-    return row
-
-
-def _frame_spacing(positions: list[bytes], orientation: tuple[float, ...]) -> dict[str, object]:
-    """Increment and coverage of the frames along the normal of the first (PS3.3 C.7.6.2.1.1)."""
-    a, b, c, d, e, f = orientation
-    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    places = []
-    for content in positions:
-        point = decimal_strings(content, 3)
-        if point is None:
-            return {}
-        places.append(sum(p * n for p, n in zip(point, normal, strict=True)))
-    places.sort()
-    gaps = sorted(after - before for before, after in pairwise(places))
-    middle = len(gaps) // 2
-    median = gaps[middle] if len(gaps) % 2 else (gaps[middle - 1] + gaps[middle]) / 2
-    return {"frame_increment_mm": median, "frame_coverage_mm": places[-1] - places[0]}
 
 
 _NO_AGENT = frozenset(("", "none", "no", "n", "0", "without", "ohne", "sans", "non", "nein"))

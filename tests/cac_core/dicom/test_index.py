@@ -18,6 +18,7 @@ from pydicom.data import get_testdata_files
 
 from cac_core import study as study_module
 from cac_core.cohort.plan import Identity, wanted_studies, work_orders
+from cac_core.cohort.store import Warehouse
 from cac_core.dicom import index as index_module
 from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.index import ArchiveIndex, HeaderLimits, fitting_rows, index_archive
@@ -142,6 +143,18 @@ def test_previous_from_parquet(archive: Path, tmp_path: Path) -> None:
     second = index(archive, previous=stored)
     assert second.n_opened == 1
     assert second.instances.equals(index(archive).instances)
+
+
+def test_an_index_of_an_earlier_version_is_read_anew(archive: Path, tmp_path: Path) -> None:
+    store = Warehouse(tmp_path / "warehouse")
+    found = index(archive)
+    store.replace(INSTANCES, found.instances)
+    (file,) = (tmp_path / "warehouse").rglob("instances.parquet")
+    added = ["study_date_source", "acquisition_time_s", "content_digest", "text_policy"]
+    pq.write_table(pq.read_table(file).drop_columns(added), file)
+    again = index(archive, previous=store.read(INSTANCES))
+    assert again.n_opened == again.n_files
+    assert again.instances.equals(found.instances)
 
 
 def test_another_secret_or_schema_starts_anew(archive: Path) -> None:
