@@ -49,6 +49,17 @@ class ScoringSettings(_Section):
     previews: bool = True
 
 
+class PrivacySettings(_Section):
+    """What of the headers' free texts the tables may hold.
+
+    With `keep_descriptions` the descriptions of studies and series and the names of protocols are
+    kept whole, scrubbed of the patient's own data only; without it, the words that the selection
+    rules need and listed terms.
+    """
+
+    keep_descriptions: bool = False
+
+
 class LinkageSettings(_Section):
     """What is linked, and what DuckDB may use for it: memory, threads, a folder for the overflow.
 
@@ -101,6 +112,7 @@ class Settings(_Section):
     protocol: ScoringProtocol = ScoringProtocol()
     cluster: ClusterSettings = ClusterSettings()
     scoring: ScoringSettings = ScoringSettings()
+    privacy: PrivacySettings = PrivacySettings()
     linkage: LinkageSettings = LinkageSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     report: ReportSettings = ReportSettings()

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cac_core.dicom.contrast import blood_pool_hu, looks_contrast_enhanced
+from cac_core.dicom.copies import agreed_files
+from cac_core.dicom.scan import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
@@ -38,11 +40,15 @@ MAX_HEART_VOLUME_ML = 4000.0
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """A chosen file as the index saw it: path, size and modification time."""
+    """A chosen file as the index saw it: path, size and modification time.
+
+    Files of the same number in `copy_of` hold the same instance in different bytes.
+    """
 
     path: str = field(repr=False)  # paths hold names; a message of Dask or Prefect must not
     size_bytes: int
     mtime_ns: int
+    copy_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,8 @@ def _score(
 ) -> StudyResult:
     start = perf_counter()
     _check_unchanged(work)
-    volume = read_volume([Path(stamp.path) for stamp in work.files])
+    files = agreed_files([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
+    volume = read_volume(files)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
     segmentation = cascade.segment(
@@ -198,7 +205,7 @@ def _check_unchanged(work: StudyWork) -> None:
             raise StudyError(
                 StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False
             ) from None
-        if (now.st_size, now.st_mtime_ns) != (stamp.size_bytes, stamp.mtime_ns):
+        if (now.st_size, modification_ns(now)) != (stamp.size_bytes, stamp.mtime_ns):
             raise StudyError(StudyReason.FILES_CHANGED, rejected=False)
 
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from cac_core.cohort.plan import wanted_studies
 from cac_core.cohort.store import Warehouse, run_sql
 from cac_core.dicom.index import ArchiveIndex, index_archive
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.rules import load_rules, text_policy
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
@@ -37,7 +38,11 @@ def preview_run(**parameters: Any) -> dict[str, Any]:
     prepared = prepare(Request(**parameters | {"archive": tuple(parameters["archive"])}))
     previous = prepared.warehouse.read(INSTANCES)
     archive = index_archive(
-        prepared.roots, prepared.keyring, previous=previous, workers=prepared.index_workers
+        prepared.roots,
+        prepared.keyring,
+        previous=previous,
+        workers=prepared.index_workers,
+        texts=prepared.texts,
     )
     require_ct(archive)
     series = select_series(series_table(archive.instances), prepared.rules)
@@ -75,6 +80,7 @@ def index_only(
             keyring,
             previous=store.read(INSTANCES),
             workers=index_workers(settings),
+            texts=text_policy(rules, keep=settings.privacy.keep_descriptions),
             progress=report,
         )
     require_ct(found)

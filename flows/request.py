@@ -11,8 +11,9 @@ from pathlib import Path
 
 from cac_core.cohort.plan import Identity
 from cac_core.cohort.store import Warehouse
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.index import ArchiveIndex
-from cac_core.dicom.select import SelectionRules, load_rules
+from cac_core.dicom.rules import SelectionRules, load_rules, text_policy
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights
@@ -51,6 +52,11 @@ class Prepared:
     def identity(self) -> Identity:
         """The run-wide part of every score's identity."""
         return Identity(self.weights.digest, self.settings.protocol.digest, self.rules.digest)
+
+    @property
+    def texts(self) -> TextPolicy:
+        """Which words of the headers are kept."""
+        return text_policy(self.rules, keep=self.settings.privacy.keep_descriptions)
 
     @property
     def index_workers(self) -> int:

@@ -104,7 +104,12 @@ class _Rescoring:
         previous = prepared.warehouse.read(INSTANCES)
         with self.progress.counting("headers read") as report:
             archive = index(
-                prepared.roots, prepared.keyring, previous, prepared.index_workers, report
+                prepared.roots,
+                prepared.keyring,
+                previous,
+                prepared.index_workers,
+                prepared.texts,
+                report,
             )
         require_ct(archive)
         return archive

@@ -75,6 +75,11 @@ class StudyReason(DescribedCode):
 
     NO_CT_SERIES = "no_ct_series", "the study holds no CT series"
     NO_CTAC_SERIES = "no_ctac_series", "the study holds CT, but no series passes the CTAC rules"
+    SEVERAL_PATIENTS = "several_patients", "files of the study name more than one patient"
+    CONFLICTING_COPIES = (
+        "conflicting_copies",
+        "files with one SOPInstanceUID hold different pixels or geometry",
+    )
     MISSING_POSITION = "missing_position", "a slice lacks ImagePositionPatient"
     MISSING_ORIENTATION = "missing_orientation", "a slice lacks ImageOrientationPatient"
     MISSING_PIXEL_SPACING = "missing_pixel_spacing", "PixelSpacing is absent, zero or negative"
@@ -182,6 +187,19 @@ class QualityFlag(DescribedCode):
     NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing in the header marks the series as CTAC"
     SEVERAL_CTAC_SERIES = "several_ctac_series", "the study holds more than one CTAC candidate"
     INCOMPLETE_HEADER = "incomplete_header", "attributes used for selection are missing"
+    PATIENT_ID_INCOMPLETE = (
+        "patient_id_incomplete",
+        "files of the scored series lack PatientID; other files of the study name the patient",
+    )
+    STUDY_DATE_REPAIRED = (
+        "study_date_repaired",
+        "StudyDate was not written as DICOM asks (dashes, dots or a time)",
+    )
+    STUDY_DATE_FROM_SERIES = (
+        "study_date_from_series",
+        "no usable StudyDate; SeriesDate, AcquisitionDate or ContentDate was taken",
+    )
+    SEVERAL_STUDY_DATES = "several_study_dates", "files of the study name different dates"
     DECIMAL_COMMA = "decimal_comma", "numbers of the header are written with a decimal comma"
     STRAY_IMAGES_SET_ASIDE = (
         "stray_images_set_aside",

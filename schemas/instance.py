@@ -9,8 +9,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.codes import FileReason
-from schemas.columns import PATIENT_KEY, integer, number, pseudonym, text
+from schemas.columns import PATIENT_KEY, SHA256_PATTERN, integer, number, pseudonym, text
 from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
+
+#: Where the date of a study may come from, the best first.
+DATE_SOURCES = ("StudyDate", "repaired", "SeriesDate", "AcquisitionDate", "ContentDate")
 
 
 def _flag(name: str, description: str) -> ColumnSpec:
@@ -50,11 +53,25 @@ INSTANCES = TableSpec(
         text("SOPClassUID", "kind of object"),
         text("TransferSyntaxUID", "encoding of header and pixels"),
         text("Modality", "kind of equipment"),
-        ColumnSpec("study_date", pa.date32(), "StudyDate", nullable=True),
+        ColumnSpec("study_date", pa.date32(), "StudyDate, or what stands in for it", nullable=True),
+        ColumnSpec(
+            "study_date_source",
+            pa.string(),
+            "attribute that study_date comes from; repaired: StudyDate written otherwise",
+            nullable=True,
+            codes=DATE_SOURCES,
+        ),
+        ColumnSpec(
+            "acquisition_time_s",
+            pa.float64(),
+            "AcquisitionTime, or SeriesTime where it is absent, since midnight",
+            unit="s",
+            nullable=True,
+        ),
         text("ImageType", "values joined by backslashes"),
-        text("SeriesDescription", "description of the series, scrubbed of the patient"),
-        text("StudyDescription", "description of the study, scrubbed of the patient"),
-        text("ProtocolName", "acquisition protocol, scrubbed of the patient"),
+        text("SeriesDescription", "description of the series; words that may identify are *"),
+        text("StudyDescription", "description of the study; words that may identify are *"),
+        text("ProtocolName", "acquisition protocol; words that may identify are *"),
         text("Manufacturer", "maker of the equipment"),
         text("ManufacturerModelName", "model of the equipment"),
         text("ConvolutionKernel", "reconstruction kernel, values joined by backslashes"),
@@ -106,6 +123,19 @@ INSTANCES = TableSpec(
             unit="B",
             nullable=True,
             ge=0,
+        ),
+        ColumnSpec(
+            "content_digest",
+            pa.string(),
+            "SHA-256 of the file; only where another file holds the same instance",
+            nullable=True,
+            pattern=SHA256_PATTERN,
+        ),
+        ColumnSpec(
+            "text_policy",
+            pa.string(),
+            "digest of what decides which words of the header are kept",
+            nullable=True,
         ),
     ),
 )

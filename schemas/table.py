@@ -150,6 +150,17 @@ class TableSpec:
                 raise InvalidTableError(self.name, _summary(errors)) from None
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
 
+    def completed(self, table: pa.Table) -> pa.Table:
+        """The table with the columns that it lacks and that may be null, all null.
+
+        A table of an earlier version lacks those that were added since.
+        """
+        for column in self.columns:
+            if column.nullable and column.name not in table.column_names:
+                values = pa.nulls(table.num_rows, column.type)
+                table = table.append_column(column.arrow_field(), values)
+        return table
+
     def failures(self, table: pa.Table) -> list[tuple[int, str, str]]:
         """Every value that breaks a check of its column: row, column, check.
 

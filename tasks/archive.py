@@ -9,6 +9,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.index import ArchiveIndex, index_archive
 from cac_core.dicom.select import SelectionRules, select_series
 from cac_core.dicom.series import series_table
@@ -21,10 +22,13 @@ def index(
     keyring: Keyring,
     previous: pa.Table,
     workers: int,
+    texts: TextPolicy,
     progress: Callable[[int, int], None] | None,
 ) -> ArchiveIndex:
     """Read the headers of new and changed files."""
-    return index_archive(roots, keyring, previous=previous, workers=workers, progress=progress)
+    return index_archive(
+        roots, keyring, previous=previous, workers=workers, texts=texts, progress=progress
+    )
 
 
 @task(name="choose-series", cache_policy=NO_CACHE, persist_result=False)

@@ -175,7 +175,7 @@ class Warehouse:
             If a file cannot be read or breaks the schema.
         """
         parts = self._parts(spec, model)
-        tables = [_filled(self._read_part(path, studies=studies), spec) for path in parts]
+        tables = [spec.completed(self._read_part(path, studies=studies)) for path in parts]
         if not tables:
             return spec.empty()
         try:
@@ -461,17 +461,6 @@ def _partition(model: str | None) -> str:
 def _is_part(name: str) -> bool:
     """Whether a file belongs to a table; hidden ones are being written."""
     return name.endswith(".parquet") and not name.startswith(".")
-
-
-def _filled(part: pa.Table, spec: TableSpec) -> pa.Table:
-    """A part with the nullable columns that a later version added, in the order of the schema."""
-    missing = [column for column in spec.columns if column.name not in part.column_names]
-    if not missing or not all(column.nullable for column in missing):
-        return part
-    for column in missing:
-        part = part.append_column(column.name, pa.nulls(part.num_rows, column.type))
-    unknown = [name for name in part.column_names if name not in spec.arrow_schema.names]
-    return part.select([*spec.arrow_schema.names, *unknown])
 
 
 def _numbered(parts: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:

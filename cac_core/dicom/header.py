@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import os
 import stat
+from datetime import date
 from functools import lru_cache
-from itertools import pairwise
 
+from cac_core.dicom.descriptions import (
+    TextPolicy,
+    defined_modality,
+    reduce_description,
+    reduce_device_text,
+    reduce_image_type,
+)
+from cac_core.dicom.header_geometry import ORIENTATION, SPACING, geometry_columns
 from cac_core.dicom.header_values import (
     binary_double,
     calendar_date,
-    code_text,
     decimal_string,
-    decimal_strings,
     integer_string,
+    lossy_code,
+    repaired_date,
+    seconds_of_day,
+    standard_uid,
     uid_text,
     unsigned_integer,
 )
@@ -35,6 +45,7 @@ from cac_core.dicom.part10 import (
     Window,
     walk_header,
 )
+from cac_core.dicom.recover import recovered_identity
 from cac_core.dicom.scrub import Identity, decode_text, scrub_free_text, scrub_word_wise
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
@@ -52,9 +63,13 @@ CT_IMAGE_CLASSES = frozenset(
 _CHARSET, _NAME, _PATIENT_ID, _ACCESSION = 0x00080005, 0x00100010, 0x00100020, 0x00080050
 _BIRTH_DATE, _OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME = 0x00100030, 0x00101000, 0x00101001, 0x00101005
 _STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID = 0x0020000D, 0x0020000E, 0x00080018, 0x00200052
-_STUDY_DATE, _ORIENTATION, _SPACING = 0x00080020, 0x00200037, 0x00280030
+_STUDY_DATE = 0x00080020
 _AGENT, _AGENT_SEQUENCE = 0x00180010, 0x00180012
-_SAMPLES, _KERNEL = 0x00280002, 0x00181210
+_SAMPLES, _KERNEL, _IMAGE_TYPE = 0x00280002, 0x00181210, 0x00080008
+_NAMES = (_NAME, _OTHER_NAMES, _BIRTH_NAME, 0x00101060, 0x00102297)
+_OTHER_DATES = {"SeriesDate": 0x00080021, "AcquisitionDate": 0x00080022, "ContentDate": 0x00080023}
+#: AcquisitionTime, SeriesTime.
+_TIMES = (0x00080032, 0x00080031)
 
 _CODES = {
     "SOPClassUID": 0x00080016,
@@ -67,7 +82,6 @@ _FREE_TEXTS = {
     "ProtocolName": 0x00181030,
 }
 _DEVICE_TEXTS = {
-    "ImageType": 0x00080008,
     "Manufacturer": 0x00080070,
     "ManufacturerModelName": 0x00081090,
     "ConvolutionKernel": _KERNEL,
@@ -101,10 +115,10 @@ _CARDIAC_PHASE = 0x00209241
 
 WANTED = frozenset(
     (
-        *(_CHARSET, _NAME, _PATIENT_ID, _ACCESSION, _BIRTH_DATE, _SEX),
-        *(_OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME),
-        *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, _ORIENTATION),
-        *(_SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
+        *(_CHARSET, _PATIENT_ID, _ACCESSION, _BIRTH_DATE, _SEX),
+        *(_OTHER_IDS, _IMAGE_TYPE, *_NAMES, *_OTHER_DATES.values(), *_TIMES),
+        *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, ORIENTATION),
+        *(SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
         *_CODES.values(),
         *_FREE_TEXTS.values(),
         *_DEVICE_TEXTS.values(),
@@ -115,7 +129,7 @@ WANTED = frozenset(
 )
 NESTED = frozenset(
     (
-        *(POSITION, _ORIENTATION, _SPACING, _CARDIAC_PHASE, _AGENT, _KERNEL),
+        *(POSITION, ORIENTATION, SPACING, _CARDIAC_PHASE, _AGENT, _KERNEL),
         *_DECIMALS.values(),
         *_DOUBLES.values(),
     )
@@ -126,6 +140,7 @@ HEADER_COLUMNS: tuple[str, ...] = (
     *("reason", "study_key", "patient_key", "accession_key"),
     *("SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"),
     *("SOPClassUID", "TransferSyntaxUID", "Modality", "study_date"),
+    *("study_date_source", "acquisition_time_s"),
     *("ImageType", "SeriesDescription", "StudyDescription", "ProtocolName", "Manufacturer"),
     *("ManufacturerModelName", "ConvolutionKernel", "LossyImageCompression", "SeriesNumber"),
     *("AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns"),
@@ -138,16 +153,15 @@ HEADER_COLUMNS: tuple[str, ...] = (
     *("PatientSex", "patient_birth_year"),
     "pixel_data_offset",
 )
-_POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
-_COSINE_COLUMNS = (
-    *("row_cosine_x", "row_cosine_y", "row_cosine_z"),
-    *("column_cosine_x", "column_cosine_y", "column_cosine_z"),
-)
-
 HeaderRow = tuple[object, ...]
 
 
-def read_header(path: str, keyring: Keyring, limits: HeaderLimits) -> HeaderRow:
+def read_header(
+    path: str,
+    keyring: Keyring,
+    limits: HeaderLimits,
+    texts: TextPolicy = TextPolicy(),  # noqa: B008 - immutable
+) -> HeaderRow:
     """Read one file's header; whatever the file holds, the answer is a row.
 
     Parameters
@@ -155,6 +169,7 @@ def read_header(path: str, keyring: Keyring, limits: HeaderLimits) -> HeaderRow:
     path : file to read; followed where it is a link.
     keyring : makes the keys and pseudonyms.
     limits : what reading may cost in bytes, elements and depth.
+    texts : which words of descriptions are kept; by default listed terms only.
 
     Returns
     -------
@@ -162,14 +177,14 @@ def read_header(path: str, keyring: Keyring, limits: HeaderLimits) -> HeaderRow:
     series could be read before the fault, else a tuple of one: `(reason,)`.
     """
     try:
-        return _read(path, keyring, limits)
+        return _read(path, keyring, limits, texts)
     except (MemoryError, RecursionError):
         return (FileReason.HEADER_LIMITS.value,)
     except Exception:  # noqa: BLE001 - any fault of a foreign file is that file's row
         return (FileReason.UNREADABLE_HEADER.value,)
 
 
-def _read(path: str, keyring: Keyring, limits: HeaderLimits) -> HeaderRow:
+def _read(path: str, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy) -> HeaderRow:
     try:
         # O_NONBLOCK: a pipe that took the file's place must not hold up the reader.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -183,7 +198,7 @@ def _read(path: str, keyring: Keyring, limits: HeaderLimits) -> HeaderRow:
             return (FileReason.NOT_DICOM.value,)
         if status.st_size == 0:
             return (FileReason.EMPTY_FILE.value,)
-        return _read_descriptor(descriptor, status.st_size, keyring, limits)
+        return _read_descriptor(descriptor, status.st_size, keyring, limits, texts)
     except OSError:
         return (FileReason.NO_PERMISSION.value,)
     finally:
@@ -191,12 +206,13 @@ def _read(path: str, keyring: Keyring, limits: HeaderLimits) -> HeaderRow:
 
 
 def _read_descriptor(
-    descriptor: int, size: int, keyring: Keyring, limits: HeaderLimits
+    descriptor: int, size: int, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy
 ) -> HeaderRow:
     raw = RawHeader()
     reason: FileReason | None = None
+    window = Window(descriptor, size, limits)
     try:
-        walk_header(Window(descriptor, size, limits), raw, WANTED, NESTED)
+        walk_header(window, raw, WANTED, NESTED)
     except NotDicomError:
         return (FileReason.NOT_DICOM.value,)
     except TruncatedHeaderError:
@@ -211,13 +227,15 @@ def _read_descriptor(
             lenient = reread(descriptor, WANTED)
             if lenient is not None and _has_uids(lenient):
                 raw, reason = lenient, None
+    if reason is not None and not uid_text(raw.values, _STUDY_UID):
+        raw.values.update(recovered_identity(window.remainder(), WANTED, raw.little_endian))
     if raw.media_class == _DICOMDIR_CLASS:
         return (FileReason.DICOMDIR.value,)
     if not raw.has_preamble and not _names_an_object(raw):
         return (FileReason.NOT_DICOM.value,)
     if reason is None:
         reason = _missing_uid(raw) or _pixel_fault(raw, size)
-    row = _row(raw, keyring)
+    row = _row(raw, keyring, texts)
     row["reason"] = None if reason is None else reason.value
     return tuple(map(row.get, HEADER_COLUMNS))
 
@@ -263,10 +281,9 @@ def _pixel_fault(raw: RawHeader, size: int) -> FileReason | None:
     return FileReason.TRUNCATED if held < max(raw.pixel_length, expected) else None
 
 
-def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
+def _row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> dict[str, object]:
     values, nested = raw.values, raw.nested
     charset = values.get(_CHARSET, b"")
-    identity = _identity(raw, charset)
     patient = decode_text(values.get(_PATIENT_ID, b""), charset)
     accession = decode_text(values.get(_ACCESSION, b""), charset)
     study, series = uid_text(values, _STUDY_UID), uid_text(values, _SERIES_UID)
@@ -278,20 +295,19 @@ def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
         "SeriesInstanceUID": _pseudonym(keyring, series) if series else None,
         "SOPInstanceUID": keyring.pseudonym_uid(instance) if instance else None,
         "FrameOfReferenceUID": _pseudonym(keyring, frame) if frame else None,
-        "TransferSyntaxUID": code_text(raw.transfer_syntax.encode("latin-1")),
-        "study_date": calendar_date(values.get(_STUDY_DATE, b"")),
+        "SOPClassUID": standard_uid(values.get(_CODES["SOPClassUID"], b"")),
+        "TransferSyntaxUID": standard_uid(raw.transfer_syntax.encode("latin-1", "replace")),
+        "Modality": defined_modality(values.get(_CODES["Modality"], b"")),
+        "LossyImageCompression": lossy_code(values.get(_CODES["LossyImageCompression"], b"")),
+        "acquisition_time_s": _acquisition_time(values),
         "has_contrast_agent": _has_contrast(raw, charset),
         "has_gating": _has_gating(raw),
         "PatientSex": _sex(values.get(_SEX, b"")),
         "patient_birth_year": _birth_year(values.get(_BIRTH_DATE, b"")),
         "pixel_data_offset": None if raw.transfer_syntax == DEFLATED else raw.pixel_offset,
     }
-    for name, tag in _CODES.items():
-        row[name] = code_text(values.get(tag, b""))
-    for name, tag in _FREE_TEXTS.items():
-        row[name] = scrub_free_text(values.get(tag, b""), charset, identity)
-    for name, tag in _DEVICE_TEXTS.items():
-        row[name] = scrub_word_wise(values.get(tag) or nested.get(tag, b""), charset, identity)
+    row.update(_texts(raw, charset, texts))
+    row["study_date"], row["study_date_source"] = _study_date(values)
     for name, tag in _INTEGER_STRINGS.items():
         row[name] = integer_string(values.get(tag, b""))
     for name, tag in _SHORTS.items():
@@ -302,13 +318,13 @@ def _row(raw: RawHeader, keyring: Keyring) -> dict[str, object]:
         for name, tag in _DOUBLES.items():
             if row[name] is None:
                 row[name] = binary_double(nested.get(tag, b""), raw.little_endian)
-    row.update(_geometry(raw))
+    row.update(geometry_columns(raw))
     return row
 
 
 def _sex(content: bytes) -> str | None:
     """PatientSex where it is a defined term (PS3.3 C.2.3); any other text may say more."""
-    code = (code_text(content) or "").upper()
+    code = content.decode("latin-1").strip(" \0").upper()
     return code if code in ("F", "M", "O") else None
 
 
@@ -317,47 +333,51 @@ def _birth_year(content: bytes) -> int | None:
     return None if born is None else born.year
 
 
-def _identity(raw: RawHeader, charset: bytes) -> Identity:
-    get = raw.values.get
-    names = (get(_NAME, b""), get(_OTHER_NAMES, b""), get(_BIRTH_NAME, b""))
-    numbers = (get(_PATIENT_ID, b""), get(_ACCESSION, b""), get(_OTHER_IDS, b""))
-    return Identity(names, numbers, get(_BIRTH_DATE, b""), charset)
-
-
-def _geometry(raw: RawHeader) -> dict[str, object]:
-    """Position, orientation and spacing; of multi-frame objects the first frame's."""
-    values, nested = raw.values, raw.nested
+def _texts(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str, object]:
+    """Scrub the texts of the patient and reduce them to words that name nobody."""
+    values, identity = raw.values, _identity(raw, charset)
     row: dict[str, object] = {}
-    spacing = decimal_strings(values.get(_SPACING) or nested.get(_SPACING, b""), 2)
-    if spacing is not None:
-        row["row_spacing_mm"], row["column_spacing_mm"] = spacing
-    orientation = decimal_strings(values.get(_ORIENTATION) or nested.get(_ORIENTATION, b""), 6)
-    if orientation is not None:
-        row.update(zip(_COSINE_COLUMNS, orientation, strict=True))
-    first = values.get(POSITION) or (raw.positions[0] if raw.positions else b"")
-    position = decimal_strings(first, 3)
-    if position is not None:
-        row.update(zip(_POSITION_COLUMNS, position, strict=True))
-    if len(raw.positions) > 1 and orientation is not None:
-        row.update(_frame_spacing(raw.positions, orientation))
+    for name, tag in _FREE_TEXTS.items():
+        text = scrub_free_text(values.get(tag, b""), charset, identity)
+        row[name] = text and reduce_description(text, policy)
+    for name, tag in _DEVICE_TEXTS.items():
+        text = scrub_word_wise(values.get(tag) or raw.nested.get(tag, b""), charset, identity)
+        row[name] = text and reduce_device_text(text)
+    kind = scrub_word_wise(values.get(_IMAGE_TYPE, b""), charset, identity)
+    row["ImageType"] = kind and reduce_image_type(kind, policy)
     return row
 
 
-def _frame_spacing(positions: list[bytes], orientation: tuple[float, ...]) -> dict[str, object]:
-    """Increment and coverage of the frames along the normal of the first (PS3.3 C.7.6.2.1.1)."""
-    a, b, c, d, e, f = orientation
-    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    places = []
-    for content in positions:
-        point = decimal_strings(content, 3)
-        if point is None:
-            return {}
-        places.append(sum(p * n for p, n in zip(point, normal, strict=True)))
-    places.sort()
-    gaps = sorted(after - before for before, after in pairwise(places))
-    middle = len(gaps) // 2
-    median = gaps[middle] if len(gaps) % 2 else (gaps[middle - 1] + gaps[middle]) / 2
-    return {"frame_increment_mm": median, "frame_coverage_mm": places[-1] - places[0]}
+def _study_date(values: dict[int, bytes]) -> tuple[date | None, str | None]:
+    """StudyDate, or the first attribute that can stand in for it, and which it was."""
+    content = values.get(_STUDY_DATE, b"")
+    day = calendar_date(content)
+    if day is not None:
+        return day, "StudyDate"
+    day = repaired_date(content)
+    if day is not None:
+        return day, "repaired"
+    for name, tag in _OTHER_DATES.items():
+        content = values.get(tag, b"")
+        day = calendar_date(content) or repaired_date(content)
+        if day is not None:
+            return day, name
+    return None, None
+
+
+def _acquisition_time(values: dict[int, bytes]) -> float | None:
+    for tag in _TIMES:
+        seconds = seconds_of_day(values.get(tag, b""))
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def _identity(raw: RawHeader, charset: bytes) -> Identity:
+    get = raw.values.get
+    names = tuple(get(tag, b"") for tag in _NAMES)
+    numbers = (get(_PATIENT_ID, b""), get(_ACCESSION, b""), get(_OTHER_IDS, b""))
+    return Identity(names, numbers, get(_BIRTH_DATE, b""), charset)
 
 
 _NO_AGENT = frozenset(("", "none", "no", "n", "0", "without", "ohne", "sans", "non", "nein"))

@@ -16,6 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Pipe, wait
 from time import monotonic
 
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow
 from cac_core.dicom.part10 import HeaderLimits
 from cac_core.errors import CacError
@@ -31,7 +32,9 @@ _WORKER_MODULE = "cac_core.dicom.header_worker"
 class _Reader:
     """One child process and the chunk it is reading."""
 
-    def __init__(self, keyring: Keyring, limits: HeaderLimits, module: str) -> None:
+    def __init__(
+        self, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy, module: str
+    ) -> None:
         self.connection, theirs = Pipe()
         self.chunk: list[int] = []
         self.ready = False
@@ -46,7 +49,7 @@ class _Reader:
                 pass_fds=(theirs.fileno(),),
                 env=_environment(),
             )
-        self.connection.send((keyring, limits))
+        self.connection.send((keyring, limits, texts))
 
     def stop(self) -> None:
         """End the process; one stuck in the kernel (a dead network drive) is not waited for."""
@@ -62,6 +65,7 @@ def read_headers(
     *,
     workers: int,
     limits: HeaderLimits,
+    texts: TextPolicy = TextPolicy(),  # noqa: B008 - immutable
     progress: Callable[[int, int], None] | None = None,
     worker_module: str = _WORKER_MODULE,
 ) -> list[HeaderRow]:
@@ -79,7 +83,7 @@ def read_headers(
     """
     if not paths:
         return []
-    pool = _Pool(paths, keyring, limits, worker_module)
+    pool = _Pool(paths, (keyring, limits, texts, worker_module))
     try:
         pool.run(max(1, workers), progress)
     finally:
@@ -89,10 +93,11 @@ def read_headers(
 
 class _Pool:
     def __init__(
-        self, paths: Sequence[str], keyring: Keyring, limits: HeaderLimits, module: str
+        self, paths: Sequence[str], reader: tuple[Keyring, HeaderLimits, TextPolicy, str]
     ) -> None:
         self.paths = paths
-        self.keyring, self.limits, self.module = keyring, limits, module
+        self.reader = reader
+        self.limits, self.module = reader[1], reader[3]
         self.rows: list[HeaderRow | None] = [None] * len(paths)
         self.done = 0
         self.readers: list[_Reader] = []
@@ -107,7 +112,7 @@ class _Pool:
         while self.done < total:
             busy = sum(1 for reader in self.readers if reader.chunk or not reader.ready)
             while len(self.readers) < workers and len(self.chunks) > busy:
-                self.readers.append(_Reader(self.keyring, self.limits, self.module))
+                self.readers.append(_Reader(*self.reader))
                 busy += 1
             before = self.done
             self._turn()

@@ -15,14 +15,23 @@ def uid_text(values: dict[int, bytes], tag: int) -> str:
     return values.get(tag, b"").decode("latin-1").strip(" \0\t\r\n")
 
 
-_CODE_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._ ")
+_STANDARD_UID = re.compile(r"1\.2\.840\.10008(?:\.\d{1,3}){1,8}|1\.2\.840\.113619\.5\.2")
 
 
 @lru_cache(maxsize=256)
-def code_text(content: bytes) -> str | None:
-    """Decode a defined term or standard UID; whatever else a broken header holds is dropped."""
+def standard_uid(content: bytes) -> str | None:
+    """Decode a UID that DICOM defines (PS3.6), or GE's transfer syntax, else None.
+
+    Others are made by sites and devices, and may hold anything.
+    """
     text = content.decode("latin-1").strip(" \0")
-    return text if text and len(text) <= 64 and _CODE_CHARACTERS.issuperset(text) else None
+    return text if _STANDARD_UID.fullmatch(text) else None
+
+
+def lossy_code(content: bytes) -> str | None:
+    """Decode LossyImageCompression: 00, 01, else None."""
+    text = content.strip(b" \0")
+    return text.decode() if text in (b"00", b"01") else None
 
 
 @lru_cache(maxsize=256)
@@ -35,6 +44,39 @@ def calendar_date(content: bytes) -> date | None:
         return date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
     except ValueError:
         return None
+
+
+_WRITTEN_DATE = re.compile(
+    r"(?:(\d{4})([-./ ]?)(\d{2})\2(\d{2}))(?:[T ]?\d{2}[\d:]*(?:\.\d*)?(?:Z|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
+)
+
+
+@lru_cache(maxsize=256)
+def repaired_date(content: bytes) -> date | None:
+    """Decode a date that is year, month, day in another form than DA, a time after it or not.
+
+    The day is taken as written, whatever the time zone. Orders that begin with the day or month
+    are not read: which it is cannot be told.
+    """
+    text = content.decode("latin-1").strip(" \0\t\r\n")
+    match = _WRITTEN_DATE.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return date(int(match[1]), int(match[3]), int(match[4]))
+    except ValueError:
+        return None
+
+
+def seconds_of_day(content: bytes) -> float | None:
+    """Decode a time (TM) as seconds since midnight, the old form with colons included."""
+    text = content.decode("latin-1").strip(" \0").replace(":", "")
+    match = re.fullmatch(r"([01]\d|2[0-3])([0-5]\d)?([0-5]\d|60)?(\.\d{1,6})?", text, re.ASCII)
+    if match is None:
+        return None
+    hours, minutes, seconds, fraction = match.groups(default="0")
+    return int(hours) * 3600.0 + int(minutes) * 60 + int(seconds) + float(fraction)
 
 
 def integer_string(content: bytes) -> int | None:

@@ -1,7 +1,7 @@
 """Entry of a header reader process: `python -m cac_core.dicom.header_worker FILE_DESCRIPTOR`.
 
-Receives keyring and limits, then chunks of paths; sends rows in the same order. Started by
-`cac_core.dicom.header_pool`, not by people.
+Receives keyring, limits and text policy, then chunks of paths; sends rows in the same order.
+Started by `cac_core.dicom.header_pool`, not by people.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from multiprocessing.connection import Connection
 from time import monotonic
 
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow, read_header
 from cac_core.dicom.part10 import HeaderLimits
 from cac_core.keys import Keyring
@@ -24,7 +25,8 @@ def serve(connection: Connection) -> None:
     """Answer chunks of paths with their header rows until the other side closes."""
     keyring: Keyring
     limits: HeaderLimits
-    keyring, limits = connection.recv()
+    texts: TextPolicy
+    keyring, limits, texts = connection.recv()
     _bound_memory(limits.memory_bytes)
     connection.send("ready")
     while True:
@@ -35,7 +37,7 @@ def serve(connection: Connection) -> None:
         rows: list[HeaderRow] = []
         last = monotonic()
         for path in paths:
-            rows.append(read_header(path, keyring, limits))
+            rows.append(read_header(path, keyring, limits, texts))
             now = monotonic()
             if now - last > _SEND_EVERY_S:
                 connection.send(rows)

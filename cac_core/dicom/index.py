@@ -10,24 +10,22 @@ from time import perf_counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cac_core.dicom.copies import file_digest, mark_duplicates
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HEADER_COLUMNS, HeaderRow
 from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.rules import load_rules, text_policy
 from cac_core.dicom.scan import ScannedFile, scan_archive
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
+from schemas.table import InvalidTableError
 
 __all__ = ["ArchiveIndex", "ArchivePaths", "HeaderLimits", "index_archive"]
 
 #: Reasons that may be gone tomorrow although size and modification time are the same.
 _TRANSIENT = frozenset((FileReason.NO_PERMISSION.value, FileReason.VANISHED.value))
-#: With `study_key`: what two files agree in where one is a copy of the other.
-_IDENTITY = (
-    *("SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber"),
-    *("position_x_mm", "position_y_mm", "position_z_mm"),
-)
-_REASON = INSTANCES.arrow_schema.get_field_index("reason")
 
 
 class ArchivePaths(Mapping[str, Path]):
@@ -78,6 +76,7 @@ def index_archive(
     previous: pa.Table | None = None,
     workers: int = 2,
     limits: HeaderLimits = HeaderLimits(),  # noqa: B008 - frozen
+    texts: TextPolicy | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ArchiveIndex:
     """Index every file below `roots`; a file that cannot be read is a row with its reason.
@@ -90,6 +89,8 @@ def index_archive(
         are taken from it unopened; files that are gone drop out.
     workers : reader processes.
     limits : what one header may cost.
+    texts : which words of the descriptions are kept; by default those that the shipped selection
+        rules need and common terms. With another policy than last time every file is opened again.
     progress : called with (headers read, headers to read).
 
     Raises
@@ -100,10 +101,12 @@ def index_archive(
         If the reader processes cannot be started.
     """
     start = perf_counter()
+    texts = texts or text_policy(load_rules())
     files = scan_archive(roots)
     keys = keyring.path_keys([item.path for item in files])
     by_key = dict(zip(keys, files, strict=True))
-    known = _unchanged(previous, by_key)
+    policy = texts.digest
+    known = _unchanged(previous, by_key, policy)
     new = [key for key in by_key if key not in known]
     to_open = [key for key in new if by_key[key].reason is None]
     rows = read_headers(
@@ -111,18 +114,20 @@ def index_archive(
         keyring,
         workers=workers,
         limits=limits,
+        texts=texts,
         progress=progress,
     )
     headers = dict(zip(to_open, rows, strict=True))
+    paths = ArchivePaths({key: item.path for key, item in by_key.items()})
     if not new and previous is not None and previous.num_rows == len(known):
         table = _ordered(previous.cast(INSTANCES.arrow_schema))
     else:
-        table = _merge(previous, known, _new_rows(new, by_key, headers))
+        table = _merge(previous, known, _new_rows(new, by_key, headers, policy), paths)
     counts = {item["values"]: item["counts"] for item in table["reason"].value_counts().to_pylist()}
     counts.pop(None, None)
     return ArchiveIndex(
         instances=table,
-        paths=ArchivePaths({key: item.path for key, item in by_key.items()}),
+        paths=paths,
         n_files=len(files),
         n_opened=len(to_open),
         reasons=dict(sorted(counts.items())),
@@ -130,16 +135,24 @@ def index_archive(
     )
 
 
-def _unchanged(previous: pa.Table | None, by_key: dict[str, ScannedFile]) -> dict[str, int]:
-    """Row numbers of `previous` that still hold, by path key."""
+def _unchanged(
+    previous: pa.Table | None, by_key: dict[str, ScannedFile], policy: str
+) -> dict[str, int]:
+    """Row numbers of `previous` that still hold, by path key.
+
+    A row whose texts were reduced under another policy does not: it may hold words that are not
+    to be kept any more, or lack some that the rules now look at.
+    """
     if previous is None or previous.column_names != INSTANCES.arrow_schema.names:
         return {}
-    columns = (previous[name].to_pylist() for name in ("path_key", "size_bytes", "mtime_ns"))
+    columns = (
+        previous[name].to_pylist() for name in ("path_key", "size_bytes", "mtime_ns", "text_policy")
+    )
     reasons = previous["reason"].to_pylist()
     known: dict[str, int] = {}
-    for number, (key, size, mtime) in enumerate(zip(*columns, strict=True)):
+    for number, (key, size, mtime, texts) in enumerate(zip(*columns, strict=True)):
         item = by_key.get(key)
-        if item is None or item.size_bytes != size or item.mtime_ns != mtime:
+        if item is None or item.size_bytes != size or item.mtime_ns != mtime or texts != policy:
             continue
         if item.reason is not None:
             if reasons[number] == item.reason.value:
@@ -150,30 +163,85 @@ def _unchanged(previous: pa.Table | None, by_key: dict[str, ScannedFile]) -> dic
 
 
 def _new_rows(
-    keys: list[str], by_key: dict[str, ScannedFile], headers: dict[str, HeaderRow]
+    keys: list[str], by_key: dict[str, ScannedFile], headers: dict[str, HeaderRow], policy: str
 ) -> pa.Table:
     """Build the checked table of the files that were looked at this time."""
     blank = (None,) * len(HEADER_COLUMNS)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for key in keys:
         item = by_key[key]
         header = headers.get(key) or (item.reason.value if item.reason else None,)
-        rows.append((key, item.size_bytes, item.mtime_ns, *header, *blank[len(header) :]))
-    names = ("path_key", "size_bytes", "mtime_ns", *HEADER_COLUMNS)
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
+        values = (*header, *blank[len(header) :])
+        rows.append((key, item.size_bytes, item.mtime_ns, *values, None, policy))
+    return fitting_rows(rows)
+
+
+_NAMES = ("path_key", "size_bytes", "mtime_ns", *HEADER_COLUMNS, "content_digest", "text_policy")
+#: What is kept of a row with values that do not fit, where these fit themselves.
+_KEPT = (
+    *("path_key", "size_bytes", "mtime_ns", "study_key", "patient_key", "SeriesInstanceUID"),
+    *("SOPInstanceUID", "Modality", "text_policy"),
+)
+
+
+def fitting_rows(rows: Sequence[tuple[object, ...]]) -> pa.Table:
+    """Build `instances`; a row whose values fit no column is its file's row with a reason.
+
+    Parameters
+    ----------
+    rows : values of `path_key`, `size_bytes`, `mtime_ns`, `HEADER_COLUMNS`, `content_digest` and
+        `text_policy`.
+    """
+    try:
+        return INSTANCES.validate(_arrow(rows))
+    except (InvalidTableError, pa.ArrowException, *_UNFIT):
+        return INSTANCES.validate(_arrow([_fitted(row) for row in rows]))
+
+
+#: What Arrow raises on a value that its column cannot hold.
+_UNFIT = (OverflowError, UnicodeError, TypeError, ValueError)
+
+
+def _arrow(rows: Sequence[tuple[object, ...]]) -> pa.Table:
+    columns = dict(zip(_NAMES, zip(*rows, strict=True), strict=True)) if rows else {}
     schema = INSTANCES.arrow_schema
-    table = pa.table(
+    return pa.table(
         {name: pa.array(columns.get(name, ()), schema.field(name).type) for name in schema.names}
     )
-    return INSTANCES.validate(table)
 
 
-def _merge(previous: pa.Table | None, known: dict[str, int], new: pa.Table) -> pa.Table:
+def _fitted(row: tuple[object, ...]) -> tuple[object, ...]:
+    """Return the row where it fits, else what is left of it, with the reason."""
+    if _fits(row):
+        return row
+    values = dict(zip(_NAMES, row, strict=True))
+    left: dict[str, object] = {"reason": FileReason.UNREADABLE_HEADER.value, "size_bytes": 0}
+    left["mtime_ns"] = 0
+    for name in _KEPT:
+        trial = {"path_key": values["path_key"], **left, name: values[name]}
+        if _fits(tuple(map(trial.get, _NAMES))):
+            left = trial
+    return tuple(map(left.get, _NAMES))
+
+
+def _fits(row: tuple[object, ...]) -> bool:
+    try:
+        INSTANCES.validate(_arrow([row]))
+    except (InvalidTableError, pa.ArrowException, *_UNFIT):
+        return False
+    return True
+
+
+def _merge(
+    previous: pa.Table | None, known: dict[str, int], new: pa.Table, paths: ArchivePaths
+) -> pa.Table:
     """Known and new rows together, ordered by `path_key`, duplicates marked afresh."""
     if previous is not None and known:
         kept = previous.take(pa.array(list(known.values()), pa.int64()))
         new = pa.concat_tables([kept.cast(new.schema), new])
-    return _mark_duplicates(_ordered(new).combine_chunks())
+    return mark_duplicates(
+        _ordered(new).combine_chunks(), lambda path_key: file_digest(paths[path_key])
+    )
 
 
 def _ordered(table: pa.Table) -> pa.Table:
@@ -182,25 +250,3 @@ def _ordered(table: pa.Table) -> pa.Table:
     if len(keys) < 2 or pc.all(pc.less(keys[:-1], keys[1:])).as_py():
         return table
     return table.take(pc.sort_indices(table, sort_keys=[("path_key", "ascending")]))
-
-
-def _mark_duplicates(table: pa.Table) -> pa.Table:
-    """Give all but the first of the instances with the same identity `duplicate_instance`.
-
-    Files that differ in InstanceNumber or position are different slices even where some software
-    has given them all one SOPInstanceUID.
-
-    First is by path key: arbitrary, but the same every night. A truncated copy keeps its own
-    reason; whoever counts a series passes over it where a whole copy is there.
-    """
-    duplicate = FileReason.DUPLICATE_INSTANCE.value
-    names = ("reason", "study_key", *_IDENTITY)
-    seen: set[tuple[object, ...]] = set()
-    reasons: list[str | None] = []
-    for reason, *identity in zip(*(table[name].to_pylist() for name in names), strict=True):
-        if reason is None or reason == duplicate:
-            reason = duplicate if tuple(identity) in seen else None
-            seen.add(tuple(identity))
-        reasons.append(reason)
-    field = table.schema.field(_REASON)
-    return table.set_column(_REASON, field, pa.array(reasons, pa.string()))

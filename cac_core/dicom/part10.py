@@ -26,10 +26,10 @@ _PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _MODALITY = 0x00080060
 POSITION = 0x00200032
 
-_LONG_VRS = frozenset(
+LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -160,6 +160,12 @@ class Window:
         self.complete = total < limit
         self.buffer, self.base, self.size, self.descriptor = b"".join(parts), 0, total, -1
 
+    def remainder(self) -> bytes:
+        """All bytes of the file, or of what was inflated of it, that the limits allow to read."""
+        if self.descriptor < 0:
+            return self.buffer
+        return os.pread(self.descriptor, min(self.size, self.limits.header_bytes), 0)
+
     def count_step(self) -> None:
         """Count one element or item against the limit."""
         self.steps += 1
@@ -206,10 +212,10 @@ def _data_set_start(window: Window, raw: RawHeader) -> int:
             break
         window.count_step()
         value = position + 8
-        if vr in _LONG_VRS:
+        if vr in LONG_VRS:
             value = position + 12
             (length,) = struct.unpack_from("<I", window.buffer, window.hold(position, 12) + 8)
-        elif vr not in _SHORT_VRS:
+        elif vr not in SHORT_VRS:
             raise MalformedHeaderError("file meta")
         if value + length > window.size:
             raise TruncatedHeaderError
@@ -232,7 +238,7 @@ def _looks_like_data_set(buffer: bytes, size: int) -> bool:
         group, element, vr, _ = struct.unpack_from(order + "HH2sH", buffer)
         if group not in (0x0002, 0x0008) or element > 0x0100:
             continue
-        if vr in _SHORT_VRS or vr in _LONG_VRS:
+        if vr in SHORT_VRS or vr in LONG_VRS:
             return True
         (length,) = struct.unpack_from(order + "I", buffer, 4)
         if order == "<" and length <= min(size, _MAX_VALUE_BYTES):
@@ -247,7 +253,7 @@ def _is_explicit(window: Window, start: int, raw: RawHeader) -> bool:
     declared = raw.transfer_syntax not in _IMPLICIT_SYNTAXES
     if len(head) < 8:
         return declared
-    explicit = head[4:6] in _SHORT_VRS or head[4:6] in _LONG_VRS
+    explicit = head[4:6] in SHORT_VRS or head[4:6] in LONG_VRS
     if not raw.transfer_syntax:
         raw.little_endian = head[0] != 0
         raw.transfer_syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
@@ -278,11 +284,11 @@ def _walk_data_set(
         tag, value = group << 16 | element, position + 8
         if not explicit:
             (length,) = read_long(buffer, index + 4)
-        elif vr in _LONG_VRS:
+        elif vr in LONG_VRS:
             window.hold(position, 12)
             (length,) = read_long(buffer, index + 8)
             value = position + 12
-        elif vr not in _SHORT_VRS:
+        elif vr not in SHORT_VRS:
             raise MalformedHeaderError("value representation")
         window.count_step()
         if group > 0x0028 and _ends_interest(raw, tag, value, length):
@@ -363,10 +369,10 @@ def _walk_sequence(
             value = position + 8
             if top.implicit:
                 (length,) = read_long(window.buffer, index + 4)
-            elif vr in _LONG_VRS:
+            elif vr in LONG_VRS:
                 (length,) = read_long(window.buffer, window.hold(position, 12) + 8)
                 value = position + 12
-            elif vr not in _SHORT_VRS:
+            elif vr not in SHORT_VRS:
                 raise MalformedHeaderError("value representation")
             position = _nested_element(window, stack, raw, nested, (tag, vr, length, value))
         if len(stack) > 2 * window.limits.depth:

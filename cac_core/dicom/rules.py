@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.errors import UsageError
 from cac_core.tomlfile import faults_of, read_toml
 from schemas.codes import SeriesReason
@@ -159,6 +160,19 @@ def load_rules(path: Path | None = None) -> SelectionRules:
             f"The rules file {path or DEFAULT_RULES}: {faults_of(error)}.",
             "The shipped cac_core/dicom/ctac_rules.toml shows every key.",
         ) from None
+
+
+def text_policy(rules: SelectionRules, *, keep: bool = False) -> TextPolicy:
+    """Which words of a header the rules need; with `keep`, descriptions stay whole."""
+    described = {"SeriesDescription", "ProtocolName"}
+    patterns = (
+        *(rule.pattern for rule in rules.exclude),
+        *(rule.pattern for rule in rules.prefer if described & set(rule.fields)),
+        *(rules.roles.rest, rules.roles.stress),
+    )
+    listed = rules.image_type
+    values = (*listed.localizer, *listed.not_axial, *listed.derived, *listed.axial)
+    return TextPolicy(patterns, tuple(sorted({value.upper() for value in values})), keep)
 
 
 def _both_tables(inner: object, value: object) -> bool:

@@ -22,6 +22,14 @@ class ScannedFile(NamedTuple):
     reason: FileReason | None = None
 
 
+def modification_ns(status: os.stat_result) -> int:
+    """Modification time in nanoseconds, as far as 64 bits hold it: the years 1677 to 2262.
+
+    Broken clocks and copies write others; such a file must not break the table.
+    """
+    return max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
+
+
 class _Walk:
     """State of one walk: files found, folders seen (by device and inode), links still to follow."""
 
@@ -47,29 +55,30 @@ class _Walk:
                 self.add(path, _refusal(error))
 
     def _entries(self, entries: Iterator[os.DirEntry[str]], pending: list[str]) -> None:
-        files = self.files
         for entry in entries:
-            path = entry.path
-            if entry.is_file(follow_symlinks=False):
-                # Most entries by far: this path decides how long an unchanged archive takes.
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError as error:
-                    self.add(path, _refusal(error))
-                else:
-                    files[path] = ScannedFile(path, status.st_size, status.st_mtime_ns)
-            elif entry.is_symlink():
-                self.links.append(path)
-            elif entry.is_dir(follow_symlinks=False):
-                pending.append(path)
-            else:
-                self.add(path, FileReason.NOT_DICOM)
+            try:
+                self._entry(entry, pending)
+            except OSError as error:
+                self.add(entry.path, _refusal(error))
+
+    def _entry(self, entry: os.DirEntry[str], pending: list[str]) -> None:
+        path = entry.path
+        if entry.is_file(follow_symlinks=False):
+            # Most entries by far: this path decides how long an unchanged archive takes.
+            status = entry.stat(follow_symlinks=False)
+            self.files[path] = ScannedFile(path, status.st_size, modification_ns(status))
+        elif entry.is_symlink():
+            self.links.append(path)
+        elif entry.is_dir(follow_symlinks=False):
+            pending.append(path)
+        else:
+            self.add(path, FileReason.NOT_DICOM)
 
     def file(self, path: str, status: os.stat_result) -> None:
         """Note a file reached by a link or named as a root."""
         reason = None if stat.S_ISREG(status.st_mode) else FileReason.NOT_DICOM
         size = status.st_size if reason is None else 0
-        self.files[path] = ScannedFile(path, size, status.st_mtime_ns, reason)
+        self.files[path] = ScannedFile(path, size, modification_ns(status), reason)
 
     def add(self, path: str, reason: FileReason) -> None:
         """Note something that cannot be read."""

@@ -1,25 +1,49 @@
-"""Takes the patient out of the free texts of a header before they leave the reader.
+"""Takes the patient out of the texts of a header before they leave the reader.
 
 Technologists type names and record numbers into descriptions. What the same header says about the
-patient (name, identifiers, birth date) is looked for in its texts and replaced by `***`. This
-finds the patient's own data only; a text about somebody else stays, so descriptions never go into
-published tables unreviewed.
+patient (names, identifiers, birth date) is looked for in its texts and replaced by `***`, in
+whatever spelling: without regard to case, accents and umlauts (Müller, Mueller, Muller), to
+leading zeros and separators of numbers, to the order and form of dates. This finds the patient's
+own data only; `cac_core.dicom.descriptions` takes care of the rest.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from functools import lru_cache
 from typing import NamedTuple
 
 MASK = "***"
-_SHORTEST_NAME = 3
+#: Names of fewer letters are masked as whole words only, or "Li" would eat "slice".
+_SHORTEST_FREE_NAME = 3
 #: A record number of one character identifies nobody; masking it would eat every "1".
 _SHORTEST_NUMBER = 2
+#: A record number of more characters than this is masked inside words too.
+_LONGEST_BOUNDED_NUMBER = 3
 #: So many digits of a record number, alone, still identify.
 _SHORTEST_DIGITS = 5
 _BETWEEN = r"[-./_ ]?"
+_SEPARATOR = r"[-./_, ]{1,2}"
+#: Letters that no decomposition turns into the base letter that people type instead.
+_BASE_LETTERS = {
+    "ø": "o",
+    "æ": "ae",
+    "œ": "oe",
+    "ł": "l",
+    "đ": "d",
+    "ð": "d",
+    "þ": "th",
+    "\u0131": "i",
+}
+#: Second letters that are dropped: "ue" is typed for an umlaut, "ss" for a sharp s, "aa" for a
+#: ring. Both sides are shortened alike, so every spelling meets every other.
+_SECOND_LETTERS = frozenset(("ae", "oe", "ue", "ss", "aa"))
+_MONTHS = (
+    *("jan|gen|ene", "feb|fev", "mar|mrt|mrz", "apr|abr|avr", "may|mai|mag|mei", "jun|juin|giu"),
+    *("jul|juil|lug", "aug|ago|aout", "sep|set", "oct|okt|ott|out", "nov", "dec|dez|dic"),
+)
 
 
 class Identity(NamedTuple):
@@ -52,17 +76,13 @@ def decode_text(content: bytes, charset: bytes) -> str:
 @lru_cache(maxsize=1024)
 def scrub_free_text(content: bytes, charset: bytes, identity: Identity) -> str | None:
     """Mask the patient anywhere in a text, inside words too; None where the text is empty."""
-    text = _clean(decode_text(content, charset))
-    pattern = _pattern(identity, False)
-    return (pattern.sub(MASK, text) if pattern else text) or None
+    return _masked(_clean(decode_text(content, charset)), _pattern(identity, False))
 
 
 @lru_cache(maxsize=1024)
 def scrub_word_wise(content: bytes, charset: bytes, identity: Identity) -> str | None:
     """Mask whole words only: a patient named Philip must not turn Philips into `***s`."""
-    text = _clean(decode_text(content, charset))
-    pattern = _pattern(identity, True)
-    return (pattern.sub(MASK, text) if pattern else text) or None
+    return _masked(_clean(decode_text(content, charset)), _pattern(identity, True))
 
 
 def _clean(text: str) -> str:
@@ -70,37 +90,104 @@ def _clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
+def _masked(text: str, pattern: re.Pattern[str] | None) -> str | None:
+    if pattern is None or not text:
+        return text or None
+    folded, places = _folded(text)
+    parts, last = [], 0
+    for match in pattern.finditer(folded):
+        start, end = places[match.start()], places[match.end()]
+        parts += [text[last:start], MASK]
+        last = end
+    return "".join((*parts, text[last:]))
+
+
+def _folded(text: str) -> tuple[str, list[int]]:
+    """Lower-case base letters, and where each (and the end) stands in the text."""
+    letters: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(text):
+        for part in unicodedata.normalize("NFKD", character.casefold()):
+            if unicodedata.combining(part):
+                continue
+            for letter in _BASE_LETTERS.get(part, part):
+                if letters and letters[-1] + letter in _SECOND_LETTERS:
+                    continue
+                letters.append(letter)
+                places.append(place)
+    return "".join(letters), [*places, len(text)]
+
+
 @lru_cache(maxsize=256)
 def _pattern(identity: Identity, whole_words: bool) -> re.Pattern[str] | None:
     free: set[str] = set()
     bounded: set[str] = set()
     for content in identity.names:
-        for part in re.split(r"[\W\d_]+", decode_text(content, identity.charset)):
-            if len(part) >= _SHORTEST_NAME or (len(part) == 2 and not part.isascii()):
-                free.add(re.escape(part))
+        _add_names(decode_text(content, identity.charset), free, bounded)
     for content in identity.numbers:
         for number in decode_text(content, identity.charset).split("\\"):
-            trimmed = number.strip()
-            # "MRN 0012345" is typed as "0012345" or "MRN0012345" too.
-            free.update(re.findall(rf"\d{{{_SHORTEST_DIGITS},}}", trimmed))
-            if len(trimmed) > _SHORTEST_NAME:
-                free.update((re.escape(trimmed), re.escape("".join(trimmed.split()))))
-            elif len(trimmed) >= _SHORTEST_NUMBER:
-                bounded.add(re.escape(trimmed))
-    free.update(_birth_date_patterns(decode_text(identity.birth_date, identity.charset)))
+            _add_number(_folded(number)[0], free, bounded)
+    dates = _birth_date_patterns(decode_text(identity.birth_date, identity.charset))
     if whole_words:
         bounded |= free
         free = set()
     # Longest first, so that a part does not leave the rest of a longer one standing.
-    parts = [*sorted(free, key=lambda item: (-len(item), item))]
-    parts += [rf"(?<!\w){item}(?!\w)" for item in sorted(bounded, key=lambda s: (-len(s), s))]
-    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
+    parts = sorted(dates, key=lambda item: (-len(item), item))
+    parts += sorted(free, key=lambda item: (-len(item), item))
+    parts += [
+        rf"(?<![^\W_]){item}(?![^\W_])" for item in sorted(bounded, key=lambda s: (-len(s), s))
+    ]
+    return re.compile("|".join(parts)) if parts else None
+
+
+def _add_names(text: str, free: set[str], bounded: set[str]) -> None:
+    for part in re.split(r"[\W\d_]+", unicodedata.normalize("NFKC", text)):
+        folded = _folded(part)[0]
+        # One ideograph or syllable is a whole name.
+        if len(folded) >= _SHORTEST_FREE_NAME or (part and not part.isascii() and part > "\u2e80"):
+            free.add(re.escape(folded))
+        elif len(part) >= _SHORTEST_FREE_NAME - 1:
+            bounded.add(re.escape(folded))
+
+
+def _add_number(number: str, free: set[str], bounded: set[str]) -> None:
+    """Add a record number: as it stands, without separators and leading zeros, its digits alone."""
+    characters = re.sub(r"[\W_]+", "", number)
+    # "MRN 0012345" is typed as "12345", "0012345", "MRN-12345" or "001-23-45" too.
+    for digits in re.findall(r"\d+", characters):
+        core = digits.lstrip("0")
+        if len(digits) >= _SHORTEST_DIGITS and len(core) >= _SHORTEST_NUMBER:
+            target = free if len(core) >= _SHORTEST_DIGITS else bounded
+            target.add("0*" + _BETWEEN.join(core))
+    core = characters.lstrip("0") if characters.isdigit() else characters
+    if len(core) < _SHORTEST_NUMBER:
+        core = characters
+    if len(core) > _LONGEST_BOUNDED_NUMBER:
+        free.add(("0*" if core.isdigit() else "") + _BETWEEN.join(map(re.escape, core)))
+    elif len(core) >= _SHORTEST_NUMBER:
+        bounded.add(("0*" if core.isdigit() else "") + _BETWEEN.join(map(re.escape, core)))
 
 
 def _birth_date_patterns(text: str) -> set[str]:
-    digits = re.sub(r"\D", "", text)
+    digits = re.sub(r"\D", "", text)[:8]
     if len(digits) != 8:
         return set()
     year, month, day = digits[:4], digits[4:6], digits[6:]
     orders = ((year, month, day), (day, month, year), (month, day, year))
-    return {_BETWEEN.join(order) for order in orders}
+    patterns = {_BETWEEN.join(order) for order in orders}
+    if not 1 <= int(month) <= 12:
+        return patterns
+    # With separators: without leading zeros, with two digits of the year, with the month's name.
+    short = [f"0?{int(part)}" for part in (day, month)]
+    name = rf"(?:{_MONTHS[int(month) - 1]})[a-z]*"
+    years = f"(?:{year[:2]})?{year[2:]}"
+    for numeral in (short[1], name):
+        orders = (
+            (years, numeral, short[0]),
+            (short[0], numeral, years),
+            (numeral, short[0], years),
+        )
+        patterns |= {rf"(?<!\d){_SEPARATOR.join(order)}(?!\d)" for order in orders}
+    glued = ((short[0], name, years), (year[2:], month, day), (day, month, year[2:]))
+    patterns |= {rf"(?<!\d){''.join(order)}(?!\d)" for order in glued}
+    return patterns

@@ -7,7 +7,6 @@ whatever the order of the rows.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections import defaultdict
@@ -16,28 +15,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
+from cac_core.dicom.descriptions import plain_words
 from cac_core.dicom.header import CT_IMAGE_CLASSES
 from cac_core.dicom.rules import SelectionRules, load_rules
-from cac_core.dicom.series import member_rows
-from schemas.codes import QualityFlag, SeriesReason, StudyReason
+from schemas.codes import SeriesReason
 from schemas.series import SERIES
 
-__all__ = [
-    "SelectionRules",
-    "chosen_files",
-    "load_rules",
-    "select_series",
-    "selection_flags",
-    "study_digests",
-    "study_reasons",
-]
+__all__ = ["SelectionRules", "load_rules", "select_series"]
 
 Row = dict[str, Any]
-_NO_MARK = "no_ctac_evidence"
-_MISSING = "missing_"
+#: Evidence name of a series that nothing marks as CTAC.
+NO_MARK = "no_ctac_evidence"
+#: Evidence name of a chosen series beside which another agrees in all that breaks ties.
+TIE = "indistinguishable_rival"
+#: Evidence names of absent attributes begin so.
+MISSING_PREFIX = "missing_"
 
 
 @dataclass(slots=True)
@@ -54,7 +48,9 @@ def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
     """Fill `selected`, `reason`, `rank_score`, `evidence` and `ctac_role`.
 
     At most one series per study is selected; every other one has exactly one reason. At equal
-    rank the preferred role (rest), then more slices, the lower SeriesNumber and the UID decide.
+    rank the preferred role (rest), then more slices, the lower SeriesNumber, the earlier time,
+    geometry and the layout of the files decide; only of series that agree in all of these is the
+    choice arbitrary, and the rival is named in the study's flags.
 
     Parameters
     ----------
@@ -82,82 +78,13 @@ def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
             candidates[row["study_key"]].append((_order(row, rules), number))
     for ranked in candidates.values():
         ranked.sort()
-        (_, winner), *others = ranked
+        (best, winner), *others = ranked
         rows[winner]["selected"] = True
+        if others and others[0][0][:-1] == best[:-1]:
+            rows[winner]["evidence"] += f";{TIE}"
         for _, number in others:
             rows[number]["reason"] = SeriesReason.OUTRANKED.value
     return SERIES.from_rows(rows) if rows else SERIES.empty()
-
-
-def study_reasons(series: pa.Table) -> dict[str, StudyReason]:
-    """Why the studies without a selected series have none, by study key."""
-    not_ct = {SeriesReason.NOT_CT.value, SeriesReason.NOT_CT_IMAGE.value}
-    reasons: dict[str, StudyReason] = {}
-    selected: set[str] = set()
-    columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "Modality"))
-    for study, chosen, reason, modality in zip(*columns, strict=True):
-        if chosen:
-            selected.add(study)
-        elif reason not in not_ct and modality == "CT":
-            reasons[study] = StudyReason.NO_CTAC_SERIES
-        else:
-            reasons.setdefault(study, StudyReason.NO_CT_SERIES)
-    return {study: reason for study, reason in reasons.items() if study not in selected}
-
-
-def study_digests(series: pa.Table) -> dict[str, str]:
-    """Digest of the instances that decide a study: of its selected series, else of all.
-
-    Without a selected series it is the SHA-256 of the sorted digests of all series, so that a
-    study is looked at again when any of its files changes.
-    """
-    chosen: dict[str, str] = {}
-    others: dict[str, list[str]] = defaultdict(list)
-    columns = (series[name].to_pylist() for name in ("study_key", "selected", "instances_digest"))
-    for study, selected, digest in zip(*columns, strict=True):
-        others[study].append(digest)
-        if selected:
-            chosen[study] = digest
-    combined = {
-        study: hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
-        for study, digests in others.items()
-    }
-    return combined | chosen
-
-
-def selection_flags(series: pa.Table) -> dict[str, tuple[QualityFlag, ...]]:
-    """Quality flags of the studies that the selection itself gives rise to, sorted by name."""
-    flags: dict[str, set[QualityFlag]] = {}
-    columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "evidence"))
-    rivals: set[str] = set()
-    for study, selected, reason, evidence in zip(*columns, strict=True):
-        names = evidence.split(";")
-        if selected:
-            found = flags.setdefault(study, set())
-            if _NO_MARK in names:
-                found.add(QualityFlag.NO_CTAC_EVIDENCE)
-            if any(name.startswith(_MISSING) for name in names):
-                found.add(QualityFlag.INCOMPLETE_HEADER)
-        elif reason == SeriesReason.OUTRANKED.value and _NO_MARK not in names:
-            rivals.add(study)
-    for study in rivals:
-        flags[study].add(QualityFlag.SEVERAL_CTAC_SERIES)
-    return {study: tuple(sorted(found)) for study, found in flags.items()}
-
-
-def chosen_files(instances: pa.Table, series: pa.Table) -> dict[str, list[str]]:
-    """Path keys of each study's selected series, truncated files included.
-
-    Ordered by the pseudonym of SOPInstanceUID: no order of slices, but always the same.
-    """
-    names = ["study_key", "SeriesInstanceUID", "SOPInstanceUID", "path_key", "reason"]
-    chosen = series.filter(series["selected"]).select(names[:2])
-    frame = instances.select(names).to_pandas()
-    frame = frame.merge(chosen.to_pandas(), on=names[:2], how="inner")
-    frame = frame[member_rows(frame)] if len(frame) else frame
-    frame = frame.sort_values(["study_key", "SOPInstanceUID", "path_key"])
-    files: pd.Series[Any] = frame.groupby("study_key")["path_key"].agg(list)
-    return {str(study): list(keys) for study, keys in files.items()}
 
 
 def _nuclear_frames(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
@@ -169,6 +96,17 @@ def _nuclear_frames(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
     return frames
 
 
+#: What breaks ties: nothing that depends on the secret or on where the files lie.
+_TIE_NUMBERS = (
+    *("acquisition_time_s", "slice_increment_mm", "coverage_mm", "row_spacing_mm"),
+    *("reconstruction_diameter_mm", "KVP", "XRayTubeCurrent", "Exposure", "SliceThickness"),
+)
+_TIE_TEXTS = (
+    *("SeriesDescription", "ProtocolName", "ConvolutionKernel", "ImageType"),
+    *("TransferSyntaxUID", "layout_digest"),
+)
+
+
 def _order(row: Row, rules: SelectionRules) -> tuple[Any, ...]:
     """Sort key: the best candidate of a study comes first."""
     role = row["ctac_role"]
@@ -178,6 +116,8 @@ def _order(row: Row, rules: SelectionRules) -> tuple[Any, ...]:
         0 if role == rules.roles.preferred else 1 if role is None else 2,
         -row["n_slices"],
         math.inf if number is None else number,
+        *(math.inf if row[name] is None else row[name] for name in _TIE_NUMBERS),
+        *(row[name] or "" for name in _TIE_TEXTS),
         row["SeriesInstanceUID"] or "",
     )
 
@@ -191,7 +131,7 @@ def _judge(row: Row, rules: SelectionRules, shares_frame: bool) -> _Verdict:
             return _Verdict(reason, 0.0, evidence, role)
     rank, marked = _weigh(row, rules, shares_frame, evidence)
     if not marked:
-        evidence.append(_NO_MARK)
+        evidence.append(NO_MARK)
         if not rules.required.allow_without_mark:
             return _Verdict(SeriesReason.NO_CTAC_EVIDENCE, rank, evidence, role)
     return _Verdict(None, rank, evidence, role)
@@ -295,7 +235,7 @@ def _weigh(
     row: Row, rules: SelectionRules, shares_frame: bool, evidence: list[str]
 ) -> tuple[float, bool]:
     """Add up the evidence for CTAC; return rank and whether a mark was among it."""
-    rank = rules.missing.weight * sum(name.startswith(_MISSING) for name in evidence)
+    rank = rules.missing.weight * sum(name.startswith(MISSING_PREFIX) for name in evidence)
     marked = False
     for rule in rules.prefer:
         if any(_search(rule.pattern, _text(row, name)) for name in rule.fields):
@@ -336,16 +276,6 @@ def _text(row: Row, name: str) -> str:
     value: str = row[name] or ""
     described = name in ("SeriesDescription", "ProtocolName")
     return plain_words(value) if described else value.strip()
-
-
-@lru_cache(maxsize=4096)
-def plain_words(text: str) -> str:
-    """Words and numbers of a description, upper case, in single spaces.
-
-    >>> plain_words("CT_AC-rest 3.0mm")
-    'CT AC REST 3 0 MM'
-    """
-    return " ".join(re.findall(r"[^\W\d_]+|\d+", text.upper()))
 
 
 @lru_cache(maxsize=65536)

@@ -1,12 +1,15 @@
 """From instances to series: one row per series, with counts, geometry and a digest.
 
 Values come from the instances of the series' most frequent ImageType, so that one stray localizer
-does not speak for the series; the volume assembly later refuses the stray itself.
+does not speak for the series; the volume assembly later refuses the stray itself. Where instances
+contradict each other the most frequent value speaks, and of equally frequent ones the lowest: never
+one that the order of files or pseudonyms brings to the top.
 """
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +20,19 @@ from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
 
+_UNUSED = ("path_key", "mtime_ns", "accession_key", "pixel_data_offset", "text_policy")
 _GROUP = ["study_key", "SeriesInstanceUID"]
 #: Positions closer than this are one position; slices of a CT are far thicker.
 _SAME_POSITION_MM = 0.01
-_FIRST = (
-    *("patient_key", "FrameOfReferenceUID", "study_date", "Modality", "SOPClassUID"),
+_VALUES = (
+    *("study_date", "Modality", "SOPClassUID"),
     *("TransferSyntaxUID", "ImageType", "SeriesDescription", "StudyDescription", "ProtocolName"),
     *("Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "LossyImageCompression"),
     *("SeriesNumber", "Rows", "Columns", "KVP", "SliceThickness"),
     *("row_spacing_mm", "column_spacing_mm", "ReconstructionDiameter", "axial_cosine"),
 )
+#: Pseudonyms: no order among them is free of the secret, so only a clear one speaks.
+_PATIENT, _FRAME = "patient_key", "FrameOfReferenceUID"
 _COSINES = [f"{axis}_cosine_{part}" for axis in ("row", "column") for part in "xyz"]
 _POSITION = [f"position_{part}_mm" for part in "xyz"]
 
@@ -46,7 +52,7 @@ def series_table(instances: pa.Table) -> pa.Table:
     -------
     Table of `schemas.series.SERIES`, ordered by study and series.
     """
-    wanted = [n for n in INSTANCES.arrow_schema.names if n not in ("path_key", "mtime_ns")]
+    wanted = [n for n in INSTANCES.arrow_schema.names if n not in _UNUSED]
     frame = instances.select(wanted).to_pandas()
     frame = frame[frame["study_key"].notna()]
     if frame.empty:
@@ -63,6 +69,7 @@ def series_table(instances: pa.Table) -> pa.Table:
     table = _header_values(frame, members)
     table = table.join(_counts(frame, members)).join(_spacing(members, normals[member]))
     table["instances_digest"] = _digests(frame)
+    table["layout_digest"] = _layouts(members)
     table["SeriesInstanceUID"] = table["SeriesInstanceUID"].replace("", None)
     table = table.rename(columns={"ReconstructionDiameter": "reconstruction_diameter_mm"})
     table = table.assign(selected=False, reason=None, rank_score=None, ctac_role=None, evidence="")
@@ -85,22 +92,57 @@ def member_rows(frame: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _header_values(frame: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
-    """First present value of each column among the instances of the prevailing ImageType."""
-    kinds = members.assign(kind=members["ImageType"].fillna(""))
-    sizes = kinds.groupby(["series", "kind"]).size().reset_index(name="n")
-    sizes = sizes.sort_values(["series", "n", "kind"], ascending=[True, False, True])
-    prevailing = sizes.drop_duplicates("series").set_index("series")["kind"]
-    speaks = kinds["kind"] == kinds["series"].map(prevailing)
-    columns = list(_FIRST)
-    values = kinds[speaks].groupby("series")[columns].first()
+    """Prevailing value of each column among the instances of the prevailing ImageType.
+
+    Copies of an instance speak too, or the choice among them would decide; each value that they
+    give counts once.
+    """
+    copies = frame["reason"] == FileReason.DUPLICATE_INSTANCE.value
+    speakers = frame[frame.index.isin(members.index) | copies]
+    kinds = speakers.assign(kind=speakers["ImageType"].fillna(""))
+    prevailing = _prevailing(kinds, "kind")
+    kinds = kinds[kinds["kind"] == kinds["series"].map(prevailing)]
     # A series without members still names its study, patient and modality.
-    fallback = frame.groupby("series")[columns].first()
-    values = values.reindex(fallback.index)
-    lacking = ~fallback.index.isin(members["series"].unique())
-    values.loc[lacking] = fallback.loc[lacking]
+    silent = ~frame["series"].isin(members["series"].unique())
+    kinds = pd.concat([kinds, frame[silent]])
+    values = frame.groupby("series")[_GROUP].first()
+    for name in _VALUES:
+        values[name] = _prevailing(kinds, name)
+    values[_PATIENT] = _prevailing(frame, _PATIENT, only=True)
+    values[_FRAME] = _prevailing(kinds, _FRAME, clearly=True)
     for name in ("XRayTubeCurrent", "Exposure"):
         values[name] = members.groupby("series")[name].median()
-    return frame.groupby("series")[_GROUP].first().join(values)
+    values["acquisition_time_s"] = members.groupby("series")["acquisition_time_s"].min()
+    return values
+
+
+def _prevailing(
+    rows: pd.DataFrame, name: str, *, only: bool = False, clearly: bool = False
+) -> pd.Series[Any]:
+    """Most frequent present value of a column in each series, the lowest of equally frequent ones.
+
+    Parameters
+    ----------
+    only : null where there is more than one value.
+    clearly : null where two values are most frequent.
+    """
+    found = rows[["series", name]].dropna().drop_duplicates()
+    contested = found["series"].duplicated(keep=False)
+    agreed = found[~contested].set_index("series")[name]
+    if only or not contested.any():
+        return agreed
+    open_series = found.loc[contested, "series"].unique()
+    votes = rows.loc[rows["series"].isin(open_series), ["series", "SOPInstanceUID", name]]
+    votes = votes.dropna(subset=[name]).drop_duplicates()
+    counts = votes.groupby(["series", name]).size().rename("n").reset_index()
+    counts = counts.sort_values(["series", "n", name], ascending=[True, False, True])
+    most = counts["n"] == counts.groupby("series")["n"].transform("max")
+    counts = counts[most]
+    if clearly:
+        counts = counts[~counts["series"].duplicated(keep=False)]
+    decided = counts.drop_duplicates("series").set_index("series")[name]
+    values: pd.Series[Any] = pd.concat([agreed, decided])
+    return values
 
 
 def _counts(frame: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
@@ -164,16 +206,47 @@ def _spacing(members: pd.DataFrame, normals: NDArray[np.float64]) -> pd.DataFram
 
 
 def _digests(frame: pd.DataFrame) -> list[str]:
-    """SHA-256 of each series over its instances' pseudonyms and sizes; frame is sorted by them.
+    """SHA-256 of each series over its instances' pseudonyms, sizes, patients and dates.
 
-    Files without a SOPInstanceUID count with their size; duplicates do not count.
+    Files without a SOPInstanceUID count with their size. Copies with equal bytes count once, and
+    as if there were one; copies that differ count with the digest of their bytes.
     """
-    kept = frame[frame["reason"] != FileReason.DUPLICATE_INSTANCE.value]
+    copy = frame["content_digest"].notna()
+    kept = frame[(frame["reason"] != FileReason.DUPLICATE_INSTANCE.value) | copy]
+    instance = ["series", "SOPInstanceUID", *_POSITION]
+    again = kept.duplicated([*instance, "content_digest"]) & kept["content_digest"].notna()
+    kept = kept[~again]
+    copies = kept[kept["content_digest"].notna()]
+    several = copies.duplicated(instance, keep=False)
+    marks = copies.loc[several, "content_digest"].reindex(kept.index).fillna("")
+    columns = {
+        "series": kept["series"],
+        "uid": kept["SOPInstanceUID"].fillna(""),
+        "size": kept["size_bytes"],
+        "patient": kept[_PATIENT].fillna(""),
+        "date": kept["study_date"].fillna("").astype(str),
+        "mark": marks,
+    }
+    lines = pd.DataFrame(columns).sort_values(list(columns))
     hashes = [hashlib.sha256() for _ in range(int(frame["series"].max()) + 1)]
-    uids = kept["SOPInstanceUID"].fillna("")
-    for number, uid, size in zip(kept["series"], uids, kept["size_bytes"], strict=True):
-        hashes[number].update(f"{uid} {size}\n".encode())
+    for number, *values in zip(*(lines[name] for name in columns), strict=True):
+        hashes[number].update((" ".join(map(str, values)) + "\n").encode())
     return [item.hexdigest() for item in hashes]
+
+
+def _layouts(members: pd.DataFrame) -> pd.Series[Any]:
+    """SHA-256 of each series over sizes, positions and numbers of its instances, in their order."""
+    columns = ["size_bytes", *_POSITION, "InstanceNumber", "AcquisitionNumber"]
+    numbers = members[columns].to_numpy(np.float64)
+    series = members["series"].to_numpy()
+    order = np.lexsort((*numbers.T[::-1], series))
+    starts = np.flatnonzero(np.diff(series[order])) + 1
+    digests = {
+        series[places[0]]: hashlib.sha256(numbers[places].tobytes()).hexdigest()
+        for places in np.split(order, starts)
+        if len(places)
+    }
+    return pd.Series(digests, dtype=object)
 
 
 def _to_arrow(table: pd.DataFrame) -> pa.Table:

@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
+from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HEADER_COLUMNS, read_header
 from cac_core.dicom.part10 import HeaderLimits
 from cac_core.keys import Keyring
@@ -39,14 +40,15 @@ from tests.builders.dicom_files import (
 
 KEYS = Keyring(b"a secret of the header tests")
 LIMITS = HeaderLimits()
+LISTED = TextPolicy()
 #: SOP class and instance of a CT image, where bytes are put together by hand.
 IDENTITY = element(0x00080016, b"UI", b"1.2.840.10008.5.1.4.1.1.2") + element(
     0x00080018, b"UI", b"1.2.3.4.5.1"
 )
 
 
-def read(path: Path, limits: HeaderLimits = LIMITS) -> dict[str, Any]:
-    row = read_header(str(path), KEYS, limits)
+def read(path: Path, limits: HeaderLimits = LIMITS, texts: TextPolicy = LISTED) -> dict[str, Any]:
+    row = read_header(str(path), KEYS, limits, texts)
     padded = (*row, *(None,) * (len(HEADER_COLUMNS) - len(row)))
     return dict(zip(HEADER_COLUMNS, padded, strict=True))
 
@@ -58,9 +60,8 @@ def read_bytes(tmp_path: Path, content: bytes, limits: HeaderLimits = LIMITS) ->
 
 
 def test_columns_are_those_of_the_table() -> None:
-    assert set(HEADER_COLUMNS) | {"path_key", "size_bytes", "mtime_ns"} == set(
-        INSTANCES.arrow_schema.names
-    )
+    of_the_index = {"path_key", "size_bytes", "mtime_ns", "content_digest", "text_policy"}
+    assert set(HEADER_COLUMNS) | of_the_index == set(INSTANCES.arrow_schema.names)
     assert len(set(HEADER_COLUMNS)) == len(HEADER_COLUMNS)
 
 
@@ -395,7 +396,7 @@ def test_scrubs_names_in_other_character_sets(tmp_path: Path) -> None:
 
 def test_short_identifiers_do_not_eat_the_text(tmp_path: Path) -> None:
     dataset = ct_dataset(PatientID="12", PatientName="Ed", SeriesDescription="CTAC 120 kV 12 red")
-    row = read(write_dicom(tmp_path / "slice", dataset))
+    row = read(write_dicom(tmp_path / "slice", dataset), texts=TextPolicy(keep=True))
     assert row["SeriesDescription"] == "CTAC 120 kV *** red"
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.data import get_testdata_files
 
+from cac_core import study as study_module
+from cac_core.cohort.plan import Identity, wanted_studies, work_orders
+from cac_core.cohort.store import Warehouse
 from cac_core.dicom import index as index_module
 from cac_core.dicom.header_pool import read_headers
-from cac_core.dicom.index import ArchiveIndex, HeaderLimits, index_archive
+from cac_core.dicom.index import ArchiveIndex, HeaderLimits, fitting_rows, index_archive
 from cac_core.dicom.scan import scan_archive
+from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.series import series_table
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring
 from schemas.instance import INSTANCES
@@ -134,6 +143,18 @@ def test_previous_from_parquet(archive: Path, tmp_path: Path) -> None:
     second = index(archive, previous=stored)
     assert second.n_opened == 1
     assert second.instances.equals(index(archive).instances)
+
+
+def test_an_index_of_an_earlier_version_is_read_anew(archive: Path, tmp_path: Path) -> None:
+    store = Warehouse(tmp_path / "warehouse")
+    found = index(archive)
+    store.replace(INSTANCES, found.instances)
+    (file,) = (tmp_path / "warehouse").rglob("instances.parquet")
+    added = ["study_date_source", "acquisition_time_s", "content_digest", "text_policy"]
+    pq.write_table(pq.read_table(file).drop_columns(added), file)
+    again = index(archive, previous=store.read(INSTANCES))
+    assert again.n_opened == again.n_files
+    assert again.instances.equals(found.instances)
 
 
 def test_another_secret_or_schema_starts_anew(archive: Path) -> None:
@@ -264,12 +285,12 @@ import os, sys, time
 from multiprocessing.connection import Connection
 from cac_core.dicom import header, header_worker
 
-def read(path, keyring, limits):
+def read(path, *arguments):
     if "kill" in path:
         os._exit(9)
     if "hang" in path:
         time.sleep(600)
-    return header.read_header(path, keyring, limits)
+    return header.read_header(path, *arguments)
 
 header_worker.read_header = read
 header_worker.serve(Connection(int(sys.argv[1])))
@@ -310,3 +331,80 @@ def test_no_reader_stays(archive: Path) -> None:
     if children.exists():
         names = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
         assert not any(b"header_worker" in n.read_bytes() for n in names if n.exists())
+
+
+@pytest.mark.parametrize("seconds", [2**34, -(2**34), -1, 0])
+def test_any_modification_time_is_a_row(tmp_path: Path, seconds: int) -> None:
+    paths = write_slices(tmp_path, 24)
+    os.utime(paths[3], ns=(seconds * 10**9, seconds * 10**9))
+    found = index(tmp_path)
+    assert found.instances.num_rows == 24 and found.reasons == {}
+    assert index(tmp_path, previous=found.instances).n_opened == 0
+    # The worker that reads the file later sees the time that the index saw.
+    series = select_series(series_table(found.instances), load_rules())
+    wanted = wanted_studies(found.instances, series, Identity("a" * 64, "b" * 16, "c" * 16))
+    (order,) = work_orders(wanted, found.instances, found.paths)
+    study_module._check_unchanged(order)
+
+
+def test_odd_names_are_rows(tmp_path: Path) -> None:
+    (source,) = write_slices(tmp_path / "source", 1)
+    names = [b"a\nb.dcm", b"\xff\xfe", b"-rf", b"tab\t", "\u202e.dcm".encode(), b"x" * 255]
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(source.read_bytes())
+    found = index(folder)
+    assert found.n_files == len(names)
+    assert found.reasons == {"duplicate_instance": len(names) - 1}
+
+
+#: Values that a broken header, or a reader of it, might give to any column.
+ODD = st.one_of(
+    st.none(),
+    st.integers(-(2**70), 2**70),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["\ud800", "\0", "x" * 10_000, b"\xff", True]),
+    st.sampled_from([dt.date.min, dt.date.max, dt.date(1, 1, 1)]),
+)
+
+
+@given(st.data())
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_a_row_that_fits_no_column_is_its_own_loss(data: st.DataObject) -> None:
+    names = (*index_module._NAMES,)
+    good = dict.fromkeys(names) | {
+        "path_key": KEYS.path_key("good"),
+        "size_bytes": 1,
+        "mtime_ns": 1,
+        "study_key": KEYS.study_key("1"),
+        "SeriesInstanceUID": KEYS.pseudonym_uid("1.1"),
+        "SOPInstanceUID": KEYS.pseudonym_uid("1.1.1"),
+        "Modality": "CT",
+    }
+    changed = data.draw(st.dictionaries(st.sampled_from(names[3:]), ODD, min_size=1, max_size=4))
+    bad = good | {"path_key": KEYS.path_key("bad")} | changed
+    table = fitting_rows([tuple(row[name] for name in names) for row in (good, bad)])
+    INSTANCES.validate(table)
+    first, second = table.to_pylist()
+    assert first == {name: good[name] for name in INSTANCES.arrow_schema.names}
+    assert second["path_key"] == bad["path_key"]
+    series = series_table(table)
+    assert KEYS.study_key("1") in series["study_key"].to_pylist()
+    decided = select_series(series, load_rules())
+    assert wanted_studies(table, decided, Identity("a" * 64, "b" * 16, "c" * 16)).num_rows >= 1
+
+
+def test_a_bad_row_keeps_its_study(tmp_path: Path) -> None:
+    values = dict.fromkeys(index_module._NAMES) | {
+        "path_key": KEYS.path_key("bad"),
+        "size_bytes": 1,
+        "mtime_ns": 2**70,
+        "study_key": KEYS.study_key("1"),
+        "SeriesInstanceUID": KEYS.pseudonym_uid("1.1"),
+        "Rows": 2**40,
+    }
+    (row,) = fitting_rows([tuple(values.values())]).to_pylist()
+    assert (row["reason"], row["study_key"]) == ("unreadable_header", KEYS.study_key("1"))
+    assert (row["Rows"], row["mtime_ns"], row["size_bytes"]) == (None, 0, 1)

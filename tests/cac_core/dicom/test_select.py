@@ -11,20 +11,22 @@ import pyarrow as pa
 import pytest
 from pydicom.data import get_testdata_files
 
+from cac_core.dicom.descriptions import plain_words
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.select import (
+from cac_core.dicom.rules import text_policy
+from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.series import series_table
+from cac_core.dicom.studies import (
     chosen_files,
-    load_rules,
-    plain_words,
-    select_series,
+    decide_studies,
+    rejected_digest,
     selection_flags,
-    study_digests,
     study_reasons,
 )
-from cac_core.dicom.series import series_table
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from schemas.codes import QualityFlag, SeriesReason, StudyReason
+from schemas.instance import INSTANCES
 from schemas.series import SERIES
 from tests.builders.dicom_files import (
     CAPTURE_CLASS,
@@ -254,7 +256,7 @@ def test_a_whole_series_goes_before_a_truncated_one() -> None:
 
 def test_empty_table() -> None:
     assert select_series(SERIES.empty(), RULES).num_rows == 0
-    assert study_reasons(SERIES.empty()) == {} == study_digests(SERIES.empty())
+    assert decide_studies(INSTANCES.empty(), SERIES.empty(), "rules").num_rows == 0
 
 
 def test_study_reasons_flags_and_digests() -> None:
@@ -282,10 +284,13 @@ def test_study_reasons_flags_and_digests() -> None:
         key("scored"): (QualityFlag.SEVERAL_CTAC_SERIES,),
         key("plain"): (QualityFlag.NO_CTAC_EVIDENCE,),
     }
-    digests = study_digests(table)
+    decided = decide_studies(INSTANCES.empty(), table, "rules").to_pylist()
+    digests = {row["study_key"]: row["instances_digest"] for row in decided}
     assert digests[key("scored")] == hashlib.sha256(b"scored.1").hexdigest()
     both = sorted(hashlib.sha256(f"contrast.{n}".encode()).hexdigest() for n in (1, 2))
-    assert digests[key("contrast")] == hashlib.sha256("\n".join(both).encode()).hexdigest()
+    assert digests[key("contrast")] == rejected_digest(both, "rules")
+    text = "\n".join(["rules", *both])
+    assert digests[key("contrast")] == hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -329,9 +334,18 @@ def test_plain_words() -> None:
     assert plain_words("Schwächung") == "SCHWÄCHUNG"
 
 
-def archive_tables(folder: Path) -> tuple[pa.Table, pa.Table]:
-    instances = index_archive([folder], KEYS, workers=1).instances
+def archive_tables(folder: Path, *, keep: bool = False) -> tuple[pa.Table, pa.Table]:
+    texts = text_policy(RULES, keep=keep)
+    instances = index_archive([folder], KEYS, workers=1, texts=texts).instances
     return instances, select_series(series_table(instances), RULES)
+
+
+def chosen_keys(instances: pa.Table, series: pa.Table) -> dict[str, list[str]]:
+    studies = decide_studies(instances, series, RULES.digest)
+    files: dict[str, list[str]] = {}
+    for row in chosen_files(instances, studies).to_pylist():
+        files.setdefault(row["study_key"], []).append(row["path_key"])
+    return files
 
 
 @pytest.mark.parametrize("vendor", sorted(VENDORS))
@@ -367,7 +381,7 @@ def test_from_files_of_each_vendor(tmp_path: Path, vendor: str) -> None:
         KEYS.pseudonym_uid("1.2.3.4.7"): "gated_cardiac",
         KEYS.pseudonym_uid("1.2.3.4.8"): "not_ct",
     }
-    chosen = chosen_files(instances, series)
+    chosen = chosen_keys(instances, series)
     assert {frozenset(keys) for keys in chosen.values()} == {
         frozenset(KEYS.path_key(str(path)) for path in paths)
     }
@@ -392,7 +406,7 @@ def test_series_numbers_from_files(tmp_path: Path) -> None:
     assert row["coverage_mm"] == pytest.approx(108.0)
     assert row["axial_cosine"] == 1.0
     assert row["selected"] and "truncated_files" in row["evidence"]
-    (files,) = chosen_files(instances, series).values()
+    (files,) = chosen_keys(instances, series).values()
     assert len(files) == 24
     assert KEYS.path_key(str(paths[3])) in files
     assert KEYS.path_key(str(paths[5])) not in files
@@ -422,7 +436,7 @@ def test_a_stray_localizer_does_not_speak_for_the_series(tmp_path: Path) -> None
     instances, series = archive_tables(tmp_path)
     (row,) = series.to_pylist()
     assert row["selected"] and row["KVP"] == 120.0 and row["n_slices"] == 25
-    assert [len(files) for files in chosen_files(instances, series).values()] == [25]
+    assert [len(files) for files in chosen_keys(instances, series).values()] == [25]
 
 
 def test_digest_follows_the_instances_not_the_paths(tmp_path: Path) -> None:
@@ -446,8 +460,12 @@ def test_pydicom_smartscore_is_not_chosen() -> None:
 
 
 def test_real_series(shared_data: Path) -> None:
-    _, series = archive_tables(shared_data)
+    _, series = archive_tables(shared_data, keep=True)
     rows = series.to_pylist()
+    # Which words are kept decides nothing.
+    _, reduced = archive_tables(shared_data)
+    decisions = ["study_key", "SeriesInstanceUID", "selected", "reason", "evidence", "ctac_role"]
+    assert reduced.select(decisions).equals(series.select(decisions))
     reasons = {row["SeriesDescription"]: row["reason"] for row in rows if row["Modality"] == "CT"}
     assert reasons["STEREOTAXIS"] == "field_of_view_too_small"
     assert reasons["Exam Summary"] == "not_ct_image"

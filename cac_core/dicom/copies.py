@@ -1,0 +1,199 @@
+"""Files that hold the same instance: which stand for it, and whether they agree.
+
+An archive holds copies: re-sent, re-encoded, windowed for a viewer. Which of them is taken must
+depend on neither the secret nor the paths, and copies that disagree must not be scored at all.
+The index compares their bytes; where these differ, pixels and geometry are compared before the
+study is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from cac_core.dicom import datafile
+from cac_core.dicom.enhanced import enhanced_frames, is_enhanced
+from cac_core.dicom.frames import single_frame
+from cac_core.dicom.hounsfield import declared_padding, to_hounsfield
+from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.pixels import FrameReader, pixel_layout
+from cac_core.errors import StudyError
+from schemas.codes import FileReason, StudyReason
+
+_SERIES = ["study_key", "SeriesInstanceUID"]
+_POSITION = [f"position_{axis}_mm" for axis in "xyz"]
+#: Columns that say which files hold the same instance; see `instance_numbers`.
+IDENTITY_COLUMNS = (*_SERIES, "SOPInstanceUID", *_POSITION, "reason")
+_DUPLICATE = FileReason.DUPLICATE_INSTANCE.value
+_HASHERS = 4
+#: Positions are written with few decimals; a re-encoded copy may round them.
+_SAME_GEOMETRY = 1e-3
+
+
+def instance_numbers(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Number the instances of `frame`: files of one number are copies of each other.
+
+    Copies share study, series and SOPInstanceUID. Some writers give all slices of a series one
+    UID; there the position tells them apart.
+
+    Parameters
+    ----------
+    frame : columns `IDENTITY_COLUMNS`; rows that are no usable instance get -1.
+    """
+    usable = (frame["reason"].isna() | (frame["reason"] == _DUPLICATE)).to_numpy()
+    rows = frame.loc[usable, list(IDENTITY_COLUMNS[:-1])]
+    series = rows.groupby(_SERIES, dropna=False)
+    one_uid = series["SOPInstanceUID"].transform("nunique") == 1
+    places = rows.groupby([*_SERIES, *_POSITION], dropna=False).ngroup()
+    several = places.groupby([rows[name] for name in _SERIES], dropna=False).transform("nunique")
+    shared = one_uid & (several > 1) & rows[_POSITION].notna().all(axis=1)
+    rows = rows.assign(place=places.where(shared, -1))
+    numbers = pd.Series(-1, index=frame.index, dtype="int64")
+    names = [*_SERIES, "SOPInstanceUID", "place"]
+    numbers.loc[rows.index] = rows.groupby(names, dropna=False).ngroup()
+    return numbers
+
+
+def mark_duplicates(table: pa.Table, digest_of: Callable[[str], str | None]) -> pa.Table:
+    """Give all but one of the copies of each instance the reason `duplicate_instance`.
+
+    The one with the lowest `content_digest` stands for the instance: arbitrary, but the same
+    under every secret and wherever the files lie. Digests that are there already are kept. A
+    truncated copy keeps its own reason.
+
+    Parameters
+    ----------
+    table : `instances`, with the digests of earlier runs.
+    digest_of : SHA-256 of the file behind a path key, None where it cannot be read.
+    """
+    frame = table.select([*IDENTITY_COLUMNS, "path_key", "content_digest"]).to_pandas()
+    frame["number"] = instance_numbers(frame)
+    usable = frame["number"] >= 0
+    copies = frame[usable & frame.duplicated("number", keep=False)]
+    digests = pd.Series(None, index=frame.index, dtype=object)
+    digests.loc[copies.index] = copies["content_digest"].where(
+        copies["content_digest"].notna(), None
+    )
+    missing = [index for index in copies.index if digests[index] is None]
+    with ThreadPoolExecutor(_HASHERS) as pool:
+        found = pool.map(digest_of, copies.loc[missing, "path_key"])
+        for index, digest in zip(missing, found, strict=True):
+            digests[index] = digest
+    # A file that cannot be read comes last; between equal bytes the path may decide.
+    ranked = copies.assign(digest=digests[copies.index].fillna("~")).sort_values(
+        ["number", "digest", "path_key"]
+    )
+    reasons = frame["reason"].where(~usable, None)
+    reasons.loc[ranked.index[ranked.duplicated("number").to_numpy()]] = _DUPLICATE
+    columns = {"reason": reasons, "content_digest": digests}
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        array = pa.array(values, pa.string(), from_pandas=True)
+        table = table.set_column(place, table.schema.field(place), array)
+    return table
+
+
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file, None where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+class _Image(NamedTuple):
+    """What scoring takes from one file: HU (frame, row, column), and where each frame lies."""
+
+    hu: NDArray[np.int16]
+    geometry: NDArray[np.float64]
+    names: tuple[object, ...]
+
+
+def agreed_files(
+    files: Sequence[tuple[Path, int | None]],
+    limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
+) -> list[Path]:
+    """Of files that hold the same instance keep the first; refuse where they disagree.
+
+    Parameters
+    ----------
+    files : each file with the number that copies of one instance with other bytes share, or
+        None.
+        Where all are None nothing is opened.
+
+    Raises
+    ------
+    StudyError
+        `conflicting_copies` where HU or geometry of two copies differ, and what reading a file
+        may raise.
+    """
+    groups: dict[int, list[Path]] = defaultdict(list)
+    kept = []
+    for path, instance in files:
+        if instance is None or instance not in groups:
+            kept.append(path)
+        if instance is not None:
+            groups[instance].append(path)
+    for first, *others in groups.values():
+        reference = _read(first, limits) if others else None
+        for other in others:
+            assert reference is not None
+            difference = _difference(reference, _read(other, limits))
+            if difference:
+                detail = f"copies of an instance differ in {difference}"
+                raise StudyError(StudyReason.CONFLICTING_COPIES, detail)
+    return kept
+
+
+def _read(path: Path, limits: ReadLimits) -> _Image:
+    try:
+        with datafile.quiet_pydicom():
+            (dataset,) = datafile.read_files([path], limits)
+            return _image(dataset, limits)
+    except StudyError:
+        raise
+    except datafile.PARSE_ERRORS as error:
+        detail = f"{type(error).__module__}.{type(error).__qualname__}"
+        raise StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False) from error
+
+
+def _image(dataset: Dataset, limits: ReadLimits) -> _Image:
+    layout = pixel_layout(dataset, limits)
+    if is_enhanced(dataset):
+        frames = list(enhanced_frames(dataset, layout, 0))
+    else:
+        frames = [single_frame(dataset, layout, 0)]
+    padding = declared_padding(dataset, layout.bits_allocated, layout.signed)
+    reader = FrameReader(dataset, layout)
+    hu = np.empty((len(frames), frames[0].rows, frames[0].columns), np.int16)
+    for number, frame in enumerate(frames):
+        stored = reader.stored(frame.frame_index)
+        hu[number], _ = to_hounsfield(stored, frame.slope, frame.intercept, padding)
+    geometry = [(*f.position, *f.orientation, *f.pixel_spacing_mm, f.tilt_deg) for f in frames]
+    names = (
+        datafile.number(dataset, "KVP"),
+        *(item for f in frames for item in (f.frame_of_reference, f.acquisition_number)),
+    )
+    return _Image(hu, np.array(geometry, np.float64), names)
+
+
+def _difference(one: _Image, other: _Image) -> str:
+    """What two copies differ in, of all that decides a score; empty where they agree."""
+    if one.hu.shape != other.hu.shape:
+        return "matrix"
+    if not np.array_equal(one.hu, other.hu):
+        return "pixels"
+    if not np.allclose(one.geometry, other.geometry, rtol=0.0, atol=_SAME_GEOMETRY):
+        return "geometry"
+    return "" if one.names == other.names else "tube voltage, frame of reference or acquisition"

@@ -1,0 +1,51 @@
+"""Position, orientation and spacing of an instance, as columns of `instances`."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from cac_core.dicom.header_values import decimal_strings
+from cac_core.dicom.part10 import POSITION, RawHeader
+
+ORIENTATION, SPACING = 0x00200037, 0x00280030
+_POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
+_COSINE_COLUMNS = (
+    *("row_cosine_x", "row_cosine_y", "row_cosine_z"),
+    *("column_cosine_x", "column_cosine_y", "column_cosine_z"),
+)
+
+
+def geometry_columns(raw: RawHeader) -> dict[str, object]:
+    """Position, orientation and spacing; of multi-frame objects the first frame's."""
+    values, nested = raw.values, raw.nested
+    row: dict[str, object] = {}
+    spacing = decimal_strings(values.get(SPACING) or nested.get(SPACING, b""), 2)
+    if spacing is not None:
+        row["row_spacing_mm"], row["column_spacing_mm"] = spacing
+    orientation = decimal_strings(values.get(ORIENTATION) or nested.get(ORIENTATION, b""), 6)
+    if orientation is not None:
+        row.update(zip(_COSINE_COLUMNS, orientation, strict=True))
+    first = values.get(POSITION) or (raw.positions[0] if raw.positions else b"")
+    position = decimal_strings(first, 3)
+    if position is not None:
+        row.update(zip(_POSITION_COLUMNS, position, strict=True))
+    if len(raw.positions) > 1 and orientation is not None:
+        row.update(_frame_spacing(raw.positions, orientation))
+    return row
+
+
+def _frame_spacing(positions: list[bytes], orientation: tuple[float, ...]) -> dict[str, object]:
+    """Increment and coverage of the frames along the normal of the first (PS3.3 C.7.6.2.1.1)."""
+    a, b, c, d, e, f = orientation
+    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+    places = []
+    for content in positions:
+        point = decimal_strings(content, 3)
+        if point is None:
+            return {}
+        places.append(sum(p * n for p, n in zip(point, normal, strict=True)))
+    places.sort()
+    gaps = sorted(after - before for before, after in pairwise(places))
+    middle = len(gaps) // 2
+    median = gaps[middle] if len(gaps) % 2 else (gaps[middle - 1] + gaps[middle]) / 2
+    return {"frame_increment_mm": median, "frame_coverage_mm": places[-1] - places[0]}

@@ -1,0 +1,82 @@
+"""Finds out whose study a file is where its header cannot be walked to StudyInstanceUID.
+
+A sequence that never ends, or is nested beyond the limit, hides what comes after it; without its
+StudyInstanceUID the file would be in no study, and a study of such files would disappear. The
+elements of patient and study are looked for as bytes, and believed only where the elements after
+them follow as they do in a data set and in no item of a sequence.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from cac_core.dicom.part10 import LONG_VRS, SHORT_VRS
+
+_STUDY, _SERIES = 0x0020000D, 0x0020000E
+#: PatientName, PatientID, StudyInstanceUID: where a run of elements may begin.
+_BEGINNINGS = ((0x0010, 0x0010), (0x0010, 0x0020), (0x0020, 0x000D))
+_UID = re.compile(rb"[0-9.]{1,64}[\0 ]*")
+_MAX_BEGINNINGS = 4096
+_MAX_ELEMENTS = 1000
+_MAX_VALUE_BYTES = 4096
+_UNDEFINED = 0xFFFFFFFF
+
+
+def recovered_identity(
+    content: bytes, wanted: frozenset[int], little_endian: bool = True
+) -> dict[int, bytes]:
+    """Values of `wanted` elements from PatientName on; empty where it is not clear which study.
+
+    Parameters
+    ----------
+    content : the beginning of the file, or of its inflated data set.
+    wanted : tags to keep.
+    little_endian : byte order of the data set.
+    """
+    order = "<" if little_endian else ">"
+    heads = [re.escape(struct.pack(order + "HH", *tag)) for tag in _BEGINNINGS]
+    found: list[dict[int, bytes]] = []
+    covered = 0
+    for number, match in enumerate(re.finditer(b"|".join(heads), content)):
+        if number >= _MAX_BEGINNINGS:
+            return {}
+        if match.start() < covered:
+            continue
+        end, values = _run(content, match.start(), order)
+        if values:
+            covered = end
+            found.append(values)
+    if len({values[_STUDY].strip(b"\0 ") for values in found}) != 1:
+        return {}
+    return {tag: value for tag, value in found[0].items() if tag in wanted}
+
+
+def _run(content: bytes, position: int, order: str) -> tuple[int, dict[int, bytes]]:
+    """Walk elements of ascending tags; return where they end, and nothing where they are no run."""
+    values: dict[int, bytes] = {}
+    last = 0
+    for _ in range(_MAX_ELEMENTS):
+        if position + 8 > len(content):
+            break
+        group, element, vr, length = struct.unpack_from(order + "HH2sH", content, position)
+        tag = group << 16 | element
+        if group == 0xFFFE or tag <= last:
+            return position, {}
+        if group > 0x0028:
+            break
+        start = position + 8
+        if vr in LONG_VRS:
+            if position + 12 > len(content):
+                break
+            (length,) = struct.unpack_from(order + "I", content, position + 8)
+            start = position + 12
+        elif vr not in SHORT_VRS:
+            (length,) = struct.unpack_from(order + "I", content, position + 4)
+        if length == _UNDEFINED:
+            break
+        if start + length <= len(content) and length <= _MAX_VALUE_BYTES:
+            values[tag] = content[start : start + length]
+        position, last = start + length, tag
+    is_run = _SERIES in values and _UID.fullmatch(values.get(_STUDY, b""))
+    return position, values if is_run else {}

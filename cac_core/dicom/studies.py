@@ -1,0 +1,262 @@
+"""From series to studies: whose, when, which series and files, or the reason why none.
+
+The one place that decides what the selection means for a study; the ledger only joins with it.
+Whatever the files of a study contradict each other in is refused or flagged, never guessed: a
+study that names two patients is scored under neither.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cac_core.dicom.copies import IDENTITY_COLUMNS, instance_numbers
+from cac_core.dicom.select import MISSING_PREFIX, NO_MARK, TIE
+from cac_core.dicom.series import member_rows
+from schemas.codes import FileReason, QualityFlag, SeriesReason, StudyReason
+from schemas.instance import DATE_SOURCES
+
+Row = dict[str, Any]
+_PLACE = [f"position_{axis}_mm" for axis in "xyz"]
+#: What the score row takes from the chosen series.
+HEADER = ("Manufacturer", "ManufacturerModelName", "KVP", "XRayTubeCurrent", "ConvolutionKernel")
+_NOT_CT = frozenset((SeriesReason.NOT_CT.value, SeriesReason.NOT_CT_IMAGE.value))
+#: StudyDate in either form, then each attribute that stands in for it.
+_DATE_RANKS = {source: max(0, rank - 1) for rank, source in enumerate(DATE_SOURCES)}
+
+
+@dataclass(slots=True)
+class _Named:
+    """What the files of a study say of patient and date.
+
+    `patients` by series; `dates` are (rank of the attribute, series, date, source, instances).
+    """
+
+    patients: dict[str | None, set[str | None]] = field(default_factory=lambda: defaultdict(set))
+    dates: list[tuple[int, str | None, dt.date, str, int]] = field(default_factory=list)
+
+
+def decide_studies(instances: pa.Table, series: pa.Table, rules_digest: str) -> pa.Table:
+    """One row per study: its chosen series, or the reason why there is none.
+
+    Parameters
+    ----------
+    instances : `schemas.instance.INSTANCES`, rows in any order.
+    series : `schemas.series.SERIES` as `select_series` decided it, rows in any order.
+    rules_digest : of the selection rules; part of the digest of studies without a chosen series.
+
+    Returns
+    -------
+    Columns `study_key`, `patient_key`, `study_date`, `SeriesInstanceUID` of the chosen series (or
+    null), `reason` (or null) with its `detail`, `quality_flags` (separated by semicolons),
+    `instances_digest`, `ctac_role` and `HEADER`; ordered by `study_key`.
+    """
+    named = _named(instances)
+    reasons, flags = study_reasons(series), selection_flags(series)
+    by_study: dict[str, list[Row]] = defaultdict(list)
+    for row in series.to_pylist():
+        by_study[row["study_key"]].append(row)
+    rows = [
+        _decide(study, rows, named[study], reasons.get(study), flags.get(study, ()), rules_digest)
+        for study, rows in sorted(by_study.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+_TEXTS = ("study_key", "patient_key", "SeriesInstanceUID", "reason", "detail", "quality_flags")
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXTS),
+        ("study_date", pa.date32()),
+        ("instances_digest", pa.string()),
+        ("ctac_role", pa.string()),
+        *((name, pa.float64() if name[0] in "KX" else pa.string()) for name in HEADER),
+    ]
+)
+
+
+def _decide(
+    study: str,
+    series: list[Row],
+    named: _Named,
+    reason: StudyReason | None,
+    flags: Sequence[QualityFlag],
+    rules_digest: str,
+) -> Row:
+    chosen = next((row for row in series if row["selected"]), None)
+    patients = set().union(*named.patients.values()) - {None}
+    detail = _series_reasons(series)
+    if len(patients) > 1:
+        chosen, flags = None, ()
+        reason, detail = StudyReason.SEVERAL_PATIENTS, f"{len(patients)} patients"
+    found = set(flags)
+    own = None if chosen is None else chosen["SeriesInstanceUID"]
+    if chosen is not None and patients and None in named.patients[own]:
+        found.add(QualityFlag.PATIENT_ID_INCOMPLETE)
+    date, date_flags = _study_date(named.dates, own)
+    patient = next(iter(patients)) if len(patients) == 1 else None
+    if chosen is None:
+        digest = rejected_digest([row["instances_digest"] for row in series], rules_digest)
+    else:
+        digest = chosen["instances_digest"]
+        own_dates = {item[2] for item in named.dates if item[1] == own}
+        elsewhere = patient is not None and patient not in named.patients[own]
+        if elsewhere or (date is not None and date not in own_dates):
+            # They come from other series, whose changes must bring the study back.
+            digest = hashlib.sha256(f"{digest} {patient} {date}".encode()).hexdigest()
+    return {
+        "study_key": study,
+        "patient_key": patient,
+        "study_date": date,
+        "SeriesInstanceUID": own,
+        "reason": None if chosen is not None or reason is None else reason.value,
+        "detail": None if chosen is not None else detail or None,
+        "quality_flags": ";".join(sorted(found | date_flags)),
+        "instances_digest": digest,
+        "ctac_role": chosen and chosen["ctac_role"],
+        **{name: chosen and chosen[name] for name in HEADER},
+    }
+
+
+def study_reasons(series: pa.Table) -> dict[str, StudyReason]:
+    """Why the studies without a selected series have none, by study key."""
+    reasons: dict[str, StudyReason] = {}
+    selected: set[str] = set()
+    columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "Modality"))
+    for study, chosen, reason, modality in zip(*columns, strict=True):
+        if chosen:
+            selected.add(study)
+        elif reason not in _NOT_CT and modality == "CT":
+            reasons[study] = StudyReason.NO_CTAC_SERIES
+        else:
+            reasons.setdefault(study, StudyReason.NO_CT_SERIES)
+    return {study: reason for study, reason in reasons.items() if study not in selected}
+
+
+def selection_flags(series: pa.Table) -> dict[str, tuple[QualityFlag, ...]]:
+    """Quality flags of the studies that the selection itself gives rise to, sorted by name."""
+    flags: dict[str, set[QualityFlag]] = {}
+    columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "evidence"))
+    rivals: set[str] = set()
+    for study, selected, reason, evidence in zip(*columns, strict=True):
+        names = evidence.split(";")
+        if selected:
+            found = flags.setdefault(study, set())
+            if NO_MARK in names:
+                found.add(QualityFlag.NO_CTAC_EVIDENCE)
+            if any(name.startswith(MISSING_PREFIX) for name in names):
+                found.add(QualityFlag.INCOMPLETE_HEADER)
+            if TIE in names:
+                found.add(QualityFlag.SEVERAL_CTAC_SERIES)
+        elif reason == SeriesReason.OUTRANKED.value and NO_MARK not in names:
+            rivals.add(study)
+    for study in rivals:
+        flags[study].add(QualityFlag.SEVERAL_CTAC_SERIES)
+    return {study: tuple(sorted(found)) for study, found in flags.items()}
+
+
+def rejected_digest(digests: Sequence[str], rules_digest: str) -> str:
+    """Digest of a study without a chosen series: of all its series and the selection rules.
+
+    So that a late series, a mended file or a mended rule brings it back.
+    """
+    text = "\n".join([rules_digest, *sorted(digests)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chosen_files(instances: pa.Table, studies: pa.Table) -> pa.Table:
+    """The files of each study's chosen series, truncated ones included.
+
+    Parameters
+    ----------
+    studies : rows with `study_key` and `SeriesInstanceUID` of the chosen series or null.
+
+    Returns
+    -------
+    Columns `study_key`, `path_key`, `size_bytes`, `mtime_ns` and `copy_of`. Of copies with equal
+    bytes one is there; of copies whose bytes differ all are, with the same number in `copy_of`,
+    so that their pixels can be compared. In the order of content digests and sizes where
+    pseudonyms do not decide, so that no path does.
+    """
+    wanted = pc.and_(
+        pc.is_in(instances["study_key"], studies["study_key"].combine_chunks()),
+        pc.is_in(
+            instances["SeriesInstanceUID"],
+            studies["SeriesInstanceUID"].drop_null().combine_chunks(),
+        ),
+    )
+    names = (*IDENTITY_COLUMNS, "path_key", "size_bytes", "mtime_ns", "content_digest")
+    frame = instances.filter(wanted).select(names).to_pandas()
+    pairs = studies.select(["study_key", "SeriesInstanceUID"]).to_pandas()
+    frame = frame.merge(pairs, how="inner", on=["study_key", "SeriesInstanceUID"])
+    frame["number"] = instance_numbers(frame)
+    stands = member_rows(frame)
+    own = frame["reason"].isna() & frame["content_digest"].notna()
+    standing = frame.loc[own].set_index("number")["content_digest"]
+    copy = frame["reason"] == FileReason.DUPLICATE_INSTANCE.value
+    differs = copy & (frame["content_digest"] != frame["number"].map(standing))
+    differs &= ~frame.duplicated(["number", "content_digest"]) | frame["content_digest"].isna()
+    shared = frame.loc[differs, "number"].unique()
+    frame["copy_of"] = frame["number"].where(frame["number"].isin(shared)).astype("Int64")
+    frame = frame[stands | differs].sort_values(
+        ["study_key", "SOPInstanceUID", *_PLACE, "copy_of", "content_digest", "size_bytes"]
+    )
+    columns = ["study_key", "path_key", "size_bytes", "mtime_ns", "copy_of"]
+    return pa.Table.from_pandas(frame[columns], preserve_index=False)
+
+
+def _named(instances: pa.Table) -> defaultdict[str, _Named]:
+    """Patients and dates by study, from every file that says so, usable or not."""
+    names = ["study_key", "SeriesInstanceUID", "patient_key", "study_date", "study_date_source"]
+    known = instances.filter(pc.is_valid(instances["study_key"]))
+    # An instance counts once however many copies of it there are.
+    groups = known.group_by(names).aggregate([("SOPInstanceUID", "count_distinct")])
+    found: defaultdict[str, _Named] = defaultdict(_Named)
+    for row in groups.to_pylist():
+        study, series, date = row["study_key"], row["SeriesInstanceUID"], row["study_date"]
+        found[study].patients[series].add(row["patient_key"])
+        if date is not None:
+            source = row["study_date_source"] or DATE_SOURCES[0]
+            count = row["SOPInstanceUID_count_distinct"]
+            found[study].dates.append((_DATE_RANKS[source], series, date, source, count))
+    return found
+
+
+def _study_date(
+    dates: list[tuple[int, str | None, dt.date, str, int]], series: str | None
+) -> tuple[dt.date | None, set[QualityFlag]]:
+    """The date that most instances name, of the chosen series where it names one, and flags."""
+    if not dates:
+        return None, set()
+    rank = min(item[0] for item in dates)
+    best = [item for item in dates if item[0] == rank]
+    flags: set[QualityFlag] = set()
+    if rank:
+        flags.add(QualityFlag.STUDY_DATE_FROM_SERIES)
+    elif len({item[2] for item in best}) > 1:
+        flags.add(QualityFlag.SEVERAL_STUDY_DATES)
+    best = [item for item in best if series is not None and item[1] == series] or best
+    votes: dict[dt.date, int] = defaultdict(int)
+    for _, _, date, _, count in best:
+        votes[date] += count
+    date = min(votes, key=lambda item: (-votes[item], item))
+    if {item[3] for item in best if item[2] == date} == {"repaired"}:
+        flags.add(QualityFlag.STUDY_DATE_REPAIRED)
+    return date, flags
+
+
+def _series_reasons(series: list[Row]) -> str:
+    """Reasons of the CT series, and of those that may have been CT, with their numbers."""
+    counts: dict[str, int] = defaultdict(int)
+    for row in series:
+        unusable = row["reason"] == SeriesReason.UNUSABLE_FILES.value
+        if not row["selected"] and (row["Modality"] == "CT" or unusable):
+            counts[row["reason"]] += 1
+    return ", ".join(f"{reason} {number}" for reason, number in sorted(counts.items()))

@@ -1,0 +1,97 @@
+"""A file whose header cannot be walked still belongs to its study."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from cac_core.dicom.header import WANTED
+from cac_core.dicom.header_values import uid_text
+from cac_core.dicom.index import HeaderLimits, index_archive
+from cac_core.dicom.part10 import EXPLICIT_BIG
+from cac_core.dicom.recover import recovered_identity
+from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.series import series_table
+from cac_core.dicom.studies import decide_studies
+from cac_core.keys import Keyring
+from tests.builders.dicom_files import ct_dataset, write_dicom
+
+KEYS = Keyring(b"a secret of the recovery tests")
+_DEEP = 5000
+
+
+def sequence_head(order: str = "<") -> bytes:
+    return struct.pack(order + "HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+
+
+def item(order: str = "<") -> bytes:
+    return struct.pack(order + "HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+
+
+def deep(order: str = "<") -> bytes:
+    """A sequence nested far beyond the limit, and closed in order."""
+    closing = struct.pack(order + "HHI", 0xFFFE, 0xE00D, 0)
+    closing += struct.pack(order + "HHI", 0xFFFE, 0xE0DD, 0)
+    return (sequence_head(order) + item(order)) * _DEEP + closing * _DEEP
+
+
+def endless(order: str = "<") -> bytes:
+    """A sequence whose item is never closed."""
+    return sequence_head(order) + item(order)
+
+
+def with_guilty(path: Path, guilty: bytes, order: str = "<") -> None:
+    """Put a sequence before the patient of a file."""
+    content = path.read_bytes()
+    place = content.index(struct.pack(order + "HH2s", 0x0010, 0x0010, b"PN"))
+    path.write_bytes(content[:place] + guilty + content[place:])
+
+
+@pytest.mark.parametrize("guilty", [deep, endless])
+@pytest.mark.parametrize("syntax", [None, EXPLICIT_BIG])
+def test_the_study_keeps_its_row(tmp_path: Path, guilty: object, syntax: str | None) -> None:
+    order = ">" if syntax else "<"
+    path = tmp_path / "slice"
+    write_dicom(path, ct_dataset(PatientID="A"), **({"syntax": syntax} if syntax else {}))
+    with_guilty(path, guilty(order), order)  # type: ignore[operator]
+    found = index_archive([tmp_path], KEYS, workers=1)
+    (row,) = found.instances.to_pylist()
+    assert row["reason"] in ("header_limits", "truncated", "unreadable_header")
+    assert row["study_key"] == KEYS.study_key("1.2.3.4")
+    assert row["SeriesInstanceUID"] == KEYS.pseudonym_uid("1.2.3.4.5")
+    assert row["patient_key"] == KEYS.patient_key("A")
+    rules = load_rules()
+    series = select_series(series_table(found.instances), rules)
+    (study,) = decide_studies(found.instances, series, rules.digest).to_pylist()
+    assert study["reason"] in ("no_ct_series", "no_ctac_series")
+
+
+def data(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content[content.index(b"\x10\x00\x10\x00PN") :]
+
+
+def test_a_study_named_inside_a_sequence_is_not_the_file_s(tmp_path: Path) -> None:
+    other = struct.pack("<HH2sH8s", 0x0020, 0x000D, b"UI", 8, b"9.9.9.9\0")
+    other += struct.pack("<HH2sH8s", 0x0020, 0x000E, b"UI", 8, b"9.9.9.8\0")
+    closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    content = data(write_dicom(tmp_path / "slice", ct_dataset()))
+    found = recovered_identity(sequence_head() + item() + other + closing + content, WANTED)
+    assert uid_text(found, 0x0020000D) == "1.2.3.4"
+
+
+def test_two_candidates_are_no_answer(tmp_path: Path) -> None:
+    one = data(write_dicom(tmp_path / "one", ct_dataset()))
+    other = data(write_dicom(tmp_path / "two", ct_dataset(StudyInstanceUID="9.9")))
+    assert recovered_identity(one + other, WANTED) == {}
+    assert recovered_identity(b"\x20\x00\x0d\x00" * 10_000, WANTED) == {}
+
+
+def test_limits_hold(tmp_path: Path) -> None:
+    path = write_dicom(tmp_path / "slice", ct_dataset())
+    with_guilty(path, deep() + bytes(200_000))
+    found = index_archive([tmp_path], KEYS, workers=1, limits=HeaderLimits(header_bytes=100_000))
+    assert found.instances["study_key"].to_pylist() == [None]
+    assert found.reasons == {"header_limits": 1}
