@@ -79,7 +79,7 @@ def make_extracts(
         )
     if truth is not None and not truth.is_file():
         raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
-    archive = [] if truth is None else archive_visits(pq.read_table(truth))
+    archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
     registry = make_registry(patients, seed, archive=archive)
     mapping = write_extracts(registry, dialect, out, seed)
     found = out.parent / f"{out.name}_truth.parquet"

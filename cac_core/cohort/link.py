@@ -268,8 +268,7 @@ def _shift(keyring: Keyring, patient_key: str) -> dt.timedelta:
 def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> pa.Table:
     """Rows that later checks set aside, with the source that they came from."""
     sources: Mapping[tuple[str, str], str] = {
-        (part.extract.source.table, part.extract.path.name): part.extract.source.name
-        for part in parts
+        (part.extract.source.table, part.extract.label): part.extract.source.name for part in parts
     }
     rows = connection.sql(
         'FROM quarantined ORDER BY "table", source_file, source_line, reason'
@@ -282,4 +281,5 @@ def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) ->
     ]
     rows = rows.append_column("source", pa.array(names, pa.string()))
     rows = rows.append_column("value_shape", pa.nulls(rows.num_rows, pa.string()))
+    rows = rows.append_column("row_kept", pa.repeat(False, rows.num_rows))
     return QUARANTINE.validate(rows.select(QUARANTINE.arrow_schema.names))
