@@ -180,6 +180,7 @@ class _Linking:
         inputs = (parts, scores, accessions, prepared.mapping, prepared.outcomes, prepared.keyring)
         digest = linkage_digest(*inputs)
         warnings = _warnings(prepared, parts, scores)
+        codes = _told_codes(parts, prepared)  # before the parts move to where they are published
         spec = linked_table(tuple(prepared.outcomes.outcome))
         if self._last_digest(spec) == digest:
             self.progress.say("nothing has changed since the last linkage")
@@ -199,7 +200,7 @@ class _Linking:
                 (QUARANTINE, done.quarantine),
             ):
                 store.replace(table, rows)
-        summary = self._summary(parts, done, outcome, warnings)
+        summary = self._summary(parts, done, outcome, warnings, codes)
         if outcome == "linked":
             store.add_run(self._run_row(summary, parts, scores, digest), LINKAGES)
         for warning in warnings:
@@ -237,7 +238,12 @@ class _Linking:
         return last
 
     def _summary(
-        self, parts: Sequence[Part], done: Linkage, outcome: str, warnings: list[str]
+        self,
+        parts: Sequence[Part],
+        done: Linkage,
+        outcome: str,
+        warnings: list[str],
+        codes: list[dict[str, Any]],
     ) -> dict[str, Any]:
         prepared = self.prepared
         told = _counted if not prepared.suppress else suppress_small
@@ -265,7 +271,7 @@ class _Linking:
                     names, map(_alone(told), events), map(_alone(told), excluded), strict=True
                 )
             ],
-            "unknown_codes": _told_codes(parts, prepared),
+            "unknown_codes": codes,
             "matches": _told_matches(done.matches, suppress=prepared.suppress),
             "warnings": warnings,
             "seconds": round(monotonic() - self.clock, 3),
