@@ -324,8 +324,8 @@ def _require_usable(parts: Sequence[Part], limit: float) -> None:
     """
     bad = sum(part.n_unusable - part.n_blank for part in parts)
     total = sum(part.n_lines - part.n_blank for part in parts)
-    _require_columns(parts, total)
     if bad <= limit * total:
+        _require_columns(parts, total)
         return
     faults: Counter[tuple[str | None, str]] = Counter()
     for part in parts:
