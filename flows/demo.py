@@ -83,7 +83,7 @@ def make_extracts(
         raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
     found = out.parent / f"{out.name}_truth.parquet"
     require_new(found)
-    archive = [] if truth is None else archive_visits(pq.read_table(truth))
+    archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
     registry = make_registry(patients, seed, archive=archive)
     mapping = write_extracts(registry, dialect, out, seed)
     pq.write_table(truth_table(registry), found)

@@ -28,6 +28,7 @@ from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import misspelt, overlap
 from cac_core.cohort.store import Warehouse
+from cac_core.cohort.unknown_codes import unknown_codes
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings, load_settings
@@ -181,6 +182,7 @@ class _Linking:
         digest = linkage_digest(*inputs)
         warnings = _warnings(prepared, parts, scores)
         warnings += misspelt(parts, scores, prepared.keyring).told()
+        codes = _told_codes(parts, prepared)  # before the parts move to where they are published
         spec = linked_table(tuple(prepared.outcomes.outcome))
         if self._last_digest(spec) == digest:
             self.progress.say("nothing has changed since the last linkage")
@@ -201,7 +203,7 @@ class _Linking:
                 (QUARANTINE, done.quarantine),
             ):
                 store.replace(table, rows)
-        summary = self._summary(parts, done, outcome, warnings)
+        summary = self._summary(parts, done, outcome, warnings, codes)
         if outcome == "linked":
             store.add_run(self._run_row(summary, parts, scores, digest), LINKAGES)
         for warning in warnings:
@@ -213,14 +215,14 @@ class _Linking:
         prepared = self.prepared
         parts = []
         for extract in prepared.extracts:
-            named = f"{extract.source.name}: {extract.path.name}"
             part = canonical_part.with_options(task_run_name=extract.source.name)(
                 extract, prepared.mapping, prepared.store, prepared.resources
             )
             parts.append(part)
             known = ", read before" if part.reused else ""
             self.progress.say(
-                f"{named}: {part.n_rows} rows, {part.n_unusable} in quarantine{known}"
+                f"{extract.label}: {part.n_rows} rows, {part.n_unusable} lines and "
+                f"{sum(part.cells.values())} cells in quarantine{known}"
             )
         for source in prepared.mapping.source:
             _require_usable(
@@ -239,7 +241,12 @@ class _Linking:
         return last
 
     def _summary(
-        self, parts: Sequence[Part], done: Linkage, outcome: str, warnings: list[str]
+        self,
+        parts: Sequence[Part],
+        done: Linkage,
+        outcome: str,
+        warnings: list[str],
+        codes: list[dict[str, Any]],
     ) -> dict[str, Any]:
         prepared = self.prepared
         told = _counted if not prepared.suppress else suppress_small
@@ -267,6 +274,7 @@ class _Linking:
                     names, map(_alone(told), events), map(_alone(told), excluded), strict=True
                 )
             ],
+            "unknown_codes": codes,
             "matches": _told_matches(done.matches, suppress=prepared.suppress),
             "warnings": warnings,
             "seconds": round(monotonic() - self.clock, 3),
@@ -294,10 +302,15 @@ class _Linking:
             "outcomes": json.dumps({o["outcome"]: o["events"] for o in summary["outcomes"]}),
             "seconds": monotonic() - self.clock,
             "core_version": __version__,
-            "mapping": json.dumps(prepared.mapping.model_dump(mode="json")),
+            "mapping": json.dumps(_told_mapping(prepared.mapping)),
             "definition": json.dumps(prepared.outcomes.model_dump(mode="json")),
             "versions": json.dumps({"python": platform.python_version(), **libraries}),
         }
+
+
+def _told_mapping(mapping: SiteMapping) -> dict[str, Any]:
+    """The mapping without names of files, which may hold names of people."""
+    return mapping.model_dump(mode="json", exclude={"source": {"__all__": {"files"}}})
 
 
 def _accessions(instances: pa.Table) -> pa.Table:
@@ -307,10 +320,14 @@ def _accessions(instances: pa.Table) -> pa.Table:
 
 
 def _require_usable(parts: Sequence[Part], limit: float) -> None:
-    """Stop where the share of unusable rows of a source is above the limit."""
-    bad = sum(part.n_unusable for part in parts)
-    total = bad + sum(part.n_rows for part in parts)
+    """Stop where the share of unusable lines is above the limit, or half of a column is unusable.
+
+    Blank lines lose nothing and do not count.
+    """
+    bad = sum(part.n_unusable - part.n_blank for part in parts)
+    total = sum(part.n_lines - part.n_blank for part in parts)
     if bad <= limit * total:
+        _require_columns(parts, total)
         return
     faults: Counter[tuple[str | None, str]] = Counter()
     for part in parts:
@@ -321,7 +338,7 @@ def _require_usable(parts: Sequence[Part], limit: float) -> None:
     )
     source = parts[0].extract.source
     raise CacError(
-        f"Source {source.name}: {bad} of {total} rows are unusable, more than the limit of "
+        f"Source {source.name}: {bad} of {total} lines are unusable, more than the limit of "
         f"{limit:.0%}: {listed}. The tables stay as they were.",
         f"File, line and reason of each are in {parts[0].quarantine.parent}; correct the mapping "
         f"of `{source.name}`, or raise `rules.quarantine_limit`.",
@@ -355,6 +372,25 @@ def _require_matches(
     )
 
 
+def _require_columns(parts: Sequence[Part], total: int) -> None:
+    """Stop where most cells of a column are set aside: not the data are wrong, but the mapping."""
+    cells: Counter[str] = Counter()
+    reasons = {}
+    for part in parts:
+        for (column, reason), n in part.cells.items():
+            cells[str(column)] += n
+            reasons[str(column)] = reason
+    for column, n in cells.most_common(1):
+        if 2 * n > total:
+            source = parts[0].extract.source
+            raise CacError(
+                f"Source {source.name}: {n} of {total} cells of `{column}` are unusable "
+                f"({reasons[column]}). The tables stay as they were.",
+                f"Line and shape of each are in {parts[0].quarantine.parent}; correct the mapping "
+                f"of `{source.name}`.",
+            )
+
+
 def _warnings(prepared: PreparedLinkage, parts: Sequence[Part], scores: pa.Table) -> list[str]:
     """What is no fault of a row, and yet makes the table say less than it seems to."""
     end = prepared.mapping.coverage.end
@@ -364,6 +400,17 @@ def _warnings(prepared: PreparedLinkage, parts: Sequence[Part], scores: pa.Table
         told.append(
             f"{late} studies are newer than the registry's coverage end ({end}) and have no "
             "follow-up; fetch a newer extract and move `coverage.end`"
+        )
+    unread = sum(
+        n
+        for part in parts
+        for (column, _), n in part.cells.items()
+        if column is not None and column.startswith("prior_")
+    )
+    if unread:
+        told.append(
+            f"{unread} cells of prior_mi, prior_pci or prior_cabg could not be read; these "
+            "patients count as without that disease unless a record tells of it"
         )
     for source in prepared.mapping.source:
         dates = [
@@ -384,15 +431,31 @@ def _told_part(part: Part) -> dict[str, Any]:
     return {
         "source": part.extract.source.name,
         "table": part.extract.source.table,
+        "label": part.extract.label,
         "file": part.extract.path.name,
+        "lines": part.n_lines,
         "rows": part.n_rows,
         "unusable": part.n_unusable,
+        "blank": part.n_blank,
         "faults": [
             {"column": column, "reason": reason, "rows": n}
             for (column, reason), n in sorted(part.faults.items(), key=str)
         ],
+        "cells": [
+            {"column": column, "reason": reason, "cells": n}
+            for (column, reason), n in sorted(part.cells.items(), key=str)
+        ],
         "read_before": part.reused,
     }
+
+
+def _told_codes(parts: Sequence[Part], prepared: PreparedLinkage) -> list[dict[str, Any]]:
+    """Codes that no rule knows; small counts are hidden where the others are."""
+    told = _alone(suppress_small if prepared.suppress else _counted)
+    return [
+        {"source": u.source, "kind": u.kind, "value": u.value, "rows": told(u.rows)}
+        for u in unknown_codes(parts, prepared.outcomes)
+    ]
 
 
 def _told_matches(matches: pa.Table, *, suppress: bool) -> list[dict[str, Any]]:
@@ -426,7 +489,18 @@ def _markdown(summary: dict[str, Any]) -> str:
         f"| `{row['outcome']}` | {row['events']} | {row['patients_left_out']} |"
         for row in summary["outcomes"]
     ]
-    lines += ["", "| source | rows | in quarantine |", "|---|---|---|"]
-    lines += [f"| {e['source']} | {e['rows']} | {e['unusable']} |" for e in summary["extracts"]]
+    lines += ["", "| extract | rows | lines in quarantine | cells in quarantine |"]
+    lines += ["|---|---|---|---|"]
+    lines += [
+        f"| {e['label']} | {e['rows']} | {e['unusable']} | {sum(c['cells'] for c in e['cells'])} |"
+        for e in summary["extracts"]
+    ]
+    if summary["unknown_codes"]:
+        lines += ["", "Codes and types that no rule knows:", ""]
+        lines += ["| source | kind | value | rows |", "|---|---|---|---|"]
+        lines += [
+            f"| {u['source']} | {u['kind']} | {u['value']} | {u['rows']} |"
+            for u in summary["unknown_codes"]
+        ]
     lines += ["", *(f"Warning: {text}." for text in summary["warnings"])]
     return "\n".join(lines)

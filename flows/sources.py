@@ -147,7 +147,7 @@ def _need(path: Path | None, source: Source, option: str) -> Path:
 
 def _truth(path: Path, keyring: Keyring, planted: dict[str, str]) -> dict[str, float]:
     rows = _table(
-        path, pq.read_table, "It is written beside a synthetic archive by `cac phantom`."
+        path, _read_parquet, "It is written beside a synthetic archive by `cac phantom`."
     ).to_pylist()
     found = {}
     for row in rows:
@@ -163,7 +163,7 @@ def _readings(
 ) -> dict[str, Any]:
     """Value of a reader's reading by study key, for studies that were scored."""
     hint = "It needs the columns of the table `readings`: see `cac schema`."
-    table = _table(path, pq.read_table if path.suffix == ".parquet" else _read_csv, hint)
+    table = _table(path, _read_parquet if path.suffix == ".parquet" else _read_csv, hint)
     missing = {"patient_id", "study_date", "reader", "method"} - set(table.column_names)
     if missing:
         raise CacError(f"{path} lacks the columns {', '.join(sorted(missing))}.", hint)
@@ -198,6 +198,12 @@ def _readings(
         if value is not None:
             found[key] = value
     return found
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    # One file: names of its folders are no columns.
+    with path.open("rb") as stream:
+        return pq.ParquetFile(stream).read()
 
 
 def _read_csv(path: Path) -> pa.Table:

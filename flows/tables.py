@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from flows.progress import format_seconds
@@ -41,17 +42,25 @@ def linkage_tables(result: dict[str, Any]) -> list[Table]:
             table.add_row(name, result[name])
         table.add_row("outcomes", ", ".join(result["outcomes"]))
         for extract in result["extracts"]:
-            table.add_row(f"{extract['source']} -> {extract['table']}", extract["file"])
+            table.add_row(f"{extract['source']} -> {extract['table']}", escape(extract["file"]))
         return [table]
-    extracts = _columns("Extracts", ("source", "file"), ("rows", "in quarantine"))
+    extracts = _columns("Extracts", ("extract", "file"), ("rows", "in quarantine"))
     for item in result["extracts"]:
-        extracts.add_row(item["source"], item["file"], str(item["rows"]), str(item["unusable"]))
+        extracts.add_row(
+            item["label"], escape(item["file"]), str(item["rows"]), str(item["unusable"])
+        )
         for fault in item["faults"]:
             what = " ".join(filter(None, [fault["column"], fault["reason"]]))
             extracts.add_row("", f"  {what}", "", str(fault["rows"]))
+        for cell in item["cells"]:
+            what = f"  {cell['column']} {cell['reason']} (cells)"
+            extracts.add_row("", what, "", str(cell["cells"]))
+    codes = _columns("Codes and types that no rule knows", ("source", "kind", "value"), ("rows",))
+    for item in result["unknown_codes"]:
+        codes.add_row(item["source"], item["kind"], item["value"], str(item["rows"]))
     matches = _columns(
         "Clinical rows and studies",
-        ("file", "year"),
+        ("extract", "year"),
         ("rows", "by patient and date", "by accession", "unmatched", "rate"),
     )
     for row in result["matches"]:
@@ -72,7 +81,8 @@ def linkage_tables(result: dict[str, Any]) -> list[Table]:
     end.add_row("model", result["model"])
     end.add_row("time", format_seconds(result["seconds"]))
     end.add_row("warehouse", result["warehouse"])
-    return [extracts, matches, flow, outcomes, end]
+    listed = [codes] if result["unknown_codes"] else []
+    return [extracts, *listed, matches, flow, outcomes, end]
 
 
 def analysis_tables(result: dict[str, Any]) -> list[Table]:

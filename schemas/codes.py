@@ -124,8 +124,9 @@ class RowReason(DescribedCode):
     """Why a row of a registry extract is in quarantine."""
 
     UNREADABLE_LINE = "unreadable_line", "the line has too few or too many fields, or is cut short"
+    BLANK_LINE = "blank_line", "the line is empty"
     MISSING_VALUE = "missing_value", "a value that the table needs is empty"
-    UNPARSED_DATE = "unparsed_date", "the text fits none of the date formats of the mapping"
+    UNPARSED_DATE = "unparsed_date", "the text fits no date format of the mapping"
     UNPARSED_NUMBER = "unparsed_number", "the text is no number"
     UNMAPPED_CODE = "unmapped_code", "the code is neither ours nor in the mapping's codes"
     OUT_OF_RANGE = "out_of_range", "the value is outside what the column allows"

@@ -11,15 +11,21 @@ from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
 QUARANTINE = TableSpec(
     "quarantine",
     "One row per row and column of an extract that could not be used, and why; never a value of "
-    "an identifier.",
+    "an identifier. Where only a cell was set aside the row is used without it.",
     (
         ColumnSpec("table", pa.string(), "canonical table the row was meant for"),
         ColumnSpec("source", pa.string(), "name of the source in the mapping"),
-        ColumnSpec("source_file", pa.string(), "name of the extract's file"),
+        ColumnSpec("source_file", pa.string(), "source, and the file's place among its files"),
         ColumnSpec("source_line", pa.int64(), "line of the file", nullable=True, ge=1),
         text("column", "canonical column at fault; null where it is the whole row"),
         ColumnSpec("reason", pa.string(), "why the row is here", codes=RowReason),
         text("value_shape", "the value with A for letters and 9 for digits; null for identifiers"),
+        ColumnSpec(
+            "row_kept",
+            pa.bool_(),
+            "whether the row is used without this cell; null in older tables",
+            nullable=True,
+        ),
     ),
 )
 
@@ -47,7 +53,7 @@ MATCHES = TableSpec(
     (
         ColumnSpec("study_year", pa.int32(), "year of the clinical row's study date"),
         ColumnSpec("site", pa.string(), "site of the mapping"),
-        ColumnSpec("source_file", pa.string(), "name of the extract's file"),
+        ColumnSpec("source_file", pa.string(), "source, and the file's place among its files"),
         ColumnSpec("n_rows", pa.int64(), "clinical rows", ge=0),
         ColumnSpec("n_by_key_and_date", pa.int64(), "matched by patient and study date", ge=0),
         ColumnSpec("n_by_accession", pa.int64(), "matched by accession number", ge=0),
@@ -83,7 +89,7 @@ LINKAGES = TableSpec(
         ColumnSpec("extracts", pa.int64(), "files of extracts", ge=1),
         ColumnSpec("extracts_read", pa.int64(), "files that were read in this run", ge=0),
         ColumnSpec("rows", pa.int64(), "usable rows of all extracts", ge=0),
-        ColumnSpec("rows_unusable", pa.int64(), "rows of extracts in quarantine", ge=0),
+        ColumnSpec("rows_unusable", pa.int64(), "lines of extracts in quarantine", ge=0),
         ColumnSpec("studies", pa.int64(), "studies of the model in the archive", ge=0),
         ColumnSpec("patients", pa.int64(), "patients in archive or clinical table", ge=0),
         ColumnSpec("included", pa.int64(), "patients in the analysis", ge=0),

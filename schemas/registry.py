@@ -16,12 +16,12 @@ def _yes_no(name: str, description: str) -> ColumnSpec:
     return ColumnSpec(name, pa.int8(), description, unit="0/1", nullable=True, ge=0, le=1)
 
 
-def _percent(name: str, description: str) -> ColumnSpec:
-    return ColumnSpec(name, pa.float64(), description, unit="%", nullable=True, ge=0, le=100)
+def _percent(name: str, description: str, ge: float = 0) -> ColumnSpec:
+    return ColumnSpec(name, pa.float64(), description, unit="%", nullable=True, ge=ge, le=100)
 
 
 def _agatston(name: str, description: str) -> ColumnSpec:
-    return ColumnSpec(name, pa.float64(), description, unit="1", nullable=True, ge=0)
+    return ColumnSpec(name, pa.float64(), description, unit="1", nullable=True, ge=0, le=50_000)
 
 
 CLINICAL = TableSpec(
@@ -31,9 +31,9 @@ CLINICAL = TableSpec(
         _PATIENT,
         _STUDY_DATE,
         ColumnSpec("accession_number", pa.string(), "the study's accession number", nullable=True),
-        ColumnSpec("age_years", pa.float64(), "age at the study", "years", True, ge=0, le=120),
+        ColumnSpec("age_years", pa.float64(), "age at the study", "years", True, ge=1, le=120),
         ColumnSpec("sex", pa.string(), "sex as recorded", nullable=True, codes=("F", "M")),
-        ColumnSpec("bmi_kg_m2", pa.float64(), "body mass index", "kg/m2", True, ge=8, le=120),
+        ColumnSpec("bmi_kg_m2", pa.float64(), "body mass index", "kg/m2", True, ge=8, le=100),
         _yes_no("hypertension", "history of hypertension"),
         _yes_no("diabetes", "history of diabetes mellitus"),
         _yes_no("dyslipidemia", "history of dyslipidemia"),
@@ -46,6 +46,12 @@ CLINICAL = TableSpec(
     unique_together=("patient_id", "study_date"),
 )
 
+#: What numbers may be from which columns of `clinical` are computed.
+AUXILIARY_RANGES = (
+    ColumnSpec("weight_kg", pa.float64(), "body weight", "kg", True, ge=2, le=400),
+    ColumnSpec("height_cm", pa.float64(), "body height", "cm", True, ge=40, le=250),
+)
+
 PERFUSION = TableSpec(
     "perfusion",
     "Quantitative SPECT perfusion and function.",
@@ -54,7 +60,7 @@ PERFUSION = TableSpec(
         _STUDY_DATE,
         _percent("stress_tpd_pct", "total perfusion deficit at stress, attenuation-corrected"),
         _percent("rest_tpd_pct", "total perfusion deficit at rest, attenuation-corrected"),
-        _percent("stress_lvef_pct", "left ventricular ejection fraction after stress"),
+        _percent("stress_lvef_pct", "left ventricular ejection fraction after stress", ge=1),
     ),
     unique_together=("patient_id", "study_date"),
 )
@@ -125,7 +131,7 @@ READINGS = TableSpec(
 REGISTRY_TABLES = (CLINICAL, PERFUSION, ENCOUNTERS, DEATHS, FOLLOW_UP, READINGS)
 #: Where a canonical row came from; kept beside it, so that a later check can name file and line.
 PROVENANCE = (
-    ColumnSpec("source_file", pa.string(), "name of the extract's file"),
+    ColumnSpec("source_file", pa.string(), "source, and the file's place among its files"),
     ColumnSpec("source_line", pa.int64(), "line of the file (row, where it has no lines)", ge=1),
 )
 

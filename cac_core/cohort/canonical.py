@@ -25,20 +25,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cac_core.cohort.dates import set_date_formats
 from cac_core.cohort.extracts import Extract, load_rows
 from cac_core.cohort.mapping import AUXILIARY, UNITS, ColumnMapping, SiteMapping, Source
 from cac_core.errors import CacError
 from schemas.codes import RowReason
 from schemas.linkage import QUARANTINE
-from schemas.registry import REGISTRY_TABLES, stored_table
-from schemas.table import TableSpec
+from schemas.registry import AUXILIARY_RANGES, REGISTRY_TABLES, stored_table
+from schemas.table import ColumnSpec, TableSpec
 
 #: Part of every part's name; raised when the same file would become other rows.
-CANONICAL_VERSION = 1
+CANONICAL_VERSION = 2
 _TABLES = {table.name: table for table in REGISTRY_TABLES}
 _BATCH_ROWS = 1 << 20
 #: Columns whose values point at a person: not even their shape is kept.
 _IDENTIFYING = ("patient_id", "accession_number", "birth_date")
+#: Key in the metadata of a part's rows: lines of the file after its header.
+_LINES = b"lines"
+#: Whether a row of `typed` is used, be cells of it set aside or not.
+_IS_KEPT = "len(list_filter(problems, lambda p: p.costs_row)) = 0"
 _REASON_OF_CHECK = {
     "isin": RowReason.UNMAPPED_CODE,
     "not_nullable": RowReason.MISSING_VALUE,
@@ -58,8 +63,10 @@ class Resources:
 class Part:
     """Canonical rows of one file, and its rows in quarantine; Parquet files under its digest.
 
-    `n_unusable` counts the file's rows in quarantine, `faults` the reasons per column (a row can
-    have several); `newest` is the last date of an encounter or death.
+    `n_lines` counts the lines of the file after its header (rows, where it has no lines),
+    `n_unusable` those of them that are set aside, with blank ones (`n_blank`). `faults` has the
+    reasons per column (a row can have several); `cells` those of cells that are set aside while
+    their row is used. `newest` is the last date of an encounter or death.
     """
 
     extract: Extract
@@ -67,8 +74,11 @@ class Part:
     rows: Path
     quarantine: Path
     n_rows: int
+    n_lines: int
     n_unusable: int
+    n_blank: int
     faults: Mapping[tuple[str | None, str], int]
+    cells: Mapping[tuple[str | None, str], int]
     newest: dt.date | None
     reused: bool
 
@@ -134,7 +144,10 @@ def database(resources: Resources) -> Iterator[tuple[duckdb.DuckDBPyConnection, 
     """
     with tempfile.TemporaryDirectory(prefix="cac-", dir=resources.scratch) as folder:
         scratch = Path(folder)
-        with duckdb.connect(scratch / "work.duckdb") as connection:
+        # DuckDB takes what follows a question mark in the path of a database for options.
+        place = ":memory:" if "?" in folder else str(scratch / "work.duckdb")
+        with duckdb.connect(place) as connection:
+            connection.execute("SET temp_directory = $1", [folder])
             connection.execute(f"SET memory_limit = '{resources.memory_limit}'")
             connection.execute(f"SET threads = {resources.threads}")
             connection.execute("SET enable_progress_bar = false")
@@ -149,7 +162,7 @@ def sql_text(name: str) -> str:
 def part_digest(extract: Extract, mapping: SiteMapping) -> str:
     """SHA-256 over all that the rows of a part depend on."""
     coverage = [str(mapping.coverage.begin), str(mapping.coverage.end)]
-    parts = [extract.digest, extract.path.name, extract.source.digest, *coverage]
+    parts = [extract.digest, extract.label, extract.source.digest, *coverage]
     text = json.dumps([CANONICAL_VERSION, mapping.site, *parts])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -175,27 +188,42 @@ def make_part(
             _write_part(extract, mapping, table, rows, bad, resources)
         except OSError as error:
             raise _unwritable(store.root, error) from None
-    quarantined = pq.read_table(bad, columns=["source_line", "column", "reason"])
-    counted = quarantined.group_by(["column", "reason"]).aggregate([([], "count_all")])
-    faults = {(r["column"], r["reason"]): r["count_all"] for r in counted.to_pylist()}
+    return _told_part(extract, digest, rows, bad, reused=found is not None)
+
+
+def _told_part(extract: Extract, digest: str, rows: Path, bad: Path, *, reused: bool) -> Part:
+    """A part with the counts that its files hold."""
+    quarantined = pq.ParquetFile(bad).read(["source_line", "column", "reason", "row_kept"])
+    kept = quarantined.filter(pc.equal(quarantined["row_kept"], True))
+    lost = quarantined.filter(pc.equal(quarantined["row_kept"], False))
+    stored = pq.read_metadata(rows)
+    faults = _counts(lost)
     return Part(
         extract,
         digest,
         rows,
         bad,
-        n_rows=pq.read_metadata(rows).num_rows,
-        n_unusable=pc.count_distinct(quarantined["source_line"], mode="all").as_py(),
+        n_rows=stored.num_rows,
+        n_lines=int(stored.metadata[_LINES]),
+        n_unusable=pc.count_distinct(lost["source_line"], mode="all").as_py(),
+        n_blank=faults.get((None, RowReason.BLANK_LINE.value), 0),
         faults=faults,
-        newest=_newest(rows, table),
-        reused=found is not None,
+        cells=_counts(kept),
+        newest=_newest(rows, _TABLES[extract.source.table]),
+        reused=reused,
     )
+
+
+def _counts(quarantined: pa.Table) -> dict[tuple[str | None, str], int]:
+    counted = quarantined.group_by(["column", "reason"]).aggregate([([], "count_all")])
+    return {(r["column"], r["reason"]): r["count_all"] for r in counted.to_pylist()}
 
 
 def _newest(rows: Path, table: TableSpec) -> dt.date | None:
     dated = {"encounters": "admit_date", "deaths": "death_date"}
     if table.name not in dated:
         return None
-    newest: dt.date | None = pc.max(pq.read_table(rows, columns=[dated[table.name]])[0]).as_py()
+    newest: dt.date | None = pc.max(pq.ParquetFile(rows).read([dated[table.name]])[0]).as_py()
     return newest
 
 
@@ -215,44 +243,64 @@ def _write_part(
     resources: Resources,
 ) -> None:
     with database(resources) as (connection, scratch):
-        load_rows(connection, extract, scratch)
-        lines = "file_rows"
-        if extract.source.format != "parquet":
-            connection.execute(sql_text("numbered_rows"))
-            lines = "numbered_rows"
+        lines = load_rows(connection, extract, scratch)
         connection.execute(sql_text("reading_macros"))
-        _set_variables(connection, extract.source, mapping)
-        connection.execute(f"CREATE VIEW raw AS {_renamed(extract.source, table, lines)}")
+        _set_variables(connection, extract.source, table, mapping)
+        cells = "line, text_of(COLUMNS(* EXCLUDE line))"
+        renamed = _renamed(extract.source, table, "file_rows")
+        connection.execute(f"CREATE VIEW raw AS SELECT {cells} FROM ({renamed})")
+        set_date_formats(connection, extract, _dated(extract.source, table))
         connection.execute(f"CREATE TABLE typed AS {sql_text(f'canonical_{table.name}')}")
         bad = [_problem_rows(connection)]
         with _aside(rows) as aside:
-            bad += _write_checked(connection, extract, table, aside)
+            bad += _write_checked(connection, extract, table, aside, lines)
         with _aside(quarantine) as aside:
             pq.write_table(_quarantined(extract, bad), aside, compression="zstd")
 
 
+def _dated(source: Source, table: TableSpec) -> list[str]:
+    """Columns of dates of a table that a source gives."""
+    given = set(source.columns).union(*(group.columns for group in source.repeated))
+    dated = [c.name for c in table.columns if c.type == pa.date32()]
+    return [name for name in [*dated, "birth_date"] if name in given]
+
+
 def _set_variables(
-    connection: duckdb.DuckDBPyConnection, source: Source, mapping: SiteMapping
+    connection: duckdb.DuckDBPyConnection, source: Source, table: TableSpec, mapping: SiteMapping
 ) -> None:
-    dates = list(dict.fromkeys([*source.dates, "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"]))
     codes = {name: item.codes for name, item in source.columns.items() if item.codes}
     factors = {name: UNITS[item.unit] for name, item in source.columns.items() if item.unit}
     values = {
         "missing": list(source.missing),
-        "dates": dates,
         "decimal": source.decimal,
         "coverage_begin": mapping.coverage.begin,
         "coverage_end": mapping.coverage.end,
     }
     for name, value in values.items():
         connection.execute(f"SET VARIABLE {name} = $1", [value])
-    connection.execute(
-        "SET VARIABLE codes = CAST($1 AS MAP(VARCHAR, MAP(VARCHAR, VARCHAR)))",
-        [_as_map({name: _as_map(given) for name, given in codes.items()})],
-    )
-    connection.execute(
-        "SET VARIABLE factors = CAST($1 AS MAP(VARCHAR, DOUBLE))", [_as_map(factors)]
-    )
+    coded = "MAP(VARCHAR, MAP(VARCHAR, VARCHAR))"
+    ranged = [c for c in (*table.columns, *AUXILIARY_RANGES) if pa.types.is_floating(c.type)]
+    maps: dict[str, tuple[str, Mapping[str, object]]] = {
+        "codes": (coded, {name: _as_map(given) for name, given in codes.items()}),
+        "folded": (coded, {name: _as_map(_folded(given)) for name, given in codes.items()}),
+        "factors": ("MAP(VARCHAR, DOUBLE)", factors),
+        "ranges": ("MAP(VARCHAR, DOUBLE[])", {c.name: [c.ge, c.le] for c in ranged}),
+        "allowed": ("MAP(VARCHAR, VARCHAR[])", {c.name: _allowed(c) for c in table.columns}),
+    }
+    for name, (kind, given) in maps.items():
+        connection.execute(f"SET VARIABLE {name} = CAST($1 AS {kind})", [_as_map(given)])
+
+
+def _allowed(column: ColumnSpec) -> list[str]:
+    return ["0", "1"] if column.unit == "0/1" else list(column.allowed)
+
+
+def _folded(codes: Mapping[str, str]) -> dict[str, str]:
+    """Codes in small letters, where all spellings of one mean the same."""
+    meanings: dict[str, set[str]] = {}
+    for code, meaning in codes.items():
+        meanings.setdefault(code.strip().lower(), set()).add(meaning)
+    return {code: meant.pop() for code, meant in meanings.items() if len(meant) == 1}
 
 
 def _as_map(values: Mapping[str, object]) -> dict[str, list[object]]:
@@ -301,29 +349,35 @@ def _identifier(name: str) -> str:
 
 
 def _problem_rows(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Lines that could not be split, and rows with a value that could not be read."""
+    """Lines that could not be split, and what could not be read of the rows."""
     return connection.sql(
-        "SELECT line AS source_line, NULL::VARCHAR AS \"column\", 'unreadable_line' AS reason, "
-        "NULL::VARCHAR AS value_shape FROM unreadable UNION ALL "
-        'SELECT source_line, p."column", p.reason, p.shape '
-        "FROM (SELECT source_line, unnest(problems) AS p FROM typed WHERE len(problems) > 0)"
+        'SELECT line AS source_line, NULL::VARCHAR AS "column", reason, '
+        "NULL::VARCHAR AS value_shape, false AS row_kept FROM unreadable UNION ALL "
+        'SELECT DISTINCT source_line, p."column", p.reason, p.shape, row_kept FROM (SELECT '
+        f"source_line, unnest(problems) AS p, {_IS_KEPT} AS row_kept FROM typed)"
     ).to_arrow_table()
 
 
 def _write_checked(
-    connection: duckdb.DuckDBPyConnection, extract: Extract, table: TableSpec, path: Path
+    connection: duckdb.DuckDBPyConnection,
+    extract: Extract,
+    table: TableSpec,
+    path: Path,
+    n_lines: int,
 ) -> list[pa.Table]:
     """Write the rows that pass the checks of their table; gives the others."""
     stored = stored_table(table)
     columns = ", ".join(column.name for column in table.columns)
     reader = connection.sql(
-        f"SELECT {columns}, source_line FROM typed WHERE len(problems) = 0"
+        f"SELECT {columns}, source_line FROM typed WHERE {_IS_KEPT}"
     ).to_arrow_reader(_BATCH_ROWS)
     bad = []
-    with pq.ParquetWriter(path, stored.arrow_schema, compression="zstd") as writer:
+    schema = stored.arrow_schema
+    schema = schema.with_metadata({**schema.metadata, _LINES: str(n_lines).encode()})
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in reader:
             rows = pa.Table.from_batches([batch])
-            name = pa.array([extract.path.name] * rows.num_rows, pa.string())
+            name = pa.array([extract.label] * rows.num_rows, pa.string())
             rows = rows.append_column("source_file", name).select(stored.arrow_schema.names)
             failures = stored.failures(rows)
             if failures:
@@ -335,7 +389,7 @@ def _write_checked(
                     )
                 )
                 rows = rows.filter(good)
-            writer.write_table(rows.cast(stored.arrow_schema))
+            writer.write_table(rows.cast(schema))
     return bad
 
 
@@ -351,6 +405,7 @@ def _failed(rows: pa.Table, failures: list[tuple[int, str, str]]) -> pa.Table:
             "column": pa.array([column for _, column, _ in failures], pa.string()),
             "reason": pa.array(reasons, pa.string()),
             "value_shape": pa.nulls(len(failures), pa.string()),
+            "row_kept": pa.repeat(False, len(failures)),
         }
     )
 
@@ -364,11 +419,12 @@ def _quarantined(extract: Extract, bad: list[pa.Table]) -> pa.Table:
         {
             "table": pa.array([extract.source.table] * n, pa.string()),
             "source": pa.array([extract.source.name] * n, pa.string()),
-            "source_file": pa.array([extract.path.name] * n, pa.string()),
+            "source_file": pa.array([extract.label] * n, pa.string()),
             "source_line": rows["source_line"],
             "column": rows["column"],
             "reason": rows["reason"],
             "value_shape": shapes,
+            "row_kept": rows["row_kept"],
         }
     )
     return QUARANTINE.validate(table.sort_by([("source_line", "ascending")]))

@@ -1,49 +1,73 @@
 """Files of an extract as rows of text in DuckDB, whatever way they are written.
 
 Nothing is interpreted here: every cell is text, every row has the line it came from, and lines
-that cannot be split into the header's fields are listed apart.
+that cannot be split into the header's fields are listed apart. A file is read under its own name
+and no other: no name of a file or folder is a pattern or a column to any library.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
+import bz2
 import gzip
 import hashlib
-import io
 import lzma
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
 import duckdb
-import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from cac_core.cohort.delimited import Account, TextFile, check_lines, clean_lines, header_of
 from cac_core.cohort.mapping import Source
-from cac_core.errors import UsageError
+from cac_core.errors import CacError, UsageError
 
 #: What DuckDB reads as it is; everything else is unpacked beside it first.
-_NATIVE = ("", ".gz", ".zst")
-_CHUNK = 8 << 20
+_NATIVE = (".gz", ".zst")
+_OPENERS: Mapping[str, Callable[[Path], object]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".lzma": lzma.open,
+}
+_BATCH_ROWS = 1 << 16
+#: `shifts`: from which row on how many lines before a row are no rows (the header, lines set aside,
+#: line ends inside quotes).
+_NUMBERED = """
+CREATE OR REPLACE VIEW file_rows AS
+SELECT read_rows.* EXCLUDE (row_number), read_rows.row_number + shifts.shift AS line
+FROM read_rows
+ASOF JOIN shifts ON read_rows.row_number >= shifts.first_row
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """One file of a source; `digest` is the SHA-256 of its bytes."""
+    """One file of a source; `digest` is the SHA-256 of its bytes, `number` its place among them."""
 
     source: Source
     path: Path
     digest: str
+    number: int = 1
+
+    @property
+    def label(self) -> str:
+        """What tables call the file: names of files may hold names of people."""
+        return f"{self.source.name}/{self.number}"
 
 
 def find_extracts(source: Source, base: Path) -> list[Extract]:
     """The files of a source, in order of their names.
+
+    What exists under the very name that the mapping gives is that file or folder; only what is
+    left of the path is a pattern.
 
     Raises
     ------
@@ -52,25 +76,33 @@ def find_extracts(source: Source, base: Path) -> list[Extract]:
     """
     pattern = Path(source.files)
     root = Path(pattern.anchor) if pattern.is_absolute() else base
-    relative = str(pattern.relative_to(pattern.anchor)) if pattern.is_absolute() else source.files
-    paths = sorted(path for path in root.glob(relative) if path.is_file())
+    parts = list(pattern.relative_to(pattern.anchor).parts)
+    while parts and (root / parts[0]).exists():
+        root /= parts.pop(0)
+    found = root.glob(str(Path(*parts))) if parts else [root]
+    paths = sorted(path for path in found if path.is_file())
     if not paths:
         raise UsageError(
-            f"Source {source.name}: no file fits `{source.files}` in {root}.",
+            f"Source {source.name}: no file fits `{source.files}` in {base}.",
             "Correct `files` in the mapping, or fetch the extract.",
         )
-    return [Extract(source, path, _digest(source, path)) for path in paths]
+    numbered = enumerate(paths, start=1)
+    return [Extract(source, path, _digest(source, path), number) for number, path in numbered]
 
 
-def load_rows(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: Path) -> None:
+def load_rows(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: Path) -> int:
     """Fill the tables `file_rows` and `unreadable` of a connection from one file.
 
     `file_rows` has the column `line` and the columns that the mapping wants, all text, empty text
-    as null; `unreadable` has the lines that could not be split.
+    as null; `unreadable` has the lines that could not be split or are blank, with the reason.
 
     Parameters
     ----------
     scratch : folder of its own for what must be unpacked or decoded; the caller removes it.
+
+    Returns
+    -------
+    Lines of the file after its header; rows, where it has no lines.
 
     Raises
     ------
@@ -78,14 +110,13 @@ def load_rows(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: 
         If the file is cut short, is not of the stated format, or lacks a column.
     """
     source = extract.source
-    connection.execute("CREATE OR REPLACE TABLE unreadable (line BIGINT)")
+    connection.execute("CREATE OR REPLACE TABLE unreadable (line BIGINT, reason VARCHAR)")
     with _telling(extract):
         if source.format == "parquet":
-            _load_parquet(connection, extract)
-        elif source.format == "excel":
-            _load_excel(connection, extract)
-        else:
-            _load_delimited(connection, extract, scratch)
+            return _load_parquet(connection, extract)
+        if source.format == "excel":
+            return _load_excel(connection, extract)
+        return _load_delimited(connection, extract, scratch)
 
 
 def check_header(extract: Extract) -> None:
@@ -98,7 +129,7 @@ def check_header(extract: Extract) -> None:
     """
     with _telling(extract):
         header = read_header(extract.source, extract.path)
-    _require_columns(extract, header)
+    _places(extract, header)
 
 
 @contextmanager
@@ -108,7 +139,7 @@ def _telling(extract: Extract) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise _fault(extract, f"is cut short or no archive ({type(error).__name__})") from None
-    except (OSError, duckdb.Error, pa.ArrowInvalid) as error:
+    except (OSError, duckdb.Error, pa.ArrowException, NotImplementedError) as error:
         cause = getattr(error, "strerror", None) or type(error).__name__
         raise _fault(extract, f"cannot be read as {extract.source.format} ({cause})") from None
 
@@ -116,71 +147,163 @@ def _telling(extract: Extract) -> Iterator[None]:
 def read_header(source: Source, path: Path) -> list[str]:
     """Names of the columns of a file, as it gives them."""
     if source.format == "parquet":
-        import pyarrow.parquet as pq
-
-        return [str(name) for name in pq.read_schema(path).names]
+        with path.open("rb") as stream:
+            return [str(name) for name in pq.ParquetFile(stream).schema_arrow.names]
     if source.format == "excel":
-        return [str(cell) for cell in _sheet(source, path)[0]]
-    with (
-        open_packed(path) as stream,
-        io.TextIOWrapper(stream, _text_encoding(source), errors="replace", newline="") as text,
-    ):
-        return next(csv.reader(text, delimiter=_delimiter(source)), [])
+        return _sheet(source, path)[0]
+    return header_of(_text(source, path), _delimiter(source))[0]
 
 
-def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: Path) -> None:
+def _text(source: Source, path: Path) -> TextFile:
+    return TextFile(lambda: open_packed(path), source.encoding, source.fallback_encoding)
+
+
+def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: Path) -> int:
     source, path = extract.source, extract.path
-    header = read_header(source, path)
-    _require_columns(extract, header)
-    readable = path
-    if path.suffix not in (*_NATIVE, ".csv", ".tsv", ".txt") or not _is_utf8(source, path):
-        readable = scratch / "decoded.csv"
-        _decode(source, path, readable)
-    unique = _distinct(header)
+    text, delimiter = _text(source, path), _delimiter(source)
+    header, n_header = header_of(text, delimiter)
+    places = _places(extract, header)
+    account = check_lines(text, delimiter, len(header))
+    packed = path.suffix.lower()
+    if account is not None and (packed in _NATIVE or packed not in (*_OPENERS, ".zip")):
+        readable = scratch / f"extract.csv{packed if packed in _NATIVE else ''}"
+        readable.symlink_to(path.absolute())
+    else:
+        readable = scratch / "clean.csv"
+        with readable.open("wb") as out:
+            account = clean_lines(text, delimiter, len(header), n_header, out)
+            text.n_crlf = 0
     options = {
-        "delim": _delimiter(source),
+        "delim": delimiter,
         "quote": '"',
         "escape": '"',
-        "header": True,
+        "header": readable.name != "clean.csv",
         "auto_detect": False,
-        "columns": dict.fromkeys(unique, "VARCHAR"),
-        "store_rejects": True,
-        "rejects_table": "rejected",
-        "rejects_scan": "rejected_scans",
+        "columns": {f"c{n}": "VARCHAR" for n in range(len(header))},
+        "new_line": "\\r\\n" if text.n_crlf else "\\n",
+        "hive_partitioning": False,
         "strict_mode": True,
     }
     listed = ", ".join(f"{name} = {_literal(value)}" for name, value in options.items())
-    for name in ("rejected", "rejected_scans"):
-        connection.execute(f"DROP TABLE IF EXISTS {name}")
     connection.execute(
-        f"CREATE OR REPLACE TABLE file_rows AS SELECT row_number() OVER () AS line, "
-        f"{_columns(source, header, unique)} FROM read_csv({_literal(str(readable))}, {listed})"
+        "CREATE OR REPLACE TABLE read_rows AS SELECT row_number() OVER () AS row_number, "
+        f"{_columns({name: f'c{n}' for name, n in places.items()})} "
+        f"FROM read_csv({_literal(_no_pattern(readable))}, {listed})"
     )
-    connection.execute("INSERT INTO unreadable SELECT DISTINCT line FROM rejected ORDER BY line")
+    _number_rows(connection, extract, account)
+    return account.lines - account.header
 
 
-def _load_parquet(connection: duckdb.DuckDBPyConnection, extract: Extract) -> None:
-    header = read_header(extract.source, extract.path)
-    _require_columns(extract, header)
-    connection.execute(
-        "CREATE OR REPLACE TABLE file_rows AS SELECT row_number() OVER () AS line, "
-        f"{_columns(extract.source, header, header)} "
-        f"FROM read_parquet({_literal(str(extract.path))})"
+def _number_rows(connection: duckdb.DuckDBPyConnection, extract: Extract, account: Account) -> None:
+    """Put the rows under the numbers of their lines, and list the lines that are no rows."""
+    counted = connection.sql("SELECT count(*) FROM read_rows").fetchall()[0][0]
+    if counted != account.rows:
+        raise CacError(
+            f"Source {extract.source.name}: {counted} rows were read from the file "
+            f"{extract.path.name}, which has {account.rows}. The tables stay as they were.",
+            "This is a fault of the program; please report it.",
+        )
+    shifts = account.shifts or [(1, account.header)]
+    connection.register(
+        "arriving",
+        pa.table(
+            {
+                "first_row": pa.array([row for row, _ in shifts], pa.int64()),
+                "shift": pa.array([shift for _, shift in shifts], pa.int64()),
+            }
+        ),
     )
+    connection.execute("CREATE OR REPLACE TABLE shifts AS FROM arriving")
+    connection.unregister("arriving")
+    connection.execute(_NUMBERED)
+    _list_unreadable(connection, account.unreadable, "unreadable_line")
+    _list_unreadable(connection, account.blank, "blank_line")
 
 
-def _load_excel(connection: duckdb.DuckDBPyConnection, extract: Extract) -> None:
+def _list_unreadable(connection: duckdb.DuckDBPyConnection, lines: list[int], reason: str) -> None:
+    query = "INSERT INTO unreadable SELECT unnest($1::BIGINT[]), $2"
+    connection.execute(query, [lines, reason])
+
+
+def _load_parquet(connection: duckdb.DuckDBPyConnection, extract: Extract) -> int:
+    # Opened here and handed over as batches: a path would be taken for a pattern, and its folders
+    # for columns.
+    with extract.path.open("rb") as stream:
+        file = pq.ParquetFile(stream)
+        places = _places(extract, [str(name) for name in file.schema_arrow.names])
+        schema = pa.schema(
+            [pa.field("line", pa.int64())]
+            + [_text_field(file.schema_arrow.field(n), name) for name, n in places.items()]
+        )
+        reader = pa.RecordBatchReader.from_batches(
+            schema, _text_batches(extract.source, file, list(places.values()), schema)
+        )
+        connection.register("arriving", reader)
+        names = {name: name for name in places}
+        connection.execute(
+            f"CREATE OR REPLACE TABLE file_rows AS SELECT line, {_columns(names)} FROM arriving"
+        )
+        connection.unregister("arriving")
+        return int(file.metadata.num_rows)
+
+
+def _text_field(found: pa.Field, name: str) -> pa.Field:
+    """A column as DuckDB gets it: numbers and times as text, what it casts itself as it is."""
+    kind = found.type.value_type if pa.types.is_dictionary(found.type) else found.type
+    tests = (pa.types.is_floating, pa.types.is_decimal, pa.types.is_timestamp)
+    special = any(test(kind) for test in tests)
+    return pa.field(name, pa.string() if special else kind)
+
+
+def _text_batches(
+    source: Source, file: pq.ParquetFile, places: list[int], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Batches with a column `line`; a time is text as its own zone writes it."""
+    # Row groups rather than a selection by name: two columns may have the same.
+    seen = 0
+    for batch in file.iter_batches(_BATCH_ROWS):
+        lines = pa.array(range(seen + 1, seen + batch.num_rows + 1), pa.int64())
+        seen += batch.num_rows
+        columns = [_as_text(source, batch.column(n)) for n in places]
+        yield pa.RecordBatch.from_arrays([lines, *columns], schema=schema)
+
+
+def _as_text(source: Source, values: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_timestamp(values.type):
+        if values.type.tz is not None:
+            values = pc.local_timestamp(values)
+        return values.cast(pa.string())
+    if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
+        # A whole number in a column with gaps is no fraction: identifiers must not end in `.0`.
+        texts = pc.replace_substring_regex(values.cast(pa.string()), r"\.0+$", "")
+        return pc.replace_substring(texts, ".", source.decimal)
+    return values
+
+
+def _number_text(value: float) -> str:
+    whole = value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else str(value)
+
+
+def _load_excel(connection: duckdb.DuckDBPyConnection, extract: Extract) -> int:
     header, *rows = _sheet(extract.source, extract.path)
-    _require_columns(extract, header)
-    unique = _distinct(header)
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(unique)
-    sheet = pa.table({n: pa.array(c, pa.string()) for n, c in zip(unique, columns, strict=True)})
-    connection.register("sheet", sheet)
+    places = _places(extract, header)
+    numbered = [(line, row) for line, row in enumerate(rows, start=2) if any(row)]
+    columns = {
+        name: pa.array([row[n] for _, row in numbered], pa.string()) for name, n in places.items()
+    }
+    lines = pa.array([line for line, _ in numbered], pa.int64())
+    connection.register("arriving", pa.table({"line": lines, **columns}))
+    names = {name: name for name in places}
     connection.execute(
-        "CREATE OR REPLACE TABLE file_rows AS SELECT row_number() OVER () AS line, "
-        f"{_columns(extract.source, header, unique)} FROM sheet"
+        f"CREATE OR REPLACE TABLE file_rows AS SELECT line, {_columns(names)} FROM arriving"
     )
-    connection.unregister("sheet")
+    connection.unregister("arriving")
+    blank = [line for line, row in enumerate(rows, start=2) if not any(row)]
+    _list_unreadable(connection, blank, "blank_line")
+    return len(rows)
 
 
 def _sheet(source: Source, path: Path) -> list[list[str]]:
@@ -192,33 +315,74 @@ def _sheet(source: Source, path: Path) -> list[list[str]]:
         sheet = book.get_sheet_by_name(source.sheet or book.sheet_names[0])
     except (CalamineError, IndexError) as error:
         raise OSError(5, f"no such sheet or no workbook: {type(error).__name__}") from None
-    rows = [[_cell(value) for value in row] for row in sheet.to_python()]
+    rows = [[_cell(value, source.decimal) for value in row] for row in sheet.to_python()]
     if not rows:
         raise OSError(5, "the sheet is empty")
     return rows
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
+def _cell(value: object, decimal: str) -> str:
+    if isinstance(value, float):
+        return _number_text(value).replace(".", decimal)
     return str(value).removesuffix(" 00:00:00")
 
 
-def _columns(source: Source, header: list[str], unique: list[str]) -> str:
-    """The wanted columns out of a header, as text; the first of two columns of one name."""
-    at = {name: unique[header.index(name)] for name in source.wanted}
+def _columns(columns: Mapping[str, str]) -> str:
+    """The wanted columns as text, out of what a reader calls them."""
     return ", ".join(
-        f"nullif(trim(CAST({_quoted(at[name])} AS VARCHAR)), '') AS {_quoted(name)}"
-        for name in source.wanted
+        f"nullif(trim(CAST({_quoted(given)} AS VARCHAR)), '') AS {_quoted(name)}"
+        for name, given in columns.items()
     )
 
 
-def _require_columns(extract: Extract, header: list[str]) -> None:
-    missing = [name for name in extract.source.wanted if name not in header]
-    if not missing:
-        return
-    close = {name.strip().lower(): name for name in header}
-    hints = [f"`{close[n.lower()]}`" for n in missing if n.lower() in close]
+def _places(extract: Extract, header: list[str]) -> dict[str, int]:
+    """Where the wanted columns stand in a header.
+
+    Raises
+    ------
+    UsageError
+        If one is not there, or is there twice and the mapping does not say which is meant.
+    """
+    found, missing = {}, []
+    for name in extract.source.wanted:
+        if header.count(name) == 0:
+            place = _numbered_place(name, header)
+            if place is None:
+                missing.append(name)
+            else:
+                found[name] = place
+            continue
+        same = [n for n, other in enumerate(header) if _folded(other) == _folded(name)]
+        if len(same) > 1:
+            raise _fault(
+                extract,
+                f"has {len(same)} columns `{name}` (columns {', '.join(str(n + 1) for n in same)}; "
+                "small letters and blanks make no difference)",
+                f"Say in the mapping which is meant: `{name}#1` is the first, `{name}#2` the next.",
+            )
+        found[name] = same[0]
+    if missing:
+        raise _missing(extract, header, missing)
+    return found
+
+
+def _numbered_place(name: str, header: list[str]) -> int | None:
+    """Place of `NAME#2`: the second of the columns of that name."""
+    numbered = re.fullmatch(r"(.*)#([1-9][0-9]?)", name, re.DOTALL)
+    if numbered is None:
+        return None
+    same = [n for n, other in enumerate(header) if _folded(other) == _folded(numbered[1])]
+    at = int(numbered[2]) - 1
+    return same[at] if at < len(same) else None
+
+
+def _folded(name: str) -> str:
+    return "".join(name.split()).casefold()
+
+
+def _missing(extract: Extract, header: list[str], missing: list[str]) -> UsageError:
+    close = {_folded(name): name for name in header}
+    hints = [f"`{close[_folded(n)]}`" for n in missing if _folded(n) in close]
     found = f"{len(header)} columns" if len(header) > 1 else "one column"
     advice = (
         f"The file has {', '.join(hints)}; correct the mapping."
@@ -227,7 +391,7 @@ def _require_columns(extract: Extract, header: list[str]) -> None:
     )
     if len(header) <= 1 and extract.source.format in ("csv", "tsv"):
         advice = f"Is `delimiter` = {_delimiter(extract.source)!r} right? " + advice
-    raise _fault(extract, f"has no column {', '.join(missing)} ({found} in line 1)", advice)
+    return _fault(extract, f"has no column {', '.join(missing)} ({found} in line 1)", advice)
 
 
 def _fault(extract: Extract, what: str, hint: str = "") -> UsageError:
@@ -239,14 +403,18 @@ def _fault(extract: Extract, what: str, hint: str = "") -> UsageError:
 
 def open_packed(path: Path) -> IO[bytes]:
     """The bytes of a file, unpacked where the end of its name says that it is packed."""
-    if path.suffix == ".zst":
-        return cast(IO[bytes], pa.input_stream(str(path), compression="zstd"))
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if not name.endswith("/")]
+    packed = path.suffix.lower()
+    if packed == ".zst":
+        return cast(IO[bytes], pa.input_stream(path.open("rb"), compression="zstd"))
+    if packed == ".zip":
+        archive = zipfile.ZipFile(path)
+        members = [name for name in archive.namelist() if not name.endswith("/")]
         if len(members) != 1:
             raise zipfile.BadZipFile(f"{len(members)} files in it")
-    return cast(IO[bytes], fsspec.open(str(path), "rb", compression="infer").open())
+        if archive.getinfo(members[0]).flag_bits & 1:
+            raise zipfile.BadZipFile("encrypted")
+        return archive.open(members[0])
+    return cast(IO[bytes], _OPENERS[packed](path) if packed in _OPENERS else path.open("rb"))
 
 
 def _digest(source: Source, path: Path) -> str:
@@ -260,58 +428,13 @@ def _digest(source: Source, path: Path) -> str:
         ) from None
 
 
-def _is_utf8(source: Source, path: Path) -> bool:
-    """Whether DuckDB can read the file as it is."""
-    if codecs.lookup(source.encoding).name not in ("utf-8", "utf-8-sig", "ascii"):
-        return False
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with open_packed(path) as stream:
-        try:
-            while chunk := stream.read(_CHUNK):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return False
-    return True
-
-
-def _decode(source: Source, path: Path, out: Path) -> None:
-    """Write the file as UTF-8; a line that is not in its encoding is read in the fallback."""
-    with open_packed(path) as stream, out.open("wb") as written:
-        for line in _lines(source, stream):
-            written.write(line.encode("utf-8", "replace"))
-
-
-def _lines(source: Source, stream: IO[bytes]) -> Iterator[str]:
-    encoding = _text_encoding(source)
-    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a line feed is no byte
-        with io.TextIOWrapper(stream, encoding, errors="replace", newline="") as text:
-            yield from text
-        return
-    first = stream.readline().removeprefix(codecs.BOM_UTF8)
-    for line in chain([first], stream):
-        try:
-            yield line.decode(encoding)
-        except UnicodeDecodeError:
-            yield line.decode(source.fallback_encoding, "replace")
-
-
-def _text_encoding(source: Source) -> str:
-    return "utf-8-sig" if codecs.lookup(source.encoding).name == "utf-8" else source.encoding
-
-
 def _delimiter(source: Source) -> str:
     return "\t" if source.format == "tsv" else source.delimiter
 
 
-def _distinct(header: list[str]) -> list[str]:
-    """The header with a number after names that come again, or differ only in case."""
-    seen: dict[str, int] = {}
-    names = []
-    for name in header:
-        count = seen[name.lower()] = seen.get(name.lower(), 0) + 1
-        names.append(name if count == 1 else f"{name}#{count}")
-    return names
+def _no_pattern(path: Path) -> str:
+    """A path that DuckDB takes as it is."""
+    return re.sub(r"([*?[])", r"[\1]", str(path))
 
 
 def _quoted(name: str) -> str:

@@ -323,4 +323,5 @@ def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) ->
     names = [parts[number].extract.source.name for number in rows["part"].to_pylist()]
     rows = rows.append_column("source", pa.array(names, pa.string()))
     rows = rows.append_column("value_shape", pa.nulls(rows.num_rows, pa.string()))
+    rows = rows.append_column("row_kept", pa.repeat(False, rows.num_rows))
     return QUARANTINE.validate(rows.select(QUARANTINE.arrow_schema.names))

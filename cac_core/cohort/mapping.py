@@ -7,9 +7,11 @@ extract is edited by hand.
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,8 +77,9 @@ class Repeated(_Section):
 class Source(_Section):
     """Files of one kind, and how they are read.
 
-    `dates` are formats of strptime, tried in order; ISO dates are understood beside them. `missing`
-    are texts that mean no value. Lines that are not in `encoding` are read in `fallback_encoding`.
+    `files` is the name of a file, or a pattern where no file has that very name. `dates` are
+    formats of strptime; ISO dates are understood beside them. `missing` are texts that mean no
+    value. Lines that are not in `encoding` are read in `fallback_encoding`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
@@ -103,6 +106,20 @@ class Source(_Section):
             }
             return {**values, "columns": columns}
         return values
+
+    @model_validator(mode="after")
+    def _readable(self) -> Source:
+        for encoding in (self.encoding, self.fallback_encoding):
+            try:
+                codecs.lookup(encoding)
+            except LookupError:
+                raise ValueError(f"there is no encoding {encoding!r}") from None
+        for form in self.dates:
+            if re.search(r"%[zZ].*[^ ]", form):
+                raise ValueError(f"the offset must be the end of the date format {form!r}")
+        if self.delimiter in '"\r\n\0':
+            raise ValueError(f"{self.delimiter!r} is no delimiter")
+        return self
 
     @model_validator(mode="after")
     def _known_columns(self) -> Source:

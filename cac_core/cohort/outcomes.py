@@ -103,7 +103,7 @@ class OutcomeDefinition(_Section):
                 "component": name,
                 "kind": item.kind,
                 "code": code,
-                "types": list(item.types),
+                "types": [name.upper() for name in item.types],
                 "record_types": list(item.record_types),
             }
             for name, item in self.component.items()

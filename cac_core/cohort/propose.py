@@ -103,14 +103,14 @@ def propose_mapping(path: Path) -> str:
     table, found = _best_table(header)
     values = _sample(source, path, header)
     lines = [
-        f"# Draft from {path.name}; read every line before use. docs/linkage.md explains the file.",
+        "# A draft; read every line before use. docs/linkage.md explains the file.",
         'site = "site"  # a short name for this site',
         "",
         "[coverage]",
         f"end = {dt.date.today().year - 1}-12-31  # last day on which the registry saw everything",
         "",
         "[[source]]",
-        f'name = "{_plain_name(path)}"',
+        f'name = "{table.name}"',
         f'table = "{table.name}"  # or {", ".join(t.name for t in REGISTRY_TABLES if t != table)}',
         f"files = {_quoted(path.name)}",
         f'format = "{source.format}"',
@@ -288,8 +288,24 @@ def _column_line(name: str, column: str, values: Sequence[str]) -> str:
         line = f"{name} = {_quoted(column)}"
     unknown = [v for v in values if v not in meant]
     if unknown:
-        line += f"  # what is {', '.join(unknown)}? Add to codes ({', '.join(allowed)}) or missing"
+        told = ", ".join(dict.fromkeys(v if _is_known_coding(v) else _shape(v) for v in unknown))
+        line += f"  # what is {told}? Add to codes ({', '.join(allowed)}) or missing"
     return line
+
+
+def _is_known_coding(value: str) -> bool:
+    """Whether a value is a usual code, and can be no name or number of a person."""
+    words = {word for pair in _YES_NO for word in pair}
+    words |= {word for known in _MEANINGS.values() for word in known}
+    words |= {"unknown", "unbekannt", "other", "none", "missing", "x"}
+    return (
+        value.lower() in {word.lower() for word in words}
+        or re.fullmatch(r"[0-9]", value) is not None
+    )
+
+
+def _shape(value: str) -> str:
+    return re.sub(r"\d", "9", re.sub(r"[^\W\d_]", "A", value))[:24]
 
 
 def _yes_no_codes(values: Sequence[str]) -> dict[str, str]:
@@ -332,7 +348,3 @@ def _repeated(numbered: Mapping[str, list[str]]) -> list[str]:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _plain_name(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", path.name.split(".")[0])[:40]

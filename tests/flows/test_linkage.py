@@ -107,7 +107,7 @@ def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
     mapping.write_text(text.replace("%d%b%Y", "%d.%m.%Y"), encoding="utf-8")
     stopped = cac("link", "-w", warehouse, "--mapping", mapping, "-q")
     assert stopped.code == 1
-    assert re.search(r"Source \w+: \d+ of \d+ rows are unusable.*limit of 15%", stopped.err)
+    assert re.search(r"Source \w+: \d+ of \d+ lines are unusable.*limit of 15%", stopped.err)
     assert "unparsed_date in" in stopped.err and "correct the mapping" in stopped.err
     assert {p: p.read_bytes() for p in before} == before
     waiting = {p for p in warehouse.rglob("*.parquet") if p not in before}

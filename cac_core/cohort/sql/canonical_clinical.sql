@@ -3,9 +3,9 @@
 WITH typed AS (
     SELECT
         *,
-        text_of(raw.patient_id) AS patient,
-        date_of(raw.study_date) AS studied,
-        date_of(raw.birth_date) AS born,
+        raw.patient_id AS patient,
+        date_of('study_date', raw.study_date) AS studied,
+        date_of('birth_date', raw.birth_date) AS born,
         number_of('age_years', raw.age_years) AS stated_age,
         code_of('sex', raw.sex) AS sex_code,
         number_of('bmi_kg_m2', raw.bmi_kg_m2) AS stated_bmi,
@@ -20,15 +20,22 @@ WITH typed AS (
         yes_no_of('prior_pci', raw.prior_pci) AS had_pci,
         yes_no_of('prior_cabg', raw.prior_cabg) AS had_cabg
     FROM raw
+),
+derived AS (
+    SELECT
+        *,
+        CASE WHEN born <= studied THEN round((studied - born) / 365.25, 2) END AS computed_age,
+        round(weight / (height / 100) ** 2, 2) AS computed_bmi
+    FROM typed
 )
 SELECT
     line AS source_line,
     patient AS patient_id,
     studied AS study_date,
-    text_of(accession_number) AS accession_number,
-    coalesce(stated_age, round((studied - born) / 365.25, 2)) AS age_years,
+    accession_number AS accession_number,
+    coalesce(stated_age, plausible('age_years', computed_age)) AS age_years,
     sex_code AS sex,
-    coalesce(stated_bmi, round(weight / (height / 100) ** 2, 2)) AS bmi_kg_m2,
+    coalesce(stated_bmi, plausible('bmi_kg_m2', computed_bmi)) AS bmi_kg_m2,
     has_hypertension AS hypertension,
     has_diabetes AS diabetes,
     has_dyslipidemia AS dyslipidemia,
@@ -39,18 +46,16 @@ SELECT
     had_cabg AS prior_cabg,
     only_problems([
         needed('patient_id', patient),
-        parsed('study_date', study_date, studied, 'unparsed_date'),
-        CASE WHEN text_of(study_date) IS NULL THEN needed('study_date', studied) END,
-        -- A birth date shows whose row this is: not even its shape is kept.
-        CASE WHEN born IS NULL AND text_of(birth_date) IS NOT NULL
-            THEN ordered('birth_date', true, 'unparsed_date')
-        END,
-        ordered('birth_date', born > studied, 'before_birth'),
-        parsed('age_years', age_years, stated_age, 'unparsed_number'),
+        needed_of('study_date', study_date, studied, 'unparsed_date'),
+        parsed('birth_date', birth_date, born, 'unparsed_date'),
+        CASE WHEN born > studied THEN fault('birth_date', 'before_birth', NULL::VARCHAR, false) END,
+        CASE WHEN stated_age IS NULL THEN computed('age_years', computed_age) END,
+        measured('age_years', age_years, stated_age),
         parsed('sex', sex, sex_code, 'unmapped_code'),
-        parsed('bmi_kg_m2', bmi_kg_m2, stated_bmi, 'unparsed_number'),
-        parsed('weight_kg', weight_kg, weight, 'unparsed_number'),
-        parsed('height_cm', height_cm, height, 'unparsed_number'),
+        CASE WHEN stated_bmi IS NULL THEN computed('bmi_kg_m2', computed_bmi) END,
+        measured('bmi_kg_m2', bmi_kg_m2, stated_bmi),
+        measured('weight_kg', weight_kg, weight),
+        measured('height_cm', height_cm, height),
         parsed('hypertension', hypertension, has_hypertension, 'unmapped_code'),
         parsed('diabetes', diabetes, has_diabetes, 'unmapped_code'),
         parsed('dyslipidemia', dyslipidemia, has_dyslipidemia, 'unmapped_code'),
@@ -60,4 +65,4 @@ SELECT
         parsed('prior_pci', prior_pci, had_pci, 'unmapped_code'),
         parsed('prior_cabg', prior_cabg, had_cabg, 'unmapped_code')
     ]) AS problems
-FROM typed
+FROM derived

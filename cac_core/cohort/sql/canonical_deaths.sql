@@ -1,6 +1,10 @@
 -- Vital statistics: one row per death.
 WITH typed AS (
-    SELECT *, text_of(raw.patient_id) AS patient, date_of(raw.death_date) AS died FROM raw
+    SELECT
+        *,
+        raw.patient_id AS patient,
+        date_of('death_date', raw.death_date) AS died
+    FROM raw
 )
 SELECT
     line AS source_line,
@@ -8,8 +12,7 @@ SELECT
     died AS death_date,
     only_problems([
         needed('patient_id', patient),
-        parsed('death_date', death_date, died, 'unparsed_date'),
-        CASE WHEN text_of(death_date) IS NULL THEN needed('death_date', died) END,
+        needed_of('death_date', death_date, died, 'unparsed_date'),
         ordered('death_date', died > getvariable('coverage_end'), 'after_coverage')
     ]) AS problems
 FROM typed

@@ -2,11 +2,11 @@
 WITH typed AS (
     SELECT
         *,
-        text_of(raw.patient_id) AS patient,
-        date_of(raw.admit_date) AS admitted,
-        date_of(raw.discharge_date) AS discharged,
+        raw.patient_id AS patient,
+        date_of('admit_date', raw.admit_date) AS admitted,
+        date_of('discharge_date', raw.discharge_date) AS discharged,
         code_of('record_type', raw.record_type) AS kind,
-        date_of(raw.procedure_date) AS treated
+        date_of('procedure_date', raw.procedure_date) AS treated
     FROM raw
 )
 SELECT
@@ -16,16 +16,20 @@ SELECT
     discharged AS discharge_date,
     kind AS record_type,
     medical_code_of(diagnosis_code) AS diagnosis_code,
-    code_of('diagnosis_type', diagnosis_type) AS diagnosis_type,
+    type_of('diagnosis_type', diagnosis_type) AS diagnosis_type,
     medical_code_of(procedure_code) AS procedure_code,
     treated AS procedure_date,
     only_problems([
         needed('patient_id', patient),
-        parsed('admit_date', admit_date, admitted, 'unparsed_date'),
+        CASE WHEN admit_date IS NULL THEN needed('admit_date', treated)
+            ELSE needed_of('admit_date', admit_date, admitted, 'unparsed_date')
+        END,
         parsed('discharge_date', discharge_date, discharged, 'unparsed_date'),
         parsed('procedure_date', procedure_date, treated, 'unparsed_date'),
-        CASE WHEN text_of(admit_date) IS NULL THEN needed('admit_date', treated) END,
-        parsed('record_type', record_type, kind, 'unmapped_code'),
+        -- Whether a record counts depends on its kind: one of an unknown kind cannot be judged.
+        CASE WHEN record_type IS NOT NULL
+            THEN needed_of('record_type', record_type, kind, 'unmapped_code')
+        END,
         ordered('discharge_date', discharged < admitted, 'date_order'),
         ordered('procedure_date', treated < admitted, 'date_order'),
         ordered(

@@ -2,9 +2,9 @@
 WITH typed AS (
     SELECT
         *,
-        text_of(raw.patient_id) AS patient,
-        date_of(raw.coverage_end) AS watched_until,
-        date_of(raw.emigration_date) AS moved
+        raw.patient_id AS patient,
+        date_of('coverage_end', raw.coverage_end) AS watched_until,
+        date_of('emigration_date', raw.emigration_date) AS moved
     FROM raw
 )
 SELECT

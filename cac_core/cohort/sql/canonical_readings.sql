@@ -2,8 +2,8 @@
 WITH typed AS (
     SELECT
         *,
-        text_of(raw.patient_id) AS patient,
-        date_of(raw.study_date) AS studied,
+        raw.patient_id AS patient,
+        date_of('study_date', raw.study_date) AS studied,
         code_of('method', raw.method) AS how,
         number_of('agatston', raw.agatston) AS score,
         number_of('agatston_lm', raw.agatston_lm) AS lm,
@@ -17,7 +17,7 @@ SELECT
     line AS source_line,
     patient AS patient_id,
     studied AS study_date,
-    text_of(reader) AS reader,
+    reader AS reader,
     how AS method,
     score AS agatston,
     lm AS agatston_lm,
@@ -27,15 +27,14 @@ SELECT
     grade AS visual_grade,
     only_problems([
         needed('patient_id', patient),
-        needed('reader', text_of(reader)),
-        parsed('study_date', study_date, studied, 'unparsed_date'),
-        CASE WHEN text_of(study_date) IS NULL THEN needed('study_date', studied) END,
-        parsed('method', method, how, 'unmapped_code'),
-        parsed('agatston', agatston, score, 'unparsed_number'),
-        parsed('agatston_lm', agatston_lm, lm, 'unparsed_number'),
-        parsed('agatston_lad', agatston_lad, lad, 'unparsed_number'),
-        parsed('agatston_lcx', agatston_lcx, lcx, 'unparsed_number'),
-        parsed('agatston_rca', agatston_rca, rca, 'unparsed_number'),
+        needed('reader', reader),
+        needed_of('study_date', study_date, studied, 'unparsed_date'),
+        needed_of('method', method, how, 'unmapped_code'),
+        measured('agatston', agatston, score),
+        measured('agatston_lm', agatston_lm, lm),
+        measured('agatston_lad', agatston_lad, lad),
+        measured('agatston_lcx', agatston_lcx, lcx),
+        measured('agatston_rca', agatston_rca, rca),
         parsed('visual_grade', visual_grade, grade, 'unmapped_code')
     ]) AS problems
 FROM typed

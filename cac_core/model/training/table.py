@@ -34,7 +34,7 @@ def read_training_table(path: Path) -> pa.Table:
     """
     try:
         if path.suffix == ".parquet":
-            table = pq.read_table(path)
+            table = pq.ParquetFile(path).read()
         else:
             text = {name: pa.string() for name in TRAINING_SET.arrow_schema.names}
             options = pc.ConvertOptions(column_types=text, strings_can_be_null=True)

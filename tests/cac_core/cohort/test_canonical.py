@@ -19,6 +19,7 @@ from cac_core.cohort.canonical import Part, PartStore, make_part
 from cac_core.cohort.extracts import check_header, find_extracts
 from cac_core.cohort.mapping import load_mapping
 from cac_core.errors import CacError, UsageError
+from schemas.registry import REGISTRY_TABLES
 from tests.builders.registries import MAPPING, RESOURCES, make_parts, write_site
 
 CLINICAL = b"id,scan,accession,age,sex,diabetes,prior_mi\nP1,2015-06-01,A1,60,M,1,0\n"
@@ -60,7 +61,7 @@ def test_packed_files_give_the_rows_of_plain_ones(name: str, tmp_path: Path) -> 
     PACKED[name](CLINICAL, tmp_path / name)
     (row,) = _rows(_part(path))
     assert (row["patient_id"], row["age_years"], row["diabetes"]) == ("P1", 60.0, 1)
-    assert (row["source_file"], row["source_line"]) == (name, 2)
+    assert (row["source_file"], row["source_line"]) == ("clinical/1", 2)
 
 
 @pytest.mark.parametrize("name", [n for n in PACKED if n not in ("clinical.csv",)])
@@ -144,10 +145,6 @@ smoking = { constant = "0" }
     [
         ("P1,06/01/2015,A1,60,M,1,0", ("study_date", "unparsed_date", "99/99/9999")),
         ("P1,2015-02-31,A1,60,M,1,0", ("study_date", "unparsed_date", "9999-99-99")),
-        ("P1,2015-06-01,A1,sixty,M,1,0", ("age_years", "unparsed_number", "AAAAA")),
-        ("P1,2015-06-01,A1,160,M,1,0", ("age_years", "out_of_range", None)),
-        ("P1,2015-06-01,A1,60,Q,1,0", ("sex", "unmapped_code", None)),
-        ("P1,2015-06-01,A1,60,M,maybe,0", ("diabetes", "unmapped_code", "AAAAA")),
         (",2015-06-01,A1,60,M,1,0", ("patient_id", "missing_value", None)),
         ("P1,2015-06-01,A1,60", (None, "unreadable_line", None)),
         ("P1,2015-06-01,A1,60,M,1,0,9", (None, "unreadable_line", None)),
@@ -161,7 +158,105 @@ def test_a_bad_row_is_in_quarantine_with_line_column_and_reason(
     part = _part(write_site(tmp_path, clinical=[good, line]))
     assert (3, *fault) in _faults(part)
     assert [row["patient_id"] for row in _rows(part)] == ["P7"]
-    assert (part.n_rows, part.n_unusable) == (1, 1)
+    assert (part.n_rows, part.n_unusable, part.n_lines) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("P1,2015-06-01,A1,sixty,M,1,0", ("age_years", "unparsed_number", "AAAAA")),
+        ("P1,2015-06-01,A1,160,M,1,0", ("age_years", "out_of_range", "999")),
+        ("P1,2015-06-01,A1,0,M,1,0", ("age_years", "out_of_range", "9")),
+        ("P1,2015-06-01,A1,inf,M,1,0", ("age_years", "unparsed_number", "AAA")),
+        ("P1,2015-06-01,A1,nan,M,1,0", ("age_years", "unparsed_number", "AAA")),
+        ("P1,2015-06-01,A1,1e400,M,1,0", ("age_years", "out_of_range", "9A999")),
+        ("P1,2015-06-01,A1,1_0,M,1,0", ("age_years", "unparsed_number", "9_9")),
+        ('P1,2015-06-01,A1,"6,0",M,1,0', ("age_years", "unparsed_number", "9,9")),
+        ("P1,2015-06-01,A1,60,Q,1,0", ("sex", "unmapped_code", "A")),
+        ("P1,2015-06-01,A1,60,M,maybe,0", ("diabetes", "unmapped_code", "AAAAA")),
+        ("P1,2015-06-01,A1,60,M,1,2", ("prior_mi", "unmapped_code", "9")),
+    ],
+)
+def test_a_bad_cell_is_in_quarantine_and_its_row_stays_without_it(
+    line: str, fault: tuple[str, str, str | None], tmp_path: Path
+) -> None:
+    part = _part(write_site(tmp_path, clinical=[line]))
+    assert _faults(part) == [(2, *fault)]
+    (row,) = _rows(part)
+    whole = {"patient_id": "P1", "study_date": dt.date(2015, 6, 1), "accession_number": "A1"}
+    whole |= {"age_years": 60.0, "sex": "M", "diabetes": 1, "prior_mi": 0} | {fault[0]: None}
+    assert {name: row[name] for name in whole} == whole
+    assert (part.n_unusable, part.cells) == (0, {fault[:2]: 1})
+
+
+@pytest.mark.parametrize(
+    ("columns", "line", "empty", "fault"),
+    [
+        ('bmi_kg_m2 = "x"', "412", "bmi_kg_m2", ("bmi_kg_m2", "out_of_range")),
+        ('weight_kg = "x"\nheight_cm = "y"', "999,170", "bmi_kg_m2", ("weight_kg", "out_of_range")),
+        ('weight_kg = "x"\nheight_cm = "y"', "150,45", "bmi_kg_m2", ("bmi_kg_m2", "out_of_range")),
+        ('birth_date = "x"', "2016-01-01", "age_years", ("birth_date", "before_birth")),
+        ('birth_date = "x"', "1885-01-01", "age_years", ("age_years", "out_of_range")),
+        ('birth_date = "x"', "soon", "age_years", ("birth_date", "unparsed_date")),
+    ],
+)
+def test_what_is_computed_from_absurd_cells_is_missing(
+    columns: str, line: str, empty: str, fault: tuple[str, str], tmp_path: Path
+) -> None:
+    mapping = (
+        MAPPING.split("[[source]]")[0]
+        + f"""
+[[source]]
+name = "clinical"
+table = "clinical"
+files = "clinical.csv"
+[source.columns]
+patient_id = "id"
+study_date = "scan"
+{columns}
+"""
+    )
+    path = write_site(tmp_path, mapping)
+    text = "id,scan,x,y\nP1,2015-06-01," + line + ("\n" if "," in line else ",\n")
+    (tmp_path / "clinical.csv").write_text(text, encoding="utf-8")
+    part = _part(path)
+    (row,) = _rows(part)
+    assert row[empty] is None
+    assert list(part.cells) == [fault]
+
+
+def test_every_number_of_the_registry_has_a_range() -> None:
+    for table in REGISTRY_TABLES:
+        for column in table.columns:
+            if pa.types.is_floating(column.type):
+                assert column.ge is not None and column.le is not None, column.name
+
+
+@pytest.mark.parametrize(
+    ("line", "empty"),
+    [
+        ("P1,2015-06-05,soon,inpatient,I21,M,,", "discharge_date"),
+        ("P1,2015-06-05,9999-12-31,inpatient,I21,M,,", "discharge_date"),
+        ("P1,2015-06-05,,inpatient,I21,M,K40,once", "procedure_date"),
+    ],
+)
+def test_a_record_stays_without_a_date_that_it_does_not_need(
+    line: str, empty: str, tmp_path: Path
+) -> None:
+    part = _part(write_site(tmp_path, encounters=[line]), "encounters")
+    (row,) = _rows(part)
+    assert (row[empty], row["diagnosis_code"]) == (None, "I21")
+    assert list(part.cells) == [(empty, "unparsed_date")]
+
+
+@pytest.mark.parametrize(
+    "text", ["ICD10:I21.4", "ICD-10-CM|i21.4", "icd10ca: I21.4", "I21.4", "I214"]
+)
+def test_a_code_is_known_with_and_without_the_name_of_its_system(text: str, tmp_path: Path) -> None:
+    line = f"P1,2015-06-05,,INPATIENT,{text},m,CCI:1.IJ.50,"
+    (row,) = _rows(_part(write_site(tmp_path, encounters=[line]), "encounters"))
+    names = ("diagnosis_code", "diagnosis_type", "procedure_code", "record_type")
+    assert [row[n] for n in names] == ["I214", "M", "1IJ50", "inpatient"]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_record_after_death_is_in_quarantine(tmp_path: Path) -> None:
     (row,) = done.quarantine.to_pylist()
     assert (row["reason"], row["source_file"], row["source_line"]) == (
         "after_death",
-        "encounters.csv",
+        "encounters/1",
         2,
     )
 

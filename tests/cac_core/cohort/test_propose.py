@@ -72,3 +72,12 @@ def test_a_file_without_known_columns_is_told(text: str, told: str, tmp_path: Pa
     (tmp_path / "x.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=told):
         propose_mapping(tmp_path / "x.csv")
+
+
+def test_no_value_but_usual_codes_is_in_a_draft(tmp_path: Path) -> None:
+    path = tmp_path / "Erika Mustermann.csv"
+    path.write_text("id,scan_date,sex\nP1,2015-06-01,MUSTERMANN-77\nP2,2015-06-02,F\n", "utf-8")
+    draft = propose_mapping(path)
+    assert "MUSTERMANN" not in draft and "what is AAAAAAAAAA-99?" in draft
+    assert draft.count("Mustermann") == 1  # the file must be named for the mapping to find it
+    assert 'name = "clinical"' in draft
