@@ -49,6 +49,17 @@ class ClusterSettings(_Section):
             raise ValueError("tls_ca_file, tls_cert and tls_key belong together; name all three")
         return self
 
+    @property
+    def exposure(self) -> str | None:
+        """What is to be said where others can reach the cluster; None where they cannot."""
+        if self.kind != "address" or not self.address or self.address.startswith("tls://"):
+            return None
+        return (
+            f"whoever reaches the Dask scheduler at {self.address} runs code as the user of its "
+            "workers; start scheduler and workers with --tls-*, and name a tls:// address and "
+            "tls_ca_file, tls_cert and tls_key"
+        )
+
 
 class ScoringSettings(_Section):
     """How a run is cut up, and what it tolerates.

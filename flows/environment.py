@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cac_core.errors import CacError
 from flows.own_api import OwnApi, end_left_behind
-from flows.surroundings import settled, working_folder
+from flows.surroundings import load_prefect, settled, working_folder
 
 #: Said for a run that starts on a busy machine; takes a line for people.
 Say = Callable[[str], None]
@@ -118,6 +118,22 @@ def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[
             yield api.wait
         finally:
             api.stop()
+
+
+@contextlib.contextmanager
+def site_reporting(say: Say = lambda text: None) -> Iterator[Callable[[], None] | None]:
+    """For a job that fans nothing out: report it to the site's Prefect API, or to none.
+
+    Yields `ask_site_api`, to be called before its flow; None where there is no such API: then the
+    job runs as plain functions, and no server is started for it.
+    """
+    home = prepare_environment(say)
+    if site_api():
+        yield ask_site_api
+        return
+    with settled(home):
+        load_prefect(home)  # the modules of the flows import it
+        yield None
 
 
 def site_api() -> str | None:
