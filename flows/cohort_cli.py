@@ -85,7 +85,7 @@ def run_link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
     from flows.progress import RunProgress, showing
 
     progress = RunProgress(console, quiet=quiet)
-    with site_reporting(progress.say) as ask_site, showing(progress):
+    with site_reporting() as ask_site, showing(progress):
         from flows.linkage import (
             LinkageRequest,
             link_cohort,
@@ -151,7 +151,7 @@ def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
     from flows.progress import RunProgress, showing
 
     progress = RunProgress(console, quiet=quiet)
-    with site_reporting(progress.say) as ask_site, showing(progress):
+    with site_reporting() as ask_site, showing(progress):
         from flows.analysis import (
             AnalysisRequest,
             analyse_cohort,
@@ -255,7 +255,7 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
     from flows.progress import RunProgress, showing
 
     progress = RunProgress(console, quiet=quiet)
-    with site_reporting(progress.say) as ask_site, showing(progress):
+    with site_reporting() as ask_site, showing(progress):
         from flows.report import ReportRequest, cohort_report, prepare_report, write_report
 
         prepared = prepare_report(ReportRequest(**parameters))

@@ -121,13 +121,13 @@ def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[
 
 
 @contextlib.contextmanager
-def site_reporting(say: Say = lambda text: None) -> Iterator[Callable[[], None] | None]:
+def site_reporting() -> Iterator[Callable[[], None] | None]:
     """For a job that fans nothing out: report it to the site's Prefect API, or to none.
 
     Yields `ask_site_api`, to be called before its flow; None where there is no such API: then the
     job runs as plain functions, and no server is started for it.
     """
-    home = prepare_environment(say)
+    home = prepare_environment()
     if site_api():
         yield ask_site_api
         return
