@@ -42,6 +42,8 @@ def settled(home: Path) -> Iterator[None]:
         if name.startswith("PREFECT_") and name not in _KEPT and "LOGGING" not in name:
             del os.environ[name]
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "no-profiles.toml")
+    # Where it finds no address Prefect would start a server that answers everybody.
+    os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
     try:
         yield
     finally:
