@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
@@ -26,13 +26,39 @@ class ClusterSettings(_Section):
     `local` starts worker processes on this machine; `address` joins a running Dask scheduler;
     `slurm` and `kubernetes` start workers there (extras of the same name). `options` go to the
     cluster class unchanged, for instance `queue` and `walltime` of SLURM.
+
+    The `tls` files (PEM) are those of a scheduler at a `tls://` address: the authority that signed
+    its certificate, and certificate and key of this run.
     """
 
     kind: Literal["local", "address", "slurm", "kubernetes"] = "local"
     workers: int | None = Field(default=None, ge=1)
     memory_limit: str = "auto"
     address: str | None = None
+    tls_ca_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> ClusterSettings:
+        named = [path for path in (self.tls_ca_file, self.tls_cert, self.tls_key) if path]
+        if named and (self.kind != "address" or not (self.address or "").startswith("tls://")):
+            raise ValueError("tls files are for kind `address` with an address tls://HOST:PORT")
+        if named and len(named) < 3:
+            raise ValueError("tls_ca_file, tls_cert and tls_key belong together; name all three")
+        return self
+
+    @property
+    def exposure(self) -> str | None:
+        """What is to be said where others can reach the cluster; None where they cannot."""
+        if self.kind != "address" or not self.address or self.address.startswith("tls://"):
+            return None
+        return (
+            f"whoever reaches the Dask scheduler at {self.address} runs code as the user of its "
+            "workers; start scheduler and workers with --tls-*, and name a tls:// address and "
+            "tls_ca_file, tls_cert and tls_key"
+        )
 
 
 class ScoringSettings(_Section):
@@ -162,6 +188,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     if settings.analysis.plan is not None:
         plan = {"plan": folder / settings.analysis.plan}
         update["analysis"] = settings.analysis.model_copy(update=plan)
+    tls = {name: getattr(settings.cluster, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
+    update["cluster"] = settings.cluster.model_copy(
+        update={name: None if path is None else folder / path for name, path in tls.items()}
+    )
     report = {name: getattr(settings.report, name) for name in ("out", "reviews")}
     update["report"] = settings.report.model_copy(
         update={name: None if path is None else folder / path for name, path in report.items()}

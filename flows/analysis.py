@@ -153,6 +153,13 @@ def preview_analysis(prepared: PreparedAnalysis) -> dict[str, Any]:
     }
 
 
+def analyse(request: AnalysisRequest) -> dict[str, Any]:
+    """Analyse as the request says; the flow below without what it tells Prefect."""
+    prepared = prepare_analysis(request)
+    with prepared.warehouse.lock():
+        return analyse_if_changed(prepared, current_progress())
+
+
 @flow(name="analyse-cohort", persist_result=False, validate_parameters=False)
 def analyse_cohort(
     warehouse: str | None = None, config: str | None = None, plan: str | None = None
@@ -167,9 +174,7 @@ def analyse_cohort(
     -------
     The summary that `cac analyse --json` prints.
     """
-    prepared = prepare_analysis(AnalysisRequest(warehouse, config, plan))
-    with prepared.warehouse.lock():
-        summary = analyse_if_changed(prepared, current_progress())
+    summary = analyse(AnalysisRequest(warehouse, config, plan))
     create_markdown_artifact(key="analyse-cohort", markdown=_markdown(summary))
     return summary
 
@@ -191,7 +196,7 @@ def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> dic
         cohort = prepared.cohort
         for step in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan, mapper):
             begun = monotonic()
-            found = analyse_step.with_options(task_run_name=step.name)(step)
+            found = analyse_step.named(step.name)(step)
             missing = sum(row.value is None for row in found)
             note = f", {missing} not estimable" if missing else ""
             progress.say(f"{step.name}: {len(found)} rows{note}, {monotonic() - begun:.1f} s")

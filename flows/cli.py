@@ -17,6 +17,9 @@ from rich.console import Console
 from cac_core.errors import CacError
 from flows.cohort_cli import app as cohort_app
 from flows.cohort_cli import run_link, run_report
+from flows.environment import prepare_caches
+from flows.faults import debugging, what_happened
+from flows.streams import discard_results, drain, settle_streams, silence_libraries
 from flows.terminal import (
     Archive,
     ConfigOption,
@@ -50,13 +53,21 @@ _interrupted = threading.Event()
 
 def main() -> None:
     """Entry point: every fault becomes one line and an exit code."""
+    settle_streams()
+    if not debugging():
+        silence_libraries()
+    prepare_caches()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _interrupt)
     arrived = _note_signals()
     try:
-        app()
+        try:
+            app()
+        finally:
+            drain()
     except (CacError, InvalidTableError) as error:
         complain(str(error))
+        discard_results()
         sys.exit(getattr(error, "exit_code", FAULT))
     except (KeyboardInterrupt, SystemExit) as leaving:
         # typer turns Ctrl-C into a silent exit with the code that shells give it.
@@ -65,18 +76,19 @@ def main() -> None:
         _tell_interrupted()
     except BrokenPipeError:
         # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_results()
     except Exception as error:  # the last resort: a line and an exit code instead of a traceback
         # The signal came while native code ran a callback, which makes another error of it (DuckDB:
         # "Query interrupted"), or while something was being undone that then could not be.
         if _interrupted.is_set() or arrived():
             _tell_interrupted()
-        if os.environ.get("CAC_DEBUG"):
+        if debugging():
             raise
         complain(
-            f"A fault of the program or its surroundings: {type(error).__name__}. What was "
+            f"A fault of the program or its surroundings: {what_happened(error)}. What was "
             "finished is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
         )
+        discard_results()
         sys.exit(FAULT)
 
 
@@ -116,10 +128,11 @@ def _rescore(quiet: bool, archive: list[str], **parameters: Any) -> dict[str, An
 
     prepare(Request(tuple(archive), **parameters))
     progress = RunProgress(console, quiet=quiet)
-    with prefect_api(prepare_environment()) as ready, showing(progress), naming(archive):
+    home = prepare_environment(progress.say)
+    with prefect_api(home, progress.say) as ready, showing(progress), naming(archive):
+        ready()
         from flows.rescore import nightly_rescore
 
-        ready()
         return nightly_rescore(**parameters)
 
 
@@ -356,8 +369,9 @@ def demo(
     os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
     warehouse = str(out / "warehouse")
     # One API for all flows: Prefect keeps the address of the first it meets.
-    with prefect_api(prepare_environment()) as ready:
-        made = make_phantom(out / "archive", studies, seed, RunProgress(console, quiet=quiet))
+    progress = RunProgress(console, quiet=quiet)
+    with prefect_api(prepare_environment(progress.say), progress.say) as ready:
+        made = make_phantom(out / "archive", studies, seed, progress)
         ready()
         summary = _rescore(quiet, archive=[made["archive"]], warehouse=warehouse)
         truth = Path(made["truth"])

@@ -5,15 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
+import ssl
 import tempfile
 from collections.abc import Iterator
+from time import sleep
+from typing import Any
+from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny, SpecCluster
+from distributed.security import Security
 from distributed.utils import TimeoutError as DaskTimeout
 
 from cac_core.errors import CacError, UsageError
+from cac_core.keys import SECRET_VARIABLE
 from cac_core.settings import ClusterSettings
+from tasks.closed import ClosedScheduler, ClosedWorker
 from tasks.worker import CascadePlugin
 
 _CONFIG = {
@@ -42,6 +50,8 @@ _CONFIG = {
         "MALLOC_MMAP_THRESHOLD_": str(2**25),
     },
 }
+_CONNECT_S = 20.0
+_RELOAD_S = (1.0, 5.0)
 
 
 def local_workers(settings: ClusterSettings) -> int:
@@ -55,14 +65,20 @@ def cluster_client(
 ) -> Iterator[Client]:
     """Start or join a cluster; with a plugin its workers have loaded the cascade.
 
+    Whoever reaches a scheduler or worker runs code as its user. Those of a local cluster speak TLS
+    with a certificate that exists only in the memory of this run, and ask for it too.
+
     Raises
     ------
     UsageError
-        If the kind needs an extra that is not installed, or an address that is not given.
+        If the kind needs an extra that is not installed, or an option the kind does not take.
     CacError
         If no scheduler answers, or the workers cannot load the weights.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_without_secret())
+        if settings.kind == "local":
+            stack.enter_context(dask.config.set(_dask_defaults()))
         stack.enter_context(dask.config.set(_CONFIG))
         # asyncio too: it reports the broken connections of a cluster that is being torn down.
         for name in ("distributed", "asyncio"):
@@ -73,32 +89,58 @@ def cluster_client(
                 f"The Dask scheduler at {settings.address} has no workers.",
                 "Start some with: dask worker ADDRESS --nthreads 1",
             )
-        if plugin is None:
-            yield client
-            return
+        if plugin is not None:
+            _load(client, plugin)
+        yield client
+
+
+def _load(client: Client, plugin: CascadePlugin) -> None:
+    """Have the workers load the cascade; again where one was lost while it did so."""
+    for pause in (*_RELOAD_S, None):
         try:
             client.register_plugin(plugin)
+            return
+        except OSError as error:  # distributed: the connection to a worker broke
+            if pause is None:
+                raise _cannot_load(error) from None
+            sleep(pause)  # until the scheduler has noticed, and the nanny has started another
         except Exception as error:  # noqa: BLE001 - whatever a worker raised comes back here
-            raise CacError(
-                f"The workers cannot load the model ({type(error).__name__}: {error}).",
-                "Install the same version and weights on every machine of the cluster.",
-            ) from None
-        yield client
+            raise _cannot_load(error) from None
+
+
+def _cannot_load(error: Exception) -> CacError:
+    return CacError(
+        f"The workers cannot load the model ({type(error).__name__}: {error}).",
+        "Install the same version and weights on every machine of the cluster.",
+    )
+
+
+@contextlib.contextmanager
+def _without_secret() -> Iterator[None]:
+    """Keep the linkage secret from workers, which inherit the environment and need no secret."""
+    secret = os.environ.pop(SECRET_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if secret is not None:
+            os.environ[SECRET_VARIABLE] = secret
+
+
+def _dask_defaults() -> dict[str, Any]:
+    """Dask's own configuration, without what files and variables of the user say.
+
+    Those are for the user's clusters: a preload script or a certificate named there has nothing to
+    do with a cluster that lives for one run.
+    """
+    defaults: dict[str, Any] = dask.config.merge(*dask.config.defaults)
+    return defaults
 
 
 def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
     if settings.kind == "local":
         return Client(stack.enter_context(_local_cluster(settings, stack)))
     if settings.kind == "address":
-        if settings.address is None:
-            raise UsageError("cluster.kind is `address`, but cluster.address is not set.")
-        try:
-            return Client(settings.address, timeout="20s")
-        except (OSError, DaskTimeout, ValueError):
-            raise CacError(
-                f"No Dask scheduler answers at {settings.address}.",
-                "Start one with `dask scheduler`, or set cluster.kind to `local`.",
-            ) from None
+        return _join(settings)
     cluster = stack.enter_context(_batch_cluster(settings))
     cluster.scale(settings.workers or 2)
     client = Client(cluster)
@@ -106,26 +148,120 @@ def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
     return client
 
 
+class _ClosedCluster(SpecCluster):  # type: ignore[misc]  # distributed ships no types
+    """Sets our scheduler and workers in the place of Dask's."""
+
+    def __init__(self, workers: Any, scheduler: Any, worker: Any, **options: Any) -> None:
+        def closed(spec: Any) -> Any:
+            return spec | {"options": spec["options"] | {"worker_class": ClosedWorker}}
+
+        super().__init__(
+            workers={name: closed(spec) for name, spec in workers.items()},
+            scheduler=scheduler | {"cls": ClosedScheduler},
+            worker=closed(worker),
+            **options,
+        )
+
+
+class _ClosedLocalCluster(LocalCluster, _ClosedCluster):  # type: ignore[misc]
+    """LocalCluster works out the specification and hands it to the class above."""
+
+
 def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> LocalCluster:
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="cac-workers-"))
-    return LocalCluster(
-        n_workers=local_workers(settings),
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=settings.memory_limit,
-        local_directory=scratch,
-        silence_logs=logging.CRITICAL,
-        **settings.options,
-    )
+    ours = {
+        "n_workers": local_workers(settings),
+        "threads_per_worker": 1,
+        "processes": True,
+        "worker_class": Nanny,
+        "host": "127.0.0.1",
+        "protocol": "tls://",
+        "security": Security.temporary(),
+        "dashboard_address": None,
+        "memory_limit": settings.memory_limit,
+        "local_directory": scratch,
+        "silence_logs": logging.CRITICAL,
+    }
+    refused = sorted(ours.keys() & settings.options.keys())
+    if refused:
+        raise UsageError(
+            f"cluster.options holds {', '.join(refused)}, which a local cluster sets itself.",
+            "Leave it out; `workers` and `memory_limit` are settings of their own.",
+        )
+    return _ClosedLocalCluster(**ours, **settings.options)
+
+
+def _join(settings: ClusterSettings) -> Client:
+    if settings.address is None:
+        raise UsageError("cluster.kind is `address`, but cluster.address is not set.")
+    try:
+        security = _security(settings)
+        if security is not None:
+            _try_certificate(settings.address, security)
+        return Client(settings.address, timeout=_CONNECT_S, security=security)
+    except ssl.SSLError as error:
+        raise CacError(
+            f"The Dask scheduler at {settings.address} and this run do not accept each other's "
+            f"certificate ({error.reason or error.verify_message}).",
+            "cluster.tls_ca_file must have signed both certificates.",
+        ) from None
+    except (OSError, DaskTimeout, ValueError):
+        raise CacError(
+            f"No Dask scheduler answers at {settings.address}.",
+            "Start one with `dask scheduler`, or set cluster.kind to `local`; one that is started "
+            "with --tls-* has an address with tls:// and needs cluster.tls_ca_file, tls_cert and "
+            "tls_key.",
+        ) from None
+
+
+def _security(settings: ClusterSettings) -> Security | None:
+    """What a scheduler by address is met with; None leaves it to the site's Dask configuration."""
+    if settings.tls_ca_file is None:
+        return None
+    files = {
+        "tls_ca_file": settings.tls_ca_file,
+        "tls_client_cert": settings.tls_cert,
+        "tls_client_key": settings.tls_key,
+    }
+    for name, path in files.items():
+        if path is None or not os.access(path, os.R_OK):
+            raise UsageError(
+                f"cluster.{name.replace('_client', '')}: {path} cannot be read.",
+                "Name the files in PEM format that the scheduler was started with.",
+            )
+    return Security(require_encryption=True, **{name: str(path) for name, path in files.items()})
+
+
+def _try_certificate(address: str, security: Security) -> None:
+    """Shake hands once: Dask's client tells a refused certificate as a timeout.
+
+    Raises
+    ------
+    ssl.SSLError
+        If either side does not accept the other.
+    OSError
+        If nobody answers.
+    """
+    where = urlsplit(address)
+    context = security.get_connection_args("client")["ssl_context"]
+    with (
+        socket.create_connection((where.hostname, where.port), timeout=_CONNECT_S) as raw,
+        context.wrap_socket(raw) as channel,
+    ):
+        channel.recv(1)  # with TLS 1.3 the other side's refusal comes after the handshake
 
 
 def _batch_cluster(settings: ClusterSettings):  # type: ignore[no-untyped-def]
     """A SLURM or Kubernetes cluster; their packages are extras."""
+    options = settings.options
     try:
         if settings.kind == "slurm":
             from dask_jobqueue import SLURMCluster as BatchCluster
+
+            # Certificates of the run's own, left for the workers in `shared_temp_directory`.
+            options = {"security": True, "scheduler_cls": ClosedScheduler} | options
+            told = options.get("scheduler_options", {})
+            options["scheduler_options"] = {"dashboard": False, "dashboard_address": None} | told
         else:
             from dask_kubernetes.operator import KubeCluster as BatchCluster
     except ImportError:
@@ -133,4 +269,4 @@ def _batch_cluster(settings: ClusterSettings):  # type: ignore[no-untyped-def]
             f"cluster.kind is `{settings.kind}`, but its package is not installed.",
             f"Install it with: pip install 'cac-cohort[{settings.kind}]'",
         ) from None
-    return BatchCluster(**settings.options)
+    return BatchCluster(**options)

@@ -80,18 +80,27 @@ def link_command(
 
 
 def run_link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Check the request, then run the flow: a wrong argument costs no Prefect start."""
-    from flows.environment import prefect_api, prepare_environment
+    """Link the cohort; gives the summary that `--json` prints."""
+    from flows.environment import site_reporting
     from flows.progress import RunProgress, showing
 
-    home = prepare_environment()
-    from flows.linkage import LinkageRequest, prepare_linkage, preview_linkage, registry_linkage
+    progress = RunProgress(console, quiet=quiet)
+    with site_reporting() as ask_site, showing(progress):
+        from flows.linkage import (
+            LinkageRequest,
+            link_cohort,
+            prepare_linkage,
+            preview_linkage,
+            registry_linkage,
+        )
 
-    if dry_run:
-        return preview_linkage(LinkageRequest(**parameters))
-    prepare_linkage(LinkageRequest(**parameters))
-    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
-        ready()
+        request = LinkageRequest(**parameters)
+        if dry_run:
+            return preview_linkage(request)
+        if ask_site is None:
+            return link_cohort(request)
+        prepare_linkage(request)
+        ask_site()
         return registry_linkage(**parameters)
 
 
@@ -138,17 +147,26 @@ def analyse(
 
 
 def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    from flows.environment import prefect_api, prepare_environment
+    from flows.environment import site_reporting
     from flows.progress import RunProgress, showing
 
-    home = prepare_environment()
-    from flows.analysis import AnalysisRequest, analyse_cohort, prepare_analysis, preview_analysis
+    progress = RunProgress(console, quiet=quiet)
+    with site_reporting() as ask_site, showing(progress):
+        from flows.analysis import (
+            AnalysisRequest,
+            analyse_cohort,
+            prepare_analysis,
+            preview_analysis,
+        )
+        from flows.analysis import analyse as analyse_here
 
-    prepared = prepare_analysis(AnalysisRequest(**parameters))
-    if dry_run:
-        return preview_analysis(prepared)
-    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
-        ready()
+        request = AnalysisRequest(**parameters)
+        if dry_run:
+            return preview_analysis(prepare_analysis(request))
+        if ask_site is None:
+            return analyse_here(request)
+        prepare_analysis(request)
+        ask_site()
         return analyse_cohort(**parameters)
 
 
@@ -232,16 +250,18 @@ def _compare(
 
 
 def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Check the request, then run the flow; gives the summary that `--json` prints."""
-    from flows.environment import prefect_api, prepare_environment
+    """Write the report; gives the summary that `--json` prints."""
+    from flows.environment import site_reporting
     from flows.progress import RunProgress, showing
 
-    home = prepare_environment()
-    from flows.report import ReportRequest, cohort_report, prepare_report
+    progress = RunProgress(console, quiet=quiet)
+    with site_reporting() as ask_site, showing(progress):
+        from flows.report import ReportRequest, cohort_report, prepare_report, write_report
 
-    prepare_report(ReportRequest(**parameters))
-    with prefect_api(home) as ready, showing(RunProgress(console, quiet=quiet)):
-        ready()
+        prepared = prepare_report(ReportRequest(**parameters))
+        if ask_site is None:
+            return write_report(prepared, progress)
+        ask_site()
         return cohort_report(**parameters)
 
 

@@ -20,6 +20,7 @@ from cac_core.keys import ADVISED_SECRET_BYTES, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
 from flows.environment import ask_site_api, prepare_environment, site_api
+from flows.faults import what_happened
 
 _PACKAGES = (
     "prefect",
@@ -50,6 +51,7 @@ def checks(config: Path | None) -> list[dict[str, Any]]:
         ("memory", _memory),
         ("Prefect home", _prefect_home),
         ("Prefect API", _prefect_api),
+        ("cluster", lambda: _cluster(config)),
     ]
     results = []
     for name, check in table:
@@ -57,6 +59,8 @@ def checks(config: Path | None) -> list[dict[str, Any]]:
             ok, found = check()
         except CacError as error:
             ok, found = False, str(error)
+        except Exception as error:  # noqa: BLE001 - the advice of other faults must not end in one
+            ok, found = False, what_happened(error)
         results.append({"name": name, "ok": ok, "found": found})
     return results
 
@@ -114,7 +118,10 @@ def _memory() -> tuple[bool, str]:
 
 
 def _prefect_home() -> tuple[bool, str]:
-    home = prepare_environment()
+    told: list[str] = []
+    home = prepare_environment(told.append)
+    if told:
+        return False, told[0]
     free = shutil.disk_usage(home).free / 2**30
     return os.access(home, os.W_OK) and free > 1, f"{home}, {free:.0f} GiB free"
 
@@ -125,3 +132,8 @@ def _prefect_api() -> tuple[bool, str]:
         return True, "each run starts its own on this machine"
     ask_site_api()
     return True, f"{url} answers"
+
+
+def _cluster(config: Path | None) -> tuple[bool, str]:
+    cluster = load_settings(config).cluster
+    return cluster.exposure is None, cluster.exposure or cluster.kind

@@ -6,86 +6,134 @@ nothing that the next one has to live with.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import json
 import os
-import socket
-import subprocess
-import sys
-import urllib.request
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep
-
-import psutil
 
 from cac_core.errors import CacError
+from flows.own_api import OwnApi, end_left_behind
+from flows.surroundings import load_prefect, settled, working_folder
 
-_DEFAULTS = {
+#: Said for a run that starts on a busy machine; takes a line for people.
+Say = Callable[[str], None]
+
+_FORCED = {
     # Both are needed: the server has an analytics switch of its own.
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+_DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_WRAP_LINES": "false",
 }
-_RECORD = "run-{}.json"
-#: The first start on a machine creates the database and takes far longer than later ones.
-_START_TIMEOUT_S = 90.0
+#: Folders of libraries that keep something for the next process, and what they are below.
+_CACHES = {"MPLCONFIGDIR": "matplotlib", "NUMBA_CACHE_DIR": "numba", "XDG_CACHE_HOME": "cache"}
 
 
-def prepare_environment() -> Path:
-    """Set the defaults a run needs, keep what the site has set, and give the Prefect home."""
+def prepare_environment(say: Say = lambda text: None) -> Path:
+    """Set the defaults a run needs, keep what the site has set, and give the Prefect home.
+
+    Where the user has no home folder that can be written, Prefect gets a private temporary one
+    that is removed when this process ends.
+
+    Raises
+    ------
+    CacError
+        If PREFECT_HOME names a folder that cannot be written.
+    """
+    os.environ.update(_FORCED)
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    home = Path(os.environ.setdefault("PREFECT_HOME", str(_data_home() / "cac-cohort" / "prefect")))
-    home.mkdir(parents=True, exist_ok=True)
+    named = os.environ.get("PREFECT_HOME")
+    if named:
+        home = _named_home(named)
+    else:
+        try:
+            home = _data_home() / "cac-cohort" / "prefect"
+            _make_private(home)
+        except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home at all
+            reason = (error.strerror if isinstance(error, OSError) else None) or "no home folder"
+            home = private_folder() / "prefect"
+            home.mkdir(mode=0o700, exist_ok=True)
+            say(
+                f"Prefect's records of this run are not kept: {reason}. Set XDG_DATA_HOME or "
+                "PREFECT_HOME to a folder that can be written to keep them."
+            )
+    os.environ["PREFECT_HOME"] = str(home)
     return home
 
 
+def prepare_caches() -> None:
+    """Give libraries a temporary folder for what they keep, where the user's cannot be written."""
+    if _usable_home():
+        return
+    for name, folder in _CACHES.items():
+        if not os.environ.get(name):
+            os.environ[name] = str(private_folder() / folder)
+
+
+def private_folder() -> Path:
+    """A folder that only this user can enter, gone when this process ends."""
+    global _private
+    if _private is None:
+        _private = Path(tempfile.mkdtemp(prefix="cac-"))
+        atexit.register(_remove, _private, os.getpid())
+    return _private
+
+
+_private: Path | None = None
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
-def prefect_api(home: Path) -> Iterator[Callable[[], None]]:
+def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[], None]]:
     """Have a Prefect API for as long as this lasts: the site's, or one of our own on loopback.
 
     With `PREFECT_API_URL` set the run reports to that server. Else one is started in a session of
     its own, so that Ctrl-C in the terminal reaches the run but not the API that the run still
-    has to tell about it. What a killed run (`kill -9`) left behind is on file and ended first;
-    servers a site started itself are in no such file.
+    has to tell about it; it answers only those who know a secret of this run. What a killed run
+    (`kill -9`) left behind is on file and ended first; servers a site started itself are in no
+    such file.
 
-    Yields a function that waits until the API answers, and raises CacError if it does not in time:
+    Yields a function that waits until the API answers, and raises CacError if it does not:
     the server starts while the caller imports Prefect.
     """
     if site_api():
         yield ask_site_api
         return
-    for left in home.glob(_RECORD.format("*")):
-        _reap(left)
-    record = home / _RECORD.format(os.getpid())
-    port = _free_port()
-    log = home / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--no-services", "--no-ui",
-             "--analytics-off", "--host", "127.0.0.1", "--port", str(port)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    _bypass_proxy()
-    try:
-        _note(record, server.pid)
-        yield lambda: _await_health(server, port, log)
-    finally:
-        del os.environ["PREFECT_API_URL"]
-        server.terminate()
+    end_left_behind(home)
+    with settled(home):
+        api = OwnApi(home, say)
         try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        record.unlink(missing_ok=True)
+            api.start()
+            yield api.wait
+        finally:
+            api.stop()
+
+
+@contextlib.contextmanager
+def site_reporting() -> Iterator[Callable[[], None] | None]:
+    """For a job that fans nothing out: report it to the site's Prefect API, or to none.
+
+    Yields `ask_site_api`, to be called before its flow; None where there is no such API: then the
+    job runs as plain functions, and no server is started for it.
+    """
+    home = prepare_environment()
+    if site_api():
+        yield ask_site_api
+        return
+    with settled(home):
+        load_prefect(home)  # the modules of the flows import it
+        yield None
 
 
 def site_api() -> str | None:
@@ -99,13 +147,26 @@ def ask_site_api() -> None:
     Raises
     ------
     CacError
-        If it does not answer, or says that it is not well.
+        If it does not answer, or says that it is not well, or a proxy is named that cannot be used.
     """
-    # Prefect's client knows the site's proxy, certificates and keys. Imported late: see above.
-    from prefect.client.orchestration import get_client
+    try:
+        # Prefect's client knows the site's proxy, certificates and keys. Imported late: see above.
+        from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client:
-        problem = client.api_healthcheck()
+        with get_client(sync_client=True) as client:
+            problem = client.api_healthcheck()
+    except ImportError as error:
+        raise CacError(
+            f"The Prefect API at {site_api()} is to be reached through a proxy of a kind that is "
+            f"not installed ({error.msg.split('.')[0]}).",
+            "Install it with: pip install 'httpx[socks]'; or unset ALL_PROXY, HTTP_PROXY and "
+            "HTTPS_PROXY.",
+        ) from None
+    except ValueError as error:  # no proxy URL at all, or no address of an API
+        raise CacError(
+            f"The Prefect API at {site_api()} cannot be asked ({type(error).__name__}).",
+            "Correct PREFECT_API_URL, or the proxy named by ALL_PROXY, HTTP_PROXY or HTTPS_PROXY.",
+        ) from None
     if problem is not None:
         raise CacError(
             f"The Prefect API at {site_api()} does not answer ({problem}).",
@@ -113,66 +174,52 @@ def ask_site_api() -> None:
         )
 
 
-def _await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    url = f"http://127.0.0.1:{port}/api/health"
-    deadline = monotonic() + _START_TIMEOUT_S
-    while monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
-        sleep(0.05)
-    raise CacError(
-        "The Prefect API of this run did not start.",
-        f"Its log is {log}; `cac doctor` checks the rest of the installation.",
-    )
+def _named_home(named: str) -> Path:
+    try:
+        home = working_folder() / Path(named).expanduser()
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(13, os.strerror(13))
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no home folder"
+        raise CacError(
+            f"The folder {named} that PREFECT_HOME names cannot be written ({reason}).",
+            "Name another, or unset PREFECT_HOME.",
+        ) from None
+    return home
 
 
-def _bypass_proxy() -> None:
-    """Keep calls to our own API from a proxy that the site has set for the world outside."""
-    for name in ("NO_PROXY", "no_proxy"):
-        listed = os.environ.get(name, "")
-        if "127.0.0.1" not in listed.split(","):
-            os.environ[name] = f"{listed},127.0.0.1".lstrip(",")
+def _make_private(home: Path) -> None:
+    """Make our own folder, or close the one of an earlier version to other users.
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    It holds the warehouse's path and counts of each run.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if home.stat().st_mode & 0o077:
+        home.chmod(0o700)
+    with tempfile.TemporaryFile(dir=home):
+        pass  # a read-only mount, or a folder of another user
 
 
 def _data_home() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # A relative one is invalid (XDG Base Directory Specification) and to be ignored.
+    return named if named.is_absolute() else Path.home() / ".local" / "share"
 
 
-def _note(record: Path, server: int) -> None:
-    """Write down this process and its server with their start times (ids are reused)."""
-    entries = [
-        {"pid": pid, "created": psutil.Process(pid).create_time()} for pid in (os.getpid(), server)
-    ]
-    aside = record.with_suffix(".tmp")
-    aside.write_text(json.dumps(entries), encoding="utf-8")
-    aside.replace(record)
-
-
-def _reap(record: Path) -> None:
-    """End the server of a noted run whose own process is gone."""
+def _usable_home() -> bool:
+    """Whether libraries can make their folders where they look for them."""
     try:
-        run, server = (_find(entry) for entry in json.loads(record.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError):
-        run, server = None, None
-    if run is not None:
-        return  # that run is still at work
-    with contextlib.suppress(psutil.Error):
-        if server is not None:
-            server.terminate()
-            server.wait(timeout=5)
-    record.unlink(missing_ok=True)
+        home = Path.home()
+        return all(
+            os.access(_existing(home / name), os.W_OK | os.X_OK) for name in (".cache", ".config")
+        )
+    except (OSError, RuntimeError):
+        return False
 
 
-def _find(entry: dict[str, float]) -> psutil.Process | None:
-    try:
-        process = psutil.Process(int(entry["pid"]))
-        return process if abs(process.create_time() - entry["created"]) < 1.0 else None
-    except psutil.Error:
-        return None
+def _existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

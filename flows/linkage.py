@@ -134,6 +134,13 @@ def preview_linkage(request: LinkageRequest) -> dict[str, Any]:
     }
 
 
+def link_cohort(request: LinkageRequest) -> dict[str, Any]:
+    """Link as the request says; the flow below without what it tells Prefect."""
+    prepared = prepare_linkage(request)
+    with prepared.warehouse.lock():
+        return _Linking(prepared, current_progress()).run()
+
+
 @flow(name="registry-linkage", persist_result=False, validate_parameters=False)
 def registry_linkage(
     warehouse: str | None = None,
@@ -154,10 +161,7 @@ def registry_linkage(
     -------
     The summary that `cac link --json` prints.
     """
-    request = LinkageRequest(warehouse, config, mapping, outcomes, model, suppress)
-    prepared = prepare_linkage(request)
-    with prepared.warehouse.lock():
-        summary = _Linking(prepared, current_progress()).run()
+    summary = link_cohort(LinkageRequest(warehouse, config, mapping, outcomes, model, suppress))
     create_markdown_artifact(key="registry-linkage", markdown=_markdown(summary))
     return summary
 
@@ -215,7 +219,7 @@ class _Linking:
         prepared = self.prepared
         parts = []
         for extract in prepared.extracts:
-            part = canonical_part.with_options(task_run_name=extract.source.name)(
+            part = canonical_part.named(extract.source.name)(
                 extract, prepared.mapping, prepared.store, prepared.resources
             )
             parts.append(part)

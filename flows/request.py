@@ -18,6 +18,7 @@ from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.settings import Settings, load_settings
+from flows.faults import keep_unsaid
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, .
             "No archive is named.", "Give a folder of DICOM studies, or set `archive` in cac.toml."
         )
     for root in roots:
+        keep_unsaid(root)
         if not root.exists():
             raise UsageError(f"The archive {root} does not exist.", "Check the path and the mount.")
         if not os.access(root, os.R_OK):

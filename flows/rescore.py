@@ -126,6 +126,8 @@ class _Rescoring:
             run_id=self.run_id,
             on_study=self.progress.study_done,
         )
+        if settings.cluster.exposure:
+            self.progress.say(f"warning: {settings.cluster.exposure}")
         weights = self.prepared.weights
         plugin = CascadePlugin(str(weights.folder), weights.digest)
         with (
@@ -135,9 +137,7 @@ class _Rescoring:
             threads = sum(client.nthreads().values())
             parts = list(_shards(pending, settings.scoring.shard_size, threads))
             for number, part in enumerate(parts, start=1):
-                score_shard.with_options(task_run_name=f"shard-{number}-of-{len(parts)}")(
-                    shards, client, number, part
-                )
+                score_shard.named(f"shard-{number}-of-{len(parts)}")(shards, client, number, part)
                 shards.publish_if_due()
                 self.progress.shard_done(number, len(parts))
 

@@ -7,18 +7,17 @@ from itertools import islice
 from typing import Any
 
 from distributed import Client
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from cac_core.analysis.estimate import Estimate
 from cac_core.analysis.run import Step
 from cac_core.stats.bootstrap import Mapper
+from tasks.step import step
 
 #: Resamples that travel together: a tenth of a second of work and more.
 _CHUNK = 20
 
 
-@task(name="analyse-step", cache_policy=NO_CACHE, persist_result=False)
+@step("analyse-step")
 def analyse_step(step: Step) -> list[Estimate]:
     """Rows of one analysis of the plan."""
     return step.run()

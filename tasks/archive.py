@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.index import ArchiveIndex, index_archive
 from cac_core.dicom.select import SelectionRules, select_series
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
+from tasks.step import step
 
 
-@task(name="index-archive", cache_policy=NO_CACHE, persist_result=False)
+@step("index-archive")
 def index(
     roots: Sequence[Path],
     keyring: Keyring,
@@ -31,7 +30,7 @@ def index(
     )
 
 
-@task(name="choose-series", cache_policy=NO_CACHE, persist_result=False)
+@step("choose-series")
 def choose_series(instances: pa.Table, rules: SelectionRules) -> pa.Table:
     """Choose the CTAC series of every study; every other series gets its reason."""
     return select_series(series_table(instances), rules)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from cac_core.cohort.canonical import Part, PartStore, Resources, make_part
 from cac_core.cohort.extracts import Extract
@@ -14,9 +12,10 @@ from cac_core.cohort.link import Linkage, link
 from cac_core.cohort.mapping import SiteMapping
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.keys import Keyring
+from tasks.step import step
 
 
-@task(name="canonical-part", cache_policy=NO_CACHE, persist_result=False)
+@step("canonical-part")
 def canonical_part(
     extract: Extract, mapping: SiteMapping, store: PartStore, resources: Resources
 ) -> Part:
@@ -24,7 +23,7 @@ def canonical_part(
     return make_part(extract, mapping, store, resources)
 
 
-@task(name="link-patients", cache_policy=NO_CACHE, persist_result=False)
+@step("link-patients")
 def link_patients(
     parts: Sequence[Part],
     scores: pa.Table,

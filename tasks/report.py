@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from cac_core.report.cohort.assemble import Assembled, Builder, assemble
 from cac_core.report.cohort.blocks import Report
+from tasks.step import step
 
 
-@task(name="assemble-report", cache_policy=NO_CACHE, persist_result=False)
+@step("assemble-report")
 def assemble_report(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     """Every section of the report, and the files it consists of."""
     return assemble(report, more)

@@ -10,8 +10,6 @@ from time import monotonic
 
 import pyarrow as pa
 from distributed import Client
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from cac_core.cohort.plan import Identity, rejected_unread, work_orders
 from cac_core.cohort.store import Warehouse
@@ -23,6 +21,7 @@ from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from tasks.fanout import score_studies
+from tasks.step import step
 
 
 @dataclass(eq=False)
@@ -56,7 +55,7 @@ class Shards:
             self._published = monotonic()
 
 
-@task(name="score-shard", cache_policy=NO_CACHE, persist_result=False)
+@step("score-shard")
 def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) -> None:
     """Score one shard and stage its rows, also when it is interrupted half-way."""
     results: list[StudyResult] = []
@@ -93,7 +92,7 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
             )
 
 
-@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+@step("publish")
 def publish(store: Warehouse, model_id: str) -> int:
     """Merge staged rows into the published tables of a model."""
     return store.publish(model_id)

@@ -20,7 +20,7 @@ from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow
 from cac_core.dicom.part10 import HeaderLimits
 from cac_core.errors import CacError
-from cac_core.keys import Keyring
+from cac_core.keys import SECRET_VARIABLE, Keyring
 from schemas.codes import FileReason
 
 _CHUNK = 256
@@ -179,6 +179,10 @@ class _Pool:
 
 
 def _environment() -> dict[str, str]:
-    """Pass on the environment and import path; keep numerical libraries to one thread."""
-    path = [item or os.getcwd() for item in sys.path]  # noqa: PTH109 - a string is wanted
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}
+    """Pass on the import path and the environment without the secret; numerics get one thread."""
+    here = ""
+    with suppress(OSError):  # the current folder may be gone, or closed to this user
+        here = os.getcwd()  # noqa: PTH109 - a string is wanted
+    path = [item or here for item in sys.path if item or here]
+    kept = {name: value for name, value in os.environ.items() if name != SECRET_VARIABLE}
+    return kept | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cac_core.errors import UsageError
@@ -63,3 +65,25 @@ def test_public_settings_hold_no_place_that_could_identify(tmp_path) -> None:
     text = str(load_settings(path).public())
     assert "DOE" not in text
     assert "secret.key" not in text
+
+
+def test_tls_files_of_a_cluster_are_whole_and_for_a_tls_address(tmp_path: Path) -> None:
+    config = tmp_path / "cac.toml"
+    files = 'tls_ca_file = "ca.pem"\ntls_cert = "run.pem"\n'
+    for text, message in (
+        (f'kind = "address"\naddress = "tls://x:1"\n{files}', "belong together"),
+        (f'kind = "address"\naddress = "tcp://x:1"\n{files}tls_key = "k"\n', "tls://HOST:PORT"),
+        (f'{files}tls_key = "k"\n', "kind `address`"),
+    ):
+        config.write_text(f"[cluster]\n{text}")
+        with pytest.raises(UsageError, match=message):
+            load_settings(config)
+    config.write_text(
+        f'[cluster]\nkind = "address"\naddress = "tls://x:1"\n{files}tls_key = "/run.key"\n'
+    )
+    cluster = load_settings(config).cluster
+    assert cluster.tls_ca_file == tmp_path / "ca.pem"
+    assert cluster.tls_key == Path("/run.key")
+    assert cluster.exposure is None
+    config.write_text('[cluster]\nkind = "address"\naddress = "tcp://x:1"\n')
+    assert "tcp://x:1" in str(load_settings(config).cluster.exposure)

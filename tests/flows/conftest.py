@@ -40,7 +40,7 @@ import os, sys
 from flows.environment import prefect_api, prepare_environment
 with prefect_api(prepare_environment()) as ready:
     ready()
-    print(os.environ["PREFECT_API_URL"], flush=True)
+    print(os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"], flush=True)
     sys.stdin.read()
 """
 
@@ -63,9 +63,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         text=True,
     ) as server:
         assert server.stdin and server.stdout
-        url = server.stdout.readline().strip()
-        assert url
-        yield variables | {"PREFECT_API_URL": url}
+        url, password = server.stdout.readline().split()
+        yield variables | {"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": password}
         server.stdin.close()
     assert server.returncode == 0
 

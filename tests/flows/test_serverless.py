@@ -1,0 +1,36 @@
+"""Jobs that fan nothing out start no server of their own, and tell a site's server as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cac_core.keys import Keyring
+from cac_core.phantom.dialects import write_extracts
+from cac_core.phantom.registry import make_registry
+from tests.builders.registries import fill_warehouse
+from tests.flows.conftest import SECRET, Cac
+
+
+@pytest.fixture
+def mapping(tmp_path: Path) -> Path:
+    """Mapping of a site that can be linked; its warehouse is `wh` beside it."""
+    registry = make_registry(60, 8)
+    fill_warehouse(tmp_path / "wh", registry, Keyring(SECRET.encode()))
+    return write_extracts(registry, "abstracts", tmp_path / "extracts", 1)
+
+
+def test_a_linkage_needs_no_server_and_no_home(cac: Cac, tmp_path: Path, mapping: Path) -> None:
+    home = tmp_path / "home"
+    # What Prefect would stumble over in the current folder or the environment does not concern it.
+    outcome = cac(
+        "link", "-w", tmp_path / "wh", "--mapping", mapping, "--json",
+        HOME=str(home), PREFECT_API_URL=None, PREFECT_API_AUTH_STRING=None,
+        PREFECT_PROFILE="no such profile", ALL_PROXY="socks5://127.0.0.1:1",
+    )  # fmt: skip
+    assert (outcome.code, outcome.json["outcome"]) == (0, "linked"), outcome.err
+    assert not list(home.rglob("server.log"))
+    assert not list(home.rglob("prefect.db"))
+    told = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet")
+    assert (told.code, told.json["outcome"], told.err) == (0, "unchanged", "")
