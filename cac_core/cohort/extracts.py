@@ -188,7 +188,7 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scr
     connection.execute(
         "CREATE OR REPLACE TABLE read_rows AS SELECT row_number() OVER () AS row_number, "
         f"{_columns({name: f'c{n}' for name, n in places.items()})} "
-        f"FROM read_csv({_literal(_no_pattern(readable))}, {listed})"
+        f"FROM read_csv({sql_path(readable)}, {listed})"
     )
     _number_rows(connection, extract, account)
     return account.lines - account.header
@@ -432,9 +432,9 @@ def _delimiter(source: Source) -> str:
     return "\t" if source.format == "tsv" else source.delimiter
 
 
-def _no_pattern(path: Path) -> str:
-    """A path that DuckDB takes as it is."""
-    return re.sub(r"([*?[])", r"[\1]", str(path))
+def sql_path(path: Path) -> str:
+    """A path as a literal of SQL, without the signs that DuckDB takes for a pattern."""
+    return _literal(re.sub(r"([*?[])", r"[\1]", str(path)))
 
 
 def _quoted(name: str) -> str:

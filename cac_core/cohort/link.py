@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cac_core.cohort.canonical import Part, Resources, database, sql_text
+from cac_core.cohort.extracts import sql_path
 from cac_core.cohort.mapping import Rules, SiteMapping
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.errors import UsageError
@@ -175,7 +176,8 @@ def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -
     """
     for table in REGISTRY_TABLES:
         selects = [
-            f"SELECT *, {number}::INTEGER AS part FROM read_parquet([{_quoted(str(part.rows))}])"
+            f"SELECT *, {number}::INTEGER AS part "
+            f"FROM read_parquet({sql_path(part.rows)}, hive_partitioning = false)"
             for number, part in enumerate(parts)
             if part.extract.source.table == table.name
         ]
@@ -184,10 +186,6 @@ def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -
         else:
             empty = stored_table(table).empty()
             _register(connection, table.name, empty.append_column("part", pa.array([], pa.int32())))
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _register(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:

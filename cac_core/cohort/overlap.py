@@ -114,7 +114,7 @@ _WAYS = ("n_by_key_and_date", "n_by_accession")
 def _column(parts: Sequence[Part], name: str) -> pa.ChunkedArray:
     """A column of all clinical rows."""
     found = [
-        pq.read_table(part.rows, columns=[name])[name]
+        pq.ParquetFile(part.rows).read([name])[name]
         for part in parts
         if part.extract.source.table == "clinical"
     ]

@@ -108,6 +108,7 @@ def _abstracts(registry: Registry, folder: Path, rng: np.random.Generator) -> No
         folder / "vital_statistics.csv",
         _shuffled([{"PHN": p, "DEATHDATE": day(d)} for p, d in registry.deaths], rng),
         ",",
+        header=("PHN", "DEATHDATE"),
     )
     follow = [
         {"PHN": p, "COVEREDTO": day(covered), "MOVED": day(moved)}
@@ -171,6 +172,7 @@ def _flat(registry: Registry, folder: Path, rng: np.random.Generator) -> None:
         folder / "todesfaelle.csv",
         _shuffled([{"Patient": p, "Tod": day(d)} for p, d in registry.deaths], rng),
         ";",
+        header=("Patient", "Tod"),
     )
     follow = [
         {"Patient": p, "Bis": day(covered), "Wegzug": day(moved)}
@@ -222,17 +224,12 @@ def _columnar(registry: Registry, folder: Path, rng: np.random.Generator) -> Non
     ]
     _write_parquet(folder / "baseline.parquet", _shuffled(clinical, rng))
     died = _shuffled([{"person": p, "death": d} for p, d in registry.deaths], rng)
-    _write_parquet(folder / "deaths.parquet", died)
+    _write_parquet(folder / "deaths.parquet", died, ("death",))
     follow = [
         {"person": p, "observed_to": covered, "left_on": moved}
         for p, covered, moved in registry.follow_up
     ]
-    if follow:
-        _write_parquet(folder / "persons.parquet", follow)
-    else:
-        dates = {"observed_to": pa.date32(), "left_on": pa.date32()}
-        nobody = pa.schema({"person": pa.string(), **dates}).empty_table()
-        pq.write_table(nobody, folder / "persons.parquet")
+    _write_parquet(folder / "persons.parquet", follow, ("observed_to", "left_on"))
     _write_parquet(folder / "spect.parquet", list(registry.perfusion))
     _write_parquet(folder / "readings.parquet", list(registry.readings))
 
@@ -273,5 +270,7 @@ def _write_csv(
     path.write_bytes(b"".join(lines))
 
 
-def _write_parquet(path: Path, rows: Rows) -> None:
-    pq.write_table(pa.Table.from_pylist(list(rows)), path)
+def _write_parquet(path: Path, rows: Rows, dates: Iterable[str] = ()) -> None:
+    """Write rows; without any, a table of `person` and these columns of dates."""
+    nobody = pa.schema({"person": pa.string(), **dict.fromkeys(dates, pa.date32())})
+    pq.write_table(pa.Table.from_pylist(list(rows)) if rows else nobody.empty_table(), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from cac_core.cohort.link import check_rules, linkage_digest
 from cac_core.cohort.mapping import load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
+from cac_core.cohort.overlap import overlap
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from cac_core.phantom.dialects import DIALECTS, write_extracts
@@ -354,3 +356,25 @@ def test_a_registry_of_an_archive_agrees_with_its_headers(tmp_path: Path) -> Non
     steps = {row["patient_key"]: row["step"] for row in done.flow.to_pylist()}
     assert steps == {KEYRING.patient_key(r["patient_id"]): r["step"] for r in registry.truth}
     assert not {"sex_differs", "birth_year_differs"} & set(done.quarantine["reason"].to_pylist())
+
+
+@pytest.mark.parametrize("name", ["wh [1]*", "patient_id=A", "sex=M", "a'b?c"])
+def test_the_path_of_the_warehouse_is_no_pattern_and_no_column(name: str, tmp_path: Path) -> None:
+    registry = make_registry(40, 5)
+    scores, accessions = registry_scores(registry, KEYRING)
+    mapping = write_extracts(registry, "flat", tmp_path / "extracts", 1)
+    plain, _ = link_extracts(mapping, tmp_path / "plain", scores, accessions)
+    # A neighbour that the name would fit as a pattern.
+    link_extracts(mapping, tmp_path / "wh 1x", scores, accessions)
+    odd, parts = link_extracts(mapping, tmp_path / name, scores, accessions)
+    assert _as_parquet(odd.linked) == _as_parquet(plain.linked)
+    assert overlap(parts, scores, odd.matches, 3) == overlap(parts, scores, plain.matches, 3)
+
+
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_a_registry_without_a_death_has_a_table_without_rows(dialect: str, tmp_path: Path) -> None:
+    registry = dataclasses.replace(make_registry(12, 5), deaths=(), follow_up=())
+    mapping = write_extracts(registry, dialect, tmp_path / "extracts", 1)
+    done, _ = link_extracts(mapping, tmp_path / "wh", *registry_scores(registry, KEYRING))
+    assert done.linked.num_rows >= 12
+    assert "death" not in done.events["component"].to_pylist()
