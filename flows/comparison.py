@@ -12,11 +12,10 @@ from cac_core.errors import UsageError
 from cac_core.report.compare import Run, compare_runs, comparison_files, summarise
 from cac_core.settings import load_settings
 from flows.folder import require_replaceable, results_folder, write_files
-from flows.request import open_warehouse
+from flows.request import open_warehouse, scores_of
 from schemas.linkage import FLOW, LINKAGES
 from schemas.results import ANALYSES, ESTIMATES
 from schemas.run import RUNS
-from schemas.score import SCORES
 
 #: What the folder of a comparison is said to hold.
 _HOLDS = "comparison"
@@ -87,7 +86,7 @@ def _read(store: Warehouse, model: str, name: str) -> Run:
     flow = Counter(store.read(FLOW)["step"].to_pylist()) if linked else {}
     return Run(
         name,
-        store.read(SCORES, model),
+        scores_of(store, model),
         store.read(ESTIMATES) if estimated else None,
         flow,
         _facts(model, runs[-1:], linked, mine),

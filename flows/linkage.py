@@ -34,12 +34,11 @@ from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings, load_settings
 from cac_core.version import __version__
 from flows.progress import RunProgress, current_progress
-from flows.request import chosen_model, open_warehouse
+from flows.request import chosen_model, open_warehouse, scores_of
 from schemas.codes import FlowStep
 from schemas.instance import INSTANCES
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import linked_table
-from schemas.score import SCORES
 from schemas.table import TableSpec
 from tasks.linkage import canonical_part, link_patients
 
@@ -180,7 +179,7 @@ class _Linking:
         prepared = self.prepared
         store = prepared.warehouse
         parts = self._parts()
-        scores = store.read(SCORES, prepared.model_id)
+        scores = scores_of(store, prepared.model_id, prepared.settings.protocol.digest)
         accessions = _accessions(store.read(INSTANCES))
         inputs = (parts, scores, accessions, prepared.mapping, prepared.outcomes, prepared.keyring)
         digest = linkage_digest(*inputs)

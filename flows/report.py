@@ -36,11 +36,11 @@ from flows.analysis import (
 )
 from flows.folder import require_replaceable, results_folder, write_files
 from flows.progress import RunProgress, current_progress
+from flows.request import scores_of
 from flows.study_pages import write_pages
 from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
-from schemas.score import SCORES
 from schemas.table import KEY_PATTERN
 from tasks.report import assemble_report
 
@@ -154,7 +154,7 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> dict[str, A
 def _supplemented(prepared: PreparedReport) -> pa.Table:
     """Estimates with the rows that come from the archive, published where they are new."""
     analysis, store = prepared.analysis, prepared.analysis.warehouse
-    scores = store.read(SCORES, analysis.cohort.run["model_id"])
+    scores = scores_of(store, analysis.cohort.run["model_id"], analysis.settings.protocol.digest)
     rows = [
         *acquisition(scores, analysis.cohort.linked["study_key"].to_pylist()),
         *training(verify_weights(analysis.settings.model).training),

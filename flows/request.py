@@ -9,6 +9,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from cac_core.cohort.plan import Identity
 from cac_core.cohort.store import Warehouse
 from cac_core.dicom.descriptions import TextPolicy
@@ -19,6 +22,8 @@ from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.settings import Settings, load_settings
 from flows.faults import keep_unsaid
+from schemas.run import RUNS
+from schemas.score import SCORES
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,36 @@ def chosen_model(warehouse: Warehouse, wanted: str | None) -> str:
             f"Name one with --model: {', '.join(models)}.",
         )
     return str(wanted)
+
+
+def scores_of(store: Warehouse, model: str, protocol: str | None = None) -> pa.Table:
+    """Score rows of a model under one protocol: a study has a row for each it was scored under.
+
+    Parameters
+    ----------
+    protocol : digest of the protocol that is meant where there are several; default: that of the
+        model's newest run.
+
+    Raises
+    ------
+    CacError
+        If there are scores of several protocols, and none of the one that is meant.
+    """
+    scores = store.read(SCORES, model)
+    digests = set(scores["protocol_digest"].to_pylist())
+    if len(digests) < 2:
+        return scores
+    if protocol is None:
+        runs = store.read(RUNS).sort_by("started_at").to_pylist()
+        mine = [run["protocol_digest"] for run in runs if run["model_id"] == model]
+        protocol = mine[-1] if mine else None
+    if protocol not in digests:
+        raise CacError(
+            f"{store.url} holds scores of {model} under {len(digests)} protocols, and none under "
+            "the one that is meant.",
+            "Name the settings file that the scores were made with: --config FILE.",
+        )
+    return scores.filter(pc.equal(scores["protocol_digest"], protocol))
 
 
 def index_workers(settings: Settings) -> int:

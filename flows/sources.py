@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
+from flows.request import scores_of
 from schemas.registry import READINGS
-from schemas.score import SCORES
 from schemas.table import InvalidTableError
 
 KINDS = ("model", "reader", "visual", "truth")
@@ -130,7 +130,7 @@ def _scores(store: Warehouse, source: Source) -> list[dict[str, Any]]:
             f"{store.url} holds scores of {len(models)} models.",
             f"Name one as `model:ID`: {', '.join(models)}.",
         )
-    rows: list[dict[str, Any]] = store.read(SCORES, wanted or models[0]).to_pylist()
+    rows: list[dict[str, Any]] = scores_of(store, wanted or models[0]).to_pylist()
     return rows
 
 
