@@ -35,8 +35,8 @@ _UNIT_VECTOR_TOLERANCE = 0.01
 #: Slice increments that are scored: CT reconstructs from 0.2 mm, CTAC up to 10 mm. Between slices
 #: further apart than 20 mm whole coronary arteries have room.
 SLICE_INCREMENT_MM = (0.1, 20.0)
-#: 0.1 mm is finer than any body CT; 4.4 mm has a CTAC matrix of 128 x 128.
-PIXEL_SPACING_MM = (0.1, 5.0)
+#: 0.1 mm is finer than any body CT; 6.8 mm has an attenuation map on a SPECT matrix of 64 x 64.
+PIXEL_SPACING_MM = (0.1, 8.0)
 #: The widest reconstruction of a body scanner has 820 mm, the longest table moves 2 m.
 _MAX_FIELD_MM = 1000.0
 _MAX_COVERAGE_MM = 2500.0

@@ -23,8 +23,9 @@ from cac_core.dicom.header_values import decimal_string, decimal_strings, plain_
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import chosen_files, select_series
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
+from cac_core.dicom.studies import chosen_files, decide_studies
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.keys import Keyring
@@ -95,7 +96,7 @@ def test_slice_increments_of_scanners(tmp_path: Path, spacing: float) -> None:
     assert read_volume(paths).spacing_mm[0] == spacing
 
 
-@pytest.mark.parametrize("pixels", [(1e-6, 1e-6), (0.05, 4.0), (4.0, 6.0), (500.0, 500.0)])
+@pytest.mark.parametrize("pixels", [(1e-6, 1e-6), (0.05, 4.0), (4.0, 9.0), (500.0, 500.0)])
 def test_pixel_spacings_of_no_scanner(tmp_path: Path, pixels: tuple[float, float]) -> None:
     paths = write_ct_series(tmp_path, n_slices=4, pixel_spacing_mm=pixels)
     assert error_of(paths).reason == R.IMPLAUSIBLE_GEOMETRY
@@ -352,7 +353,8 @@ def test_order_of_files_decides_nothing(tmp_path: Path) -> None:
 def index_and_choose(folder: Path) -> list[Path]:
     index = index_archive([folder], Keyring(b"a secret used by the tests only"), workers=1)
     chosen = select_series(series_table(index.instances), load_rules())
-    (keys,) = chosen_files(index.instances, chosen).values()
+    studies = decide_studies(index.instances, chosen, load_rules().digest)
+    keys = chosen_files(index.instances, studies)["path_key"].to_pylist()
     return [index.paths[key] for key in keys]
 
 
