@@ -139,6 +139,9 @@ def _telling(extract: Extract) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise _fault(extract, f"is cut short or no archive ({type(error).__name__})") from None
+    except UnicodeError:
+        what = f"is not in the encoding {extract.source.encoding}"
+        raise _fault(extract, what, "Correct `encoding` in the mapping.") from None
     except (OSError, duckdb.Error, pa.ArrowException, NotImplementedError) as error:
         cause = getattr(error, "strerror", None) or type(error).__name__
         raise _fault(extract, f"cannot be read as {extract.source.format} ({cause})") from None
@@ -172,7 +175,6 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scr
         readable = scratch / "clean.csv"
         with readable.open("wb") as out:
             account = clean_lines(text, delimiter, len(header), n_header, out)
-            text.n_crlf = 0
     options = {
         "delim": delimiter,
         "quote": '"',
@@ -180,8 +182,8 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scr
         "header": readable.name != "clean.csv",
         "auto_detect": False,
         "columns": {f"c{n}": "VARCHAR" for n in range(len(header))},
-        "new_line": "\\r\\n" if text.n_crlf else "\\n",
         "hive_partitioning": False,
+        # No `new_line`: with it DuckDB reads no row of a file with CR LF in this mode.
         "strict_mode": True,
     }
     listed = ", ".join(f"{name} = {_literal(value)}" for name, value in options.items())
@@ -275,6 +277,8 @@ def _as_text(source: Source, values: pa.Array) -> pa.Array:
         if values.type.tz is not None:
             values = pc.local_timestamp(values)
         return values.cast(pa.string())
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         # A whole number in a column with gaps is no fraction: identifiers must not end in `.0`.
         texts = pc.replace_substring_regex(values.cast(pa.string()), r"\.0+$", "")

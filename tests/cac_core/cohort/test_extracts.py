@@ -84,10 +84,11 @@ def test_a_scratch_folder_of_any_name_works(tmp_path: Path) -> None:
 
 def test_whole_numbers_of_a_column_of_floats_are_identifiers(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
-    table = pa.table({"id": pa.array([10023.0, None, 1.5]), "died": ["2015-06-01"] * 3})
+    table = pa.table({"id": pa.array([10023.0, None, 1.5, float("nan")])})
+    table = table.append_column("died", pa.array(["2015-06-01"] * 4))
     pq.write_table(table, path)
     rows = _load(Extract(_source(format="parquet"), path, ""))
-    assert [row[0] for row in rows] == ["10023", None, "1.5"]
+    assert [row[0] for row in rows] == ["10023", None, "1.5", None]
 
 
 @pytest.mark.parametrize("second", ["died", "DIED", " died "])
