@@ -38,6 +38,8 @@ _OPENERS: Mapping[str, Callable[[Path], object]] = {
     ".lzma": lzma.open,
 }
 _BATCH_ROWS = 1 << 16
+#: Up to here a float holds every whole number of an identifier exactly.
+_WHOLE_BELOW = 1e15
 #: `shifts`: from which row on how many lines before a row are no rows (the header, lines set aside,
 #: line ends inside quotes).
 _NUMBERED = """
@@ -282,12 +284,19 @@ def _as_text(source: Source, values: pa.Array) -> pa.Array:
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         # A whole number in a column with gaps is no fraction: identifiers must not end in `.0`.
         texts = pc.replace_substring_regex(values.cast(pa.string()), r"\.0+$", "")
+        if pa.types.is_floating(values.type):  # nor be shortened to 1.2e+10
+            whole = values.cast(pa.float64())
+            is_whole = pc.and_(
+                pc.equal(pc.trunc(whole), whole), pc.less(pc.abs(whole), _WHOLE_BELOW)
+            )
+            numbers = pc.if_else(is_whole, whole, None).cast(pa.int64()).cast(pa.string())
+            texts = pc.coalesce(numbers, texts)
         return pc.replace_substring(texts, ".", source.decimal)
     return values
 
 
 def _number_text(value: float) -> str:
-    whole = value.is_integer() and abs(value) < 1e15
+    whole = value.is_integer() and abs(value) < _WHOLE_BELOW
     return str(int(value)) if whole else str(value)
 
 

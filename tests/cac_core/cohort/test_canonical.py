@@ -125,7 +125,7 @@ def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
     told = 'files = "clinical.csv"\nencoding = "utf-16"'
     path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', told))
     (tmp_path / "clinical.csv").write_bytes(CLINICAL.decode().encode("utf-16-le"))
-    with pytest.raises(UsageError, match="is not in the encoding utf-16.*Correct `encoding`"):
+    with pytest.raises(UsageError, match=r"is not in the encoding utf-16.*Correct `encoding`"):
         _part(path)
 
 
