@@ -362,16 +362,27 @@ def _require_matches(
     elif not found.possible:
         why = ["no clinical row is of the time of the archive"]
     else:
-        why = misspelt(parts, scores, prepared.keyring).told() or [
-            "the secret may be another than the one that the archive was scored under, or the "
-            "extract another site's"
-        ]
+        aside = _set_aside(done.quarantine)
+        why = misspelt(parts, scores, prepared.keyring).told()
+        if not why and 2 * aside.total() < rows:
+            why = [
+                "the secret may be another than the one that the archive was scored under, or the "
+                "extract another site's"
+            ]
+        why += [f"{n} rows are set aside as {reason}" for reason, n in aside.most_common()]
     raise CacError(
         f"{found.matched} of {rows} clinical rows match a study ({scores.num_rows} in the "
         f"archive), less than the limit of {rules.min_match_rate:.0%}: {'; '.join(why)}. The "
         "tables stay as they were.",
-        "Correct the secret or the extract; if so few do belong together, lower "
-        "`rules.min_match_rate`.",
+        "Correct the secret, the mapping or the extract (docs/linkage.md explains the reasons); "
+        "if so few do belong together, lower `rules.min_match_rate`.",
+    )
+
+
+def _set_aside(quarantine: pa.Table) -> Counter[str]:
+    """Clinical rows that are in doubt, by reason: not believed to be about the study they name."""
+    return Counter(
+        quarantine.filter(pc.equal(quarantine["table"], "clinical"))["reason"].to_pylist()
     )
 
 

@@ -35,7 +35,7 @@ from schemas.registry import AUXILIARY_RANGES, REGISTRY_TABLES, stored_table
 from schemas.table import ColumnSpec, TableSpec
 
 #: Part of every part's name; raised when the same file would become other rows.
-CANONICAL_VERSION = 2
+CANONICAL_VERSION = 3
 _TABLES = {table.name: table for table in REGISTRY_TABLES}
 _BATCH_ROWS = 1 << 20
 #: Columns whose values point at a person: not even their shape is kept.

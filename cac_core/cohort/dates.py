@@ -85,9 +85,8 @@ def _unambiguous(
     )
     connection.execute(f"CREATE OR REPLACE TEMP TABLE readings AS SELECT line, {readings} FROM raw")
     left = list(range(len(formats)))
+    undecided = []
     for a, b in combinations(range(len(formats)), 2):
-        if a not in left or b not in left:
-            continue
         both, only_a, only_b = connection.sql(
             f"SELECT min(line) FILTER (f{a} <> f{b}), "
             f"min(line) FILTER (f{a} IS NOT NULL AND f{b} IS NULL), "
@@ -96,8 +95,13 @@ def _unambiguous(
         if both is None:
             continue
         if (only_a is None) == (only_b is None):
+            undecided.append((a, b, both, only_a, only_b))
+            continue
+        out = b if only_b is None else a
+        left = [n for n in left if n != out]
+    for a, b, both, only_a, only_b in undecided:  # what another format rules out needs no decision
+        if a in left and b in left:
             raise _ambiguous(extract, column, (formats[a], formats[b]), both, only_a, only_b)
-        left.remove(b if only_b is None else a)
     return [formats[n] for n in left]
 
 

@@ -38,6 +38,8 @@ _OPENERS: Mapping[str, Callable[[Path], object]] = {
     ".lzma": lzma.open,
 }
 _BATCH_ROWS = 1 << 16
+#: Up to here a float holds every whole number of an identifier exactly.
+_WHOLE_BELOW = 1e15
 #: `shifts`: from which row on how many lines before a row are no rows (the header, lines set aside,
 #: line ends inside quotes).
 _NUMBERED = """
@@ -139,6 +141,9 @@ def _telling(extract: Extract) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise _fault(extract, f"is cut short or no archive ({type(error).__name__})") from None
+    except UnicodeError:
+        what = f"is not in the encoding {extract.source.encoding}"
+        raise _fault(extract, what, "Correct `encoding` in the mapping.") from None
     except (OSError, duckdb.Error, pa.ArrowException, NotImplementedError) as error:
         cause = getattr(error, "strerror", None) or type(error).__name__
         raise _fault(extract, f"cannot be read as {extract.source.format} ({cause})") from None
@@ -172,7 +177,6 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scr
         readable = scratch / "clean.csv"
         with readable.open("wb") as out:
             account = clean_lines(text, delimiter, len(header), n_header, out)
-            text.n_crlf = 0
     options = {
         "delim": delimiter,
         "quote": '"',
@@ -180,8 +184,8 @@ def _load_delimited(connection: duckdb.DuckDBPyConnection, extract: Extract, scr
         "header": readable.name != "clean.csv",
         "auto_detect": False,
         "columns": {f"c{n}": "VARCHAR" for n in range(len(header))},
-        "new_line": "\\r\\n" if text.n_crlf else "\\n",
         "hive_partitioning": False,
+        # No `new_line`: with it DuckDB reads no row of a file with CR LF in this mode.
         "strict_mode": True,
     }
     listed = ", ".join(f"{name} = {_literal(value)}" for name, value in options.items())
@@ -275,15 +279,24 @@ def _as_text(source: Source, values: pa.Array) -> pa.Array:
         if values.type.tz is not None:
             values = pc.local_timestamp(values)
         return values.cast(pa.string())
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         # A whole number in a column with gaps is no fraction: identifiers must not end in `.0`.
         texts = pc.replace_substring_regex(values.cast(pa.string()), r"\.0+$", "")
+        if pa.types.is_floating(values.type):  # nor be shortened to 1.2e+10
+            whole = values.cast(pa.float64())
+            is_whole = pc.and_(
+                pc.equal(pc.trunc(whole), whole), pc.less(pc.abs(whole), _WHOLE_BELOW)
+            )
+            numbers = pc.if_else(is_whole, whole, None).cast(pa.int64()).cast(pa.string())
+            texts = pc.coalesce(numbers, texts)
         return pc.replace_substring(texts, ".", source.decimal)
     return values
 
 
 def _number_text(value: float) -> str:
-    whole = value.is_integer() and abs(value) < 1e15
+    whole = value.is_integer() and abs(value) < _WHOLE_BELOW
     return str(int(value)) if whole else str(value)
 
 

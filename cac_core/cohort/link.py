@@ -32,7 +32,7 @@ from schemas.registry import CLINICAL, PERFUSION, REGISTRY_TABLES, stored_table
 from schemas.table import TableSpec
 
 #: Raised when the same canonical tables would be linked to other rows.
-LINK_VERSION = 3
+LINK_VERSION = 4
 #: What makes two rows of a table one: by patient instead of the registry's identifier.
 _KEYS = {
     "clinical": "patient_key, study_date",
@@ -45,6 +45,8 @@ _NO_CTAC = (StudyReason.NO_CT_SERIES.value, StudyReason.NO_CTAC_SERIES.value)
 _SHIFT_DAYS = 182
 #: Ages in whole years, rounded or cut, put one person's birth up to two years apart.
 _BIRTH_YEARS_APART = 2.5
+#: Years that nobody scanned is older than.
+_OLDEST = 110
 #: Years by which a year of birth in a DICOM header may miss what the registry's age says.
 _BIRTH_YEAR_TOLERANCE = 1
 
@@ -211,6 +213,12 @@ def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
     sexes = [told.get("PatientSex", {}).get(key) for key in keys]
     years = [told.get("patient_birth_year", {}).get(key) for key in keys]
     sexes = [sex if sex in ("F", "M") else None for sex in sexes]
+    # A birth that nobody alive can have fills the field in archives without dates of birth.
+    days = studies["study_date"].to_pylist()
+    years = [
+        year if isinstance(year, int) and (day is None or 0 <= day.year - year <= _OLDEST) else None
+        for year, day in zip(years, days, strict=True)
+    ]
     studies = studies.append_column("patient_sex", pa.array(sexes, pa.string()))
     studies = studies.append_column("birth_year", pa.array(years, pa.int32()))
     return studies.sort_by("study_key")

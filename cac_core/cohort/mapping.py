@@ -7,7 +7,6 @@ extract is edited by hand.
 
 from __future__ import annotations
 
-import codecs
 import datetime as dt
 import hashlib
 import json
@@ -111,7 +110,7 @@ class Source(_Section):
     def _readable(self) -> Source:
         for encoding in (self.encoding, self.fallback_encoding):
             try:
-                codecs.lookup(encoding)
+                "".encode(encoding)  # `hex` and the like are codecs, but not of text
             except LookupError:
                 raise ValueError(f"there is no encoding {encoding!r}") from None
         for form in self.dates:

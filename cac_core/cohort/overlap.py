@@ -68,8 +68,14 @@ class Misspelt:
 def overlap(
     parts: Sequence[Part], scores: pa.Table, matches: pa.Table, window_days: int
 ) -> Overlap:
-    """Count what matched; `matches` is the table of the linkage, the others as for `link`."""
+    """Count what matched; `matches` is the table of the linkage, the others as for `link`.
+
+    An archive also holds studies of other kinds, which no registry of these patients knows: where
+    some studies have a score, only those count as possible.
+    """
     dates = _column(parts, "study_date")
+    scored = scores.filter(pc.equal(scores["status"], "scored"))
+    scores = scored if scored.num_rows else scores
     matched = sum(pc.sum(matches[name]).as_py() or 0 for name in _WAYS)
     possible = min(
         _within(dates, scores["study_date"], window_days),

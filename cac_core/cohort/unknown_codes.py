@@ -73,4 +73,4 @@ def _unknown(
 
 
 def _shape(value: str) -> str:
-    return re.sub(r"[0-9]", "9", re.sub(r"[A-Z]", "A", value))[:24]
+    return re.sub(r"\d", "9", re.sub(r"[^\W\d_]", "A", value))[:24]

@@ -150,6 +150,17 @@ def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
     stopped("30 of 30 unknown patient identifiers are in the archive with leading zeros")
     mapping = extract([f"1.{i}E+11" for i in numbers])
     stopped("30 of 30 unknown patient identifiers are written like 1.2E+11")
+
+    mapping = extract(numbers)
+    store, instances = Warehouse(warehouse), Warehouse(warehouse).read(INSTANCES)
+    filled = [row | {"PatientSex": "F"} for row in instances.to_pylist()]
+    store.replace(INSTANCES, INSTANCES.from_rows(filled))
+    before = {p: p.read_bytes() for p in before if p.exists()}
+    before |= {p: p.read_bytes() for p in (warehouse / "instances").rglob("*.parquet")}
+    stopped("less than the limit of 5%: 30 rows are set aside as sex_differs. The tables")
+    store.replace(INSTANCES, instances)
+
+    mapping = extract([f"1.{i}E+11" for i in numbers])
     text = mapping.read_text(encoding="utf-8")
     mapping.write_text(
         text.replace("[[source]]", "[rules]\nmin_match_rate = 0\n[[source]]", 1), encoding="utf-8"

@@ -87,7 +87,10 @@ CREATE OR REPLACE MACRO medical_code_of(v) AS
         regexp_replace(
             regexp_replace(
                 upper(v),
-                '^\s*(ICD[- ]?10([- ]?(WHO|CM|CA|GM|AM|PCS))?|CCI|OPCS[- ]?4(\.\d+)?)\s*[:|/^]\s*',
+                concat(
+                    '^\s*((HTTPS?://HL7\.ORG/FHIR/SID/)?ICD[-_ ]?10([-_ ]?(WHO|CM|CA|GM|AM|PCS))?',
+                    '([-_ ]?20\d\d)?|CCI|OPCS[-_ ]?4(\.\d+)?)[-_:|/^=\s]+'
+                ),
                 ''
             ),
             '[^A-Z0-9]', '', 'g'

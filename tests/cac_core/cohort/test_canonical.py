@@ -20,7 +20,7 @@ from cac_core.cohort.extracts import check_header, find_extracts
 from cac_core.cohort.mapping import load_mapping
 from cac_core.errors import CacError, UsageError
 from schemas.registry import REGISTRY_TABLES
-from tests.builders.registries import MAPPING, RESOURCES, make_parts, write_site
+from tests.builders.registries import HEADERS, MAPPING, RESOURCES, make_parts, write_site
 
 CLINICAL = b"id,scan,accession,age,sex,diabetes,prior_mi\nP1,2015-06-01,A1,60,M,1,0\n"
 
@@ -95,6 +95,38 @@ def test_encodings_of_the_mapping(encoding: str, tmp_path: Path) -> None:
     text = CLINICAL.decode().replace("P1", "Müller-1")
     (tmp_path / "clinical.csv").write_bytes(text.encode(encoding))
     assert _rows(_part(path))[0]["patient_id"] == "Müller-1"
+
+
+@pytest.mark.parametrize(
+    ("end", "encoding", "packed"),
+    [
+        ("\n", "utf-8-sig", ""),
+        ("\r\n", "utf-8", ""),
+        ("\r\n", "utf-8-sig", ""),
+        ("\r\n", "cp1252", ""),
+        ("\r\n", "utf-8", ".gz"),
+        ("\r", "utf-8-sig", ""),
+    ],
+)
+def test_every_line_end_gives_the_same_rows(
+    end: str, encoding: str, packed: str, tmp_path: Path
+) -> None:
+    """Spreadsheets on Windows write CR LF, and most of them a mark of byte order."""
+    name = f"clinical.csv{packed}"
+    path = write_site(tmp_path, MAPPING.replace("clinical.csv", name))
+    lines = [HEADERS["clinical"], *(f"P{n},2015-06-01,,60,M,1,0" for n in range(300)), ""]
+    data = end.join(lines).encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(data) if packed else data)
+    found = {row["source_line"]: row["patient_id"] for row in _rows(_part(path))}
+    assert found == {n + 2: f"P{n}" for n in range(300)}
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    told = 'files = "clinical.csv"\nencoding = "utf-16"'
+    path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', told))
+    (tmp_path / "clinical.csv").write_bytes(CLINICAL.decode().encode("utf-16-le"))
+    with pytest.raises(UsageError, match=r"is not in the encoding utf-16.*Correct `encoding`"):
+        _part(path)
 
 
 def test_lines_in_an_older_encoding_are_read_in_the_fallback(tmp_path: Path) -> None:
@@ -250,7 +282,12 @@ def test_a_record_stays_without_a_date_that_it_does_not_need(
 
 
 @pytest.mark.parametrize(
-    "text", ["ICD10:I21.4", "ICD-10-CM|i21.4", "icd10ca: I21.4", "I21.4", "I214"]
+    "text",
+    [
+        *("ICD10:I21.4", "ICD-10-CM|i21.4", "icd10ca: I21.4", "I21.4", "I214"),
+        *("ICD10 I21.4", "ICD-10-GM-2020 I21.4", "ICD10CM_I21.4", "ICD-10-I21.4", "icd10=I21.4"),
+        "http://hl7.org/fhir/sid/icd-10-cm|I21.4",
+    ],
 )
 def test_a_code_is_known_with_and_without_the_name_of_its_system(text: str, tmp_path: Path) -> None:
     line = f"P1,2015-06-05,,INPATIENT,{text},m,CCI:1.IJ.50,"

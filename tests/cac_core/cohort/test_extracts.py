@@ -84,10 +84,11 @@ def test_a_scratch_folder_of_any_name_works(tmp_path: Path) -> None:
 
 def test_whole_numbers_of_a_column_of_floats_are_identifiers(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
-    table = pa.table({"id": pa.array([10023.0, None, 1.5]), "died": ["2015-06-01"] * 3})
+    table = pa.table({"id": pa.array([10023.0, None, 1.5, float("nan"), 12345678901.0])})
+    table = table.append_column("died", pa.array(["2015-06-01"] * 5))
     pq.write_table(table, path)
     rows = _load(Extract(_source(format="parquet"), path, ""))
-    assert [row[0] for row in rows] == ["10023", None, "1.5"]
+    assert [row[0] for row in rows] == ["10023", None, "1.5", None, "12345678901"]
 
 
 @pytest.mark.parametrize("second", ["died", "DIED", " died "])
@@ -121,6 +122,12 @@ AMERICAN_AND_EUROPEAN = ["%m/%d/%Y", "%d/%m/%Y"]
 def test_the_other_cells_of_a_column_decide_its_format(tmp_path: Path) -> None:
     read = _deaths(tmp_path, ["09/04/2018", "20/12/2018"], dates=AMERICAN_AND_EUROPEAN)
     assert read == [dt.date(2018, 4, 9), dt.date(2018, 12, 20)]
+
+
+def test_what_a_third_format_rules_out_needs_no_decision(tmp_path: Path) -> None:
+    formats = ["%d/%m/%y", "%y/%m/%d", "%m/%d/%y"]
+    read = _deaths(tmp_path, ["09/04/18", "08/13/18"], dates=formats)
+    assert read == [dt.date(2018, 9, 4), dt.date(2018, 8, 13)]
 
 
 @pytest.mark.parametrize(

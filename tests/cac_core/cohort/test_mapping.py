@@ -20,6 +20,7 @@ from tests.builders.registries import MAPPING, write_site
         ('age_years = "age"', 'age_years = { column = "a", unit = "stone" }', "unit 'stone'"),
         ('age_years = "age"', 'age_years = { unit = "" }', "give either `column` or `constant`"),
         ('table = "deaths"', 'table = "dead"', "source deaths.table"),
+        ('table = "deaths"', 'table = "deaths"\nencoding = "hex"', "no encoding 'hex'"),
         ("end = 2019-12-31", "", "coverage.end"),
         ("end = 2019-12-31", "end = 2019-13-31", "cannot be read"),
         ('name = "deaths"', 'name = "clinical"', "two sources have the same name"),

@@ -167,6 +167,12 @@ CASES = {
         {"P1": 1.0},
         [],
     ),
+    "a header with a filler for the birth": (
+        ["P1,2015-06-01,,60,M,1,0"],
+        [scan("P1", sex="M", born=1900)],
+        {"P1": 1.0},
+        [],
+    ),
     "a header with a sex that the registry does not know": (
         ["P1,2015-06-01,,60,M,1,0"],
         [scan("P1", sex="O")],

@@ -55,6 +55,18 @@ def test_the_smaller_side_counts_where_both_have_dates(tmp_path: Path) -> None:
     assert Overlap(0, 0).rate == 0.0
 
 
+def test_studies_of_other_kinds_count_where_no_study_has_a_score(tmp_path: Path) -> None:
+    path = write_site(tmp_path, clinical=[f"P{n},2015-06-01,,60,M,1,0" for n in range(9)])
+    _, parts = make_parts(path, tmp_path / "w")
+    scans = studies(*((f"P{n}", DAY) for n in range(8)))
+    status = ["scored"] + ["rejected"] * 7
+    mixed = scans.set_column(3, "status", pa.array(status))
+    one = pa.table({"n_by_key_and_date": [1], "n_by_accession": [0]})
+    assert overlap(parts, mixed, one, 3) == Overlap(1, 1)
+    none = scans.set_column(3, "status", pa.array(["rejected"] * 8))
+    assert overlap(parts, none, one, 3) == Overlap(1, 8)
+
+
 def test_no_identifier_is_told(tmp_path: Path) -> None:
     found = _misspelt(tmp_path, ["00471177"], ["471177", "5.5E+7"])
     assert not any("4711" in text or "5.5E" in text for text in found.told())

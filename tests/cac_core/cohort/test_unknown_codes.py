@@ -16,6 +16,7 @@ def test_codes_of_no_known_form_and_types_of_no_rule_are_listed(tmp_path: Path) 
         "P2,2015-06-07,,inpatient,410.9,Q,stent,",
         "P2,2015-06-08,,inpatient,Mustermann,M,,",
         "P2,2015-06-08,,inpatient,1234567890,M,,",
+        "P2,2015-06-09,,inpatient,I21.4,Jörg 李,,",
     ]
     _, parts = make_parts(write_site(tmp_path, encounters=lines), tmp_path / "w")
     found = [(u.kind, u.value, u.rows) for u in unknown_codes(parts, load_outcomes())]
@@ -24,5 +25,6 @@ def test_codes_of_no_known_form_and_types_of_no_rule_are_listed(tmp_path: Path) 
         ("diagnosis_code", "9999999999", 1),
         ("diagnosis_code", "AAAAAAAAAA", 1),
         ("diagnosis_type", "Q", 2),
+        ("diagnosis_type", "AAAA A", 1),
         ("procedure_code", "AAAAA", 1),
     ]
