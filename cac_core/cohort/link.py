@@ -283,9 +283,14 @@ def _key_patients(connection: duckdb.DuckDBPyConnection, keyring: Keyring) -> No
 
 
 def _unique_rows(table: TableSpec) -> str:
-    content = [column.name for column in table.columns if column.name != "patient_id"]
+    key = _KEYS[table.name]
+    names = [column.name for column in table.columns]
+    content = [name for name in names if name not in ("patient_id", *key.split(", "))]
+    # Where nothing is contradicted the largest is the only one.
+    told = ", ".join(f"max({name}) OVER (PARTITION BY {key}) AS {name}" for name in content)
+    differs = " OR ".join(f"count(DISTINCT {name}) > 1" for name in content)
     return sql_text("link_unique_rows").format(
-        table=table.name, key=_KEYS[table.name], content=", ".join(content)
+        table=table.name, key=key, told=told, differs=differs
     )
 
 

@@ -1,5 +1,5 @@
--- One row per {key} of `{table}`. Rows that say the same count once; where they contradict each
--- other none of them is used.
+-- One row per {key} of `{table}`. Rows that do not contradict each other are one: what one of them
+-- lacks another may tell. Where they contradict each other none of them is used.
 CREATE TABLE {table}_keyed AS
 SELECT patient_keys.patient_key, {table}.*
 FROM {table} JOIN patient_keys USING (patient_id);
@@ -8,13 +8,13 @@ CREATE TABLE {table}_conflicts AS
 SELECT {key}
 FROM {table}_keyed
 GROUP BY {key}
-HAVING count(DISTINCT hash({content})) > 1;
+HAVING {differs};
 
 INSERT INTO quarantined
 SELECT '{table}', part, source_file, source_line, NULL, 'conflicting_rows'
 FROM {table}_keyed SEMI JOIN {table}_conflicts USING ({key});
 
 CREATE TABLE {table}_rows AS
-SELECT DISTINCT ON ({key}) *
+SELECT DISTINCT ON ({key}) * REPLACE ({told})
 FROM {table}_keyed ANTI JOIN {table}_conflicts USING ({key})
 ORDER BY {key}, source_file, source_line, part;

@@ -378,3 +378,23 @@ def test_a_registry_without_a_death_has_a_table_without_rows(dialect: str, tmp_p
     done, _ = link_extracts(mapping, tmp_path / "wh", *registry_scores(registry, KEYRING))
     assert done.linked.num_rows >= 12
     assert "death" not in done.events["component"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "step"),
+    [
+        # An unreadable sex beside a readable one is a gap, no contradiction.
+        (["P1,2015-06-01,,60,M,1,0", "P1,2015-06-01,,60,?,1,0"], "included"),
+        (["P1,2015-06-01,,,M,1,0", "P1,2015-06-01,,60,,1,0"], "included"),
+        (["P1,2015-06-01,,60,M,1,0", "P1,2015-06-01,,61,M,1,0"], "no_clinical_record"),
+        (["P1,2015-06-01,,60,,1,0", "P1,2015-06-01,,,F,0,0"], "no_clinical_record"),
+    ],
+)
+def test_rows_that_fill_each_others_gaps_are_one(
+    rows: list[str], step: str, tmp_path: Path
+) -> None:
+    for number, ordered in enumerate((rows, rows[::-1])):
+        found, row = _one(tmp_path / str(number), clinical=ordered)
+        assert found == step
+        if step == "included":
+            assert (row["sex"], row["age_years"]) == ("M", 60)
