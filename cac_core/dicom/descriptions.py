@@ -49,11 +49,13 @@ class TextPolicy(NamedTuple):
     patterns : regular expressions of the selection rules on descriptions.
     image_types : values of ImageType that the rules name.
     keep : keep descriptions as they are (scrubbed of the patient's own data only).
+    device_patterns : regular expressions of the selection rules on model and kernel.
     """
 
     patterns: tuple[str, ...] = ()
     image_types: tuple[str, ...] = ()
     keep: bool = False
+    device_patterns: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -125,9 +127,20 @@ def reduce_image_type(text: str, policy: TextPolicy) -> str:
     )
 
 
-def reduce_device_text(text: str) -> str:
-    """Take from maker, model or kernel what no such text holds: addresses and long numbers."""
-    return _UNSAFE_IN_DEVICE.sub(HIDDEN, text[:_LONGEST_DEVICE_TEXT])
+@lru_cache(maxsize=4096)
+def reduce_device_text(
+    text: str,
+    policy: TextPolicy = TextPolicy(),  # noqa: B008 - immutable
+) -> str:
+    """Take from maker, model or kernel what no such text holds: addresses and long numbers.
+
+    They stay where a rule depends on them: a site may name its scanner by a number.
+    """
+    text = text[:_LONGEST_DEVICE_TEXT]
+    reduced = _UNSAFE_IN_DEVICE.sub(HIDDEN, text)
+    patterns = _compiled(policy.device_patterns)
+    needed = any(bool(one.search(text)) != bool(one.search(reduced)) for one in patterns)
+    return text if needed else reduced
 
 
 @lru_cache(maxsize=256)

@@ -359,7 +359,7 @@ def _texts(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str, obje
     for name, tag in _DEVICE_TEXTS.items():
         content = values.get(tag) or raw.nested.get(tag, b"")
         text = scrub_word_wise(content, charset, identity, terms)
-        row[name] = text and reduce_device_text(text)
+        row[name] = text and reduce_device_text(text, policy)
     kind = scrub_word_wise(values.get(_IMAGE_TYPE, b""), charset, identity, terms)
     row["ImageType"] = kind and reduce_image_type(kind, policy)
     return row

@@ -188,3 +188,16 @@ def test_a_name_that_no_rule_needs_stays_masked(tmp_path: Path) -> None:
     write_slices(tmp_path, 1, PatientName="Long^Meier", SeriesDescription="CTAC long Meier")
     (row,) = index_archive([tmp_path], KEYS, workers=1).instances.to_pylist()
     assert row["SeriesDescription"] == "CTAC *** ***"
+
+
+def test_a_site_may_name_its_scanner_by_a_number(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(
+        "[[prefer]]\nname='ours'\npattern='\\b728231\\b'\n"
+        "fields=['ManufacturerModelName']\nweight=1\nmark=true\n"
+    )
+    policy = text_policy(load_rules(site))
+    assert reduce_device_text("Scanner 728231", policy) == "Scanner 728231"
+    assert reduce_device_text("Scanner 728232", policy) == "Scanner *"
+    assert reduce_device_text("Scanner 728231", POLICY) == "Scanner *"
+    assert policy.digest != POLICY.digest
