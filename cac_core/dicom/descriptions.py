@@ -19,10 +19,13 @@ from typing import NamedTuple
 HIDDEN = "*"
 _WORDS = Path(__file__).with_name("words.toml")
 #: Raise it when the reduction itself changes: every header is read again then.
-_VERSION = 1
+_VERSION = 2
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _PLAIN = re.compile(r"[^\W\d_]+|\d+|\*+")
+#: Asterisks of the text itself; a mask of the patient's data has three. They separate words only:
+#: "U*MAP" is read as "U MAP".
+_OWN_ASTERISKS = re.compile(r"(?<!\*)\*{1,2}(?!\*)")
 #: Numbers that stay: slice thickness ("3.0"), a quantity with its unit, a kernel ("B30f"). Others
 #: may be telephone or record numbers or dates.
 _TECHNICAL = re.compile(
@@ -46,11 +49,13 @@ class TextPolicy(NamedTuple):
     patterns : regular expressions of the selection rules on descriptions.
     image_types : values of ImageType that the rules name.
     keep : keep descriptions as they are (scrubbed of the patient's own data only).
+    device_patterns : regular expressions of the selection rules on model and kernel.
     """
 
     patterns: tuple[str, ...] = ()
     image_types: tuple[str, ...] = ()
     keep: bool = False
+    device_patterns: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -77,6 +82,7 @@ def reduce_description(text: str, policy: TextPolicy) -> str:
 
     Every pattern of the policy gives the same answer on the result as on the text.
     """
+    text = _OWN_ASTERISKS.sub(" ", text)
     if policy.keep:
         return text
     text = text[:_LONGEST_DESCRIPTION]
@@ -121,9 +127,20 @@ def reduce_image_type(text: str, policy: TextPolicy) -> str:
     )
 
 
-def reduce_device_text(text: str) -> str:
-    """Take from maker, model or kernel what no such text holds: addresses and long numbers."""
-    return _UNSAFE_IN_DEVICE.sub(HIDDEN, text[:_LONGEST_DEVICE_TEXT])
+@lru_cache(maxsize=4096)
+def reduce_device_text(
+    text: str,
+    policy: TextPolicy = TextPolicy(),  # noqa: B008 - immutable
+) -> str:
+    """Take from maker, model or kernel what no such text holds: addresses and long numbers.
+
+    They stay where a rule depends on them: a site may name its scanner by a number.
+    """
+    text = text[:_LONGEST_DEVICE_TEXT]
+    reduced = _UNSAFE_IN_DEVICE.sub(HIDDEN, text)
+    patterns = _compiled(policy.device_patterns)
+    needed = any(bool(one.search(text)) != bool(one.search(reduced)) for one in patterns)
+    return text if needed else reduced
 
 
 @lru_cache(maxsize=256)
@@ -133,6 +150,17 @@ def defined_modality(content: bytes) -> str | None:
     if text in _listed()["modalities"]:
         return text
     return "OT" if text.isprintable() and text else None
+
+
+def same_answers(one: str, other: str, policy: TextPolicy) -> bool:
+    """Tell whether every pattern of the policy gives the same answer on both texts."""
+    own, others = (_answers(_OWN_ASTERISKS.sub(" ", text), policy) for text in (one, other))
+    return own == others
+
+
+def listed_terms() -> frozenset[str]:
+    """Upper-case words of descriptions that name nobody (`words.toml`)."""
+    return _listed()["descriptions"]
 
 
 def _answers(text: str, policy: TextPolicy) -> tuple[bool, ...]:

@@ -15,9 +15,11 @@ from functools import lru_cache
 from cac_core.dicom.descriptions import (
     TextPolicy,
     defined_modality,
+    listed_terms,
     reduce_description,
     reduce_device_text,
     reduce_image_type,
+    same_answers,
 )
 from cac_core.dicom.header_geometry import ORIENTATION, SPACING, geometry_columns
 from cac_core.dicom.header_values import (
@@ -46,7 +48,14 @@ from cac_core.dicom.part10 import (
     walk_header,
 )
 from cac_core.dicom.recover import recovered_identity
-from cac_core.dicom.scrub import Identity, decode_text, scrub_free_text, scrub_word_wise
+from cac_core.dicom.scrub import (
+    MASK,
+    Identity,
+    decode_text,
+    described_text,
+    scrub_free_text,
+    scrub_word_wise,
+)
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 
@@ -337,13 +346,21 @@ def _texts(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str, obje
     """Scrub the texts of the patient and reduce them to words that name nobody."""
     values, identity = raw.values, _identity(raw, charset)
     row: dict[str, object] = {}
+    terms = listed_terms()
     for name, tag in _FREE_TEXTS.items():
-        text = scrub_free_text(values.get(tag, b""), charset, identity)
+        content = values.get(tag, b"")
+        text = scrub_free_text(content, charset, identity)
+        if text and MASK in text:
+            written = described_text(content, charset) or ""
+            if not same_answers(text, written, policy):
+                # A name that is a term, or lies in one, must not decide which series is chosen.
+                text = scrub_free_text(content, charset, identity, terms)
         row[name] = text and reduce_description(text, policy)
     for name, tag in _DEVICE_TEXTS.items():
-        text = scrub_word_wise(values.get(tag) or raw.nested.get(tag, b""), charset, identity)
-        row[name] = text and reduce_device_text(text)
-    kind = scrub_word_wise(values.get(_IMAGE_TYPE, b""), charset, identity)
+        content = values.get(tag) or raw.nested.get(tag, b"")
+        text = scrub_word_wise(content, charset, identity, terms)
+        row[name] = text and reduce_device_text(text, policy)
+    kind = scrub_word_wise(values.get(_IMAGE_TYPE, b""), charset, identity, terms)
     row["ImageType"] = kind and reduce_image_type(kind, policy)
     return row
 

@@ -144,7 +144,7 @@ class Window:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         limit = self.limits.header_bytes
         parts: list[bytes] = []
-        total = 0
+        start, total = position, 0
         while total < limit and not inflater.eof:
             chunk = inflater.unconsumed_tail or os.pread(self.descriptor, _NEXT_READ, position)
             if not inflater.unconsumed_tail:
@@ -154,11 +154,22 @@ class Window:
             try:
                 part = inflater.decompress(chunk, limit - total)
             except zlib.error:
+                self._keep_inflated(start, limit)
                 raise MalformedHeaderError("deflate") from None
             parts.append(part)
             total += len(part)
         self.complete = total < limit
         self.buffer, self.base, self.size, self.descriptor = b"".join(parts), 0, total, -1
+
+    def _keep_inflated(self, start: int, limit: int) -> None:
+        """Hold what a broken deflate stream gives before its fault: it may name the study.
+
+        Some writers put the header of zlib before the stream, against PS3.5 A.5.
+        """
+        content = os.pread(self.descriptor, min(self.size - start, limit), start)
+        found = [_inflated_until_fault(content, bits, limit) for bits in (-15, 15)]
+        self.buffer = max(found, key=len)
+        self.base, self.size, self.descriptor = 0, len(self.buffer), -1
 
     def remainder(self) -> bytes:
         """All bytes of the file, or of what was inflated of it, that the limits allow to read."""
@@ -171,6 +182,23 @@ class Window:
         self.steps += 1
         if self.steps > self.limits.elements:
             raise LimitExceededError("elements")
+
+
+def _inflated_until_fault(content: bytes, window_bits: int, limit: int) -> bytes:
+    inflater = zlib.decompressobj(window_bits)
+    parts: list[bytes] = []
+    left = limit
+    try:
+        # Byte by byte, since a fault takes with it all that the same call has inflated.
+        for place in range(len(content)):
+            part = inflater.decompress(content[place : place + 1], left)
+            parts.append(part)
+            left -= len(part)
+            if left <= 0 or inflater.eof:
+                break
+    except zlib.error:
+        pass
+    return b"".join(parts)
 
 
 def walk_header(

@@ -172,7 +172,11 @@ def text_policy(rules: SelectionRules, *, keep: bool = False) -> TextPolicy:
     )
     listed = rules.image_type
     values = (*listed.localizer, *listed.not_axial, *listed.derived, *listed.axial)
-    return TextPolicy(patterns, tuple(sorted({value.upper() for value in values})), keep)
+    devices = (
+        *(rule.pattern for rule in rules.exclude_kernel),
+        *(rule.pattern for rule in rules.prefer if set(rule.fields) - described),
+    )
+    return TextPolicy(patterns, tuple(sorted({value.upper() for value in values})), keep, devices)
 
 
 def _both_tables(inner: object, value: object) -> bool:

@@ -25,6 +25,7 @@ _LONGEST_BOUNDED_NUMBER = 3
 #: So many digits of a record number, alone, still identify.
 _SHORTEST_DIGITS = 5
 _BETWEEN = r"[-./_ ]?"
+_WORD = re.compile(r"[^\W\d_]+")
 _SEPARATOR = r"[-./_, ]{1,2}"
 #: Letters that no decomposition turns into the base letter that people type instead.
 _BASE_LETTERS = {
@@ -74,15 +75,30 @@ def decode_text(content: bytes, charset: bytes) -> str:
 
 
 @lru_cache(maxsize=1024)
-def scrub_free_text(content: bytes, charset: bytes, identity: Identity) -> str | None:
-    """Mask the patient anywhere in a text, inside words too; None where the text is empty."""
-    return _masked(_clean(decode_text(content, charset)), _pattern(identity, False))
+def scrub_free_text(
+    content: bytes, charset: bytes, identity: Identity, spared: frozenset[str] = frozenset()
+) -> str | None:
+    """Mask the patient anywhere in a text, inside words too; None where the text is empty.
+
+    Parameters
+    ----------
+    spared : upper-case words that stay whole though a name is in them: "STRESS" of a patient
+        named Ress.
+    """
+    return _masked(described_text(content, charset) or "", _pattern(identity, False), spared)
 
 
 @lru_cache(maxsize=1024)
-def scrub_word_wise(content: bytes, charset: bytes, identity: Identity) -> str | None:
+def scrub_word_wise(
+    content: bytes, charset: bytes, identity: Identity, spared: frozenset[str] = frozenset()
+) -> str | None:
     """Mask whole words only: a patient named Philip must not turn Philips into `***s`."""
-    return _masked(_clean(decode_text(content, charset)), _pattern(identity, True))
+    return _masked(_clean(decode_text(content, charset)), _pattern(identity, True), spared)
+
+
+def described_text(content: bytes, charset: bytes) -> str | None:
+    """Text of a description as written, printable; None where it is empty."""
+    return _clean(decode_text(content, charset)) or None
 
 
 def _clean(text: str) -> str:
@@ -90,13 +106,18 @@ def _clean(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def _masked(text: str, pattern: re.Pattern[str] | None) -> str | None:
+def _masked(
+    text: str, pattern: re.Pattern[str] | None, spared: frozenset[str] = frozenset()
+) -> str | None:
     if pattern is None or not text:
         return text or None
     folded, places = _folded(text)
+    words = [match.span() for match in _WORD.finditer(text) if match.group().upper() in spared]
     parts, last = [], 0
     for match in pattern.finditer(folded):
         start, end = places[match.start()], places[match.end()]
+        if any(first <= start and end <= stop for first, stop in words):
+            continue
         parts += [text[last:start], MASK]
         last = end
     return "".join((*parts, text[last:]))

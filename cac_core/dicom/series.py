@@ -79,14 +79,19 @@ def series_table(instances: pa.Table) -> pa.Table:
 def member_rows(frame: pd.DataFrame) -> pd.Series[bool]:
     """Mark the rows that are slices of a series: whole instances, and truncated ones.
 
-    A truncated file is passed over where a whole copy of the same instance exists.
+    A truncated file is passed over where a whole copy of the same instance exists; where files of
+    one SOPInstanceUID lie at several positions, a whole copy at the same position.
     """
     whole = frame["reason"].isna()
     truncated = frame["reason"] == FileReason.TRUNCATED.value
     names = [*_GROUP, "SOPInstanceUID"]
-    copies = frame.loc[whole | truncated, names].assign(whole=whole)
+    copies = frame.loc[whole | truncated, [*names, *_POSITION]].assign(whole=whole)
+    copies["place"] = copies.groupby(_POSITION, dropna=False).ngroup()
     has_whole = copies.groupby(names, dropna=False)["whole"].transform("any")
-    has_whole &= copies["SOPInstanceUID"].notna()
+    whole_at = copies["place"].where(copies["whole"])
+    several = whole_at.groupby([copies[name] for name in names]).transform("nunique") > 1
+    at_place = copies.groupby([*names, "place"], dropna=False)["whole"].transform("any")
+    has_whole = has_whole.where(~several, at_place) & copies["SOPInstanceUID"].notna()
     keep = truncated & ~has_whole.reindex(frame.index, fill_value=False)
     return (whole | keep) & frame["SeriesInstanceUID"].fillna("").ne("")
 

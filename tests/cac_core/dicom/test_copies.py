@@ -34,9 +34,8 @@ SYNTAXES = (
 
 
 def write(folder: Path, **knobs: object) -> list[Path]:
-    return write_ct_series(
-        folder, pixel_spacing_mm=(6.5, 6.5), spacing_mm=5.0, header=HEADER, **knobs
-    )
+    geometry = {"rows": 96, "columns": 96, "pixel_spacing_mm": (4.4, 4.4), "spacing_mm": 5.0}
+    return write_ct_series(folder, header=HEADER, **(geometry | knobs))
 
 
 def volume_digest(folder: Path, secret: bytes = b"secret") -> str:
@@ -126,4 +125,22 @@ def test_slices_of_one_uid_are_slices(tmp_path: Path) -> None:
         dataset.save_as(path)
     assert len(study(tmp_path)[1].files) == 24
     shutil.copy(next((tmp_path / "a").iterdir()), tmp_path / "copy")
+    assert len(study(tmp_path)[1].files) == 24
+
+
+def test_a_cut_slice_of_a_shared_uid_is_not_passed_over(tmp_path: Path) -> None:
+    """Only a whole copy of the same slice stands in for a truncated file."""
+    for path in write(tmp_path / "a"):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = "1.2.3.9"
+        dataset.save_as(path)
+    last = tmp_path / "a" / "0023.dcm"
+    content = last.read_bytes()
+    last.write_bytes(content[:-500])
+    _, order = study(tmp_path)
+    assert len(order.files) == 24
+    result = score_study(order, None, ScoringProtocol()).score  # type: ignore[arg-type]
+    assert result["reason"] == "truncated_pixel_data"
+    (tmp_path / "whole").write_bytes(content)
+    assert {Path(stamp.path).name for stamp in study(tmp_path)[1].files} >= {"whole"}
     assert len(study(tmp_path)[1].files) == 24

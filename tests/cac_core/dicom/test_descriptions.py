@@ -146,3 +146,58 @@ def test_markers_in_every_attribute_reach_no_table(tmp_path: Path) -> None:
     for table in (found.instances, series):
         text = str(table.to_pylist()).casefold()
         assert "zqmarker" not in text and "5551234" not in text
+
+
+@pytest.mark.parametrize("text", ["U*MAP", "CTAC NON**GATED", "*AC* CT", "exam*summary"])
+def test_asterisks_of_the_text_only_separate(text: str) -> None:
+    plain = plain_words(text.replace("*", " "))
+    for policy in (POLICY, POLICY._replace(keep=True)):
+        reduced = plain_words(reduce_description(text, policy))
+        for pattern in POLICY.patterns:
+            assert bool(re.search(pattern, reduced)) == bool(re.search(pattern, plain)), pattern
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("Rest^Anna", {"SeriesDescription": "CTAC REST"}),
+        ("van den Ten^Tom", {"SeriesDescription": "ATTENUATION CORR"}),
+        ("Ang^Lee", {"SeriesDescription": "CT ANGIO"}),
+        ("Ron^Lee", {"SeriesDescription": "CT CORONARY"}),
+        ("Ac^Mehmet", {"SeriesDescription": "AC CT"}),
+        ("CTAC^Test", {"SeriesDescription": "CTAC"}),
+        ("Lung^Wei", {"ConvolutionKernel": "LUNG"}),
+    ],
+)
+def test_the_name_of_the_patient_chooses_no_series(
+    tmp_path: Path, name: str, header: dict[str, str]
+) -> None:
+    found = []
+    for number, patient in enumerate((name, "Muster^Erika")):
+        write_slices(tmp_path / str(number), 24, PatientName=patient, **header)
+        series = series_table(index_archive([tmp_path / str(number)], KEYS, workers=1).instances)
+        (row,) = select_series(series, RULES).to_pylist()
+        found.append([row[key] for key in ("selected", "reason", "evidence", "ctac_role")])
+    assert found[0] == found[1]
+
+
+def test_a_name_that_no_rule_needs_stays_masked(tmp_path: Path) -> None:
+    write_slices(tmp_path, 1, PatientName="Rest^Meier", SeriesDescription="CTAC Rest/Meier")
+    (row,) = index_archive([tmp_path], KEYS, workers=1).instances.to_pylist()
+    assert row["SeriesDescription"] == "CTAC Rest/***"
+    write_slices(tmp_path, 1, PatientName="Long^Meier", SeriesDescription="CTAC long Meier")
+    (row,) = index_archive([tmp_path], KEYS, workers=1).instances.to_pylist()
+    assert row["SeriesDescription"] == "CTAC *** ***"
+
+
+def test_a_site_may_name_its_scanner_by_a_number(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text(
+        "[[prefer]]\nname='ours'\npattern='\\b728231\\b'\n"
+        "fields=['ManufacturerModelName']\nweight=1\nmark=true\n"
+    )
+    policy = text_policy(load_rules(site))
+    assert reduce_device_text("Scanner 728231", policy) == "Scanner 728231"
+    assert reduce_device_text("Scanner 728232", policy) == "Scanner *"
+    assert reduce_device_text("Scanner 728231", POLICY) == "Scanner *"
+    assert policy.digest != POLICY.digest

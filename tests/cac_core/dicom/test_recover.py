@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cac_core.dicom.header import WANTED
 from cac_core.dicom.header_values import uid_text
 from cac_core.dicom.index import HeaderLimits, index_archive
-from cac_core.dicom.part10 import EXPLICIT_BIG
+from cac_core.dicom.part10 import DEFLATED, EXPLICIT_BIG
 from cac_core.dicom.recover import recovered_identity
 from cac_core.dicom.select import load_rules, select_series
 from cac_core.dicom.series import series_table
@@ -95,3 +97,25 @@ def test_limits_hold(tmp_path: Path) -> None:
     found = index_archive([tmp_path], KEYS, workers=1, limits=HeaderLimits(header_bytes=100_000))
     assert found.instances["study_key"].to_pylist() == [None]
     assert found.reasons == {"header_limits": 1}
+
+
+@pytest.mark.parametrize("broken", ["zlib header", "fault in the pixels"])
+def test_a_broken_deflate_stream_names_its_study(tmp_path: Path, broken: str) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, 128 * 128 * 2, np.uint8).tobytes()
+    data = ct_dataset(PatientID="A", Rows=128, Columns=128, PixelData=noise)
+    path = write_dicom(tmp_path / "slice", data, DEFLATED)
+    content = path.read_bytes()
+    start = 144 + struct.unpack("<I", content[140:144])[0]
+    if broken == "zlib header":
+        stream = zlib.compress(zlib.decompress(content[start:], -15))
+    else:
+        # One more block, of the type that RFC 1951 reserves.
+        deflater = zlib.compressobj(9, wbits=-15)
+        inflated = zlib.decompress(content[start:], -15)
+        stream = deflater.compress(inflated[:4000]) + deflater.flush(zlib.Z_FULL_FLUSH) + b"\xff"
+    path.write_bytes(content[:start] + stream)
+    found = index_archive([tmp_path], KEYS, workers=1)
+    (row,) = found.instances.to_pylist()
+    assert row["reason"] == "unreadable_header"
+    assert row["study_key"] == KEYS.study_key("1.2.3.4")
+    assert row["patient_key"] == KEYS.patient_key("A")
