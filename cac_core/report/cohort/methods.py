@@ -201,8 +201,8 @@ def _analysis(report: Report, block: Block) -> None:
     if plan.components:
         block.say(
             "Cumulative incidence of {} by Aalen and Johansen, with {} competing, compared by "
-            "Gray's test. Cause-specific hazard ratios, for which {} censors, stand beside those of the "
-            "subdistribution by the model of Fine and Gray with robust standard errors.",
+            "Gray's test. Cause-specific hazard ratios, for which {} censors, stand beside those "
+            "of the subdistribution by the model of Fine and Gray with robust standard errors.",
             _listed(_word(name) for name in plan.components),
             _word(plan.competing),
             _word(plan.competing),
