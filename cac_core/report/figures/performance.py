@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, bare
-from cac_core.report.figures.texts import LEGEND, fitted, in_legend
+from cac_core.report.figures.texts import LEGEND, Y_TICK, fitted, in_legend
 
 _LOOKS = ((GREY, "o", "-"), (BLUE, "s", "--"), (GREEN, "D", "-."), (RED, "^", ":"))
 
@@ -99,7 +99,8 @@ def reclassification_figure(moves: Sequence[Moves]) -> Figure:
             bars.barh(
                 at, -100 * down, color=BLUE, height=0.75, label=_once(number, half, "risk falls")
             )
-            names.append((at, f"{one.label}, {who}"))
+            # Who they are stays where the label is cut; the legend beside it has more of that.
+            names.append((at, f"{fitted(one.label, Y_TICK - len(', with event'), 1)}, {who}"))
     bars.axvline(0, color="black", lw=0.8)
     bars.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=9)
     bars.invert_yaxis()

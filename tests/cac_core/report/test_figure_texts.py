@@ -24,7 +24,7 @@ from cac_core.report.figures.performance import (
 )
 from cac_core.report.figures.style import as_bytes
 from cac_core.report.figures.survival import Curve, ForestRow, curves_figure, forest_figure
-from cac_core.report.figures.texts import drawable, fit_texts, fitted, undrawable
+from cac_core.report.figures.texts import drawable, fit_texts, fitted, tick_names, undrawable
 from cac_core.report.svg import drawn, in_full
 
 LONG = "a reading of the second room of the northern campus " * 4
@@ -147,6 +147,10 @@ def test_names_of_readings_stand_outside_the_net_reclassification(label: str) ->
         for axis in figure.axes:
             assert not legend.get_window_extent().overlaps(axis.get_window_extent())
     assert figure.axes[1].get_window_extent().height > 0.3 * figure.bbox.height
+    who = [name.rpartition(", ")[2] for name in tick_names(figure.axes[0].yaxis)]
+    assert who == ["with event", "without"] * 3
+    whole = " ".join(f"{label} 0".split())
+    assert label == "DL" or whole in in_full("", reclassification_figure(moves))
 
 
 def test_a_scatter_plot_of_other_scripts_warns_nobody() -> None:
