@@ -125,7 +125,7 @@ def report_tables(result: dict[str, Any]) -> list[Table]:
 
 
 def _headline_table(headline: list[dict[str, Any]]) -> Table:
-    table = _columns("First numbers", ("",), ("estimate", "95 % interval", "p"))
+    table = _columns("First numbers", ("",), ("estimate", "confidence interval", "p"))
     for row in headline:
         low, high = row["ci_low"], row["ci_high"]
         limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"

@@ -259,7 +259,7 @@ def _auc_rows(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterat
 
 def _corrected_rows(base: Estimate, plan: Plan, name: str, found: _Measured) -> Iterator[Estimate]:
     """Apparent values less their optimism, where the plan asks for them."""
-    if not plan.optimism or not plan.resamples:
+    if not plan.optimism:
         return
     values = dict(zip(METRICS, found.values[name], strict=True))
     for metric in CORRECTED:

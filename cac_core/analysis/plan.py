@@ -175,6 +175,8 @@ class Plan(_Part):
             raise ValueError(f"interaction `{self.interaction}` is no covariate")
         if tuple(sorted(self.risk_cuts)) != self.risk_cuts:
             raise ValueError("risk_cuts are not in rising order")
+        if self.optimism and not self.resamples:
+            raise ValueError("optimism is estimated from resamples, and resamples is 0")
         return self
 
     @property

@@ -137,7 +137,8 @@ def _gain_table(report: Report, block: Block) -> None:
                              numbers.p_cell(row) if tested else ""])  # fmt: skip
     _keep(
         report, block, "table-s6", "Gains by adding CAC to the covariates",
-        (Column("Reading"), Column("Measure"), Column("Value (95 % CI)", True), Column("p", True)),
+        (Column("Reading"), Column("Measure"), Column(f"Value ({report.ci})", True),
+         Column("p", True)),
         rows,
     )  # fmt: skip
 
@@ -213,7 +214,7 @@ def _difference_table(report: Report, block: Block) -> None:
                              numbers.interval_cell(row, style)])  # fmt: skip
     _keep(
         report, block, "gain-differences", "Differences between readings, paired resamples",
-        (Column("Readings"), Column("Measure"), Column("Difference (95 % CI)", True)), rows,
+        (Column("Readings"), Column("Measure"), Column(f"Difference ({report.ci})", True)), rows,
         "Show differences between readings",
     )  # fmt: skip
 
@@ -263,7 +264,7 @@ def _calibration(report: Report, block: Block) -> None:
         slug("calibration-groups", report.other(str(block.population))),
         f"Predicted and observed {years:g}-year risk in groups of predicted risk, %",
         (Column("Model"), Column("Group"), Column("Patients", True), Column("Events", True),
-         Column("Predicted", True), Column("Observed (95 % CI)", True)),
+         Column("Predicted", True), Column(f"Observed ({report.ci})", True)),
         groups,
     )  # fmt: skip
     block.draw(
@@ -278,8 +279,8 @@ def _calibration(report: Report, block: Block) -> None:
     )
     _keep(
         report, block, "calibration-whole", "Calibration as a whole",
-        (Column("Model"), Column("Observed / expected (95 % CI)", True),
-         Column("Brier score (95 % CI)", True), Column("Scaled Brier score, %", True)),
+        (Column("Model"), Column(f"Observed / expected ({report.ci})", True),
+         Column(f"Brier score ({report.ci})", True), Column("Scaled Brier score, %", True)),
         whole,
     )  # fmt: skip
 

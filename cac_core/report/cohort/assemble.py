@@ -130,7 +130,10 @@ def _tiles(report: Report) -> list[tuple[str, Markup]]:
         # What a model could not be fitted for has one row for all that was asked of it.
         row = row or numbers.why_not(asked.analysis, **asked.columns)
         style = "one" if asked.statistic == "lr_chi2_gain" else "two"
-        tiles.append((asked.name, numbers.with_interval(row, style)))
+        text = numbers.with_interval(row, style)
+        marks = models.ratio_marks(report, row) if asked.statistic == "hazard_ratio" else ""
+        told = models.marks_told(report, marks)
+        tiles.append((f"{asked.name}.{told}" if told else asked.name, text + marks))
     return tiles
 
 

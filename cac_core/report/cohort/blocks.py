@@ -141,6 +141,11 @@ class Report:
         """Names of the plan's populations, the main one first."""
         return tuple(self.plan.populations)
 
+    @property
+    def ci(self) -> str:
+        """Confidence intervals of the plan, as headings name them."""
+        return f"{100 * self.plan.confidence:g} % CI"
+
     def other(self, population: str) -> str | None:
         """Name of a population for files; None for the main one."""
         return None if population == self.populations[0] else population

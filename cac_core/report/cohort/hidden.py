@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -15,6 +16,14 @@ HIDDEN = f"hidden: a count from 1 to {SMALL - 1}, or one from which it could be 
 _COUNTS = ("count", "at_risk", "missing", "n_up", "n_down")
 _NUMBERS = ("value", "ci_low", "ci_high", "p_value")
 
+#: Where the words of a method tell a small count, and what stands there instead.
+_TOLD = (
+    (re.compile(rf"(?<=the )[1-{SMALL - 1}](?= patients\b)"), "few"),
+    (re.compile(rf"\b[1-{SMALL - 1}](?= (?:patients|values|missing|negative|codes)\b)"), "a few"),
+    (re.compile(rf"(?<=events \()[1-{SMALL - 1}](?=\))"), "a few"),
+)
+_FEW_EVENTS = re.compile(r"only [\d.]+ (?=events per parameter)")
+
 Record = dict[str, Any]
 
 
@@ -24,7 +33,7 @@ def hide_small(estimates: pa.Table) -> pa.Table:
     A count from 1 to 4 goes, and with it its share. Where a single count of a family is hidden, the
     smallest of the others goes too, since the family's total is known: the levels of a term, and
     one level in the groups of a population. Whatever is estimated in 1 to 4 patients goes, and
-    numbers of patients and events from 1 to 4 go from every row.
+    numbers of patients and events from 1 to 4 go from every row, from its words too.
     """
     rows: list[Record] = estimates.to_pylist()
     counts = [row for row in rows if row["statistic"] in _COUNTS and row["value"] is not None]
@@ -42,10 +51,24 @@ def hide_small(estimates: pa.Table) -> pa.Table:
     for row in rows:
         if (row["statistic"] == "share" and _identity(row) in gone) or _small(row["n"]):
             _hide(row)
+        _without_events(row)
         for name in ("n", "n_events"):
             if _small(row[name]):
                 row[name] = None
     return ESTIMATES.from_rows(rows)
+
+
+def _without_events(row: Record) -> None:
+    """Take small counts out of the words of a row, and what their number of events follows from."""
+    told = str(row["method"] or "")
+    for pattern, instead in _TOLD:
+        told = pattern.sub(instead, told)
+    if _small(row["n_events"]):
+        told = _FEW_EVENTS.sub("too few ", told)
+        if row["statistic"] == "events_per_parameter":
+            row.update(dict.fromkeys(_NUMBERS))
+            told = HIDDEN
+    row["method"] = told or None
 
 
 def _small(count: float | None) -> bool:

@@ -200,8 +200,11 @@ def _analysis(report: Report, block: Block) -> None:
     )
     if plan.components:
         block.say(
-            "Cumulative incidence of {} by Aalen and Johansen, with {} competing.",
+            "Cumulative incidence of {} by Aalen and Johansen, with {} competing, compared by "
+            "Gray's test. Cause-specific hazard ratios, for which {} censors, stand beside those "
+            "of the subdistribution by the model of Fine and Gray with robust standard errors.",
             _listed(_word(name) for name in plan.components),
+            _word(plan.competing),
             _word(plan.competing),
         )
 
@@ -214,11 +217,17 @@ def _gains(plan: Plan) -> str:
         if plan.resamples
         else "have no intervals, since no resamples were asked for"
     )
+    optimism = (
+        " Discrimination and net reclassification are also given corrected for optimism "
+        "(bootstrap, Harrell), by the same resamples."
+        if plan.optimism
+        else ""
+    )
     return (
         "The gain in fit is tested by the likelihood ratio and has no interval. Gains in AUC over "
         f"all follow-up have DeLong's intervals; gains in AUC at {plan.horizon_years:g} years, in "
         "Harrell's and Uno's c, net reclassification in all its forms and integrated "
-        f"discrimination improvement {told}."
+        f"discrimination improvement {told}.{optimism}"
     )
 
 

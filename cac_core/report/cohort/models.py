@@ -59,7 +59,10 @@ def secondary_section(report: Report) -> ReportSection:
             continue
         columns = [Column("Reading"), Column("Category")]
         for outcome in others:
-            columns += [Column(f"{report.outcome(outcome)}, HR (95 % CI)", True), Column("p", True)]
+            columns += [
+                Column(f"{report.outcome(outcome)}, HR ({report.ci})", True),
+                Column("p", True),
+            ]
         table = DataTable(
             slug("table-s5-outcomes", report.other(population)),
             "Adjusted hazard ratios of calcium for other outcomes",
@@ -151,8 +154,8 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
     table = DataTable(
         f"table-2-{name}",
         f"Hazard ratios for {outcome}, model with {label}",
-        (Column("Covariate"), Column("Unadjusted HR (95 % CI)", True), Column("p", True),
-         Column("Adjusted HR (95 % CI)", True), Column("p", True)),
+        (Column("Covariate"), Column(f"Unadjusted HR ({report.ci})", True), Column("p", True),
+         Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
         rows,
         note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table."
         + _marks_told(report, rows)
@@ -161,7 +164,9 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
     )  # fmt: skip
     view = report.drawn(
         f"figure-forest-{name}",
-        forest_figure(forest, ("unadjusted", "adjusted"), "Hazard ratio (95 % CI)", "adjusted"),
+        forest_figure(
+            forest, ("unadjusted", "adjusted"), f"Hazard ratio ({report.ci})", "adjusted"
+        ),
         f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic."
         + _marks_told(report, [[row.text] for row in forest]),
         f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
@@ -195,7 +200,7 @@ def _whole_models(report: Report, block: Block) -> None:
             f"Multivariable models of {report.outcome(str(block.outcome))} as a whole",
             (Column("Model"), Column("Patients", True), Column("Events", True),
              Column("LR chi-square", True), Column("p", True),
-             Column("Events per parameter", True), Column("Harrell's c (95 % CI)", True)),
+             Column("Events per parameter", True), Column(f"Harrell's c ({report.ci})", True)),
             rows,
         )  # fmt: skip
         block.add(report.kept(table))
@@ -230,7 +235,7 @@ def _calcium_table(
             slug(analysis, report.other(str(block.population))),
             caption,
             (Column("Outcome"), Column("Reading"), Column("Category"), Column("Events", True),
-             Column("Adjusted HR (95 % CI)", True), Column("p", True)),
+             Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
             rows,
             note=_marks_told(report, rows).strip(),
         )  # fmt: skip
@@ -279,16 +284,16 @@ def _ratio_cell(report: Report, row: Row | None) -> Cell:
     if _is_reference(row):
         return Cell("Reference", 1.0)
     cell = report.numbers.interval_cell(row, "two")
-    return replace(cell, text=Markup("{}{}").format(cell.text, _marks(report, row)))
+    return replace(cell, text=Markup("{}{}").format(cell.text, ratio_marks(report, row)))
 
 
 def _ratio_text(report: Report, row: Row | None) -> str:
     if _is_reference(row):
         return "Reference"
-    return plain(report.numbers.with_interval(row, "two")) + _marks(report, row)
+    return plain(report.numbers.with_interval(row, "two")) + ratio_marks(report, row)
 
 
-def _marks(report: Report, row: Row | None) -> str:
+def ratio_marks(report: Report, row: Row | None) -> str:
     """Signs behind a hazard ratio whose model has a flaw."""
     if row is None or row.value is None:
         return ""
@@ -302,7 +307,11 @@ def _marks(report: Report, row: Row | None) -> str:
 
 def _marks_told(report: Report, rows: Sequence[Sequence[Cell | str]]) -> str:
     """What the signs in these rows mean; begins with a space, empty where there are none."""
-    text = "".join(cell_text(item) for row in rows for item in row)
+    return marks_told(report, "".join(cell_text(item) for row in rows for item in row))
+
+
+def marks_told(report: Report, text: str) -> str:
+    """What the signs in a text mean; begins with a space, empty where there are none."""
     told = ""
     if _CHANGING in text:
         told += (

@@ -128,7 +128,7 @@ def _event_free(report: Report, block: Block, source: str) -> DataTable:
         name,
         f"Numbers at risk, and share free of {report.outcome(str(block.outcome))} in %",
         (Column(report.label(source)), Column("Year", True), Column("At risk", True),
-         Column("Event-free (95 % CI)", True)),
+         Column(f"Event-free ({report.ci})", True)),
         rows,
     )  # fmt: skip
 
@@ -152,7 +152,8 @@ def _rates(report: Report, block: Block) -> None:
             name,
             f"Rates of {report.outcome(str(block.outcome))} per 100 person-years",
             (Column("Reading"), Column("Category"), Column("Patients", True),
-             Column("Events", True), Column("Person-years", True), Column("Rate (95 % CI)", True)),
+             Column("Events", True), Column("Person-years", True),
+             Column(f"Rate ({report.ci})", True)),
             rows,
         )  # fmt: skip
         block.add(report.kept(table))
@@ -206,7 +207,7 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
         slug("incidence-table", component, source, report.other(str(block.population))),
         f"Incidence of {report.outcome(component)} at the end of follow-up, %",
         (Column(label), Column("Events", True), Column("Years", True),
-         Column("Incidence (95 % CI)", True)),
+         Column(f"Incidence ({report.ci})", True)),
         ends,
         sortable=False,
     )  # fmt: skip

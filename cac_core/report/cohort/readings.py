@@ -167,7 +167,12 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
     return DataTable(
         slug("agreement", first, second, report.other(population)),
         f"Agreement of {report.label(first)} with {report.label(second)}",
-        (Column("Measure"), Column("Value (95 % CI)", True), Column("n", True), Column("Method")),
+        (
+            Column("Measure"),
+            Column(f"Value ({report.ci})", True),
+            Column("n", True),
+            Column("Method"),
+        ),
         rows,
         sortable=False,
     )

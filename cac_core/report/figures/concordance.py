@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cac_core.report.figures.style import BLUE, GREY, RED, bare
-from cac_core.report.figures.texts import fit_texts
+from cac_core.report.figures.style import BLUE, GREY, RED, bare, lay_out
 
 _TICKS = (0, 1, 10, 100, 400, 1000, 4000)
 _DPI = 72  # of an SVG: one unit is one point
@@ -95,9 +94,7 @@ def scatter_figure(
     right.set_title(notes[1], fontsize=10)
     for axis in (left, right):
         bare(axis)
-    fit_texts(figure)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
     return figure, _places(left, second, first), _places(right, middle, apart)
 
 

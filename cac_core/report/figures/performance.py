@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, bare
-from cac_core.report.figures.texts import fitted, in_legend
+from cac_core.report.figures.texts import LEGEND, Y_TICK, fitted, in_legend
 
 _LOOKS = ((GREY, "o", "-"), (BLUE, "s", "--"), (GREEN, "D", "-."), (RED, "^", ":"))
 
@@ -99,14 +99,24 @@ def reclassification_figure(moves: Sequence[Moves]) -> Figure:
             bars.barh(
                 at, -100 * down, color=BLUE, height=0.75, label=_once(number, half, "risk falls")
             )
-            names.append((at, f"{one.label}, {who}"))
+            # Who they are stays where the label is cut; the legend beside it has more of that.
+            names.append((at, f"{fitted(one.label, Y_TICK - len(', with event'), 1)}, {who}"))
     bars.axvline(0, color="black", lw=0.8)
     bars.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=9)
     bars.invert_yaxis()
     bars.set_xticks(range(-100, 101, 50), [str(abs(tick)) for tick in range(-100, 101, 50)])
     bars.set(xlabel="Patients, %", xlim=(-105, 105))
-    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        *bars.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False,
+        fontsize=9,
+    )  # fmt: skip
     _net(net, moves)
+    # Above the panel: inside it long labels would cover what they name.
+    short = sum(len(one.label) for one in moves) <= LEGEND
+    figure.legend(
+        *net.get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=8.5,
+        ncols=max(1, len(moves)) if short else 1,
+    )  # fmt: skip
     bare(bars)
     return figure
 
@@ -159,7 +169,6 @@ def _net(axis: Axes, moves: Sequence[Moves]) -> None:
     axis.set_yticks(range(len(kinds)), kinds)
     axis.invert_yaxis()
     axis.set_xlabel("Net reclassification")
-    axis.legend(frameon=False, fontsize=8.5, loc="best")
     bare(axis)
 
 

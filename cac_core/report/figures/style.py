@@ -36,12 +36,18 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
         "svg.fonttype": "none" if strange else "path",
     }
     stream = io.BytesIO()
-    with mpl.rc_context(style), warnings.catch_warnings():
-        # Told with the figure, not as a warning of a library for each glyph.
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
-        with _drawn_in(texts, figure, replace=strange and kind == "png"):
-            figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+    with mpl.rc_context(style), _drawn_in(texts, figure, replace=strange and kind == "png"):
+        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
     return stream.getvalue()
+
+
+def lay_out(figure: Figure) -> None:
+    """Give everything in a figure its final place, in the fonts that it is drawn in."""
+    fit_texts(figure)
+    texts = [part for part in figure.findobj(Text) if isinstance(part, Text)]
+    with _drawn_in(texts, figure, replace=False):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def needs_reader_fonts(figure: Figure) -> bool:
@@ -60,7 +66,9 @@ def _drawn_in(texts: Sequence[Text], figure: Figure, *, replace: bool) -> Iterat
     """Texts in fonts of all scripts that there are; with a sign for what they lack, if asked."""
     kept = [part.get_text() for part in texts]
     names = {axis: tick_names(axis) for axis in _axis_of(figure)} if replace else {}
-    with mpl.rc_context({"font.family": list(families())}):
+    with mpl.rc_context({"font.family": list(families())}), warnings.catch_warnings():
+        # Told with the figure, not as a warning of a library for each glyph.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         if len(families()) > 1:
             for part in texts:
                 part.set_fontfamily(list(families()))

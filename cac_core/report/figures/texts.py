@@ -12,6 +12,7 @@ from functools import cache
 
 import matplotlib as mpl
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -23,6 +24,8 @@ mpl.rcParams["text.parse_math"] = False
 #: Characters in a line, by where the text stands; wide ones count twice.
 X_TITLE, Y_TITLE, LEGEND, Y_TICK, X_TICK, INSIDE = 56, 40, 44, 40, 22, 90
 _MOST_LINES = 2
+#: Of titles, whose panel may be narrow: characters to an inch of it, and the fewest in a line.
+_PER_INCH, _FEWEST = 13, 12
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
 _DEFAULT = "DejaVu Sans"
 #: Fonts of other scripts, where the machine has them.
@@ -103,7 +106,8 @@ def fit_texts(figure: Figure) -> list[str]:
             if short != names:
                 axis.set_ticklabels(short)
             seen |= {id(label) for label in axis.get_ticklabels()}
-        titles = ((axes.xaxis.label, X_TITLE), (axes.yaxis.label, Y_TITLE), (axes.title, X_TITLE))
+        room = _title_room(axes)
+        titles = ((axes.xaxis.label, room), (axes.yaxis.label, Y_TITLE), (axes.title, room))
         for part, width in titles:
             part.set_text(fit(part.get_text(), width))
             seen.add(id(part))
@@ -115,6 +119,15 @@ def fit_texts(figure: Figure) -> list[str]:
         if isinstance(part, Text) and id(part) not in seen:
             part.set_text(fit(part.get_text(), INSIDE, 3))
     return list(cut)
+
+
+def _title_room(axes: Axes) -> int:
+    """Characters of a line above or below a panel; those of its neighbour begin where it ends."""
+    figure = axes.get_figure(root=True)
+    if figure is None or len(figure.axes) == 1:
+        return X_TITLE
+    inches = axes.get_position().width * figure.get_figwidth()
+    return min(X_TITLE, max(_FEWEST, int(_PER_INCH * inches)))
 
 
 def tick_names(axis: Axis) -> list[str]:

@@ -36,6 +36,12 @@ def test_a_copy_of_the_shipped_plan_is_the_shipped_plan(tmp_path: Path) -> None:
         ("outcomes = [", "not valid TOML"),
         ("colour = 1", "colour"),
         (shipped_plan_text().replace('primary = "mace"', 'primary = "stroke"'), "stroke"),
+        (
+            shipped_plan_text()
+            .replace("resamples = 2000", "resamples = 0")
+            .replace("optimism = false", "optimism = true"),
+            "optimism is estimated from resamples",
+        ),
         (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [5, 1, 10]"), "rising order"),
         (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [1, 5]"), "4 levels and 2 cuts"),
         (shipped_plan_text().replace('["dl", "expert"]', '["dl", "oracle"]'), "oracle"),

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from cac_core.report.cohort.blocks import slug
+from cac_core.report.figures.concordance import scatter_figure
+from cac_core.report.figures.performance import (
+    Moves,
+    Series,
+    calibration_figure,
+    reclassification_figure,
+)
 from cac_core.report.figures.style import as_bytes
 from cac_core.report.figures.survival import Curve, ForestRow, curves_figure, forest_figure
-from cac_core.report.figures.texts import drawable, fit_texts, fitted, undrawable
+from cac_core.report.figures.texts import drawable, fit_texts, fitted, tick_names, undrawable
 from cac_core.report.svg import drawn, in_full
 
 LONG = "a reading of the second room of the northern campus " * 4
@@ -103,3 +115,53 @@ def test_a_slug_is_one_file_name(text: str) -> None:
 
 def test_slugs_of_other_scripts_differ() -> None:
     assert slug("t", "\u7537\u6027") != slug("t", "\u5973\u6027") and slug("t", "..", "/") == "t"
+
+
+def _boxes(figure: Figure, parts: Sequence[Text]) -> list[Bbox]:
+    figure.draw_without_rendering()
+    return [part.get_window_extent() for part in parts]
+
+
+def test_titles_of_neighbouring_panels_do_not_run_into_each_other() -> None:
+    series = [Series(f"{LONG}{n}", [0.1, 0.2], [0.1, 0.3], [0, 0.2], [0.2, 0.4]) for n in range(4)]
+    figure = calibration_figure(series, 3)
+    _quietly(figure)
+    boxes = _boxes(figure, [axis.title for axis in figure.axes])
+    for left, right in pairwise(boxes):
+        assert left.x1 < right.x0
+    one = _curves("a")
+    one.axes[0].set_title("of one panel, " * 3)  # has the room that it had
+    fit_texts(one)
+    assert one.axes[0].title.get_text() == "of one panel, " * 3
+
+
+@pytest.mark.parametrize("label", ["DL", LONG])
+def test_names_of_readings_stand_outside_the_net_reclassification(label: str) -> None:
+    net = [(0.2, 0.1, 0.3)] * 3
+    moves = [Moves(f"{label} {n}", 0.6, 0.4, 0.4, 0.6, net) for n in range(3)]
+    figure = reclassification_figure(moves)
+    _quietly(figure)
+    assert len(figure.legends) == 2 and all(axis.get_legend() is None for axis in figure.axes)
+    figure.draw_without_rendering()
+    for legend in figure.legends:
+        for axis in figure.axes:
+            assert not legend.get_window_extent().overlaps(axis.get_window_extent())
+    assert figure.axes[1].get_window_extent().height > 0.3 * figure.bbox.height
+    who = [name.rpartition(", ")[2] for name in tick_names(figure.axes[0].yaxis)]
+    assert who == ["with event", "without"] * 3
+    whole = " ".join(f"{label} 0".split())
+    assert label == "DL" or whole in in_full("", reclassification_figure(moves))
+
+
+def test_a_scatter_plot_of_other_scripts_warns_nobody() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        figure, places, _ = scatter_figure(
+            np.array([0.0, 2.0]), np.array([1.0, 2.0]), (CHINESE, "\U00012345"), (0, -1, 1),
+            ("r2 0.5", "difference 0"),
+        )  # fmt: skip
+        as_bytes(figure, "svg")
+    # Points lie where the drawing has them.
+    height = figure.bbox.height
+    again = figure.axes[0].transData.transform([[1.0, 0.0], [2.0, 2.0]])
+    assert np.allclose(places, [(x, height - y) for x, y in again])

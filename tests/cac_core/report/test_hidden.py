@@ -51,3 +51,29 @@ def test_what_few_patients_gave_goes_whatever_it_is() -> None:
     found = hidden(few, many)
     assert found[0]["value"] is None and found[0]["ci_low"] is None and found[0]["n"] is None
     assert found[1]["value"] == 0.9 and found[1]["n"] == 60 and found[1]["n_events"] is None
+
+
+def test_words_of_a_method_tell_no_small_count() -> None:
+    few = "not estimable: no events in the 3 patients of this level; p of the term, df 3"
+    many = "not estimable: no events in the 30 patients of this level; df 3"
+    rows = hidden(*(Estimate("cox_multivariable", "hazard_ratio", method=told)
+                    for told in (few, many, "not estimable: 2 missing times in `mace_days`",
+                                 "not estimable: too few events (4) for 16 terms")))  # fmt: skip
+    assert [row["method"] for row in rows] == [
+        "not estimable: no events in the few patients of this level; p of the term, df 3",
+        many,
+        "not estimable: a few missing times in `mace_days`",
+        "not estimable: too few events (a few) for 16 terms",
+    ]
+
+
+def test_a_small_number_of_events_cannot_be_found_from_events_per_parameter() -> None:
+    told = "Cox, Efron ties; only 0.2 events per parameter"
+    ratio = Estimate("cox_multivariable", "hazard_ratio", 2.0, n=400, n_events=3, method=told)
+    share = Estimate("cox_multivariable", "events_per_parameter", 0.1875, n=400, n_events=3)
+    found = hidden(ratio, share)
+    assert found[0]["value"] == 2.0 and "0.2" not in found[0]["method"]
+    assert "events per parameter" in found[0]["method"]  # the ratio keeps its mark
+    assert found[1]["value"] is None and found[1]["method"] == HIDDEN
+    enough = Estimate("cox_multivariable", "hazard_ratio", 2.0, n=400, n_events=5, method=told)
+    assert hidden(enough)[0]["method"] == told

@@ -74,6 +74,10 @@ def test_the_paragraph_of_a_known_run() -> None:
         "bootstrap intervals, percentiles of 1,000 resamples of patients with models fitted anew "
         "in each (seed 2023). Patients in whom a covariate of a model is missing are left out "
         "of that model. Intervals cover 95 %.",
+        "Cumulative incidence of revascularisation, myocardial infarction and unstable angina by "
+        "Aalen and Johansen, with death competing, compared by Gray's test. Cause-specific hazard "
+        "ratios, for which death censors, stand beside those of the subdistribution by the model "
+        "of Fine and Gray with robust standard errors.",
         "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
     ):
         assert sentence in told
@@ -94,6 +98,13 @@ def test_other_settings_are_told() -> None:
     told = " ".join(text(methods_section(made)))
     assert "discrimination improvement have no intervals, since no resamples were" in told
     assert "imputed 7 times" in told and "cover 90 %" in told
+
+
+def test_a_correction_for_optimism_is_told_where_it_was_asked_for() -> None:
+    asked = dataclasses.replace(report(estimates()), plan=plan(resamples=50, optimism=True))
+    sentence = "reclassification are also given corrected for optimism (bootstrap, Harrell)"
+    assert sentence in " ".join(text(methods_section(asked)))
+    assert "optimism" not in " ".join(text(methods_section(report(estimates()))))
 
 
 def test_a_protocol_with_thresholds_by_tube_voltage() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from cac_core.report.cohort import blocks
+from cac_core.report.cohort.added import reclassification_section
+from cac_core.report.cohort.assemble import _tiles
 from cac_core.report.cohort.blocks import CATEGORIES_NOTE, Report, cell_text
 from cac_core.report.cohort.models import assumptions_section, hazard_section, sensitivity_section
 from cac_core.report.cohort.numbers import Numbers
-from cac_core.report.cohort.outcomes import follow_up_section
+from cac_core.report.cohort.outcomes import follow_up_section, survival_section
 from cac_core.report.page import Column, DataTable
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
@@ -114,6 +118,38 @@ def test_follow_up_names_its_method_where_it_is_printed() -> None:
     follow_up_section(report)
     titles = [str(column.title) for column in report.tables["follow-up-table"].columns]
     assert "Follow-up by reverse Kaplan-Meier, years, median (IQR)" in titles
+
+
+def test_headings_say_what_intervals_cover() -> None:
+    rows = (_ratio("age_years"), _ratio("sex"), _zph("age_years", 0.4))
+    report = _report(*rows)
+    report.plan = report.plan.model_copy(update={"confidence": 0.9})
+    for section in (hazard_section, follow_up_section, survival_section, reclassification_section):
+        section(report)
+    titles = [cell_text(c.title) for table in report.tables.values() for c in table.columns]
+    assert "Adjusted HR (90 % CI)" in titles
+    assert not any("95 %" in title for title in titles)
+    assert not any(b"95 % CI" in svg for svg, _ in report.figures.values())
+    hazard_section(same := _report(*rows))
+    table = next(one for name, one in same.tables.items() if name.startswith("table-2"))
+    assert "Adjusted HR (95 % CI)" in [str(column.title) for column in table.columns]
+
+
+def test_no_heading_of_the_report_has_a_level_of_its_own() -> None:
+    written = Path(blocks.__file__).parent
+    assert not [p.name for p in written.glob("*.py") if "95 %" in p.read_text(encoding="utf-8")]
+
+
+def test_the_ratio_that_is_told_first_has_its_marks_too() -> None:
+    few = "Cox, Efron ties; only 3.1 events per parameter"
+    report = _report(_ratio("cac_category", few, level=">400"), _zph("cac_category", 0.01))
+    tile = next((name, text) for name, text in _tiles(report) if "hazard ratio" in name)
+    assert cell_text(tile[1]).endswith(" \N{DAGGER}\N{DOUBLE DAGGER}")
+    assert "Fewer than 10 events per parameter" in tile[0]
+    assert "test of proportional hazards rejects" in tile[0]
+    steady = _report(_ratio("cac_category", level=">400"))
+    tile = next((name, text) for name, text in _tiles(steady) if "hazard ratio" in name)
+    assert tile[0] == "adjusted hazard ratio, DL CAC >400" and cell_text(tile[1])[-1] == ")"
 
 
 def test_tables_of_one_name_are_both_kept() -> None:
