@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import socket
 import ssl
-import tempfile
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from distributed.utils import TimeoutError as DaskTimeout
 
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import SECRET_VARIABLE
+from cac_core.scratch import scratch_folder
 from cac_core.settings import ClusterSettings
 from tasks.closed import ClosedScheduler, ClosedWorker
 from tasks.worker import CascadePlugin
@@ -168,7 +170,10 @@ class _ClosedLocalCluster(LocalCluster, _ClosedCluster):  # type: ignore[misc]
 
 
 def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> LocalCluster:
-    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="cac-workers-"))
+    scratch = str(stack.enter_context(scratch_folder("cac-workers-")))
+    # The scheduler takes it from there; else it leaves a folder among those of other programs.
+    stack.enter_context(dask.config.set({"temporary-directory": scratch}))
+    stack.callback(_end_workers, set(multiprocessing.active_children()))
     ours = {
         "n_workers": local_workers(settings),
         "threads_per_worker": 1,
@@ -189,6 +194,16 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
             "Leave it out; `workers` and `memory_limit` are settings of their own.",
         )
     return _ClosedLocalCluster(**ours, **settings.options)
+
+
+def _end_workers(others: set[BaseProcess]) -> None:
+    """End workers that a run which was interrupted while they started has not waited for.
+
+    They would make their folders again after these were removed.
+    """
+    for process in set(multiprocessing.active_children()) - others:
+        process.kill()
+        process.join()
 
 
 def _join(settings: ClusterSettings) -> Client:

@@ -7,16 +7,15 @@ that are on the list and have not been changed since are ever replaced or remove
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from cac_core.errors import CacError, UsageError
+from cac_core.scratch import is_scratch, scratch_folder
 
 #: Name of the list in its folder: `{"results": {kind: {relative name: [SHA-256]}}}`. While a
 #: result is being put in place, a file has two digests: the old one and the new one.
@@ -77,20 +76,17 @@ def results_folder(out: Path, holds: str, *, whole: bool = True) -> Iterator[Pat
         If the folder cannot be written.
     """
     target = Path(os.path.realpath(out))
-    aside = target / f"{_ASIDE}{uuid.uuid4().hex}"
     made: list[Path] = []
     try:
         made = [folder for folder in (target, *target.parents) if not folder.exists()]
-        aside.mkdir(parents=True)
-        with _locked(aside):
-            _remove_left_behind(target)
+        target.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(_ASIDE, target) as aside:
             yield aside
             _install(aside, target, holds, whole)
         made = []
     except OSError as error:
         raise _unwritable(out, error) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -222,31 +218,7 @@ def _write_list(folder: Path, results: _Results) -> None:
 
 def _is_scratch(path: Path) -> bool:
     """Whether this is what the program keeps there only while it writes."""
-    return path.name.startswith((_ASIDE, f"{LIST}."))
-
-
-@contextlib.contextmanager
-def _locked(aside: Path) -> Iterator[None]:
-    """Hold a folder as in use; the system lets go of it when the process dies."""
-    handle = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _remove_left_behind(target: Path) -> None:
-    """Remove what runs that were killed had not yet put in place."""
-    for folder in target.glob(f"{_ASIDE}{'[0-9a-f]' * 32}"):
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is in use
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
+    return is_scratch(path, _ASIDE) or is_scratch(path, f"{LIST}.")
 
 
 def _unwritable(out: Path, error: OSError) -> CacError:

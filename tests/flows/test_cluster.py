@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +25,7 @@ from distributed.security import Security
 
 from cac_core.errors import CacError, UsageError
 from cac_core.settings import ClusterSettings
-from flows.cluster import cluster_client
+from flows.cluster import _end_workers, cluster_client
 from tasks.worker import CascadePlugin
 
 #: Tries every way in: plain, HTTP, TLS without a certificate, TLS with one that we made ourselves.
@@ -156,6 +159,27 @@ def test_dask_configuration_of_the_user_does_not_matter(
     ):
         assert client.submit(lambda: 3).result() == 3
     assert not marker.exists()
+
+
+def test_a_cluster_leaves_nothing_in_the_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"cac-workers-{'0' * 32}"  # of a run that was killed
+    left.mkdir()
+    with pytest.raises(KeyboardInterrupt), cluster_client(ClusterSettings(workers=1)):
+        (folder,) = tmp_path.iterdir()
+        assert folder != left and folder.name.startswith("cac-workers-")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_nobody_waited_for_is_ended() -> None:
+    late = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    late.start()
+    other = set(multiprocessing.active_children()) - {late}
+    _end_workers(other)
+    assert not late.is_alive() and late.exitcode == -signal.SIGKILL
 
 
 def test_options_that_would_open_the_cluster_are_refused() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cac_core.errors import CacError
@@ -158,6 +161,23 @@ def test_a_user_without_a_home_is_no_fault(home: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     prepare_caches()
     assert os.environ["NUMBA_CACHE_DIR"] == "/mine"
+
+
+def test_a_killed_run_without_a_home_leaves_no_server(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"cac-private-{'0' * 32}"
+    (left / "prefect").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "600"]) as server:
+        entries = [
+            {"pid": 2**22 + 1, "created": 0.0},
+            {"pid": server.pid, "created": psutil.Process(server.pid).create_time()},
+        ]
+        (left / "prefect" / "run-1.json").write_text(json.dumps(entries))
+        assert private_folder().is_dir()
+        assert server.wait(timeout=20) != 0
+    assert not left.exists()
 
 
 def test_our_folder_in_a_home_is_for_its_owner_alone(home: Path) -> None:
