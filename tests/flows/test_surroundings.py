@@ -169,14 +169,14 @@ def test_a_killed_run_without_a_home_leaves_no_server(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / f"cac-private-{'0' * 32}"
     (left / "prefect").mkdir(parents=True)
-    with subprocess.Popen(["sleep", "600"]) as server:
+    with subprocess.Popen(["sleep", "60"]) as server:
         entries = [
             {"pid": 2**22 + 1, "created": 0.0},
             {"pid": server.pid, "created": psutil.Process(server.pid).create_time()},
         ]
         (left / "prefect" / "run-1.json").write_text(json.dumps(entries))
         assert private_folder().is_dir()
-        assert server.wait(timeout=20) != 0
+        server.wait(timeout=20)  # its status went to the one who ended it
     assert not left.exists()
 
 
