@@ -91,7 +91,7 @@ def test_every_port_refuses_who_has_no_certificate_of_the_run(
     ports = listening()
     assert len(ports) >= 3, "scheduler, nanny and worker"
     command = [sys.executable, "-c", _INTRUDER, own_certificate(tmp_path), *map(str, ports)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "done\n"
 
 
@@ -115,7 +115,7 @@ def test_another_user_is_refused(client: Client, tmp_path_factory: pytest.TempPa
             "except PermissionError: pass\n"
         )
     done = subprocess.run(
-        [*as_nobody, python, "-"], input=script, capture_output=True, text=True, timeout=120,
+        [*as_nobody, python, "-"], input=script, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
@@ -322,5 +322,5 @@ def test_the_intruder_of_these_tests_gets_in_where_it_can() -> None:
         own = Security.temporary()
         assert own.tls_client_cert
         command = [sys.executable, "-c", _INTRUDER, "/nowhere", port]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert "plain at" in done.stdout

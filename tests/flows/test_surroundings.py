@@ -45,7 +45,7 @@ def believed(folder: Path, home: Path, **variables: str) -> list[str]:
     """What Prefect believes in this folder with these variables."""
     done = subprocess.run(
         [sys.executable, "-c", _SETTINGS],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(Path.cwd())}
         | variables,
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_a_site_behind_a_proxy_that_cannot_be_used_is_told_how(
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     code = "from flows.environment import ask_site_api\nask_site_api()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     last = done.stderr.strip().splitlines()[-1]
     assert "CacError" in last and "httpx[socks]" in last and "ALL_PROXY" in last
     assert ask_site_api.__doc__
