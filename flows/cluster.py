@@ -9,7 +9,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from multiprocessing.process import BaseProcess
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +16,11 @@ from urllib.parse import urlsplit
 import dask
 from distributed import Client, LocalCluster, Nanny, SpecCluster
 from distributed.security import Security
+from distributed.utils import LoopRunner
 from distributed.utils import TimeoutError as DaskTimeout
 
 from cac_core.errors import CacError, UsageError
+from cac_core.interrupts import deaf, end_processes
 from cac_core.keys import SECRET_VARIABLE
 from cac_core.scratch import scratch_folder
 from cac_core.settings import ClusterSettings
@@ -173,8 +174,10 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
     scratch = str(stack.enter_context(scratch_folder("cac-workers-")))
     # The scheduler takes it from there; else it leaves a folder among those of other programs.
     stack.enter_context(dask.config.set({"temporary-directory": scratch}))
-    stack.callback(_end_workers, set(multiprocessing.active_children()))
+    # Workers that an interrupted run has not waited for would make their folders again.
+    stack.callback(end_processes, set(multiprocessing.active_children()))
     ours = {
+        "loop": stack.enter_context(_deaf_loop()),
         "n_workers": local_workers(settings),
         "threads_per_worker": 1,
         "processes": True,
@@ -196,14 +199,16 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
     return _ClosedLocalCluster(**ours, **settings.options)
 
 
-def _end_workers(others: set[BaseProcess]) -> None:
-    """End workers that a run which was interrupted while they started has not waited for.
-
-    They would make their folders again after these were removed.
-    """
-    for process in set(multiprocessing.active_children()) - others:
-        process.kill()
-        process.join()
+@contextlib.contextmanager
+def _deaf_loop() -> Iterator[Any]:
+    """An event loop that starts workers which Ctrl-C in the terminal does not reach."""
+    runner = LoopRunner()
+    with deaf():
+        runner.start()
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _join(settings: ClusterSettings) -> Client:

@@ -24,8 +24,9 @@ from distributed import Client, LocalCluster, Worker
 from distributed.security import Security
 
 from cac_core.errors import CacError, UsageError
+from cac_core.interrupts import end_processes
 from cac_core.settings import ClusterSettings
-from flows.cluster import _end_workers, cluster_client
+from flows.cluster import cluster_client
 from tasks.worker import CascadePlugin
 
 #: Tries every way in: plain, HTTP, TLS without a certificate, TLS with one that we made ourselves.
@@ -139,6 +140,12 @@ def test_workers_do_not_get_the_secret(client: Client) -> None:
         assert "CAC_LINKAGE_KEY" not in environment
 
 
+def test_workers_leave_ctrl_c_to_the_run(client: Client) -> None:
+    """One that was still importing would print a traceback."""
+    masks = client.run(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    assert masks and all(signal.SIGINT in mask for mask in masks.values())
+
+
 def test_dask_configuration_of_the_user_does_not_matter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -177,8 +184,7 @@ def test_a_cluster_leaves_nothing_in_the_folder_for_temporary_files(
 def test_a_worker_that_nobody_waited_for_is_ended() -> None:
     late = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     late.start()
-    other = set(multiprocessing.active_children()) - {late}
-    _end_workers(other)
+    end_processes(set(multiprocessing.active_children()) - {late})
     assert not late.is_alive() and late.exitcode == -signal.SIGKILL
 
 
