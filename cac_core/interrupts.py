@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -17,6 +18,7 @@ from typing import Any
 @contextlib.contextmanager
 def deaf() -> Iterator[None]:
     """Threads and processes that are started inside do not get SIGINT; it waits for this thread."""
+    resource_tracker.ensure_running()  # multiprocessing lets SIGINT through after starting it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from multiprocessing import resource_tracker
 
 import pytest
 
@@ -20,6 +21,7 @@ def test_it_waits_for_the_thread_that_was_deaf() -> None:
 
 
 def test_processes_of_a_pool_do_not_hear_it() -> None:
+    resource_tracker._resource_tracker._stop()  # as in a process that has started none yet
     with DeafPool(1) as pool:
         blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()
         assert signal.SIGINT in blocked
