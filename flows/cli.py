@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from cac_core.errors import CacError
 from flows.cohort_cli import app as cohort_app
@@ -31,6 +30,7 @@ from flows.terminal import (
     complain,
     console,
     print_json,
+    show,
 )
 from flows.train_cli import app as train_app
 from schemas.table import InvalidTableError
@@ -146,7 +146,7 @@ def _finish(summary: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(summary)
     else:
-        Console().print(summary_table(summary))
+        show(summary_table(summary))
     if summary["outcome"] == "over_budget":
         complain(
             f"{summary['failed']} studies failed, more than the failure budget allows. "
@@ -217,7 +217,7 @@ def _show_preview(preview: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(preview)
     else:
-        Console().print(preview_table(preview))
+        show(preview_table(preview))
 
 
 @app.command(epilog="Example: `cac index /archive/spect-ct -w /data/cac`")
@@ -242,7 +242,7 @@ def index(
     if as_json:
         print_json(result)
     else:
-        Console().print(index_table(result))
+        show(index_table(result))
 
 
 @app.command(epilog="Example: `cac status -w /data/cac`")
@@ -263,7 +263,7 @@ def status(
         print_json(result)
     else:
         for part in status_table(result):
-            Console().print(part)
+            show(part)
 
 
 @app.command(epilog="Example: `cac schema --json | jq .tables.scores`")
@@ -310,9 +310,7 @@ def phantom(
     if as_json:
         print_json(result)
     else:
-        Console().print(
-            f"{result['studies']} studies in {result['archive']}, truth in {result['truth']}"
-        )
+        show(f"{result['studies']} studies in {result['archive']}, truth in {result['truth']}")
 
 
 @app.command(epilog="Example: `cac registry ./extracts --patients 2271 --dialect flat`")
@@ -336,11 +334,9 @@ def registry(
     if as_json:
         print_json(result)
     else:
-        Console().print(
+        show(
             f"{result['patients']} patients; link them with: cac link --mapping "
             f"{result['mapping']}; truth in {result['truth']}",
-            highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -386,7 +382,7 @@ def demo(
         print_json(summary | places | done)
         return
     for part in demo_tables(summary, agreement, made, linked, extracts, report):
-        Console().print(part)
+        show(part)
 
 
 @app.command(epilog="Example: `cac evaluate --set external --by noise_hu --out evaluation`")
@@ -476,7 +472,7 @@ def evaluate(
         print_json(result)
         return
     for part in agreement_tables(result):
-        Console().print(part)
+        show(part)
 
 
 @app.command(epilog="Example: `cac doctor --config cac.toml`")
@@ -498,6 +494,6 @@ def doctor(
     if as_json:
         print_json({"checks": found, "ok": all(check["ok"] for check in found)})
     else:
-        Console().print(doctor_table(found))
+        show(doctor_table(found))
     if not all(check["ok"] for check in found):
         raise typer.Exit(FAULT)

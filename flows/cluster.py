@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import socket
 import ssl
-import tempfile
 from collections.abc import Iterator
 from time import sleep
 from typing import Any
@@ -16,10 +16,13 @@ from urllib.parse import urlsplit
 import dask
 from distributed import Client, LocalCluster, Nanny, SpecCluster
 from distributed.security import Security
+from distributed.utils import LoopRunner
 from distributed.utils import TimeoutError as DaskTimeout
 
 from cac_core.errors import CacError, UsageError
+from cac_core.interrupts import deaf, end_processes
 from cac_core.keys import SECRET_VARIABLE
+from cac_core.scratch import scratch_folder
 from cac_core.settings import ClusterSettings
 from tasks.closed import ClosedScheduler, ClosedWorker
 from tasks.worker import CascadePlugin
@@ -168,8 +171,13 @@ class _ClosedLocalCluster(LocalCluster, _ClosedCluster):  # type: ignore[misc]
 
 
 def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> LocalCluster:
-    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="cac-workers-"))
+    scratch = str(stack.enter_context(scratch_folder("cac-workers-")))
+    # The scheduler takes it from there; else it leaves a folder among those of other programs.
+    stack.enter_context(dask.config.set({"temporary-directory": scratch}))
+    # Workers that an interrupted run has not waited for would make their folders again.
+    stack.callback(end_processes, set(multiprocessing.active_children()))
     ours = {
+        "loop": stack.enter_context(_deaf_loop()),
         "n_workers": local_workers(settings),
         "threads_per_worker": 1,
         "processes": True,
@@ -189,6 +197,18 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
             "Leave it out; `workers` and `memory_limit` are settings of their own.",
         )
     return _ClosedLocalCluster(**ours, **settings.options)
+
+
+@contextlib.contextmanager
+def _deaf_loop() -> Iterator[Any]:
+    """An event loop that starts workers which Ctrl-C in the terminal does not reach."""
+    runner = LoopRunner()
+    with deaf():
+        runner.start()
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _join(settings: ClusterSettings) -> Client:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from flows.terminal import (
     ConfigOption,
@@ -16,6 +15,7 @@ from flows.terminal import (
     WarehouseOption,
     console,
     print_json,
+    show,
 )
 
 app = typer.Typer(rich_markup_mode="markdown")
@@ -76,7 +76,7 @@ def link_command(
     from flows.tables import linkage_tables
 
     for part in linkage_tables(result):
-        Console().print(part)
+        show(part)
 
 
 def run_link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def analyse(
     from flows.tables import analysis_tables
 
     for part in analysis_tables(result):
-        Console().print(part)
+        show(part)
 
 
 def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def report_command(
         from flows.tables import report_tables
 
         for part in report_tables(result):
-            Console().print(part)
+            show(part)
     if result["gaps"]:
         raise typer.Exit(INCOMPLETE)
 
@@ -246,7 +246,7 @@ def _compare(
     if as_json:
         print_json(result)
     else:
-        Console().print(comparison_table(result))
+        show(comparison_table(result))
 
 
 def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -292,4 +292,4 @@ def export(
         print_json(result)
         return
     for item in result["files"]:
-        Console().print(f"{item['file']}: {item['rows']} rows", highlight=False, soft_wrap=True)
+        show(f"{item['file']}: {item['rows']} rows")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cac_core.errors import CacError
+from cac_core.scratch import scratch_folder
 from flows.own_api import OwnApi, end_left_behind
 from flows.surroundings import load_prefect, settled, working_folder
 
@@ -26,6 +26,8 @@ _FORCED = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+#: Prefect's folder below the private one.
+_OWN_HOME = "prefect"
 _DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
@@ -58,7 +60,7 @@ def prepare_environment(say: Say = lambda text: None) -> Path:
             _make_private(home)
         except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home at all
             reason = (error.strerror if isinstance(error, OSError) else None) or "no home folder"
-            home = private_folder() / "prefect"
+            home = private_folder() / _OWN_HOME
             home.mkdir(mode=0o700, exist_ok=True)
             say(
                 f"Prefect's records of this run are not kept: {reason}. Set XDG_DATA_HOME or "
@@ -81,17 +83,22 @@ def private_folder() -> Path:
     """A folder that only this user can enter, gone when this process ends."""
     global _private
     if _private is None:
-        _private = Path(tempfile.mkdtemp(prefix="cac-"))
-        atexit.register(_remove, _private, os.getpid())
+        scratch = contextlib.ExitStack()
+        _private = scratch.enter_context(scratch_folder("cac-private-", leaving=_end_server))
+        atexit.register(_remove, scratch, os.getpid())
     return _private
 
 
 _private: Path | None = None
 
 
-def _remove(folder: Path, owner: int) -> None:
+def _remove(scratch: contextlib.ExitStack, owner: int) -> None:
     if os.getpid() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.close()
+
+
+def _end_server(folder: Path) -> None:
+    end_left_behind(folder / _OWN_HOME)
 
 
 @contextlib.contextmanager

@@ -10,18 +10,20 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from cac_core.errors import CacError, UsageError
+from cac_core.scratch import is_scratch, scratch_folder
 
-#: Name of the list in its folder: `{"holds": ..., "files": {relative name: [SHA-256]}}`. While a
+#: Name of the list in its folder: `{"results": {kind: {relative name: [SHA-256]}}}`. While a
 #: result is being put in place, a file has two digests: the old one and the new one.
 LIST = ".cac-files.json"
 
+_ASIDE = ".writing-"
 _Digests = dict[str, list[str]]
+_Results = dict[str, _Digests]
 
 
 def require_replaceable(out: Path, holds: str) -> None:
@@ -39,16 +41,19 @@ def require_replaceable(out: Path, holds: str) -> None:
     UsageError
         If `out` holds anything else, or a file of the earlier result was changed by hand.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
+    try:
+        if not out.exists() or (out.is_dir() and all(map(_is_scratch, out.iterdir()))):
+            return
+    except OSError as error:
+        raise _unwritable(out, error) from None
     known = _listed(out)
-    if known is None or known[0] != holds:
-        what = f"no {holds}" if known is None else f"a {known[0]}, no {holds}"
+    if holds not in known:
+        other = f" ({', '.join(sorted(known))})" if known else ""
         raise UsageError(
-            f"{out} is there and holds {what} that this version wrote.",
+            f"{out} is there and holds something else{other}: no {holds} that this version wrote.",
             "Name another folder with --out, or move this one away.",
         )
-    _require_unchanged(out, known[1], known[1])
+    _require_unchanged(out, known[holds], known[holds])
 
 
 @contextlib.contextmanager
@@ -70,21 +75,18 @@ def results_folder(out: Path, holds: str, *, whole: bool = True) -> Iterator[Pat
     CacError
         If the folder cannot be written.
     """
-    target = out.resolve()
-    made = [] if target.exists() else [target]
-    aside = target / f".writing-{uuid.uuid4().hex}"
+    target = Path(os.path.realpath(out))
+    made: list[Path] = []
     try:
-        aside.mkdir(parents=True)
-        yield aside
-        _install(aside, target, holds, whole)
+        made = [folder for folder in (target, *target.parents) if not folder.exists()]
+        target.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(_ASIDE, target) as aside:
+            yield aside
+            _install(aside, target, holds, whole)
         made = []
     except OSError as error:
-        raise CacError(
-            f"The folder {out} cannot be written ({error.strerror}).",
-            "Name another with --out, or free space and permissions there.",
-        ) from None
+        raise _unwritable(out, error) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -117,10 +119,17 @@ def _install(aside: Path, target: Path, holds: str, whole: bool) -> None:
         for path in sorted(aside.rglob("*"))
         if path.is_file()
     }
-    _, old = _listed(target) or (holds, {})
-    _require_unchanged(target, old, new)
-    both = {name: [*old.get(name, ()), *new.get(name, ())] for name in old | new}
-    _write_list(target, holds, both)
+    results = _listed(target)
+    old = results.get(holds, {})
+    known = {name: digests for files in results.values() for name, digests in files.items()}
+    _require_unchanged(target, known, new)
+    both = {name: [*known.get(name, ()), *new.get(name, ())] for name in old | new}
+    others = {
+        kind: {name: digests for name, digests in files.items() if name not in new}
+        for kind, files in results.items()
+        if kind != holds
+    }
+    _write_list(target, others | {holds: both})
     for name in new:
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -128,13 +137,19 @@ def _install(aside: Path, target: Path, holds: str, whole: bool) -> None:
     for name in old.keys() - new.keys() if whole else ():
         if _is_own(target, name, old[name]):
             _remove(target, name)
-    _write_list(target, holds, new if whole else old | new)
+    _write_list(target, others | {holds: new if whole else old | new})
 
 
 def _require_unchanged(folder: Path, known: _Digests, names: Iterable[str]) -> None:
     """Refuse to replace files that the program did not write, or not as they are now."""
     for name in names:
         place = folder / name
+        if _is_linked(folder, name):
+            raise UsageError(
+                f"{place.parent} leads elsewhere through a link.",
+                "The program writes into no folder that it did not make: remove the link, or name "
+                "another folder with --out.",
+            )
         if not os.path.lexists(place):
             continue
         if name not in known:
@@ -152,7 +167,14 @@ def _require_unchanged(folder: Path, known: _Digests, names: Iterable[str]) -> N
 def _is_own(folder: Path, name: str, digests: list[str]) -> bool:
     """Whether a file is still what the program wrote."""
     place = folder / name
-    return place.is_file() and not place.is_symlink() and _digest(place) in digests
+    if _is_linked(folder, name) or place.is_symlink() or not place.is_file():
+        return False
+    return _digest(place) in digests
+
+
+def _is_linked(folder: Path, name: str) -> bool:
+    """Whether a folder between `folder` and the file is a link."""
+    return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
 
 def _remove(folder: Path, name: str) -> None:
@@ -169,21 +191,38 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _listed(folder: Path) -> tuple[str, _Digests] | None:
-    """What the folder holds, and the program's files in it; None where there is no sound list."""
+def _listed(folder: Path) -> _Results:
+    """The program's files in a folder, by what they belong to; nothing without a sound list."""
     try:
         told = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        holds, listed = str(told["holds"]), told["files"].items()
-        files = {str(name): [str(one) for one in digests] for name, digests in listed}
+        results = {
+            str(holds): {
+                str(name): [str(one) for one in digests] for name, digests in files.items()
+            }
+            for holds, files in told["results"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return {}
     # A list that was edited must not reach outside its folder.
-    outside = any(PurePosixPath(name).is_absolute() or ".." in name.split("/") for name in files)
-    return None if outside else (holds, files)
+    names = (name for files in results.values() for name in files)
+    outside = any(PurePosixPath(name).is_absolute() or ".." in name.split("/") for name in names)
+    return {} if outside else results
 
 
-def _write_list(folder: Path, holds: str, files: _Digests) -> None:
+def _write_list(folder: Path, results: _Results) -> None:
     aside = folder / f"{LIST}.{uuid.uuid4().hex}"
-    text = json.dumps({"holds": holds, "files": files}, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({"results": results}, indent=1, sort_keys=True) + "\n"
     aside.write_text(text, encoding="utf-8")
     aside.replace(folder / LIST)
+
+
+def _is_scratch(path: Path) -> bool:
+    """Whether this is what the program keeps there only while it writes."""
+    return is_scratch(path, _ASIDE) or is_scratch(path, f"{LIST}.")
+
+
+def _unwritable(out: Path, error: OSError) -> CacError:
+    return CacError(
+        f"The folder {out} cannot be written ({error.strerror}).",
+        "Name another with --out, or free space and permissions there.",
+    )

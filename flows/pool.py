@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+
+from cac_core.interrupts import DeafPool
 
 
-def processes(tasks: int) -> ProcessPoolExecutor:
+def processes(tasks: int) -> DeafPool:
     """As many processes as there are cores, and no more than there are tasks."""
-    workers = min(len(os.sched_getaffinity(0)), tasks)
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    return DeafPool(min(len(os.sched_getaffinity(0)), tasks))

@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Column
+from rich.text import Text
 
 from schemas.codes import Status
 
@@ -48,7 +49,7 @@ class RunProgress:
     def say(self, text: str) -> None:
         """One line of plain news."""
         if not self._quiet:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(Text(text), highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def counting(self, unit: str) -> Iterator[Callable[[int, int], None] | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows.progress import format_seconds
 
@@ -42,13 +42,11 @@ def linkage_tables(result: dict[str, Any]) -> list[Table]:
             table.add_row(name, result[name])
         table.add_row("outcomes", ", ".join(result["outcomes"]))
         for extract in result["extracts"]:
-            table.add_row(f"{extract['source']} -> {extract['table']}", escape(extract["file"]))
+            table.add_row(f"{extract['source']} -> {extract['table']}", extract["file"])
         return [table]
     extracts = _columns("Extracts", ("extract", "file"), ("rows", "in quarantine"))
     for item in result["extracts"]:
-        extracts.add_row(
-            item["label"], escape(item["file"]), str(item["rows"]), str(item["unusable"])
-        )
+        extracts.add_row(item["label"], item["file"], str(item["rows"]), str(item["unusable"]))
         for fault in item["faults"]:
             what = " ".join(filter(None, [fault["column"], fault["reason"]]))
             extracts.add_row("", f"  {what}", "", str(fault["rows"]))
@@ -286,7 +284,7 @@ def _with_interval(result: dict[str, Any], statistic: str) -> str:
 def _detail_rows(table: Table, result: dict[str, Any]) -> None:
     """Lines that need the truth voxel by voxel."""
     if "test_set" in result:
-        frozen = {True: "as frozen", False: "[red]differs from the frozen set[/]", None: "in part"}
+        frozen = {True: "as frozen", False: "differs from the frozen set", None: "in part"}
         table.add_row("test set", f"{result['test_set']}, {frozen[result['frozen']]}")
     table.add_row(
         "heart Dice, mean (minimum)",
@@ -360,7 +358,7 @@ def doctor_table(checks: list[dict[str, Any]]) -> Table:
     table.add_column("")
     table.add_column("found", overflow="fold")
     for check in checks:
-        mark = "[green]ok[/]" if check["ok"] else "[red]fault[/]"
+        mark = Text("ok", "green") if check["ok"] else Text("fault", "red")
         table.add_row(check["name"], mark, check["found"])
     return table
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 #: Words for people; standard output is for results.
 console = Console(stderr=True)
@@ -37,8 +38,13 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")
 
 def complain(text: str) -> None:
     """One line about a fault."""
-    escaped = text.replace("[", r"\[")
-    console.print(f"[bold red]cac:[/] {escaped}", highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("cac:", "bold red"), " ", text), highlight=False, soft_wrap=True)
+
+
+def show(part: RenderableType) -> None:
+    """A result for people on standard output, as it is: paths may hold signs of rich's markup."""
+    plain = isinstance(part, str)
+    Console(markup=False, emoji=False).print(part, highlight=not plain, soft_wrap=plain)
 
 
 def print_json(value: object) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.folder import require_new
 from flows.progress import RunProgress
-from flows.terminal import JsonOption, QuietOption, console, print_json
+from flows.terminal import JsonOption, QuietOption, console, print_json, show
 
 app = typer.Typer(
     help="Train the networks on your own annotated scans, or on synthetic ones.",
@@ -122,8 +121,8 @@ def split_command(
     shown = Table("part", *CAC_CATEGORIES, "all")
     for part, by_category in counts.items():
         shown.add_row(part, *map(str, by_category.values()), str(sum(by_category.values())))
-    Console().print(shown)
-    Console().print(f"{out}, digest {result['digest']}", highlight=False, soft_wrap=True)
+    show(shown)
+    show(f"{out}, digest {result['digest']}")
 
 
 @app.command(
@@ -263,4 +262,4 @@ def _tell(result: dict[str, Any], as_json: bool) -> None:
         return
     for name, value in result.items():
         if not isinstance(value, dict | list):
-            Console().print(f"{name}: {value}", highlight=False, soft_wrap=True)
+            show(f"{name}: {value}")

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from cac_core.cohort.dates import set_date_formats
 from cac_core.cohort.extracts import Extract, load_rows
 from cac_core.cohort.mapping import AUXILIARY, UNITS, ColumnMapping, SiteMapping, Source
 from cac_core.errors import CacError
+from cac_core.scratch import scratch_folder
 from schemas.codes import RowReason
 from schemas.linkage import QUARANTINE
 from schemas.registry import AUXILIARY_RANGES, REGISTRY_TABLES, stored_table
@@ -140,10 +140,11 @@ class PartStore:
 def database(resources: Resources) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     """A DuckDB database in a folder of its own, which is removed at the end.
 
-    It may hold identifiers while it lives: the folder is readable by its owner only.
+    It may hold identifiers while it lives: the folder is readable by its owner only, and what a
+    killed process left is removed by the next.
     """
-    with tempfile.TemporaryDirectory(prefix="cac-", dir=resources.scratch) as folder:
-        scratch = Path(folder)
+    with scratch_folder("cac-linkage-", resources.scratch) as scratch:
+        folder = str(scratch)
         # DuckDB takes what follows a question mark in the path of a database for options.
         place = ":memory:" if "?" in folder else str(scratch / "work.duckdb")
         with duckdb.connect(place) as connection:

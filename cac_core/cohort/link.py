@@ -12,11 +12,14 @@ import hmac
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
+from pyarrow.fs import LocalFileSystem
 
 from cac_core.cohort.canonical import Part, Resources, database, sql_text
 from cac_core.cohort.extracts import sql_path
@@ -171,6 +174,16 @@ def check_rules(rules: Rules) -> None:
         )
 
 
+def _readable(connection: duckdb.DuckDBPyConnection, number: int, path: Path) -> str:
+    """What stands for the file of a part behind FROM."""
+    if "\\" not in str(path):
+        return f"read_parquet({sql_path(path)}, hive_partitioning = false)"
+    # Beside the sign of a pattern DuckDB takes a backslash for the end of a folder's name.
+    name = f"rows_of_part_{number}"
+    connection.register(name, dataset([str(path)], filesystem=LocalFileSystem()))
+    return name
+
+
 def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> None:
     """A view of each canonical table over its parts; an empty one where no source gives it.
 
@@ -178,8 +191,7 @@ def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -
     """
     for table in REGISTRY_TABLES:
         selects = [
-            f"SELECT *, {number}::INTEGER AS part "
-            f"FROM read_parquet({sql_path(part.rows)}, hive_partitioning = false)"
+            f"SELECT *, {number}::INTEGER AS part FROM {_readable(connection, number, part.rows)}"
             for number, part in enumerate(parts)
             if part.extract.source.table == table.name
         ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cac_core.errors import UsageError
+from cac_core.interrupts import DeafPool
 from cac_core.phantom.dicom_files import StudyHeader, StudyWriter
 from cac_core.phantom.scan import ScanSettings, SyntheticScan, draw_settings, synthesise_scan
 from cac_core.phantom.truth import true_agatston, true_category
@@ -109,8 +109,7 @@ def write_archive(
             if progress:
                 progress(len(rows), studies)
     else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with DeafPool(workers) as pool:
             futures = {pool.submit(write_study, folder, seed, n): n for n in range(studies)}
             for future in as_completed(futures):
                 rows[futures[future]] = future.result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import multiprocessing
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +24,7 @@ from distributed import Client, LocalCluster, Worker
 from distributed.security import Security
 
 from cac_core.errors import CacError, UsageError
+from cac_core.interrupts import end_processes
 from cac_core.settings import ClusterSettings
 from flows.cluster import cluster_client
 from tasks.worker import CascadePlugin
@@ -88,7 +92,7 @@ def test_every_port_refuses_who_has_no_certificate_of_the_run(
     ports = listening()
     assert len(ports) >= 3, "scheduler, nanny and worker"
     command = [sys.executable, "-c", _INTRUDER, own_certificate(tmp_path), *map(str, ports)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "done\n"
 
 
@@ -112,7 +116,7 @@ def test_another_user_is_refused(client: Client, tmp_path_factory: pytest.TempPa
             "except PermissionError: pass\n"
         )
     done = subprocess.run(
-        [*as_nobody, python, "-"], input=script, capture_output=True, text=True, timeout=120,
+        [*as_nobody, python, "-"], input=script, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
@@ -136,6 +140,12 @@ def test_workers_do_not_get_the_secret(client: Client) -> None:
         assert "CAC_LINKAGE_KEY" not in environment
 
 
+def test_workers_leave_ctrl_c_to_the_run(client: Client) -> None:
+    """One that was still importing would print a traceback."""
+    masks = client.run(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+    assert masks and all(signal.SIGINT in mask for mask in masks.values())
+
+
 def test_dask_configuration_of_the_user_does_not_matter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -156,6 +166,26 @@ def test_dask_configuration_of_the_user_does_not_matter(
     ):
         assert client.submit(lambda: 3).result() == 3
     assert not marker.exists()
+
+
+def test_a_cluster_leaves_nothing_in_the_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"cac-workers-{'0' * 32}"  # of a run that was killed
+    left.mkdir()
+    with pytest.raises(KeyboardInterrupt), cluster_client(ClusterSettings(workers=1)):
+        (folder,) = tmp_path.iterdir()
+        assert folder != left and folder.name.startswith("cac-workers-")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_nobody_waited_for_is_ended() -> None:
+    late = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    late.start()
+    end_processes(set(multiprocessing.active_children()) - {late})
+    assert not late.is_alive() and late.exitcode == -signal.SIGKILL
 
 
 def test_options_that_would_open_the_cluster_are_refused() -> None:
@@ -298,5 +328,5 @@ def test_the_intruder_of_these_tests_gets_in_where_it_can() -> None:
         own = Security.temporary()
         assert own.tls_client_cert
         command = [sys.executable, "-c", _INTRUDER, "/nowhere", port]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert "plain at" in done.stdout

@@ -96,8 +96,8 @@ def test_a_linked_file_is_not_written_through(tmp_path: Path) -> None:
         None,
         "{",
         "[]",
-        json.dumps({"holds": "comparison", "files": {}}),
-        json.dumps({"holds": "report", "files": {"../letters.txt": ["0"]}}),
+        json.dumps({"results": {"comparison": {}}}),
+        json.dumps({"results": {"report": {"../letters.txt": ["0"]}}}),
     ],
 )
 def test_a_folder_without_a_list_of_ours_is_refused(tmp_path: Path, told: str | None) -> None:
@@ -154,6 +154,65 @@ def test_results_can_share_a_folder_with_anything(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not written by this program"):
         _write(tmp_path, {"letters.txt": b"4"}, whole=False)
     assert _files(tmp_path) == expected
+
+
+def test_a_report_and_an_export_can_share_a_folder(tmp_path: Path) -> None:
+    export = {"adtte.csv": b"2"}
+    _write(tmp_path, _FIRST)
+    for files in (_SECOND, _FIRST):
+        with results_folder(tmp_path, "export", whole=False) as folder:
+            write_files(export, folder)
+        require_replaceable(tmp_path, "report")
+        _write(tmp_path, files)
+        assert _files(tmp_path) == files | export
+    (tmp_path / "adtte.csv").write_bytes(b"mine")
+    _write(tmp_path, _SECOND)
+    with pytest.raises(UsageError, match=r"adtte\.csv was changed"):
+        _write(tmp_path, _SECOND | export)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flows.folder import results_folder
+with results_folder(Path(sys.argv[1]), "report") as folder:
+    (folder / "index.html").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_left_is_no_result_and_goes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert subprocess.run([sys.executable, "-c", _KILLED, str(out)], check=False).returncode == -9
+    assert [path.name[:9] for path in out.iterdir()] == [".writing-"]
+    with results_folder(out, "report") as other:  # at work at the same time
+        require_replaceable(out, "report")
+        _write(out, _FIRST)
+        assert other.is_dir()
+        assert {path.name for path in out.iterdir()} == {"index.html", "tables", LIST, other.name}
+    assert not other.exists()
+
+
+def test_a_linked_folder_within_a_result_is_not_written_through(tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    _write(out, _FIRST)
+    (out / "tables").rename(elsewhere)
+    (out / "tables").symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="through a link"):
+        require_replaceable(out, "report")
+    _write(out, {"index.html": b"new"})  # without tables: the old ones are removed, not those there
+    assert _files(elsewhere) == {"old.csv": b"1", "both.csv": b"2"}
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out in (tmp_path / ("a" * 300), tmp_path / "loop", tmp_path / "loop" / "out"):
+        with pytest.raises(CacError, match="cannot be written"):
+            require_replaceable(out, "report")
+            _write(out, _FIRST)
+    with pytest.raises(CacError, match="cannot be written"):
+        _write(tmp_path / "a" / "b" / "c", {"x" * 300: b""})
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 def test_the_result_does_not_depend_on_the_current_folder(

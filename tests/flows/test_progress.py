@@ -6,8 +6,10 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from flows.progress import RunProgress, current_progress, format_seconds, showing
+from flows.terminal import complain, show
 
 
 def lines_of(quiet: bool = False) -> tuple[RunProgress, io.StringIO]:
@@ -64,3 +66,16 @@ def test_the_flow_finds_the_progress_of_its_command() -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize("path", ["wh [x]", "wh[/a]", "s [2020]", ":smile:", "a\\[b]", "[bold]"])
+def test_a_path_is_said_as_it_is(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show(path)
+    table = Table()
+    table.add_row(path)
+    show(table)
+    complain(path)
+    stream = io.StringIO()
+    RunProgress(Console(file=stream)).say(path)
+    told = capsys.readouterr()
+    assert told.out.count(path) == 2 and f"cac: {path}" in told.err and path in stream.getvalue()

@@ -17,7 +17,7 @@ def shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": "/", **variables}
     return subprocess.run(
         ["bash", "-c", command.replace("cac ", f"{CAC} ", 1)],
-        env=environment, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ file = os.open("{tmp_path}/table", os.O_CREAT | os.O_WRONLY)
 os._exit(0 if file > 2 else 1)
 """
     command = f"{sys.executable} -c '{code}' <&- >&- 2>&-"
-    assert subprocess.run(["bash", "-c", command], check=False, timeout=60).returncode == 0
+    assert subprocess.run(["bash", "-c", command], check=False, timeout=300).returncode == 0
 
 
 def test_a_reader_that_goes_away_is_no_fault() -> None:
@@ -82,7 +82,7 @@ def test_letters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "PYTHONIOENCODING": encoding},
-        capture_output=True, check=False, timeout=60,
+        capture_output=True, check=False, timeout=300,
     )  # fmt: skip
     assert printed.returncode == 0, printed.stderr
     assert printed.stdout.strip() == "Müller 数据".encode(encoding, "backslashreplace")
@@ -104,7 +104,7 @@ cli.main()
     for debugging, told in (("0", False), ("1", True)):
         done = subprocess.run(
             [sys.executable, "-c", code], env=os.environ | {"CAC_DEBUG": debugging},
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         for text in ("divide by zero", "Port 8787", "findfont", "child"):

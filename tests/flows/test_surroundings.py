@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cac_core.errors import CacError
@@ -42,7 +45,7 @@ def believed(folder: Path, home: Path, **variables: str) -> list[str]:
     """What Prefect believes in this folder with these variables."""
     done = subprocess.run(
         [sys.executable, "-c", _SETTINGS],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(Path.cwd())}
         | variables,
     )  # fmt: skip
@@ -123,7 +126,7 @@ def test_a_site_behind_a_proxy_that_cannot_be_used_is_told_how(
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
     code = "from flows.environment import ask_site_api\nask_site_api()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     last = done.stderr.strip().splitlines()[-1]
     assert "CacError" in last and "httpx[socks]" in last and "ALL_PROXY" in last
     assert ask_site_api.__doc__
@@ -158,6 +161,23 @@ def test_a_user_without_a_home_is_no_fault(home: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     prepare_caches()
     assert os.environ["NUMBA_CACHE_DIR"] == "/mine"
+
+
+def test_a_killed_run_without_a_home_leaves_no_server(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / f"cac-private-{'0' * 32}"
+    (left / "prefect").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "60"]) as server:
+        entries = [
+            {"pid": 2**22 + 1, "created": 0.0},
+            {"pid": server.pid, "created": psutil.Process(server.pid).create_time()},
+        ]
+        (left / "prefect" / "run-1.json").write_text(json.dumps(entries))
+        assert private_folder().is_dir()
+        server.wait(timeout=20)  # its status went to the one who ended it
+    assert not left.exists()
 
 
 def test_our_folder_in_a_home_is_for_its_owner_alone(home: Path) -> None:
