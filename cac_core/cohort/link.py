@@ -18,8 +18,6 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow.dataset import dataset
-from pyarrow.fs import LocalFileSystem
 
 from cac_core.cohort.canonical import Part, Resources, database, sql_text
 from cac_core.cohort.extracts import sql_path
@@ -120,8 +118,8 @@ def link(
         If what comes out breaks its schema.
     """
     check_rules(mapping.rules)
-    with database(resources) as (connection, _):
-        _open_tables(connection, parts)
+    with database(resources) as (connection, scratch):
+        _open_tables(connection, parts, scratch)
         _register(connection, "studies", _studies(scores, accessions))
         _register(connection, "study_accessions", _accession_pairs(accessions))
         for name, table in _parameters(outcomes).items():
@@ -174,24 +172,20 @@ def check_rules(rules: Rules) -> None:
         )
 
 
-def _readable(connection: duckdb.DuckDBPyConnection, number: int, path: Path) -> str:
-    """What stands for the file of a part behind FROM."""
-    if "\\" not in str(path):
-        return f"read_parquet({sql_path(path)}, hive_partitioning = false)"
-    # Beside the sign of a pattern DuckDB takes a backslash for the end of a folder's name.
-    name = f"rows_of_part_{number}"
-    connection.register(name, dataset([str(path)], filesystem=LocalFileSystem()))
-    return name
-
-
-def _open_tables(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> None:
+def _open_tables(
+    connection: duckdb.DuckDBPyConnection, parts: Sequence[Part], scratch: Path
+) -> None:
     """A view of each canonical table over its parts; an empty one where no source gives it.
 
-    Beside the stored columns is `part`, the number of the part: names of files can repeat.
+    Beside the stored columns is `part`, the number of the part: names of files can repeat. DuckDB
+    sees each part under a name of ours in `scratch`: the path of a warehouse may hold anything.
     """
+    for number, part in enumerate(parts):
+        (scratch / f"part-{number}.parquet").symlink_to(part.rows.absolute())
     for table in REGISTRY_TABLES:
         selects = [
-            f"SELECT *, {number}::INTEGER AS part FROM {_readable(connection, number, part.rows)}"
+            f"SELECT *, {number}::INTEGER AS part FROM read_parquet("
+            f"{sql_path(scratch / f'part-{number}.parquet')}, hive_partitioning = false)"
             for number, part in enumerate(parts)
             if part.extract.source.table == table.name
         ]
