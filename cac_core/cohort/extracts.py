@@ -421,7 +421,12 @@ def open_packed(path: Path) -> IO[bytes]:
         return cast(IO[bytes], pa.input_stream(path.open("rb"), compression="zstd"))
     if packed == ".zip":
         archive = zipfile.ZipFile(path)
-        members = [name for name in archive.namelist() if not name.endswith("/")]
+        # macOS puts a file of its own beside each one.
+        members = [
+            name
+            for name in archive.namelist()
+            if not name.endswith("/") and not name.startswith("__MACOSX/")
+        ]
         if len(members) != 1:
             raise zipfile.BadZipFile(f"{len(members)} files in it")
         if archive.getinfo(members[0]).flag_bits & 1:

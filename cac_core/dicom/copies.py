@@ -124,7 +124,9 @@ def agreed_files(
     files: Sequence[tuple[Path, int | None]],
     limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
 ) -> list[Path]:
-    """Of files that hold the same instance keep the first; refuse where they disagree.
+    """Of files that hold the same instance keep the first whole one; refuse where they disagree.
+
+    A copy whose pixel data end early is passed over where another is whole.
 
     Parameters
     ----------
@@ -138,22 +140,32 @@ def agreed_files(
         `conflicting_copies` where HU or geometry of two copies differ, and what reading a file
         may raise.
     """
-    groups: dict[int, list[Path]] = defaultdict(list)
-    kept = []
+    groups: dict[int | Path, list[Path]] = defaultdict(list)
     for path, instance in files:
-        if instance is None or instance not in groups:
-            kept.append(path)
-        if instance is not None:
-            groups[instance].append(path)
-    for first, *others in groups.values():
-        reference = _read(first, limits) if others else None
-        for other in others:
-            assert reference is not None
-            difference = _difference(reference, _read(other, limits))
-            if difference:
-                detail = f"copies of an instance differ in {difference}"
-                raise StudyError(StudyReason.CONFLICTING_COPIES, detail)
-    return kept
+        groups[path if instance is None else instance].append(path)
+    return [_agreed(copies, limits) if len(copies) > 1 else copies[0] for copies in groups.values()]
+
+
+def _agreed(copies: Sequence[Path], limits: ReadLimits) -> Path:
+    """The first whole one of several copies of an instance."""
+    images: list[tuple[Path, _Image]] = []
+    cut: list[StudyError] = []
+    for path in copies:
+        try:
+            images.append((path, _read(path, limits)))
+        except StudyError as error:
+            if error.reason is not StudyReason.TRUNCATED_PIXEL_DATA:
+                raise
+            cut.append(error)
+    if not images:
+        raise cut[0]
+    (first, reference), *others = images
+    for _, image in others:
+        difference = _difference(reference, image)
+        if difference:
+            detail = f"copies of an instance differ in {difference}"
+            raise StudyError(StudyReason.CONFLICTING_COPIES, detail)
+    return first
 
 
 def _read(path: Path, limits: ReadLimits) -> _Image:

@@ -42,6 +42,7 @@ def _faults(part: Part) -> list[tuple[object, ...]]:
 
 def _zipped(data: bytes, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__MACOSX/._clinical.csv", b"what macOS puts beside it")
         archive.writestr("clinical.csv", data)
 
 

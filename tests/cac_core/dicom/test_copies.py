@@ -72,6 +72,22 @@ def test_a_copy_with_another_name_in_the_header_agrees(tmp_path: Path) -> None:
     assert volume_digest(tmp_path) == expected
 
 
+@pytest.mark.parametrize("secret", [b"1", b"2", b"3"])
+def test_a_compressed_copy_that_ends_early_is_passed_over(tmp_path: Path, secret: bytes) -> None:
+    paths = write(tmp_path / "a")
+    expected = volume_digest(tmp_path, secret)
+    dataset = pydicom.dcmread(paths[3])
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "cut")
+    content = (tmp_path / "cut").read_bytes()
+    (tmp_path / "cut").write_bytes(content[:-300])
+    assert volume_digest(tmp_path, secret) == expected
+    paths[3].unlink()
+    _, order = study(tmp_path, Keyring(secret))
+    row = score_study(order, None, ScoringProtocol()).score  # type: ignore[arg-type]
+    assert row["reason"] == "truncated_pixel_data"
+
+
 @pytest.mark.parametrize("secret", [b"1", b"2"])
 def test_a_windowed_copy_is_refused(tmp_path: Path, secret: bytes) -> None:
     for path in write(tmp_path / "a"):
