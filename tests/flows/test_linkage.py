@@ -118,6 +118,7 @@ def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
     )
 
 
+@pytest.mark.slow
 def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
     cac: Cac, tmp_path: Path
 ) -> None:

@@ -354,7 +354,7 @@ def test_a_warehouse_is_where_its_path_says(
 
 
 @given(name=_FOLDER_NAMES)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_any_printable_path_will_do(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _check_round_trip(Path(folder, name))
