@@ -59,22 +59,36 @@ print("done")
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def others() -> set[int]:
+    """Ports that were listened on before the run, by the Prefect server of other tests."""
+    return listening()
+
+
+@pytest.fixture(scope="module")
+def client(others: set[int]) -> Iterator[Client]:
     os.environ["CAC_LINKAGE_KEY"] = "the secret of the run"
     with cluster_client(ClusterSettings(workers=1)) as client:
         yield client
     assert os.environ.pop("CAC_LINKAGE_KEY") == "the secret of the run"
 
 
-def listening(*before: int) -> list[int]:
+def listening() -> set[int]:
     """Ports that this process and its children listen on."""
     me = psutil.Process()
-    return [
+    return {
         connection.laddr.port
         for process in (me, *me.children(recursive=True))
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
-    ]
+    }
+
+
+@pytest.fixture(scope="module")
+def ports(others: set[int], client: Client) -> list[int]:
+    """Ports of the run: its scheduler, nanny and worker."""
+    ports = sorted(listening() - others)
+    assert len(ports) >= 3
+    return ports
 
 
 def own_certificate(folder: Path) -> Path:
@@ -87,16 +101,16 @@ def own_certificate(folder: Path) -> Path:
 
 
 def test_every_port_refuses_who_has_no_certificate_of_the_run(
-    client: Client, tmp_path: Path
+    ports: list[int], tmp_path: Path
 ) -> None:
-    ports = listening()
-    assert len(ports) >= 3, "scheduler, nanny and worker"
     command = [sys.executable, "-c", _INTRUDER, own_certificate(tmp_path), *map(str, ports)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "done\n"
 
 
-def test_another_user_is_refused(client: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_another_user_is_refused(
+    ports: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become another user, with setpriv")
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -107,7 +121,7 @@ def test_another_user_is_refused(client: Client, tmp_path_factory: pytest.TempPa
     certificate = own_certificate(tmp_path_factory.mktemp("intruder"))
     script = "import os,tempfile\nf = tempfile.NamedTemporaryFile('w')\n" + (
         f"f.write({certificate.read_text()!r}); f.flush()\n"
-        f"import sys; sys.argv[1:] = [f.name, *{[str(port) for port in listening()]}]\n"
+        f"import sys; sys.argv[1:] = [f.name, *{[str(port) for port in ports]}]\n"
     )
     script += "assert os.getuid() == 65534\n" + _INTRUDER
     for process in psutil.Process().children(recursive=True):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cac_core.errors import UsageError
+from cac_core.errors import CacError, UsageError
 from cac_core.model.weights import WeightsManifest
 from cac_core.phantom.chests import host_names
 from flows import evaluation
@@ -105,7 +105,7 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(CacError, match="cannot be written"):
         write_evaluation(tmp_path / "file" / "below", summarise(STUDIES))
 
 
