@@ -20,7 +20,7 @@ import numpy as np
 from cac_core.model.cascade import Cascade
 from cac_core.model.convlstm import PUBLISHED, ConvLSTMSegmenter
 from cac_core.model.preprocess import candidates
-from cac_core.phantom.scan import synthesise_scan
+from cac_core.phantom.analytic.scan import synthesise_scan
 
 _FIRST_SEED = 7000
 

@@ -22,14 +22,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from cac_core.cohort.plan import Identity, wanted_studies, work_orders
 from cac_core.cohort.store import Warehouse
+from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.select import load_rules, select_series
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from cac_core.model.cascade import Cascade
-from cac_core.phantom.archive import write_archive
+from cac_core.phantom.archive.write import write_archive
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import score_study
 from schemas.lesion import LESIONS

@@ -28,26 +28,26 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cac_core.model.baseline import Kind, build_network
+from cac_core.evaluation.evaluate import agreement
+from cac_core.evaluation.lesion_errors import dice
 from cac_core.model.cascade import Cascade
 from cac_core.model.preprocess import candidates
-from cac_core.model.training.loop import (
+from cac_core.model.weights import verify_weights
+from cac_core.phantom.heldout.frozen_sets import TEST_SETS, kept_case
+from cac_core.phantom.truth import true_agatston
+from cac_core.processes import worker_pool
+from cac_core.scoring.categories import cac_category
+from cac_core.stats.agreement import weighted_kappa
+from cac_core.stats.bootstrap import percentile_interval, resampled
+from cac_core.training.comparison_networks import Kind, build_network
+from cac_core.training.loop import (
     CALCIUM_SETTINGS,
     HEART_SETTINGS,
     load_trained,
     use_threads,
 )
-from cac_core.model.weights import verify_weights
-from cac_core.phantom.test_sets import TEST_SETS, kept_case
-from cac_core.phantom.truth import true_agatston
-from cac_core.scoring.categories import cac_category
-from cac_core.scoring.comparison import dice
-from cac_core.stats.agreement import weighted_kappa
-from cac_core.stats.bootstrap import percentile_interval, resampled
-from flows.evaluation import agreement
-from flows.pool import processes
-from flows.progress import RunProgress
-from flows.training import train
+from cac_core.training.run import train
+from flows.runtime.progress import RunProgress
 from schemas.codes import CAC_CATEGORIES
 
 _OURS = "convlstm"
@@ -87,7 +87,7 @@ def main() -> None:
         for number in range(min(count, options.studies))
     ]
     keep = options.keep or options.out / "sets"
-    with processes(len(cases)) as pool:
+    with worker_pool(len(cases)) as pool:
         shared = (repeat(names), repeat(options.out), repeat(options.data), repeat(keep))
         studies = []
         for study in pool.map(_judge, cases, *shared):

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cac_core.dicom.contrast import blood_pool_hu, looks_contrast_enhanced
 from cac_core.dicom.copies import agreed_files
-from cac_core.dicom.scan import modification_ns
+from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
+from cac_core.scoring.contrast import blood_pool_hu, looks_contrast_enhanced
 from cac_core.scoring.lesions import Lesions, label_lesions
 from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows

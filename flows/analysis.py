@@ -34,9 +34,9 @@ from cac_core.errors import CacError
 from cac_core.settings import Settings, load_settings
 from cac_core.stats.bootstrap import Mapper
 from cac_core.version import __version__
-from flows.cluster import cluster_client
-from flows.progress import RunProgress, current_progress
 from flows.request import open_warehouse
+from flows.runtime.dask_cluster import cluster_client
+from flows.runtime.progress import RunProgress, current_progress
 from schemas.linkage import EVENTS, FLOW, LINKAGES
 from schemas.linked import linked_table
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES

@@ -19,8 +19,8 @@ from cac_core.errors import CacError
 from cac_core.keys import ADVISED_SECRET_BYTES, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
-from flows.environment import ask_site_api, prepare_environment, site_api
-from flows.faults import what_happened
+from flows.cli.faults import what_happened
+from flows.runtime.environment import ask_site_api, prepare_environment, site_api
 
 _PACKAGES = (
     "prefect",

@@ -27,14 +27,15 @@ from cac_core.cohort.link import Linkage, check_rules, linkage_digest
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import misspelt, overlap
+from cac_core.cohort.scores import chosen_model, scores_of
 from cac_core.cohort.store import Warehouse
 from cac_core.cohort.unknown_codes import unknown_codes
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings, load_settings
 from cac_core.version import __version__
-from flows.progress import RunProgress, current_progress
-from flows.request import chosen_model, open_warehouse, scores_of
+from flows.request import open_warehouse
+from flows.runtime.progress import RunProgress, current_progress
 from schemas.codes import FlowStep
 from schemas.instance import INSTANCES
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE

@@ -19,13 +19,14 @@ from cac_core.analysis.run import estimates_table
 from cac_core.analysis.supplement import ANALYSES as SUPPLEMENTS
 from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
 from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.cohort.scores import scores_of
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.assemble import Assembled
 from cac_core.report.cohort.blocks import Report
 from cac_core.report.cohort.cases import case_section, example_studies
-from cac_core.report.cohort.hidden import hide_small
 from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.small_cells import hide_small
 from flows.analysis import (
     AnalysisRequest,
     PreparedAnalysis,
@@ -34,10 +35,9 @@ from flows.analysis import (
     prepare_analysis,
     told,
 )
-from flows.folder import require_replaceable, results_folder, write_files
-from flows.progress import RunProgress, current_progress
-from flows.request import scores_of
-from flows.study_pages import write_pages
+from flows.pages.studies import write_pages
+from flows.runtime.progress import RunProgress, current_progress
+from flows.runtime.results_folder import require_replaceable, results_folder, write_files
 from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS

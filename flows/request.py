@@ -9,21 +9,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from cac_core.cohort.plan import Identity
 from cac_core.cohort.store import Warehouse
+from cac_core.cohort.worklist import Identity
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.dicom.rules import SelectionRules, load_rules, text_policy
-from cac_core.errors import CacError, UsageError
+from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.settings import Settings, load_settings
-from flows.faults import keep_unsaid
-from schemas.run import RUNS
-from schemas.score import SCORES
+from flows.cli.faults import keep_unsaid
 
 
 @dataclass(frozen=True)
@@ -165,60 +160,6 @@ def open_warehouse(warehouse: str | None, settings: Settings) -> Warehouse:
             f"The warehouse {url} cannot be opened ({error}).",
             "Give a folder, or an fsspec URL whose package is installed.",
         ) from None
-
-
-def chosen_model(warehouse: Warehouse, wanted: str | None) -> str:
-    """The model whose scores are meant: the one that is named, or the only one.
-
-    Raises
-    ------
-    CacError
-        If the warehouse holds no scores.
-    UsageError
-        If there is no such model, or there are several and none is named.
-    """
-    models = warehouse.models()
-    if not models:
-        raise CacError(f"{warehouse.url} holds no scores.", "Score an archive first: `cac score`.")
-    if wanted is None and len(models) == 1:
-        return models[0]
-    if wanted not in models:
-        what = "several models" if wanted is None else f"no model {wanted}"
-        raise UsageError(
-            f"{warehouse.url} holds scores of {what}.",
-            f"Name one with --model: {', '.join(models)}.",
-        )
-    return str(wanted)
-
-
-def scores_of(store: Warehouse, model: str, protocol: str | None = None) -> pa.Table:
-    """Score rows of a model under one protocol: a study has a row for each it was scored under.
-
-    Parameters
-    ----------
-    protocol : digest of the protocol that is meant where there are several; default: that of the
-        model's newest run.
-
-    Raises
-    ------
-    CacError
-        If there are scores of several protocols, and none of the one that is meant.
-    """
-    scores = store.read(SCORES, model)
-    digests = set(scores["protocol_digest"].to_pylist())
-    if len(digests) < 2:
-        return scores
-    if protocol is None:
-        runs = store.read(RUNS).sort_by("started_at").to_pylist()
-        mine = [run["protocol_digest"] for run in runs if run["model_id"] == model]
-        protocol = mine[-1] if mine else None
-    if protocol not in digests:
-        raise CacError(
-            f"{store.url} holds scores of {model} under {len(digests)} protocols, and none under "
-            "the one that is meant.",
-            "Name the settings file that the scores were made with: --config FILE.",
-        )
-    return scores.filter(pc.equal(scores["protocol_digest"], protocol))
 
 
 def index_workers(settings: Settings) -> int:

@@ -16,15 +16,15 @@ import pyarrow as pa
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.cohort.plan import wanted_studies
+from cac_core.cohort.worklist import wanted_studies
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.errors import CacError
 from cac_core.version import __version__
-from flows.archive_page import publish_archive_page
-from flows.cluster import cluster_client
-from flows.progress import RunProgress, current_progress
+from flows.pages.archive import publish_archive_page
 from flows.request import Prepared, Request, named_archive, prepare, require_ct
-from flows.summary import RunSummary
+from flows.runtime.dask_cluster import cluster_client
+from flows.runtime.progress import RunProgress, current_progress
+from flows.summaries import RunSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
 from tasks.archive import choose_series, index

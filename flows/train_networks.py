@@ -11,9 +11,9 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from cac_core.errors import UsageError
-from cac_core.model.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS, TrainingSettings
-from flows.progress import current_progress
-from flows.training import ship, train
+from cac_core.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS, TrainingSettings
+from cac_core.training.run import ship, train
+from flows.runtime.progress import current_progress
 
 _KEYS = {"table", "mapping", "samples", "data", "out", "readers", "name", "heart", "calcium"}
 

@@ -11,8 +11,8 @@ from time import monotonic
 import pyarrow as pa
 from distributed import Client
 
-from cac_core.cohort.plan import Identity, rejected_unread, work_orders
 from cac_core.cohort.store import Warehouse
+from cac_core.cohort.worklist import Identity, rejected_unread, work_orders
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.protocol import ScoringProtocol
 from cac_core.settings import ScoringSettings

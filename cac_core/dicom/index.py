@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from cac_core.dicom.copies import file_digest, mark_duplicates
 from cac_core.dicom.descriptions import TextPolicy
+from cac_core.dicom.files import ScannedFile, scan_archive
 from cac_core.dicom.header import HEADER_COLUMNS, HeaderRow
 from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.part10 import HeaderLimits
 from cac_core.dicom.rules import load_rules, text_policy
-from cac_core.dicom.scan import ScannedFile, scan_archive
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES

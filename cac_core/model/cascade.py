@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cac_core.model.classes import decide
 from cac_core.model.convlstm import Window, grow
-from cac_core.model.decision import decide
 from cac_core.model.preprocess import (
     HeartFrame,
     Spacing,

@@ -66,5 +66,5 @@ class AnnotatedScan:
 
 
 #: Cause of a miss or a false alarm that a site stands for, as an index into
-#: `cac_core.scoring.comparison.CAUSES`: noise, valve, aorta, device, pericardium, node.
+#: `cac_core.evaluation.lesion_errors.CAUSES`: noise, valve, aorta, device, pericardium, node.
 CAUSE_OF_SITE = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 4, 5, 3], np.uint8)

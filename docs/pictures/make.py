@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cac_core.dicom.volume import read_volume
-from cac_core.phantom.chests import host_names, load_host
-from cac_core.phantom.implanted import make_variant
-from cac_core.phantom.scan import draw_external_settings, synthesise_scan
-from cac_core.phantom.second import synthesise_second
+from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.heldout.implanted import make_variant
+from cac_core.phantom.heldout.real_chests import host_names, load_host
+from cac_core.phantom.heldout.second_generator import synthesise_second
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

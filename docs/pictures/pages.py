@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from cac_core.cohort.store import Warehouse
-from flows.archive_page import write_archive_page
-from flows.study_pages import write_pages
+from flows.pages.archive import write_archive_page
+from flows.pages.studies import write_pages
 from schemas.score import SCORES
 from tests.browser import opened
 from tests.builders.archives import warehouse_of_nights

@@ -19,9 +19,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cac_core.keys import Keyring
-from cac_core.phantom.cohort import PAPER_N
-from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import make_registry
+from cac_core.phantom.registry.cohort import PAPER_N
+from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.records import make_registry
 from tests.builders.registries import fill_warehouse
 
 HERE = Path(__file__).parent
@@ -29,8 +29,8 @@ SECRET = "reproduction of synthetic patients"
 INTRODUCTION = """# The paper's numbers, and ours
 
 `python docs/reproduction/make.py` makes a synthetic registry of {n} patients after the paper's
-tables (`cac_core/phantom/cohort.py`; Miller et al., J Nucl Med 2023), links it, runs the shipped
-plan and writes this page. Nothing here says anything about real patients: it shows that the
+tables (`cac_core/phantom/registry/cohort.py`; Miller et al., J Nucl Med 2023), links it, runs the
+shipped plan and writes this page. Nothing here says anything about real patients: it shows that the
 pipeline, from discharge abstracts to estimates, gives back what was put in. One cohort is one
 draw: its {events} events came by chance, the paper had 320, and of independent 95 % intervals
 one in twenty misses the value it aims at.

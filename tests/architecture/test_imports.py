@@ -29,12 +29,12 @@ def loaded_by(code: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        "flows.cli",
-        "flows.cohort_cli",
-        "flows.preview",
+        "flows.cli.main",
+        "flows.cli.cohort",
+        "flows.inspection",
         "flows.request",
-        "flows.tables",
-        "flows.environment",
+        "flows.cli.tables",
+        "flows.runtime.environment",
     ],
 )
 def test_commands_without_a_run_load_neither_prefect_nor_torch(module: str) -> None:

@@ -15,7 +15,7 @@ from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
-from cac_core.phantom.registry import Registry, registry_scores
+from cac_core.phantom.registry.records import Registry, registry_scores
 from schemas.instance import INSTANCES
 from schemas.score import SCORES
 from tests.builders.rows import score_row

@@ -19,8 +19,8 @@ from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.assemble import Assembled, assemble
 from cac_core.report.cohort.blocks import Report
 from cac_core.report.cohort.cases import case_section, example_studies
-from cac_core.report.cohort.hidden import hide_small
 from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.small_cells import hide_small
 from cac_core.settings import Settings
 from schemas.linkage import FLOW
 from schemas.results import ESTIMATES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cac_core.model.training.samples import Sample, make_sample
+from cac_core.training.samples import Sample, make_sample
 
 SPACING = (5.0, 4.0, 4.0)
 

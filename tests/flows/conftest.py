@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cac_core.phantom.archive import write_archive
+from cac_core.phantom.archive.write import write_archive
 
 SECRET = "a secret used by the tests only"
 Cac = Callable[..., "Outcome"]
@@ -37,7 +37,7 @@ class Outcome:
 
 _SERVER = """
 import os, sys
-from flows.environment import prefect_api, prepare_environment
+from flows.runtime.environment import prefect_api, prepare_environment
 with prefect_api(prepare_environment()) as ready:
     ready()
     print(os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"], flush=True)

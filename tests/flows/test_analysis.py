@@ -13,8 +13,8 @@ from cac_core.analysis.plan import shipped_plan_text
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
 from cac_core.keys import Keyring
-from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import make_registry
+from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.records import make_registry
 from flows.analysis import _require_sound
 from schemas.linked import LINKED
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES

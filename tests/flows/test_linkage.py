@@ -15,8 +15,8 @@ import pytest
 
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
-from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import Registry, Visit, make_registry
+from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.records import Registry, Visit, make_registry
 from flows.linkage import _accessions
 from schemas.instance import INSTANCES
 from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE

@@ -11,8 +11,8 @@ import yaml
 from cac_core.analysis.plan import shipped_plan_text
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
-from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import make_registry
+from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.records import make_registry
 from schemas.preview import PREVIEWS
 from schemas.results import DISCREPANCIES, ESTIMATES
 from schemas.score import SCORES

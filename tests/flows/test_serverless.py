@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cac_core.keys import Keyring
-from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import make_registry
+from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.records import make_registry
 from tests.builders.registries import fill_warehouse
 from tests.flows.conftest import SECRET, Cac
 

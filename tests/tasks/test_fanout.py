@@ -17,7 +17,7 @@ from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
 from cac_core.settings import ClusterSettings
 from cac_core.study import FileStamp, StudyResult, StudyWork
-from flows.cluster import cluster_client
+from flows.runtime.dask_cluster import cluster_client
 from tasks.fanout import score_studies
 from tests.builders.ct_series import write_ct_series
 from tests.builders.rows import digest, key

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from cac_core.model.layers import Layer, layers
+from cac_core.model.layer_table import Layer, layers
 from cac_core.report.cohort.blocks import Block, Report, ReportSection
 from cac_core.report.figures.architecture import Sketch, architecture_figure
 from cac_core.report.page import Column, DataTable

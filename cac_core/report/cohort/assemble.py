@@ -16,14 +16,14 @@ from markupsafe import Markup
 from cac_core.analysis.headline import asked_first
 from cac_core.csv_text import csv_bytes
 from cac_core.report.cohort import (
-    added,
+    added_value,
+    agreement,
     architecture,
     checklists,
     methods,
     models,
     outcomes,
-    people,
-    readings,
+    population,
     reference,
 )
 from cac_core.report.cohort.blocks import Report, ReportSection, cell_text
@@ -34,14 +34,14 @@ from cac_core.report.pdf import to_pdf
 Builder = Callable[[Report], ReportSection]
 #: In the order of the page.
 BUILDERS: tuple[Builder, ...] = (
-    people.flow_section,
-    people.table_1,
-    people.outcome_table,
-    people.training_table,
-    readings.concordance_section,
-    readings.scatter_section,
-    readings.visual_section,
-    readings.discrepancy_section,
+    population.flow_section,
+    population.table_1,
+    population.outcome_table,
+    population.training_table,
+    agreement.concordance_section,
+    agreement.scatter_section,
+    agreement.visual_section,
+    agreement.discrepancy_section,
     outcomes.follow_up_section,
     outcomes.survival_section,
     outcomes.incidence_section,
@@ -49,9 +49,9 @@ BUILDERS: tuple[Builder, ...] = (
     models.secondary_section,
     models.sensitivity_section,
     models.assumptions_section,
-    added.reclassification_section,
-    added.calibration_section,
-    people.acquisition_section,
+    added_value.reclassification_section,
+    added_value.calibration_section,
+    population.acquisition_section,
     methods.methods_section,
     architecture.architecture_section,
     checklists.checklists_section,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup, escape
 
-from cac_core.report.cohort.hidden import HIDDEN
+from cac_core.report.cohort.small_cells import HIDDEN
 from cac_core.report.page import Cell
 
 _NOT_ESTIMABLE = "not estimable: "

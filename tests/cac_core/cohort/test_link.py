@@ -18,8 +18,8 @@ from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import overlap
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
-from cac_core.phantom.dialects import DIALECTS, write_extracts
-from cac_core.phantom.registry import Registry, Visit, make_registry, registry_scores
+from cac_core.phantom.registry.dialects import DIALECTS, write_extracts
+from cac_core.phantom.registry.records import Registry, Visit, make_registry, registry_scores
 from schemas.linkage import FLOW
 from schemas.linked import LINKED
 from tests.builders.registries import KEYRING, MAPPING, link_extracts, studies, write_site

@@ -11,8 +11,8 @@ import pytest
 from cac_core.cohort.mapping import Source
 from cac_core.cohort.propose import propose_mapping
 from cac_core.errors import UsageError
-from cac_core.phantom.dialects import write_extracts
-from cac_core.phantom.registry import Registry, make_registry
+from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.records import Registry, make_registry
 from tests.builders.registries import make_parts
 
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_files
 
 from cac_core import study as study_module
-from cac_core.cohort.plan import Identity, wanted_studies, work_orders
 from cac_core.cohort.store import Warehouse
+from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom import index as index_module
+from cac_core.dicom.files import scan_archive
 from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.index import ArchiveIndex, HeaderLimits, fitting_rows, index_archive
-from cac_core.dicom.scan import scan_archive
 from cac_core.dicom.select import load_rules, select_series
 from cac_core.dicom.series import series_table
 from cac_core.errors import CacError, UsageError

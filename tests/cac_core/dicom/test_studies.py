@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cac_core.cohort.plan import Identity, rejected_unread, wanted_studies, work_orders
+from cac_core.cohort.worklist import Identity, rejected_unread, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.select import load_rules, select_series
 from cac_core.dicom.series import series_table

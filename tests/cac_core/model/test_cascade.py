@@ -95,7 +95,7 @@ def test_twice_the_same(cascade: Cascade) -> None:
 
 @pytest.mark.slow
 def test_windows_equal_the_whole_volume_with_the_shipped_weights() -> None:
-    from cac_core.phantom.scan import synthesise_scan
+    from cac_core.phantom.analytic.scan import synthesise_scan
 
     shipped, scan = Cascade.load(), synthesise_scan(5002)
     found = shipped.segment(scan.hu, scan.spacing_mm)

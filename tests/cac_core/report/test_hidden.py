@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cac_core.analysis.estimate import Estimate
-from cac_core.report.cohort.hidden import HIDDEN, hide_small
+from cac_core.report.cohort.small_cells import HIDDEN, hide_small
 from schemas.results import ESTIMATES
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cac_core.report.cohort import blocks
-from cac_core.report.cohort.added import reclassification_section
+from cac_core.report.cohort.added_value import reclassification_section
 from cac_core.report.cohort.assemble import _tiles
 from cac_core.report.cohort.blocks import CATEGORIES_NOTE, Report, cell_text
 from cac_core.report.cohort.models import assumptions_section, hazard_section, sensitivity_section

@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 
 from cac_core.dicom.volume import read_volume
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
-from cac_core.phantom.scan import synthesise_scan
-from cac_core.phantom.second import synthesise_second
+from cac_core.phantom.heldout.second_generator import synthesise_second
 from cac_core.scoring.orientation import measure_lie, orientation_flags
 from schemas.codes import QualityFlag
 

@@ -1,0 +1,1 @@
+"""Agreement of scores with a reference, and the errors of a model lesion by lesion."""

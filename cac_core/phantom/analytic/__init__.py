@@ -1,0 +1,1 @@
+"""The generator of training and demonstration scans: an analytic thorax with calcium."""

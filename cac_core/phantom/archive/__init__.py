@@ -1,0 +1,1 @@
+"""Synthetic scans as a DICOM archive of three vendors."""

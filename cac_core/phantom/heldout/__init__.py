@@ -1,0 +1,1 @@
+"""Scans to test on: a second generator, calcium implanted in real chests, frozen sets."""

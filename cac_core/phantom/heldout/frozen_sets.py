@@ -1,0 +1,146 @@
+"""The three frozen test sets, and their digests.
+
+Scans made in another way than those trained on: other acquisition, real anatomy, another
+generator. Training and calibration never see them, nor other studies in a real chest that the
+weights are judged on. `frozen_sets.json` holds the SHA-256 of each set's
+pictures and truth as it was frozen, before the shipped weights were evaluated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cac_core.errors import UsageError
+from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.annotated import AnnotatedScan
+from cac_core.phantom.heldout.implanted import make_variant
+from cac_core.phantom.heldout.real_chests import Host, host_names, load_host
+from cac_core.phantom.heldout.second_generator import synthesise_second
+
+FROZEN = Path(__file__).with_name("frozen_sets.json")
+#: Name, number of studies, and what it is.
+TEST_SETS: dict[str, tuple[int, str]] = {
+    "external": (300, "other people at 5 mm and 20 mA, by the training generator"),
+    "semi-synthetic": (102, "calcium implanted in deformed real chests of three people"),
+    "cross-generator": (100, "people, plaques, blur and noise of a second generator"),
+}
+_EXTERNAL_SEED, _IMPLANT_SEED, _SECOND_SEED = 500_000, 600_000, 700_000
+
+
+def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
+    """One study of a test set.
+
+    Parameters
+    ----------
+    data : folder of the real chests; only `semi-synthetic` needs it.
+
+    Raises
+    ------
+    UsageError
+        If there is no such set, or the real chests are not there.
+    """
+    if name == "external":
+        seed = _EXTERNAL_SEED + number
+        return synthesise_scan(seed, draw_external_settings(np.random.default_rng(seed)))
+    if name == "cross-generator":
+        return synthesise_second(_SECOND_SEED + number)
+    if name != "semi-synthetic":
+        raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
+    return variant_of(host_of_case(number), _IMPLANT_SEED + number, data)
+
+
+def host_of_case(number: int) -> str:
+    """The real chest of a study of the set `semi-synthetic`."""
+    hosts = host_names()
+    return hosts[number % len(hosts)]
+
+
+def variant_of(host: str, seed: int, data: Path | None) -> AnnotatedScan:
+    """A deformed real chest with implanted calcium; see `make_variant`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such chest, or the folder of real chests does not hold it.
+    """
+    if host not in host_names():
+        known = ", ".join(host_names())
+        raise UsageError(f"There is no real chest {host!r}.", f"There are: {known}.")
+    if data is None:
+        raise UsageError(
+            "Calcium implanted in real chests needs their folder.",
+            "Name it with --data; docs/evaluation.md says what it must hold.",
+        )
+    return make_variant(_host(host, data), seed)
+
+
+def kept_case(name: str, number: int, data: Path | None, folder: Path) -> AnnotatedScan:
+    """The study of `make_case` out of a folder; made and put there where it is not there yet.
+
+    Making a study takes seconds. What is kept is trusted no further than its digest goes.
+
+    Raises
+    ------
+    UsageError
+        As `make_case`, or if the folder cannot be written.
+    """
+    path = folder / f"{name}-{number}.npz.zst"
+    try:
+        if not path.exists():
+            scan = make_case(name, number, data)
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(f".{os.getpid()}")
+            content = io.BytesIO()
+            np.savez(content, **{p.name: getattr(scan, p.name) for p in fields(AnnotatedScan)})
+            with pa.output_stream(aside, compression="zstd") as stream:
+                stream.write(content.getbuffer())
+            aside.replace(path)
+            return scan
+        with pa.input_stream(path, compression="zstd") as stream:
+            parts = dict(np.load(io.BytesIO(stream.read())))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be kept there ({error}).", "Name another folder with --keep."
+        ) from None
+    step, row, column = (float(value) for value in parts.pop("spacing_mm"))
+    return AnnotatedScan(spacing_mm=(step, row, column), name=str(parts.pop("name")), **parts)
+
+
+def case_digest(scan: AnnotatedScan) -> str:
+    """SHA-256 over the picture and its truth."""
+    digest = hashlib.sha256()
+    for array in (scan.hu, scan.heart_mask, scan.calcium_site, np.array(scan.spacing_mm)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def set_digest(cases: Sequence[str]) -> str:
+    """SHA-256 over the digests of all studies, in order."""
+    return hashlib.sha256("\n".join(cases).encode()).hexdigest()
+
+
+def frozen_digest(name: str) -> str | None:
+    """The digest under which a whole set was frozen; None where it was not yet."""
+    digests: dict[str, str] = json.loads(FROZEN.read_text(encoding="utf-8"))
+    return digests.get(name)
+
+
+@lru_cache(maxsize=3)
+def _host(name: str, data: Path) -> Host:
+    try:
+        return load_host(name, data)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"The real chests are not in {data} ({error}).",
+            "docs/evaluation.md says what the folder must hold.",
+        ) from None

@@ -1,0 +1,322 @@
+"""Sections of the readings: concordance, scatter, visual estimates, discrepant cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cac_core.report.cohort.blocks import Block, Points, Report, ReportSection, slug
+from cac_core.report.cohort.numbers import plain, reasons
+from cac_core.report.cohort.population import numbers_share
+from cac_core.report.figures.concordance import Matrix, matrix_figure, scatter_figure
+from cac_core.report.page import Cell, Column, DataTable, number
+
+#: More points than this are thinned, evenly along the study keys: nobody sees them apart.
+MOST_POINTS = 4000
+#: Of the list of discrepant cases, those furthest apart; the whole is in the table.
+MOST_CASES = 300
+_AGREEMENT = (
+    ("kappa_linear", "Kappa, linear weights", "three"),
+    ("kappa_quadratic", "Kappa, quadratic weights", "three"),
+    ("kappa_unweighted", "Kappa, unweighted", "three"),
+    ("same_category", "Same category", "percent"),
+    ("presence_kappa", "Any calcium: kappa", "three"),
+    ("presence_sensitivity", "Any calcium: sensitivity", "percent"),
+    ("presence_specificity", "Any calcium: specificity", "percent"),
+    ("r2", "r2 of the scores", "three"),
+    ("r2_log", "r2 of log(1 + Agatston)", "three"),
+    ("spearman", "Spearman's correlation", "three"),
+    ("icc_log", "ICC(2,1) of log(1 + Agatston)", "three"),
+    ("bias_log", "Mean difference of log(1 + Agatston)", "three"),
+    ("limit_low_log", "Lower limit of agreement", "three"),
+    ("limit_high_log", "Upper limit of agreement", "three"),
+)
+_KINDS = {
+    "absent_present": "{first} without calcium, {second} with",
+    "present_absent": "{first} with calcium, {second} without",
+    "apart": "both with calcium, two categories apart or more",
+}
+_CANDIDATES = (
+    "Candidates are what the system finds in the score row of a study: noise in the highest "
+    "quarter of the scored studies, calcium outside the coronaries, quality flags. They are no "
+    "review. Causes found by a person come from `cac report --reviews FILE`, a CSV with the "
+    "columns study_key and cause, a line per cause; they are marked as reviewed."
+)
+
+
+def concordance_section(report: Report) -> ReportSection:
+    """Categories of the first pair of sources against each other, and their agreement."""
+    section = ReportSection("figure-3", "Concordance of the readings (Figure 3)")
+    for population in report.populations:
+        for pair in report.plan.compare:
+            if not _graded(report, pair):
+                section.blocks.append(_concordance(report, population, pair))
+    return _told_if_empty(section, "the plan compares no two sources of the same categories")
+
+
+def visual_section(report: Report) -> ReportSection:
+    """Sources of different categories: the visual estimate against both scores."""
+    section = ReportSection("table-s3", "Visual estimate against the scores (Supplemental Table 3)")
+    for population in report.populations:
+        for pair in report.plan.compare:
+            if _graded(report, pair):
+                section.blocks.append(_concordance(report, population, pair))
+    return _told_if_empty(section, "the plan compares no visual estimate with a score")
+
+
+def scatter_section(report: Report) -> ReportSection:
+    """Scores against each other, patient by patient."""
+    section = ReportSection(
+        "figure-s1", "Scores of both readings: scatter and Bland-Altman (Supplemental Figure 1)"
+    )
+    for first, second in report.plan.compare:
+        columns = [report.plan.sources[name].score for name in (first, second)]
+        if None in columns:
+            continue
+        block = Block(f"{report.label(first)} and {report.label(second)}", report.populations[0])
+        section.blocks.append(block)
+        _scatter(report, block, first, second)
+    return _told_if_empty(section, "the plan compares no two sources with scores")
+
+
+def discrepancy_section(report: Report) -> ReportSection:
+    """Cases whose readings differ in the presence of calcium or by two categories or more."""
+    section = ReportSection("discrepant", "Discrepant cases (Supplemental Results)")
+    for first, second in report.plan.compare[:1]:
+        block = Block(f"{report.label(first)} and {report.label(second)}", report.populations[0])
+        section.blocks.append(block)
+        _discrepant(report, block, first, second)
+    return _told_if_empty(section, "the plan compares no two sources")
+
+
+def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Block:
+    first, second = pair
+    numbers, model = report.numbers, f"{first}:{second}"
+    block = Block(f"{report.label(first)} and {report.label(second)}", population)
+    rows, columns = (report.plan.sources[name].term.levels for name in pair)
+    wanted = {"population": population, "model": model}
+    cells = [
+        [
+            numbers.one("concordance", "count", **wanted, term=row, level=column)
+            for column in columns
+        ]
+        for row in rows
+    ]
+    if cells[0][0] is None:
+        why = reasons(numbers.rows("concordance", "count", **wanted))
+        block.missing(why or [f"no concordance of {model} was estimated"])
+        return block
+    shares = [
+        [
+            numbers.one("concordance", "share", **wanted, term=row, level=column)
+            for column in columns
+        ]
+        for row in rows
+    ]
+    shown = [
+        [report.source_level(name, level) for level in levels]
+        for name, levels in ((first, rows), (second, columns))
+    ]
+    linear = numbers.one("agreement", "kappa_linear", **wanted)
+    table = DataTable(
+        slug("concordance", first, second, report.other(population)),
+        f"Patients by {report.label(first)} (rows) and {report.label(second)} (columns), n (%)",
+        (Column(report.label(first)), *(Column(name, True) for name in shown[1])),
+        [
+            [name, *(numbers_share(numbers, *pair) for pair in zip(line, parts, strict=True))]
+            for name, line, parts in zip(shown[0], cells, shares, strict=True)
+        ],
+        sortable=False,
+    )
+    matrix = Matrix(
+        shown[0],
+        shown[1],
+        [[(cell.value or 0.0) if cell else 0.0 for cell in line] for line in shares],
+        [[plain(numbers.text(cell, "count")) for cell in line] for line in cells],
+        report.label(first),
+        report.label(second),
+        f"linear-weighted kappa {plain(numbers.with_interval(linear, 'three'))}",
+    )
+    figure = report.drawn(
+        slug("figure-concordance", first, second, report.other(population)),
+        matrix_figure(matrix),
+        f"Concordance of {report.label(first)} and {report.label(second)}: patients in each pair "
+        "of categories.",
+        f"Concordance matrix of {report.label(first)} and {report.label(second)}; "
+        "its numbers are in the table below it.",
+        table,
+    )
+    block.draw(figure, half=True)
+    block.add(report.kept(_agreement(report, population, first, second)))
+    return block
+
+
+def _agreement(report: Report, population: str, first: str, second: str) -> DataTable:
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    for statistic, label, style in _AGREEMENT:
+        row = numbers.one("agreement", statistic, population=population, model=f"{first}:{second}")
+        if row is not None:
+            text = label if statistic != "same_category" else f"{label}, %"
+            rows.append([text, numbers.interval_cell(row, style), numbers.cell(row, "count", "n"),
+                         row.method])  # fmt: skip
+    return DataTable(
+        slug("agreement", first, second, report.other(population)),
+        f"Agreement of {report.label(first)} with {report.label(second)}",
+        (
+            Column("Measure"),
+            Column(f"Value ({report.ci})", True),
+            Column("n", True),
+            Column("Method"),
+        ),
+        rows,
+        sortable=False,
+    )
+
+
+def _scatter(report: Report, block: Block, first: str, second: str) -> None:
+    numbers, model, population = report.numbers, f"{first}:{second}", report.populations[0]
+    if report.hidden:
+        block.missing(["points of single patients are left out where small counts are hidden"])
+        return
+    found = {
+        name: numbers.one("agreement", name, population=population, model=model)
+        for name in ("r2", "r2_log", "bias_log", "limit_low_log", "limit_high_log")
+    }
+    a, b, keys, total = _scores(report, first, second)
+    if not len(keys) or found["r2"] is None:
+        block.missing(reasons(numbers.rows("agreement", "r2", model=model))
+                      or ["no patient has both scores"])  # fmt: skip
+        return
+    bias, low, high = (
+        None if row is None else row.value
+        for row in (found["bias_log"], found["limit_low_log"], found["limit_high_log"])
+    )
+    notes = (
+        f"r2 of log(1 + Agatston) {plain(numbers.text(found['r2_log'], 'three'))}",
+        f"difference {plain(numbers.text(found['bias_log'], 'three'))}, limits "
+        f"{plain(numbers.text(found['limit_low_log'], 'three'))} to "
+        f"{plain(numbers.text(found['limit_high_log'], 'three'))}",
+    )
+    titles = report.label(first), report.label(second)
+    drawing, left, right = scatter_figure(
+        np.log1p(a), np.log1p(b), titles, (bias, low, high), notes
+    )
+    thinned = (
+        f" Of the patients with both scores every {-(-total // MOST_POINTS)}th is drawn, in the "
+        "order of their keys; the numbers are of all."
+        if len(keys) < total
+        else ""
+    )
+    view = report.drawn(
+        slug("figure-scatter", first, second),
+        drawing,
+        f"{titles[0]} against {titles[1]} on a logarithmic scale with the line of equality, and "
+        "their differences with mean and limits of agreement. Point at a patient, or walk through "
+        f"them with the arrow keys, to see the study key.{thinned}",
+        f"Scatter and Bland-Altman plot of {titles[0]} and {titles[1]}.",
+        None,
+    )
+    labels = [f"{key}: {x:,.1f} and {y:,.1f}" for key, x, y in zip(keys, a, b, strict=True)]
+    block.draw(view, Points([*left, *right], [*labels, *labels]))
+
+
+def _scores(
+    report: Report, first: str, second: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str], int]:
+    """Both scores and the study keys of those who have both, thinned; and how many there are."""
+    names = [str(report.plan.sources[name].score) for name in (first, second)]
+    if any(name not in report.linked.column_names for name in names):
+        return np.zeros(0), np.zeros(0), [], 0
+    both = pc.and_(*(pc.is_valid(report.linked[name]) for name in names))
+    table = report.linked.filter(both).sort_by("study_key")
+    step = max(1, -(-table.num_rows // MOST_POINTS))
+    kept = table.take(pa.array(range(0, table.num_rows, step), pa.int64()))
+    a, b = (kept[name].to_numpy() for name in names)
+    return a, b, kept["study_key"].to_pylist(), table.num_rows
+
+
+def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
+    numbers, model = report.numbers, f"{first}:{second}"
+    named = {"first": report.label(first), "second": report.label(second)}
+    rows: list[list[Cell | str]] = []
+    for kind, text in _KINDS.items():
+        for row in numbers.rows("discrepancy", "count", model=model, term=kind):
+            what = "All" if row.level is None else row.level
+            rows.append([text.format(**named), what, numbers.cell(row, "count")])
+    if not rows:
+        block.missing(
+            reasons(numbers.rows("discrepancy", "count", model=model))
+            or [f"discrepancies of {model} were not counted"]
+        )
+        return
+    block.add(
+        report.kept(
+            DataTable(
+                "discrepancy-causes",
+                "Discrepant cases, and what is known of them that may be a cause",
+                (Column("Cases"), Column("Candidate or cause"), Column("Patients", True)),
+                rows,
+                note=_CANDIDATES,
+            )
+        )
+    )  # fmt: skip
+    if report.hidden:
+        block.say("Single cases are not listed where small counts are hidden.")
+        return
+    _cases(report, block, first, second)
+
+
+def _cases(report: Report, block: Block, first: str, second: str) -> None:
+    if report.discrepancies is None:
+        return
+    mine = [
+        row
+        for row in report.discrepancies.to_pylist()
+        if (row["compared"], row["reference"]) == (first, second)
+    ]
+    pages = report.facts.get("pages", {})
+    rows: list[Sequence[Cell | str]] = [
+        [
+            Cell(row["study_key"], href=pages.get(row["study_key"])),
+            report.source_level(first, row["compared_category"]),
+            report.source_level(second, row["reference_category"]),
+            number(row["compared_agatston"], 1),
+            number(row["reference_agatston"], 1),
+        ]
+        for row in mine[:MOST_CASES]
+    ]
+    if not rows:
+        return
+    more = (
+        f" The {MOST_CASES} furthest apart are shown; all are in the table `discrepancies` of the "
+        "warehouse."
+        if len(mine) > MOST_CASES
+        else ""
+    )
+    table = DataTable(
+        "discrepant-cases",
+        f"Single cases by {report.label(first)} and {report.label(second)}",
+        (Column("Study key"), Column(f"{report.label(first)} category"),
+         Column(f"{report.label(second)} category"), Column(f"{report.label(first)} score", True),
+         Column(f"{report.label(second)} score", True)),
+        rows,
+        filterable=True,
+        note=f"Rows of the table `discrepancies`. A key with a page of its own is a link.{more}",
+    )  # fmt: skip
+    block.add(report.kept(table), "Show single cases")
+
+
+def _graded(report: Report, pair: tuple[str, str]) -> bool:
+    first, second = (report.plan.sources[name].term.levels for name in pair)
+    return first != second
+
+
+def _told_if_empty(section: ReportSection, reason: str) -> ReportSection:
+    if not section.blocks:
+        section.blocks.append(Block(gaps=[reason]))
+    return section

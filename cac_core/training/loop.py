@@ -1,0 +1,395 @@
+"""The training loop of both networks: focal loss, checkpoints, early stopping, a record.
+
+What a step sees depends on the seed and the number of the step alone, and a checkpoint holds all
+else that the next step depends on. A run that was killed and taken up again therefore ends with
+the weights of one that was not (on the same machine and with as many threads).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cac_core.errors import TrainingDataError, TrainingError
+from cac_core.model.convlstm import NetworkConfig
+from cac_core.training.batches import Batch, BatchSettings, CalciumBatches, HeartBatches
+from cac_core.training.samples import SampleFiles
+
+Kind = Literal["heart", "calcium"]
+#: Called after every report with (step, steps, training loss, validation loss or None).
+Progress = Callable[[int, int, float, float | None], None]
+CHECKPOINT, WEIGHTS, RECORD, CURVES = "checkpoint.pt", "network.pt", "record.json", "curves.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How long and how fast to train; `focal_gamma` as in Lin et al., ICCV 2017.
+
+    `patience` counts validations without a better loss before training stops early. `keep` says
+    which weights the run ends with: those of the best validation, or the last ones. In a short run
+    that goes on from earlier weights the last ones, learnt at the lowest rate, are the better.
+    """
+
+    steps: int = 5000
+    batch: int = 6
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    focal_gamma: float = 2.0
+    patch_px: int = 144
+    background_share: float = 0.03
+    validate_every: int = 250
+    validation_batches: int = 24
+    patience: int = 12
+    keep: Literal["best", "last"] = "best"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "cpu"
+    seed: int = 1
+
+
+HEART_SETTINGS = TrainingSettings(steps=3000, batch=12)
+CALCIUM_SETTINGS = TrainingSettings()
+
+
+@dataclass
+class _State:
+    """All that the next step depends on."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    step: int = 0
+    best_loss: float = float("inf")
+    best_step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    waited: int = 0
+    seconds: float = 0.0
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+
+    def stored(self, identity: str) -> dict[str, Any]:
+        plain = ("step", "best_loss", "best_step", "best", "waited", "seconds", "curve")
+        return {
+            "identity": identity,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            **{name: getattr(self, name) for name in plain},
+        }
+
+    def restore(self, stored: dict[str, Any]) -> None:
+        for name, value in stored.items():
+            if name in ("network", "optimiser", "schedule"):
+                getattr(self, name).load_state_dict(value)
+            elif name != "identity":
+                setattr(self, name, value)
+
+
+def train_network(
+    kind: Kind,
+    network: nn.Module,
+    training: SampleFiles,
+    validation: SampleFiles,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    data: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a network, or go on where an earlier run in `folder` stopped.
+
+    Parameters
+    ----------
+    kind : which network: `heart` learns the silhouette, `calcium` the class of bright voxels.
+    network : a new network; its `config` states its sizes and receptive field.
+    folder : where checkpoint, weights, curves and record go.
+    data : what the samples are (table digest, split digest); kept in the record.
+
+    Returns
+    -------
+    The record: settings, sizes, data, best step, losses, seconds. The network holds the weights
+    that were to be kept, in inference mode; `folder`/network.pt holds them too.
+
+    Raises
+    ------
+    TrainingDataError
+        If there are no samples of a class that is to be learnt.
+    TrainingError
+        If the loss is no longer finite, the disk is full, or the folder holds another run. The
+        last good checkpoint is kept.
+    """
+    _check(kind, training, validation)
+    record = _record_of(kind, network, training, validation, settings, data)
+    identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Not channels_last: oneDNN then returns NaN gradients of dilated bfloat16 convolutions.
+    network.to(settings.device)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.1
+    )
+    state = _State(network, optimiser, schedule)
+    _resume(state, folder, identity)
+    source = HeartBatches if kind == "heart" else CalciumBatches
+    config: NetworkConfig = network.config  # type: ignore[assignment]
+    draw = source(training, config, _batch_settings(settings)).draw
+    draw_held = source(validation, config, _batch_settings(settings, vary=False)).draw
+    started = time.perf_counter() - state.seconds
+    recent: list[float] = []
+    for batch in _prefetched(draw, state.step, _last_step(state, settings)):
+        recent.append(_step(state, batch, settings))
+        if state.step % settings.validate_every and state.step != settings.steps:
+            continue
+        loss = _validate(network, draw_held, settings)
+        state.seconds = time.perf_counter() - started
+        state.curve.append((state.step, sum(recent) / len(recent), loss))
+        recent = []
+        _keep_best(state, loss)
+        _write(folder / CHECKPOINT, state.stored(identity))
+        if progress:
+            progress(state.step, settings.steps, state.curve[-1][1], loss)
+        if state.waited >= settings.patience:
+            break
+    if settings.keep == "best":
+        network.load_state_dict(state.best)
+    network.eval()
+    return _finish(folder, state, record)
+
+
+def focal_loss(scores: Tensor, target: Tensor, weight: Tensor, gamma: float) -> Tensor:
+    """Weighted mean of (1 - p)^gamma x cross entropy (Lin et al., ICCV 2017, eq. 5).
+
+    Parameters
+    ----------
+    scores : (n, classes, rows, columns), before softmax.
+    target : (n, rows, columns), class indices.
+    weight : (n, rows, columns), 0 where a pixel does not count.
+    """
+    plain = cross_entropy(scores, target, reduction="none")
+    certain = torch.exp(-plain)
+    return ((1 - certain) ** gamma * plain * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def uses_bfloat16(settings: TrainingSettings) -> bool:
+    """Whether to multiply in bfloat16: on request, or where the hardware is built for it."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    if settings.device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def load_trained(folder: Path, network: nn.Module) -> dict[str, Any]:
+    """Load the best weights of a finished run into a network; gives the record of the run.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds no finished run, or one of another network.
+    """
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{folder} holds no finished training run ({type(error).__name__}).",
+            "Run the training command again; it goes on where it stopped.",
+        ) from None
+    network.eval()
+    return record
+
+
+def use_threads(threads: int) -> None:
+    """Threads that torch uses in this process."""
+    torch.set_num_threads(threads)
+
+
+def _check(kind: Kind, training: SampleFiles, validation: SampleFiles) -> None:
+    for part, samples in (("training", training), ("validation", validation)):
+        if not samples.names:
+            raise TrainingDataError(
+                f"The {part} part of the split holds no study.",
+                "Check the column `split` of the training table, or make a new split.",
+            )
+        if kind != "calcium":
+            continue
+        for number, word in ((1, "coronary"), (2, "non-coronary")):
+            if not any((samples[i].calcium == number).any() for i in range(len(samples.names))):
+                raise TrainingDataError(
+                    f"No study of the {part} part holds {word} calcium.",
+                    "Add annotated studies with some, or check the label mapping.",
+                )
+
+
+def _record_of(
+    kind: Kind,
+    network: nn.Module,
+    training: SampleFiles,
+    validation: SampleFiles,
+    settings: TrainingSettings,
+    data: dict[str, Any] | None,
+) -> dict[str, Any]:
+    record = {
+        "kind": kind,
+        "architecture": type(network).__name__,
+        "config": dataclasses.asdict(network.config),  # type: ignore[call-overload]
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "settings": dataclasses.asdict(settings),
+        "bfloat16": uses_bfloat16(settings),
+        "torch": torch.__version__,
+        "training_samples": len(training.names),
+        "validation_samples": len(validation.names),
+        "samples_digest": hashlib.sha256(
+            "\n".join([*training.names, "", *validation.names]).encode()
+        ).hexdigest(),
+        "data": data or {},
+    }
+    stored: dict[str, Any] = json.loads(json.dumps(record))
+    return stored
+
+
+def _batch_settings(settings: TrainingSettings, vary: bool = True) -> BatchSettings:
+    return BatchSettings(
+        settings.batch,
+        settings.patch_px,
+        settings.background_share,
+        # Validation draws from a stream of its own, the same at every validation.
+        settings.seed if vary else settings.seed + 1_000_000,
+        vary,
+    )
+
+
+def _last_step(state: _State, settings: TrainingSettings) -> int:
+    return state.step if state.waited >= settings.patience else settings.steps
+
+
+def _prefetched(draw: Callable[[int], Batch], begin: int, end: int) -> Iterator[Batch]:
+    """Batches of steps begin + 1 to end, each made while the one before is learnt from."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, begin + 1) if begin < end else None
+        for step in range(begin + 1, end + 1):
+            assert coming is not None
+            batch = coming.result()
+            coming = pool.submit(draw, step + 1) if step < end else None
+            yield batch
+
+
+def _step(state: _State, batch: Batch, settings: TrainingSettings) -> float:
+    """One step of gradient descent; gives the loss."""
+    state.network.train()
+    loss = _loss(state.network, batch, settings)
+    value = float(loss.detach())
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"The loss is {value} at step {state.step + 1}; the batch held "
+            f"{', '.join(sorted(set(batch.names)))}.",
+            "Check these studies, or lower the learning rate; the last good checkpoint is kept.",
+        )
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimiser.step()
+    state.schedule.step()
+    state.step += 1
+    return value
+
+
+def _loss(network: nn.Module, batch: Batch, settings: TrainingSettings) -> Tensor:
+    batch = batch.to(settings.device)
+    with torch.autocast(
+        torch.device(settings.device).type, torch.bfloat16, enabled=uses_bfloat16(settings)
+    ):
+        scores = network.triples(batch.stacks, batch.margin, batch.place)  # type: ignore[operator]
+    return focal_loss(scores.float(), batch.target, batch.weight, settings.focal_gamma)
+
+
+@torch.inference_mode()
+def _validate(
+    network: nn.Module, draw: Callable[[int], Batch], settings: TrainingSettings
+) -> float:
+    network.eval()
+    losses = [_loss(network, draw(n), settings) for n in range(settings.validation_batches)]
+    return float(torch.stack(losses).mean())
+
+
+def _keep_best(state: _State, loss: float) -> None:
+    if loss < state.best_loss:
+        state.best_loss, state.best_step, state.waited = loss, state.step, 0
+        state.best = {k: v.detach().clone().cpu() for k, v in state.network.state_dict().items()}
+    else:
+        state.waited += 1
+
+
+def _resume(state: _State, folder: Path, identity: str) -> None:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return
+    try:
+        stored = torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}).",
+            "Remove the folder to begin anew, or name another one.",
+        ) from None
+    if stored["identity"] != identity:
+        raise TrainingError(
+            f"{folder} holds a run with other data, settings or network.",
+            "Name another folder, or repeat the command that began this run.",
+        )
+    state.restore(stored)
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    """Write aside, flush to disk, rename: a checkpoint is whole or it is the one before."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    _replace(path, buffer.getvalue())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    aside = path.with_suffix(".part")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise TrainingError(
+            f"{path} cannot be written ({error.strerror}).",
+            "Make room and repeat the command; it goes on from the last checkpoint, which is kept.",
+        ) from None
+
+
+def _finish(folder: Path, state: _State, record: dict[str, Any]) -> dict[str, Any]:
+    record = record | {
+        "steps_done": state.step,
+        "stopped_early": state.waited > 0 and state.step < record["settings"]["steps"],
+        "best_step": state.best_step,
+        "best_validation_loss": state.best_loss,
+        "seconds": round(state.seconds, 1),
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", "training_loss", "validation_loss"])
+    writer.writerows(state.curve)
+    _replace(folder / CURVES, text.getvalue().encode())
+    _write(folder / WEIGHTS, {k: v.cpu() for k, v in state.network.state_dict().items()})
+    _replace(folder / RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    return record

@@ -1,0 +1,370 @@
+"""Terminal tables of the commands; they format what is counted elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from flows.runtime.progress import format_seconds
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Outcome of a rescoring run."""
+    table = _pairs(f"Run {summary['run_id']}")
+    table.add_row("studies in the archive", str(summary["studies"]))
+    table.add_row("scored", str(summary["scored"]))
+    table.add_row("rejected", str(summary["rejected"]))
+    table.add_row("failed", str(summary["failed"]))
+    table.add_row("skipped, done before", str(summary["skipped"]))
+    if summary["left"]:
+        table.add_row("left for the next run", str(summary["left"]))
+    for reason, count in sorted(summary["reasons"].items()):
+        table.add_row(f"  study: {reason}", str(count))
+    for reason, count in sorted(summary["file_reasons"].items()):
+        table.add_row(f"  file: {reason}", str(count))
+    table.add_row("time", format_seconds(summary["seconds"]))
+    table.add_row("studies per second", f"{summary['studies_per_second']:.2f}")
+    table.add_row("model", summary["model"])
+    table.add_row("warehouse", summary["warehouse"])
+    if summary["archive_page"]:
+        table.add_row("page of the archive", summary["archive_page"])
+    return table
+
+
+def linkage_tables(result: dict[str, Any]) -> list[Table]:
+    """Extracts, matches, cohort flow and outcomes of a linkage."""
+    if result.get("dry_run"):
+        table = _pairs("Dry run: nothing is written")
+        for name in ("warehouse", "model", "site"):
+            table.add_row(name, result[name])
+        table.add_row("outcomes", ", ".join(result["outcomes"]))
+        for extract in result["extracts"]:
+            table.add_row(f"{extract['source']} -> {extract['table']}", extract["file"])
+        return [table]
+    extracts = _columns("Extracts", ("extract", "file"), ("rows", "in quarantine"))
+    for item in result["extracts"]:
+        extracts.add_row(item["label"], item["file"], str(item["rows"]), str(item["unusable"]))
+        for fault in item["faults"]:
+            what = " ".join(filter(None, [fault["column"], fault["reason"]]))
+            extracts.add_row("", f"  {what}", "", str(fault["rows"]))
+        for cell in item["cells"]:
+            what = f"  {cell['column']} {cell['reason']} (cells)"
+            extracts.add_row("", what, "", str(cell["cells"]))
+    codes = _columns("Codes and types that no rule knows", ("source", "kind", "value"), ("rows",))
+    for item in result["unknown_codes"]:
+        codes.add_row(item["source"], item["kind"], item["value"], str(item["rows"]))
+    matches = _columns(
+        "Clinical rows and studies",
+        ("extract", "year"),
+        ("rows", "by patient and date", "by accession", "unmatched", "rate"),
+    )
+    for row in result["matches"]:
+        rate = "" if row["match_rate"] is None else f"{row['match_rate']:.1%}"
+        counts = ("n_rows", "n_by_key_and_date", "n_by_accession", "n_unmatched")
+        matches.add_row(
+            row["source_file"], str(row["study_year"]), *(str(row[n]) for n in counts), rate
+        )
+    flow = _columns("Cohort flow", ("step",), ("patients",))
+    for step in result["flow"]:
+        flow.add_row(step["description"], str(step["patients"]))
+    flow.add_row("all", str(result["patients"]), style="bold")
+    outcomes = _columns("Outcomes", ("outcome",), ("events", "patients left out"))
+    for item in result["outcomes"]:
+        outcomes.add_row(item["outcome"], str(item["events"]), str(item["patients_left_out"]))
+    end = _pairs(f"Linkage {result['run_id']}: {result['outcome']}")
+    end.add_row("patients in the analysis", str(result["included"]))
+    end.add_row("model", result["model"])
+    end.add_row("time", format_seconds(result["seconds"]))
+    end.add_row("warehouse", result["warehouse"])
+    listed = [codes] if result["unknown_codes"] else []
+    return [extracts, *listed, matches, flow, outcomes, end]
+
+
+def analysis_tables(result: dict[str, Any]) -> list[Table]:
+    """What was estimated, what could not be, and the numbers asked first."""
+    if result.get("dry_run"):
+        table = _pairs("Dry run: nothing is written")
+        for name in ("warehouse", "model", "patients", "plan_digest"):
+            table.add_row(name.replace("_", " "), str(result[name]))
+        for step in result["steps"]:
+            table.add_row("step", step)
+        return [table]
+    parts = [_headline_table(result["headline"])]
+    if result["reasons"]:
+        reasons = _columns("Not estimable", ("analysis", "reason"), ("rows",))
+        for item in result["reasons"]:
+            reason = str(item["reason"]).removeprefix("not estimable: ")
+            reasons.add_row(item["analysis"], reason, str(item["rows"]))
+        parts.append(reasons)
+    end = _pairs(f"Analysis {result['run_id']}: {result['outcome']}")
+    for name in ("patients", "estimates", "model", "warehouse"):
+        end.add_row(name, str(result[name]))
+    end.add_row("time", format_seconds(result["seconds"]))
+    return [*parts, end]
+
+
+def report_tables(result: dict[str, Any]) -> list[Table]:
+    """Where the report is, what is missing in it, and the numbers asked first."""
+    parts = [_headline_table(result["headline"])]
+    if result["gaps"]:
+        missing = _columns("Missing in the report", ("section", "why"), ())
+        for title, reasons in result["gaps"].items():
+            for reason in reasons:
+                missing.add_row(title, reason)
+        parts.append(missing)
+    end = _pairs(f"Cohort report: {result['outcome']}")
+    for name in ("patients", "estimates", "tables", "figures", "study_pages", "analysis", "page"):
+        end.add_row(name.replace("_", " "), str(result[name]))
+    end.add_row("time", format_seconds(result["seconds"]))
+    return [*parts, end]
+
+
+def _headline_table(headline: list[dict[str, Any]]) -> Table:
+    table = _columns("First numbers", ("",), ("estimate", "confidence interval", "p"))
+    for row in headline:
+        low, high = row["ci_low"], row["ci_high"]
+        limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+        value = "not estimable" if row["value"] is None else f"{row['value']:.3g}"
+        table.add_row(row["name"], value, limits, _told_p(row["p_value"]))
+    return table
+
+
+def comparison_table(result: dict[str, Any]) -> Table:
+    """What changed between two runs."""
+    table = _pairs("What changed")
+    for name in ("old", "new", "studies_in_both", "studies_gone", "studies_added"):
+        table.add_row(name.replace("_", " "), str(result[name]))
+    table.add_row("studies in another category", str(result["category_changed"]))
+    table.add_row("studies with another score", str(result["score_changed"]))
+    for reason, count in sorted(result["reasons"].items()):
+        table.add_row(f"  {reason}", str(count))
+    table.add_row("estimates in both", str(result["estimates_in_both"]))
+    table.add_row("estimates that differ", str(result["estimates_changed"]))
+    table.add_row("  intervals that do not overlap", str(result["estimates_apart"]))
+    for gap in result["gaps"].values():
+        table.add_row("missing", gap)
+    table.add_row("page", result["page"])
+    return table
+
+
+def _told_p(p_value: float | None) -> str:
+    if p_value is None:
+        return ""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def _columns(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
+
+
+def preview_table(preview: dict[str, Any]) -> Table:
+    """What a run would do."""
+    table = _pairs("Dry run: nothing is written")
+    table.add_row("files", str(preview["files"]))
+    for reason, count in sorted(preview["file_reasons"].items()):
+        table.add_row(f"  file: {reason}", str(count))
+    table.add_row("studies", str(preview["studies"]))
+    table.add_row("to score", str(preview["to_score"]))
+    for reason, count in sorted(preview["to_reject"].items()):
+        table.add_row(f"  to reject: {reason}", str(count))
+    if preview["left"]:
+        table.add_row("left for the next run", str(preview["left"]))
+    table.add_row("skipped, done before", str(preview["skipped"]))
+    table.add_row("model", preview["model"])
+    table.add_row("warehouse", preview["warehouse"])
+    return table
+
+
+def index_table(result: dict[str, Any]) -> Table:
+    """What an archive holds."""
+    table = _pairs("Archive index")
+    table.add_row("files", str(result["files"]))
+    table.add_row("files opened", str(result["files_opened"]))
+    for reason, count in sorted(result["file_reasons"].items()):
+        table.add_row(f"  file: {reason}", str(count))
+    table.add_row("studies", str(result["studies"]))
+    table.add_row("series", str(result["series"]))
+    table.add_row("CTAC series chosen", str(result["selected"]))
+    for reason, count in sorted(result["series_reasons"].items()):
+        table.add_row(f"  series: {reason}", str(count))
+    table.add_row("headers per second", f"{result['headers_per_second']:.0f}")
+    table.add_row("warehouse", result["warehouse"])
+    return table
+
+
+def status_table(result: dict[str, Any]) -> list[Table]:
+    """Scores per model, and the last runs."""
+    tables = []
+    for model, rows in result["models"].items():
+        table = Table(title=f"Scores of {model}", title_justify="left")
+        for name in ("status", "reason", "CAC category"):
+            table.add_column(name)
+        table.add_column("studies", justify="right")
+        for row in rows:
+            table.add_row(
+                row["status"], row["reason"] or "", row["cac_category"] or "", str(row["studies"])
+            )
+        tables.append(table)
+    counts = ("scored", "rejected", "failed", "skipped")
+    runs = Table(title="Last runs", title_justify="left", box=SIMPLE)
+    runs.add_column("started (UTC)", no_wrap=True)
+    runs.add_column("outcome")
+    for name in (*counts, "time"):
+        runs.add_column(name, justify="right", no_wrap=True)
+    for row in result["runs"]:
+        runs.add_row(
+            f"{row['started_at']:%Y-%m-%d %H:%M}",
+            row["outcome"] + (", retry" if row["job"] == "retry" else ""),
+            *(str(row[name]) for name in counts),
+            format_seconds(row["seconds"]),
+        )
+    return [*tables, runs]
+
+
+def agreement_tables(result: dict[str, Any]) -> list[Table]:
+    """Concordance matrix and agreement of two sources of scores."""
+    compared, reference = result["compared"], result["reference"]
+    matrix = Table(
+        title=f"Categories: {reference} (rows) by {compared} (columns)", title_justify="left"
+    )
+    matrix.add_column("CAC")
+    for name in result["categories"]:
+        matrix.add_column(name, justify="right")
+    for name, row in zip(
+        result["categories"], result["concordance_reference_by_compared"], strict=True
+    ):
+        matrix.add_row(name, *(str(count) for count in row))
+    table = _pairs(f"Agreement of {compared} with {reference}")
+    table.add_row("studies", str(result["n"]))
+    for key, name in (("only_compared", compared), ("only_reference", reference)):
+        if result.get(key):
+            table.add_row(f"studies that only {name} has", str(result[key]))
+    if result.get("left_out"):
+        table.add_row("left out, as the weights learnt from them", ", ".join(result["left_out"]))
+    table.add_row("linear-weighted kappa (95 % CI)", _with_interval(result, "kappa_linear"))
+    table.add_row("same category", f"{100 * result['same_category']:.1f} %")
+    if result.get("r2_log") is not None:
+        table.add_row("r2 of log(1 + Agatston)", f"{result['r2_log']:.3f}")
+        table.add_row("ICC(2,1) of log(1 + Agatston)", _with_interval(result, "icc_log"))
+        bias, low, high = result["bland_altman"]
+        table.add_row("difference, limits of agreement", f"{bias:.1f} ({low:.1f} to {high:.1f})")
+    if "reference_zero" in result:
+        for key, title in (
+            ("reference_zero", f"{reference} 0, scored below 1"),
+            ("reference_above_100", f"{reference} above 100, scored above 0"),
+        ):
+            good = next(k for k in result if k.startswith(f"{key}_scored"))
+            table.add_row(title, f"{result[good]} of {result[key]}")
+    if "heart_dice_mean" in result:
+        _detail_rows(table, result)
+    if "defects_planted" in result:
+        table.add_row(
+            "planted defects found", f"{result['defects_found']} of {result['defects_planted']}"
+        )
+    table.add_row("seconds per study, median", f"{result['seconds_per_study_median']:.2f}")
+    groups = [_group_table(column, levels) for column, levels in result.get("groups", {}).items()]
+    return [matrix, table, *groups]
+
+
+def _with_interval(result: dict[str, Any], statistic: str) -> str:
+    if result[statistic] is None:
+        return "not defined"
+    low, high = result[f"{statistic}_ci"]
+    return f"{result[statistic]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _detail_rows(table: Table, result: dict[str, Any]) -> None:
+    """Lines that need the truth voxel by voxel."""
+    if "test_set" in result:
+        frozen = {True: "as frozen", False: "differs from the frozen set", None: "in part"}
+        table.add_row("test set", f"{result['test_set']}, {frozen[result['frozen']]}")
+    table.add_row(
+        "heart Dice, mean (minimum)",
+        f"{result['heart_dice_mean']:.3f} ({result['heart_dice_minimum']:.3f})",
+    )
+    table.add_row("false-positive coronary calcium", f"{result['false_positive_mm3_mean']:.1f} mm3")
+    for name, title in (
+        ("misses_by_cause", "lesions missed, by cause"),
+        ("false_alarms_by_cause", "false alarms, by cause"),
+    ):
+        causes = sorted(result[name].items(), key=lambda item: -item[1])
+        table.add_row(title, ", ".join(f"{cause} {n}" for cause, n in causes) or "none")
+    for bin_ in result["lesions_by_volume_mm3"]:
+        if bin_["lesions"]:
+            upto = "and more" if bin_["to"] is None else f"to {bin_['to']:g}"
+            table.add_row(
+                f"lesions of {bin_['from']:g} {upto} mm3 found",
+                f"{100 * bin_['found']:.0f} % of {bin_['lesions']}",
+            )
+    for name, title in (
+        ("threshold_only_kappa", "kappa of threshold alone in the true heart"),
+        ("perfect_classes_kappa", "kappa of a perfect calcium network in the found heart"),
+        ("reader", "kappa of the simulated reader with the truth"),
+        ("model_against_reader", "kappa of the model with the simulated reader"),
+    ):
+        value = result[name] if name.endswith("_kappa") else result[name]["kappa_linear"]
+        table.add_row(title, "not defined" if value is None else f"{value:.3f}")
+
+
+def _group_table(column: str, levels: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title=f"By {column}", title_justify="left")
+    for name in (column, "n", "kappa", "same category"):
+        table.add_column(name, justify="right")
+    for level, found in levels.items():
+        kappa = "not defined" if found["kappa_linear"] is None else f"{found['kappa_linear']:.3f}"
+        table.add_row(level, str(found["n"]), kappa, f"{100 * found['same_category']:.1f} %")
+    return table
+
+
+def demo_tables(
+    summary: dict[str, Any],
+    agreement: dict[str, Any],
+    made: dict[str, Any],
+    linked: dict[str, Any],
+    extracts: dict[str, Any],
+    report: dict[str, Any],
+) -> list[Table]:
+    """End of the demo: counts, agreement, the numbers asked first, and where everything is."""
+    places = _pairs("Where it is")
+    places.add_row("DICOM archive", made["archive"])
+    places.add_row("truth", made["truth"])
+    places.add_row("scores", f"{summary['warehouse']}/scores/model={summary['model']}/")
+    places.add_row("registry extracts", extracts["extracts"])
+    places.add_row("one row per patient", f"{summary['warehouse']}/linked/")
+    places.add_row("page of the archive", f"{summary['warehouse']}/reports/archive/index.html")
+    places.add_row("cohort report", report["page"])
+    places.add_row("look at it", f"cac status -w {summary['warehouse']}")
+    return [
+        summary_table(summary),
+        *agreement_tables(agreement),
+        *linkage_tables(linked),
+        _headline_table(report["headline"]),
+        places,
+    ]
+
+
+def doctor_table(checks: list[dict[str, Any]]) -> Table:
+    """Result of the checks, one line each."""
+    table = Table(title="Installation", title_justify="left")
+    table.add_column("check")
+    table.add_column("")
+    table.add_column("found", overflow="fold")
+    for check in checks:
+        mark = Text("ok", "green") if check["ok"] else Text("fault", "red")
+        table.add_row(check["name"], mark, check["found"])
+    return table
+
+
+def _pairs(title: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column("")
+    table.add_column("", overflow="fold")
+    return table

@@ -1,0 +1,1 @@
+"""Pages out of a warehouse, written without a Prefect run."""

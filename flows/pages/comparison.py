@@ -1,0 +1,120 @@
+"""Two runs side by side: two warehouses, or two models of one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from cac_core.cohort.scores import scores_of
+from cac_core.cohort.store import Warehouse
+from cac_core.errors import UsageError
+from cac_core.report.comparison_page import Run, compare_runs, comparison_files, summarise
+from cac_core.settings import load_settings
+from flows.request import open_warehouse
+from flows.runtime.results_folder import require_replaceable, results_folder, write_files
+from schemas.linkage import FLOW, LINKAGES
+from schemas.results import ANALYSES, ESTIMATES
+from schemas.run import RUNS
+
+#: What the folder of a comparison is said to hold.
+_HOLDS = "comparison"
+
+
+def run_comparison(
+    old: str, new: str, out: Path, warehouse: str | None = None, config: str | None = None
+) -> dict[str, Any]:
+    """Compare two warehouses, or two models of one, and write the page into `out`.
+
+    Parameters
+    ----------
+    old, new : warehouses; with a warehouse that holds models of these names, the models.
+
+    Returns
+    -------
+    The summary that `cac report --compare OLD NEW --json` prints.
+
+    Raises
+    ------
+    UsageError
+        If a side is no warehouse and no model, both are the same, or `out` holds something else.
+    CacError
+        If a table cannot be read or the folder cannot be written.
+    """
+    if old == new:
+        raise UsageError(f"{old} is both the old and the new run.", "Name two runs.")
+    require_replaceable(out, _HOLDS)
+    settings = load_settings(None if config is None else Path(config))
+    shared = open_warehouse(warehouse, settings) if warehouse or settings.warehouse else None
+    found = compare_runs(_run(old, shared), _run(new, shared))
+    with results_folder(out, _HOLDS) as folder:
+        write_files(comparison_files(found), folder)
+    return summarise(found) | {"page": str(out / "index.html")}
+
+
+def _run(name: str, shared: Warehouse | None) -> Run:
+    """One side of the comparison, by the name of a model or of a warehouse."""
+    if shared is not None and name in shared.models():
+        return _read(shared, name, name)
+    store = Warehouse(name)
+    models = store.models()
+    if not models:
+        known = "" if shared is None else f" and {shared.url} has no model of that name"
+        raise UsageError(
+            f"{name} is no warehouse with scores{known}.",
+            "Name two warehouses, or with --warehouse two of its models (`cac status` lists them).",
+        )
+    runs = store.read(LINKAGES).sort_by("started_at").to_pylist()
+    model = runs[-1]["model_id"] if runs else models[0]
+    if not runs and len(models) > 1:
+        raise UsageError(
+            f"{name} holds scores of several models.",
+            f"Compare models with --warehouse {name}: {', '.join(models)}.",
+        )
+    return _read(store, model, name)
+
+
+def _read(store: Warehouse, model: str, name: str) -> Run:
+    analyses = store.read(ANALYSES).sort_by("started_at").to_pylist()
+    linkages = store.read(LINKAGES).sort_by("started_at").to_pylist()
+    # Estimates and flow belong to the model that was linked last, and to no other.
+    mine = [row for row in analyses if row["model_id"] == model][-1:]
+    linked = [row for row in linkages[-1:] if row["model_id"] == model]
+    estimated = bool(mine) and bool(linked) and store.has(ESTIMATES)
+    runs = [row for row in store.read(RUNS).to_pylist() if row["model_id"] == model]
+    runs.sort(key=lambda row: row["started_at"])
+    flow = Counter(store.read(FLOW)["step"].to_pylist()) if linked else {}
+    return Run(
+        name,
+        scores_of(store, model),
+        store.read(ESTIMATES) if estimated else None,
+        flow,
+        _facts(model, runs[-1:], linked, mine),
+    )
+
+
+def _facts(model: str, *rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Digests, versions and settings of the last run of each job, by name."""
+    facts = {"model": model}
+    for job, found in zip(("scoring", "linkage", "analysis"), rows, strict=True):
+        for row in found:
+            for column in ("model_digest", "protocol_digest", "rules_digest", "core_version"):
+                if column in row:
+                    facts[f"{job}: {column.replace('_', ' ')}"] = row[column]
+            for name, version in json.loads(row["versions"]).items():
+                facts[f"{job}: {name}"] = version
+            for name, value in _settings(job, row).items():
+                facts[f"{job}: {name}"] = json.dumps(value, sort_keys=True)
+    return facts
+
+
+def _settings(job: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What was declared: the plan key by key, the outcome definition; never a path."""
+    if job == "analysis":
+        plan: dict[str, Any] = json.loads(row["plan"])
+        return {f"plan, {name}": value for name, value in plan.items()}
+    if job == "linkage":
+        definition: dict[str, Any] = json.loads(row["definition"])
+        return {f"definition, {name}": value for name, value in definition.items()}
+    return {}

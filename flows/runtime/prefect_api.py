@@ -1,0 +1,187 @@
+"""A Prefect API that lives as long as a run and answers nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+import psutil
+
+from cac_core.errors import CacError
+from cac_core.keys import SECRET_VARIABLE
+from flows.runtime.isolation import load_prefect
+
+_RECORD = "run-{}.json"
+#: A machine that is busy starts it in minutes; one that has not by then has another fault.
+_START_TIMEOUT_S = 600.0
+_SAY_AFTER_S = 20.0
+_ATTEMPTS = 2
+
+
+class OwnApi:
+    """The server of one run: a child process that asks for a password made for this run.
+
+    The password is in the environment of this process and of the server, which other users cannot
+    read, and never in an argument, which they can.
+
+    Parameters
+    ----------
+    home : Prefect's folder; its database and the server's log lie there.
+    say : takes a line for people when the start takes long.
+    """
+
+    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
+        self.home, self.say = home, say
+        self.record = home / _RECORD.format(os.getpid())
+        self.log = home / "server.log"
+        self.password = f"cac:{secrets.token_urlsafe(32)}"
+        self.server: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        """Start the server and set the environment for Prefect's client; does not wait."""
+        self.port = _free_port()
+        variables = os.environ | {
+            "PREFECT_SERVER_API_AUTH_STRING": self.password,
+            "PREFECT_API_AUTH_STRING": self.password,
+        }
+        variables.pop(SECRET_VARIABLE, None)
+        with self.log.open("wb") as output:
+            self.server = subprocess.Popen(
+                [sys.executable, "-P", "-m", "prefect", "server", "start", "--no-services",
+                 "--no-ui", "--analytics-off", "--host", "127.0.0.1", "--port", str(self.port)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd=self.home,
+                env=variables,
+            )  # fmt: skip
+        os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{self.port}/api"
+        os.environ["PREFECT_API_AUTH_STRING"] = self.password
+        self._note(self.server.pid)
+
+    def wait(self) -> None:
+        """Import Prefect and wait until the server answers, as long as it lives.
+
+        Raises
+        ------
+        CacError
+            If it ends before, also at the second attempt, or does not answer for ten minutes.
+        """
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self.start()
+            load_prefect(self.home)
+            if self._answers():
+                return
+        raise CacError(
+            f"The Prefect API of this run does not start: its server ended twice (exit status "
+            f"{self.server.returncode if self.server else '?'}).",
+            f"Its log is {self.log}; `cac doctor` checks the rest of the installation.",
+        )
+
+    def stop(self) -> None:
+        """End the server."""
+        if self.server is not None:
+            self.server.terminate()
+            try:
+                self.server.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self.server.kill()
+                self.server.wait()
+        self.record.unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        """Wait for an answer of our own server; False if it has ended."""
+        assert self.server is not None
+        began, told = monotonic(), False
+        while self.server.poll() is None:
+            if _healthy(self.port) and _listens(self.server.pid, self.port):
+                return True
+            waited = monotonic() - began
+            if waited > _START_TIMEOUT_S:
+                raise CacError(
+                    "The Prefect API of this run does not answer after "
+                    f"{_START_TIMEOUT_S / 60:.0f} minutes, though its server runs.",
+                    f"Its log is {self.log}; is this machine overloaded?",
+                )
+            if waited > _SAY_AFTER_S and not told:
+                self.say("waiting for the Prefect API of this run to start; this machine is busy")
+                told = True
+            sleep(0.05)
+        return False
+
+    def _note(self, server: int) -> None:
+        """Write down this process and its server with their start times (ids are reused)."""
+        entries = [
+            {"pid": pid, "created": psutil.Process(pid).create_time()}
+            for pid in (os.getpid(), server)
+        ]
+        aside = self.record.with_suffix(".tmp")
+        aside.write_text(json.dumps(entries), encoding="utf-8")
+        aside.replace(self.record)
+
+
+def end_left_behind(home: Path) -> None:
+    """End the servers of runs that were killed."""
+    for record in home.glob(_RECORD.format("*")):
+        try:
+            run, server = (_find(entry) for entry in json.loads(record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError):
+            run, server = None, None
+        if run is not None:
+            continue  # that run is still at work
+        with contextlib.suppress(psutil.Error):
+            if server is not None:
+                server.send_signal(signal.SIGTERM)
+                server.wait(timeout=5)
+        record.unlink(missing_ok=True)
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)  # knows no proxies
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _listens(server: int, port: int) -> bool:
+    """Whether it is our server that has the port: another user may have been faster."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(server)
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+            for one in (process, *process.children(recursive=True))
+            for connection in one.net_connections("inet")
+        )
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _find(entry: dict[str, float]) -> psutil.Process | None:
+    try:
+        process = psutil.Process(int(entry["pid"]))
+        return process if abs(process.create_time() - entry["created"]) < 1.0 else None
+    except psutil.Error:
+        return None

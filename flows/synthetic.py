@@ -1,0 +1,95 @@
+"""The synthetic archive of `cac phantom` and `cac demo`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from cac_core.errors import UsageError
+from cac_core.phantom.archive.write import write_archive
+from cac_core.phantom.registry.dialects import DIALECTS, write_extracts
+from cac_core.phantom.registry.records import archive_visits, make_registry, truth_table
+from flows.runtime.progress import RunProgress
+from flows.runtime.results_folder import require_new
+
+#: Secret of the demo alone: its patients do not exist, and its keys are to be the same everywhere.
+DEMO_SECRET = "public secret of the cac demo, never for real patients"
+_BYTES_PER_STUDY = 60 * 2**20
+
+
+def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> dict[str, Any]:
+    """Write the archive into `out` and its truth beside it.
+
+    Raises
+    ------
+    UsageError
+        If `out` is not empty, a truth is there already, or the disk has too little room.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"The folder {out} is not empty.", "Remove it, or name another with --out."
+        )
+    parent = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < studies * _BYTES_PER_STUDY:
+        raise UsageError(
+            f"{studies} studies need about {studies * _BYTES_PER_STUDY / 2**30:.1f} GiB, "
+            f"and {free / 2**30:.1f} GiB are free at {parent}.",
+            "Name another disk, or ask for fewer with --studies.",
+        )
+    truth = out.parent / "truth.parquet"
+    require_new(truth)
+    progress.say(f"making {studies} synthetic SPECT/CT studies in {out}")
+    with progress.counting("studies made") as report:
+        write_archive(
+            out,
+            studies=studies,
+            seed=seed,
+            truth_path=truth,
+            workers=len(os.sched_getaffinity(0)),
+            progress=report,
+        )
+    return {"archive": str(out), "truth": str(truth), "studies": studies, "seed": seed}
+
+
+def make_extracts(
+    out: Path, patients: int, truth: Path | None, dialect: str, seed: int
+) -> dict[str, Any]:
+    """Write the extracts of a synthetic registry with their mapping into `out`, the truth beside.
+
+    Parameters
+    ----------
+    truth : truth of a synthetic archive, whose patients are then the registry's; else as many
+        `patients` are made up.
+
+    Raises
+    ------
+    UsageError
+        If `out` is not empty, its truth is there already, or there is no such dialect or truth.
+    """
+    if dialect not in DIALECTS:
+        raise UsageError(
+            f"There is no dialect {dialect!r}.", f"There are: {', '.join(sorted(DIALECTS))}."
+        )
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"The folder {out} is not empty.", "Remove it, or name another with --out."
+        )
+    if truth is not None and not truth.is_file():
+        raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
+    found = out.parent / f"{out.name}_truth.parquet"
+    require_new(found)
+    archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
+    registry = make_registry(patients, seed, archive=archive)
+    mapping = write_extracts(registry, dialect, out, seed)
+    pq.write_table(truth_table(registry), found)
+    return {
+        "extracts": str(out),
+        "mapping": str(mapping),
+        "truth": str(found),
+        "patients": len(registry.truth),
+    }

@@ -1,0 +1,88 @@
+"""Clouds of grains: their mass, their score, and how a person's calcium is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cac_core.phantom.annotated import Site
+from cac_core.phantom.heldout.grains import (
+    Cloud,
+    Picture,
+    agatston,
+    category_of,
+    draw_target,
+    plaque,
+    sheet,
+)
+from cac_core.phantom.truth import true_agatston, true_category
+from schemas.codes import CAC_CATEGORIES
+
+SPACING = np.array([5.0, 1.0, 1.0])
+STILL = np.zeros((1, 3))
+LINE = np.stack([np.linspace(20, 40, 41), np.full(41, 30.0), np.linspace(20, 50, 41)], 1)
+
+
+def blank(beat: np.ndarray = STILL) -> Picture:
+    return Picture(np.full((12, 64, 64), 40, np.float32), SPACING, lambda patch: patch, beat)
+
+
+def test_mass_is_kept_by_counting_and_motion() -> None:
+    cloud = plaque(LINE, 1.5, 200.0, np.random.default_rng(0))
+    for beat in (STILL, np.array([[0, 3.0, 0], [0, -3.0, 0]])):
+        picture = blank(beat=beat)
+        picture.place(Site.LAD, cloud)
+        assert picture.coronary.sum() * SPACING.prod() == pytest.approx(
+            cloud.hu.sum() * 0.125, rel=1e-3
+        )
+
+
+def test_the_score_agrees_with_the_other_oracle() -> None:
+    rng = np.random.default_rng(1)
+    hu = rng.integers(0, 600, (5, 40, 40)).astype(np.int16)
+    wanted = rng.random(hu.shape) < 0.2
+    assert agatston(hu, wanted, SPACING) == pytest.approx(
+        true_agatston(hu, wanted, (5.0, 1.0, 1.0))
+    )
+    for value in (0, 0.9, 1, 100, 100.1, 400, 401):
+        assert category_of(value) == true_category(value)
+
+
+def test_plaques_grow_to_the_target() -> None:
+    for seed, target in ((1, 20.0), (2, 150.0), (3, 900.0)):
+        rng = np.random.default_rng(seed)
+        picture = blank()
+
+        def draw(rng=rng, target=target) -> tuple[Site, Cloud]:
+            return Site.LAD, plaque(LINE, 1.5, target, rng)
+
+        picture.grow(draw, target)
+        hu = np.rint(picture.clean()).astype(np.int16)
+        score = agatston(hu, picture.sites() == Site.LAD, SPACING)
+        assert 0.6 * target <= score <= 1.35 * target
+
+
+def test_sites_name_the_stronger_structure() -> None:
+    picture = blank()
+    weak = Cloud(np.tile([[25.0, 30, 30]], (50, 1)), np.full(50, 100.0))
+    strong = Cloud(weak.points, np.full(50, 2000.0))
+    picture.place(Site.LAD, weak)
+    picture.place(Site.AORTIC_VALVE, strong)
+    assert set(np.unique(picture.sites())) == {0, Site.AORTIC_VALVE}
+
+
+def test_a_sheet_lies_on_its_tube() -> None:
+    wall = sheet(
+        np.array([30.0, 30, 30]), np.array([1.0, 0, 0]), 15.0, 6.0, np.random.default_rng(0)
+    )
+    radius = np.hypot(wall.points[:, 1] - 30, wall.points[:, 2] - 30)
+    assert radius.mean() == pytest.approx(15, abs=0.3)
+    assert radius.std() < 1
+
+
+def test_targets_follow_the_cohort() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_target(rng) for _ in range(20_000)]
+    share = np.array([np.mean([category_of(t) == c for t in drawn]) for c in CAC_CATEGORIES])
+    assert share == pytest.approx([0.400, 0.262, 0.156, 0.182], abs=0.015)
+    assert np.quantile(drawn, 0.75) == pytest.approx(208, rel=0.1)

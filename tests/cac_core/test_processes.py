@@ -1,0 +1,37 @@
+"""Ctrl-C is answered by the first process of a run alone."""
+
+from __future__ import annotations
+
+import signal
+import time
+from multiprocessing import resource_tracker
+
+import pytest
+
+from cac_core.processes import WorkerPool, without_interrupts
+
+
+def test_it_waits_for_the_thread_that_was_deaf() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        with without_interrupts():
+            signal.raise_signal(signal.SIGINT)
+            heard = False
+        heard = True
+    assert not heard
+
+
+def test_processes_of_a_pool_do_not_hear_it() -> None:
+    resource_tracker._resource_tracker._stop()  # as in a process that has started none yet
+    with WorkerPool(1) as pool:
+        blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()
+        assert signal.SIGINT in blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_after_an_interruption_nothing_is_waited_for() -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), WorkerPool(1) as pool:
+        assert pool.submit(abs, -1).result() == 1
+        futures = [pool.submit(time.sleep, 600) for _ in range(5)]
+        raise KeyboardInterrupt
+    assert time.monotonic() - began < 300 and all(future.done() for future in futures)

@@ -1,0 +1,81 @@
+"""Progress: counts, rate and time left, one line per shard where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli.options import complain, show
+from flows.runtime.progress import RunProgress, current_progress, format_seconds, showing
+
+
+def lines_of(quiet: bool = False) -> tuple[RunProgress, io.StringIO]:
+    stream = io.StringIO()
+    return RunProgress(Console(file=stream, width=200), quiet=quiet), stream
+
+
+def test_one_line_per_shard() -> None:
+    progress, stream = lines_of()
+    with progress.scoring(4):
+        progress.study_done({"status": "scored", "reason": None})
+        progress.study_done({"status": "rejected", "reason": "no_heart"})
+        progress.shard_done(1, 2)
+        progress.study_done({"status": "failed", "reason": "timeout"})
+        progress.study_done({"status": "scored"})
+        progress.shard_done(2, 2)
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("shard 1/2: 2/4 studies, ")
+    assert "studies/s" in first
+    assert "left" in first
+    assert "1 rejected" in first
+    assert "no_heart 1" in first
+    assert "1 failed" in second
+    assert progress.statuses == {"scored": 2, "rejected": 1, "failed": 1}
+    assert progress.seconds > 0
+
+
+def test_quiet_says_nothing_and_counts() -> None:
+    progress, stream = lines_of(quiet=True)
+    with progress.scoring(1):
+        progress.study_done({"status": "scored"})
+        progress.shard_done(1, 1)
+    assert stream.getvalue() == ""
+    assert progress.done == 1
+
+
+def test_the_flow_finds_the_progress_of_its_command() -> None:
+    progress, _ = lines_of()
+    with showing(progress):
+        assert current_progress() is progress
+    assert current_progress() is not progress
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (45.4, "45 s"),
+        (600, "10 min"),
+        (12_000, "3 h 20 min"),
+        (float("nan"), "?"),
+        (-1, "?"),
+    ],
+)
+def test_durations_for_people(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize("path", ["wh [x]", "wh[/a]", "s [2020]", ":smile:", "a\\[b]", "[bold]"])
+def test_a_path_is_said_as_it_is(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show(path)
+    table = Table()
+    table.add_row(path)
+    show(table)
+    complain(path)
+    stream = io.StringIO()
+    RunProgress(Console(file=stream)).say(path)
+    told = capsys.readouterr()
+    assert told.out.count(path) == 2 and f"cac: {path}" in told.err and path in stream.getvalue()
