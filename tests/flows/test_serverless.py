@@ -21,16 +21,19 @@ def mapping(tmp_path: Path) -> Path:
     return write_extracts(registry, "abstracts", tmp_path / "extracts", 1)
 
 
-def test_a_linkage_needs_no_server_and_no_home(cac: Cac, tmp_path: Path, mapping: Path) -> None:
+def test_a_linkage_needs_no_server_and_no_home(
+    cac: Cac, environment: dict[str, str], tmp_path: Path, mapping: Path
+) -> None:
     home = tmp_path / "home"
     # What Prefect would stumble over in the current folder or the environment does not concern it.
     outcome = cac(
         "link", "-w", tmp_path / "wh", "--mapping", mapping, "--json",
-        HOME=str(home), PREFECT_API_URL=None, PREFECT_API_AUTH_STRING=None,
+        HOME=str(home),
         PREFECT_PROFILE="no such profile", ALL_PROXY="socks5://127.0.0.1:1",
     )  # fmt: skip
     assert (outcome.code, outcome.json["outcome"]) == (0, "linked"), outcome.err
     assert not list(home.rglob("server.log"))
     assert not list(home.rglob("prefect.db"))
-    told = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet")
+    site = {name: environment[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
+    told = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet", **site)
     assert (told.code, told.json["outcome"], told.err) == (0, "unchanged", "")

@@ -358,17 +358,18 @@ def test_a_registry_of_an_archive_agrees_with_its_headers(tmp_path: Path) -> Non
     assert not {"sex_differs", "birth_year_differs"} & set(done.quarantine["reason"].to_pylist())
 
 
-@pytest.mark.parametrize("name", ["wh [1]*", "patient_id=A", "a'b?c", "[2020] x\\y", "*\\[x]'"])
-def test_the_path_of_the_warehouse_is_no_pattern_and_no_column(name: str, tmp_path: Path) -> None:
+def test_the_path_of_the_warehouse_is_no_pattern_and_no_column(tmp_path: Path) -> None:
     registry = make_registry(40, 5)
     scores, accessions = registry_scores(registry, KEYRING)
     mapping = write_extracts(registry, "flat", tmp_path / "extracts", 1)
     plain, _ = link_extracts(mapping, tmp_path / "plain", scores, accessions)
-    # A neighbour that the name would fit as a pattern.
+    # A neighbour that the first name would fit as a pattern.
     link_extracts(mapping, tmp_path / "wh 1x", scores, accessions)
-    odd, parts = link_extracts(mapping, tmp_path / name, scores, accessions)
-    assert _as_parquet(odd.linked) == _as_parquet(plain.linked)
-    assert overlap(parts, scores, odd.matches, 3) == overlap(parts, scores, plain.matches, 3)
+    for name in ("wh [1]*", "patient_id=A", "a'b?c", "[2020] x\\y", "*\\[x]'"):
+        odd, parts = link_extracts(mapping, tmp_path / name, scores, accessions)
+        assert _as_parquet(odd.linked) == _as_parquet(plain.linked), name
+        found = overlap(parts, scores, odd.matches, 3)
+        assert found == overlap(parts, scores, plain.matches, 3), name
 
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))

@@ -340,21 +340,28 @@ def _check_round_trip(folder: Path) -> None:
     assert again.read(LESIONS, MODEL).num_rows == 2
 
 
+@pytest.fixture(scope="module")
+def among_neighbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of warehouses that the odd names would fit as patterns."""
+    folder = tmp_path_factory.mktemp("warehouses")
+    for number, other in enumerate(("s 2", "wh1", "dir", "axb", "a", "s [2020]0"), start=10):
+        Warehouse(folder / other).replace(SCORES, _scores(score_row(number)), MODEL)
+    return folder
+
+
 @pytest.mark.parametrize("name", _ODD_NAMES)
 def test_a_warehouse_is_where_its_path_says(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, among_neighbours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    neighbours = [tmp_path / other for other in ("s 2", "wh1", "dir", "axb", "a", "s [2020]0")]
-    for number, neighbour in enumerate(neighbours, start=10):
-        Warehouse(neighbour).replace(SCORES, _scores(score_row(number)), MODEL)
-    _check_round_trip(tmp_path / name)
+    _check_round_trip(among_neighbours / name)
     # A relative path means the same.
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(among_neighbours)
     assert Warehouse(name).read(SCORES, MODEL).num_rows == 2
 
 
+@pytest.mark.slow
 @given(name=_FOLDER_NAMES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_printable_path_will_do(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _check_round_trip(Path(folder, name))

@@ -248,6 +248,7 @@ def training_table(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_train_makes_weights_that_score(cac: Cac, tmp_path: Path) -> None:
     table = training_table(tmp_path)
     for kind in ("heart", "calcium"):
