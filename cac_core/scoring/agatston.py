@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cac_core.categories import cac_category
 from cac_core.protocol import ScoringProtocol
-from cac_core.scoring.categories import cac_category
 from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions, density_weight
 from schemas.codes import QualityFlag
 

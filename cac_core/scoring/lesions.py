@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
+from cac_core.components import label_in_plane, reaches_area
 from cac_core.protocol import ScoringProtocol
 from schemas.codes import CalciumClass
 
@@ -23,9 +23,6 @@ CORONARY = 1
 NONCORONARY = 2
 
 _CLASS_NAMES = {CORONARY: CalciumClass.CORONARY.value, NONCORONARY: CalciumClass.NONCORONARY.value}
-
-#: Share by which rounding may leave an area short of the minimum that it equals.
-_AREA_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,10 +189,8 @@ def _components(index: tuple[NDArray[np.intp], ...], connectivity: int) -> NDArr
     local = tuple(axis - start for axis, start in zip(index, low, strict=True))
     box = np.zeros([int(axis.max()) + 1 for axis in local], np.bool_)
     box[local] = True
-    structure = np.zeros((3, 3, 3), np.bool_)
-    structure[1] = ndimage.generate_binary_structure(2, 2 if connectivity == 8 else 1)
-    labelled, _ = ndimage.label(box, structure)
-    return np.asarray(labelled[local], np.intp) - 1
+    labels, _ = label_in_plane(box, connectivity)
+    return np.asarray(labels[local], np.intp) - 1
 
 
 def _measure(
@@ -210,8 +205,9 @@ def _measure(
     peak = np.full(len(n_pixels), np.iinfo(np.int16).min, np.int16)
     np.maximum.at(peak, pixels.label, pixels.hu)
 
-    area = np.asarray(n_pixels * (row_mm * column_mm), np.float64)
-    keep = np.flatnonzero(area >= protocol.min_area_mm2 * (1 - _AREA_TOLERANCE))
+    pixel_mm2 = row_mm * column_mm
+    area = np.asarray(n_pixels * pixel_mm2, np.float64)
+    keep = np.flatnonzero(reaches_area(n_pixels, pixel_mm2, protocol.min_area_mm2))
     slices, classes = pixels.index[0][first], pixels.calcium_class[first]
     order = keep[np.lexsort((first[keep], classes[keep], slices[keep]))]
 
