@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cac_core.dicom.copies import agreed_files
+from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
@@ -117,7 +117,7 @@ def _score(
 ) -> StudyResult:
     start = perf_counter()
     _check_unchanged(work)
-    files = agreed_files([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
+    files = resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
     volume = read_volume(files)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 #: What stands for a word that is not kept. It counts as a word, so that its neighbours do not meet.
 HIDDEN = "*"
-_WORDS = Path(__file__).with_name("words.toml")
+_WORDS = Path(__file__).with_name("allowed_terms.toml")
 #: Raise it when the reduction itself changes: every header is read again then.
 _VERSION = 2
 
@@ -159,7 +159,7 @@ def same_answers(one: str, other: str, policy: TextPolicy) -> bool:
 
 
 def listed_terms() -> frozenset[str]:
-    """Upper-case words of descriptions that name nobody (`words.toml`)."""
+    """Upper-case words of descriptions that name nobody (`allowed_terms.toml`)."""
     return _listed()["descriptions"]
 
 

@@ -12,6 +12,14 @@ import stat
 from datetime import date
 from functools import lru_cache
 
+from cac_core.dicom.deidentify import (
+    MASK,
+    Identity,
+    decode_text,
+    described_text,
+    mask_anywhere,
+    mask_whole_words,
+)
 from cac_core.dicom.descriptions import (
     TextPolicy,
     defined_modality,
@@ -47,15 +55,7 @@ from cac_core.dicom.part10 import (
     Window,
     walk_header,
 )
-from cac_core.dicom.recover import recovered_identity
-from cac_core.dicom.scrub import (
-    MASK,
-    Identity,
-    decode_text,
-    described_text,
-    scrub_free_text,
-    scrub_word_wise,
-)
+from cac_core.dicom.uid_recovery import recover_identity
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 
@@ -231,13 +231,13 @@ def _read_descriptor(
     except MalformedHeaderError:
         reason = FileReason.UNREADABLE_HEADER
         if raw.transfer_syntax != DEFLATED:  # pydicom would inflate without bound
-            from cac_core.dicom.lenient import reread
+            from cac_core.dicom.pydicom_fallback import read_with_pydicom
 
-            lenient = reread(descriptor, WANTED)
-            if lenient is not None and _has_uids(lenient):
-                raw, reason = lenient, None
+            fallback = read_with_pydicom(descriptor, WANTED)
+            if fallback is not None and _has_uids(fallback):
+                raw, reason = fallback, None
     if reason is not None and not uid_text(raw.values, _STUDY_UID):
-        raw.values.update(recovered_identity(window.remainder(), WANTED, raw.little_endian))
+        raw.values.update(recover_identity(window.remainder(), WANTED, raw.little_endian))
     if raw.media_class == _DICOMDIR_CLASS:
         return (FileReason.DICOMDIR.value,)
     if not raw.has_preamble and not _names_an_object(raw):
@@ -275,7 +275,7 @@ def _pixel_fault(raw: RawHeader, size: int) -> FileReason | None:
     if uid_text(values, _CODES["SOPClassUID"]) not in CT_IMAGE_CLASSES:
         return None
     if raw.pixel_offset is None:
-        return None if raw.lenient else FileReason.TRUNCATED
+        return None if raw.read_by_pydicom else FileReason.TRUNCATED
     if raw.transfer_syntax not in UNCOMPRESSED or raw.pixel_length is None:
         return None
     shape = [
@@ -349,18 +349,18 @@ def _texts(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str, obje
     terms = listed_terms()
     for name, tag in _FREE_TEXTS.items():
         content = values.get(tag, b"")
-        text = scrub_free_text(content, charset, identity)
+        text = mask_anywhere(content, charset, identity)
         if text and MASK in text:
             written = described_text(content, charset) or ""
             if not same_answers(text, written, policy):
                 # A name that is a term, or lies in one, must not decide which series is chosen.
-                text = scrub_free_text(content, charset, identity, terms)
+                text = mask_anywhere(content, charset, identity, terms)
         row[name] = text and reduce_description(text, policy)
     for name, tag in _DEVICE_TEXTS.items():
         content = values.get(tag) or raw.nested.get(tag, b"")
-        text = scrub_word_wise(content, charset, identity, terms)
+        text = mask_whole_words(content, charset, identity, terms)
         row[name] = text and reduce_device_text(text, policy)
-    kind = scrub_word_wise(values.get(_IMAGE_TYPE, b""), charset, identity, terms)
+    kind = mask_whole_words(values.get(_IMAGE_TYPE, b""), charset, identity, terms)
     row["ImageType"] = kind and reduce_image_type(kind, policy)
     return row
 

@@ -10,8 +10,8 @@ from time import perf_counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cac_core.dicom.copies import file_digest, mark_duplicates
 from cac_core.dicom.descriptions import TextPolicy
+from cac_core.dicom.duplicates import file_digest, mark_duplicates
 from cac_core.dicom.files import ScannedFile, scan_archive
 from cac_core.dicom.header import HEADER_COLUMNS, HeaderRow
 from cac_core.dicom.header_pool import read_headers

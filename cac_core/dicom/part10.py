@@ -97,7 +97,7 @@ class RawHeader:
     #: Declared bytes of the pixel data; None where the length is undefined (encapsulated).
     pixel_length: int | None = None
     #: Whether pydicom read it, from the beginning of the file only.
-    lenient: bool = False
+    read_by_pydicom: bool = False
 
 
 class Window:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cac_core.dicom.copies import IDENTITY_COLUMNS, instance_numbers
+from cac_core.dicom.duplicates import IDENTITY_COLUMNS, instance_numbers
 from cac_core.dicom.select import MISSING_PREFIX, NO_MARK, TIE
 from cac_core.dicom.series import member_rows
 from schemas.codes import FileReason, QualityFlag, SeriesReason, StudyReason

@@ -15,7 +15,6 @@ from cac_core.dicom import datafile
 from cac_core.dicom.acquisition import AcquisitionInfo
 from cac_core.dicom.enhanced import enhanced_frames, is_enhanced
 from cac_core.dicom.frames import Frame, is_localizer, single_frame
-from cac_core.dicom.gathering import gather_slices
 from cac_core.dicom.geometry import Reorientation, SliceGrid, body_axes, canonical_affine
 from cac_core.dicom.header import CT_IMAGE_CLASSES
 from cac_core.dicom.hounsfield import (
@@ -28,6 +27,7 @@ from cac_core.dicom.hounsfield import (
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.pixels import LOSSY_SYNTAXES, FrameReader, PixelLayout, pixel_layout
 from cac_core.dicom.series_checks import common_acquisition, series_flags
+from cac_core.dicom.slice_stack import stack_slices
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
@@ -90,20 +90,20 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
 
 def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
     files, frames, n_other = _read_headers(paths, limits)
-    gathered = gather_slices(frames, n_other, limits.min_slices)
-    frames, grid, orientation = gathered.frames, gathered.grid, gathered.orientation
+    stack = stack_slices(frames, n_other, limits.min_slices)
+    frames, grid, orientation = stack.frames, stack.grid, stack.orientation
     slices = [frames[group[0]] for group in grid.groups]
     turn = body_axes(orientation)
     acquisition = common_acquisition([files[frame.file_index].dataset for frame in slices])
     hu, pixel_flags = _read_pixels(files, frames, grid, turn)
-    pixel_spacing = gathered.pixel_spacing_mm
+    pixel_spacing = stack.pixel_spacing_mm
     stored_shape = (frames[0].rows, frames[0].columns)
     affine = canonical_affine(grid, orientation, pixel_spacing, stored_shape, turn)
     in_plane = pixel_spacing[::-1] if turn.transpose else pixel_spacing
     spacing_mm = (grid.spacing_mm, in_plane[0], in_plane[1])
     flags = {
         *pixel_flags,
-        *gathered.flags,
+        *stack.flags,
         *series_flags(slices, grid.spacing_mm),
         *_file_flags([files[index] for index in sorted({f.file_index for f in frames})]),
     }

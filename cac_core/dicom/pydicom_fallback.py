@@ -17,7 +17,7 @@ from cac_core.dicom.part10 import DEFLATED, RawHeader
 _READ_BYTES = 256 * 1024
 
 
-def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
+def read_with_pydicom(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
     """Read the `wanted` elements with pydicom, or None where it cannot either.
 
     Deflated data sets are refused: pydicom inflates them whole.
@@ -46,7 +46,7 @@ def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
             media_class=str(meta.get("MediaStorageSOPClassUID", "")),
             has_preamble=content[128:132] == b"DICM",
             little_endian=bool(dataset.original_encoding[1] is not False),
-            lenient=True,
+            read_by_pydicom=True,
         )
         for tag in wanted:
             element = dataset.get_item(tag)

@@ -23,7 +23,7 @@ _MAX_VALUE_BYTES = 4096
 _UNDEFINED = 0xFFFFFFFF
 
 
-def recovered_identity(
+def recover_identity(
     content: bytes, wanted: frozenset[int], little_endian: bool = True
 ) -> dict[int, bytes]:
     """Values of `wanted` elements from PatientName on; empty where it is not clear which study.

@@ -75,7 +75,7 @@ def decode_text(content: bytes, charset: bytes) -> str:
 
 
 @lru_cache(maxsize=1024)
-def scrub_free_text(
+def mask_anywhere(
     content: bytes, charset: bytes, identity: Identity, spared: frozenset[str] = frozenset()
 ) -> str | None:
     """Mask the patient anywhere in a text, inside words too; None where the text is empty.
@@ -89,7 +89,7 @@ def scrub_free_text(
 
 
 @lru_cache(maxsize=1024)
-def scrub_word_wise(
+def mask_whole_words(
     content: bytes, charset: bytes, identity: Identity, spared: frozenset[str] = frozenset()
 ) -> str | None:
     """Mask whole words only: a patient named Philip must not turn Philips into `***s`."""

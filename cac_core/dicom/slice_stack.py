@@ -35,7 +35,7 @@ _SLICES_PER_STRAY = 4
 
 
 @dataclass(frozen=True, slots=True)
-class GatheredSlices:
+class SliceStack:
     """Slices of one scan on a regular grid.
 
     Parameters
@@ -54,7 +54,7 @@ class GatheredSlices:
     flags: frozenset[QualityFlag]
 
 
-def gather_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> GatheredSlices:
+def stack_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> SliceStack:
     """Find the slices of one scan among the images of a series.
 
     Set aside, and flagged: localizers, images of quite another orientation, and single slices
@@ -100,7 +100,7 @@ def gather_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> Gat
         flags.add(QualityFlag.SEVERAL_FRAMES_OF_REFERENCE)
     if _shares_uid(kept, grid):
         flags.add(QualityFlag.REPEATED_SOP_INSTANCE_UID)
-    return GatheredSlices(kept, orientation, spacing_mm, grid, frozenset(flags))
+    return SliceStack(kept, orientation, spacing_mm, grid, frozenset(flags))
 
 
 def _order(frame: Frame) -> tuple[object, ...]:

@@ -120,7 +120,7 @@ class _Image(NamedTuple):
     names: tuple[object, ...]
 
 
-def agreed_files(
+def resolve_duplicates(
     files: Sequence[tuple[Path, int | None]],
     limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
 ) -> list[Path]:
