@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from cac_core.dicom.header_values import decimal_strings
+from cac_core.dicom.increment import increment_and_extent
 from cac_core.dicom.part10 import POSITION, RawHeader
 
 ORIENTATION, SPACING = 0x00200037, 0x00280030
@@ -38,14 +37,11 @@ def _frame_spacing(positions: list[bytes], orientation: tuple[float, ...]) -> di
     """Increment and coverage of the frames along the normal of the first (PS3.3 C.7.6.2.1.1)."""
     a, b, c, d, e, f = orientation
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    places = []
+    along = []
     for content in positions:
         point = decimal_strings(content, 3)
         if point is None:
             return {}
-        places.append(sum(p * n for p, n in zip(point, normal, strict=True)))
-    places.sort()
-    gaps = sorted(after - before for before, after in pairwise(places))
-    middle = len(gaps) // 2
-    median = gaps[middle] if len(gaps) % 2 else (gaps[middle - 1] + gaps[middle]) / 2
-    return {"frame_increment_mm": median, "frame_coverage_mm": places[-1] - places[0]}
+        along.append(sum(p * n for p, n in zip(point, normal, strict=True)))
+    increment, extent = increment_and_extent(along)
+    return {"frame_increment_mm": increment or 0.0, "frame_coverage_mm": extent}

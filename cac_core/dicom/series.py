@@ -16,14 +16,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cac_core.dicom.increment import increment_and_extent
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
 
 _UNUSED = ("path_key", "mtime_ns", "accession_key", "pixel_data_offset", "text_policy")
 _GROUP = ["study_key", "SeriesInstanceUID"]
-#: Positions closer than this are one position; slices of a CT are far thicker.
-_SAME_POSITION_MM = 0.01
 _VALUES = (
     *("study_date", "Modality", "SOPClassUID"),
     *("TransferSyntaxUID", "ImageType", "SeriesDescription", "StudyDescription", "ProtocolName"),
@@ -191,16 +190,14 @@ def _normals(frame: pd.DataFrame) -> NDArray[np.float64]:
 def _spacing(members: pd.DataFrame, normals: NDArray[np.float64]) -> pd.DataFrame:
     """Increment and coverage of each series along its slice normal (PS3.3 C.7.6.2.1.1)."""
     points = members[_POSITION].to_numpy(np.float64)
-    places = pd.DataFrame(
-        {"series": members["series"], "place": np.einsum("ij,ij->i", points, normals)}
-    )
-    places = places.dropna().sort_values(["series", "place"])
-    gaps = places.groupby("series")["place"].diff()
-    distinct = gaps[gaps > _SAME_POSITION_MM]
-    increment = distinct.groupby(places["series"]).median()
-    ends = places.groupby("series")["place"].agg(["min", "max"])
-    result = pd.DataFrame({"slice_increment_mm": increment})
-    result["coverage_mm"] = ends["max"] - ends["min"] + increment
+    along = pd.Series(np.einsum("ij,ij->i", points, normals), index=members.index).dropna()
+    measured = {
+        series: increment_and_extent(values.tolist())
+        for series, values in along.groupby(members["series"])
+    }
+    names = ["slice_increment_mm", "extent_mm"]
+    result = pd.DataFrame.from_dict(measured, orient="index", columns=names, dtype=np.float64)
+    result["coverage_mm"] = result.pop("extent_mm") + result["slice_increment_mm"]
     frames = members.groupby("series")[["frame_increment_mm", "frame_coverage_mm"]].max()
     frames = frames.dropna()
     total = frames["frame_coverage_mm"] + frames["frame_increment_mm"]

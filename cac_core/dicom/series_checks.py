@@ -13,11 +13,11 @@ from cac_core.dicom.acquisition import AcquisitionInfo, read_acquisition
 from cac_core.dicom.frames import Frame
 from cac_core.dicom.geometry import (
     MAX_TILT_DEG,
-    SAME_POSITION_MM,
     common_orientation,
+    grid_tolerance_mm,
     slice_normal,
-    tolerance_mm,
 )
+from cac_core.dicom.increment import SAME_POSITION_MM
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
@@ -33,8 +33,9 @@ def check_frames(frames: Sequence[Frame]) -> NDArray[np.float64]:
     Raises
     ------
     StudyError
-        `mixed_orientation`, `mixed_matrix`, `mixed_acquisitions`, `gantry_tilt` (as the header
-        states it), `invalid_geometry`.
+        `mixed_matrix`, `mixed_acquisitions`, or `gantry_tilt` where the header states a tilt.
+    GeometryError
+        As `common_orientation`.
     """
     orientation = common_orientation(np.array([frame.orientation for frame in frames]))
     _check_matrix(frames)
@@ -73,7 +74,7 @@ def common_acquisition(datasets: Sequence[Dataset]) -> AcquisitionInfo:
 def series_flags(slices: Sequence[Frame], spacing_mm: float) -> set[QualityFlag]:
     """Return flags from the headers of the slices kept, given the true slice increment."""
     flags: set[QualityFlag] = set()
-    tolerance = tolerance_mm(spacing_mm)
+    tolerance = grid_tolerance_mm(spacing_mm)
     if round(spacing_mm, 2) > THICK_SLICES_MM:
         flags.add(QualityFlag.THICK_SLICES)
     for frame in slices:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from cac_core.dicom.frames import Frame
 from cac_core.dicom.geometry import (
+    GeometryError,
+    GeometryFault,
     SliceGrid,
     check_extent,
     check_transverse,
@@ -71,7 +73,9 @@ def stack_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> Slic
     Raises
     ------
     StudyError
-        As `check_frames`, `check_transverse`, `fit_slice_grid` and `check_extent`.
+        `mixed_orientation`, `mixed_acquisitions`, or as `check_frames`.
+    GeometryError
+        As `check_transverse`, `fit_slice_grid` and `check_extent`.
     """
     ordered = sorted(frames, key=_order)
     slices = _of_prevailing_orientation([frame for frame in ordered if not frame.is_localizer])
@@ -84,9 +88,10 @@ def stack_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> Slic
         orientation = check_frames(kept)
         check_transverse(orientation)
         positions = np.array([frame.position for frame in kept])
-        grid = fit_slice_grid(positions, orientation, min_slices)
-    except StudyError as error:
-        if n_strays and error.reason in (StudyReason.MISSING_SLICES, StudyReason.UNEVEN_SPACING):
+        grid = fit_slice_grid(positions, orientation, min_slices=min_slices)
+    except GeometryError as error:
+        gaps = (GeometryFault.MISSING_SLICES, GeometryFault.UNEVEN_SPACING)
+        if n_strays and error.fault in gaps:
             detail = f"{n_strays} localizers or images of other orientation; without: {error}"
             raise StudyError(StudyReason.MIXED_ORIENTATION, detail) from None
         raise

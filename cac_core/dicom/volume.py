@@ -15,7 +15,13 @@ from cac_core.dicom import datafile
 from cac_core.dicom.acquisition import AcquisitionInfo
 from cac_core.dicom.enhanced import enhanced_frames, is_enhanced
 from cac_core.dicom.frames import Frame, is_localizer, single_frame
-from cac_core.dicom.geometry import Reorientation, SliceGrid, body_axes, canonical_affine
+from cac_core.dicom.geometry import (
+    GeometryError,
+    Reorientation,
+    SliceGrid,
+    body_axes,
+    canonical_affine,
+)
 from cac_core.dicom.header import CT_IMAGE_CLASSES
 from cac_core.dicom.hounsfield import (
     Padding,
@@ -81,6 +87,8 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
             return _read_volume(paths, limits)
     except (StudyError, KeyboardInterrupt, SystemExit):
         raise
+    except GeometryError as error:
+        raise StudyError(StudyReason(error.fault.value), error.detail) from None
     except MemoryError:
         raise StudyError(StudyReason.OUT_OF_MEMORY, "reading the series", rejected=False) from None
     except datafile.PARSE_ERRORS as error:
