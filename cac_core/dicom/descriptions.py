@@ -158,7 +158,7 @@ def same_answers(one: str, other: str, policy: TextPolicy) -> bool:
     return own == others
 
 
-def listed_terms() -> frozenset[str]:
+def allowed_terms() -> frozenset[str]:
     """Upper-case words of descriptions that name nobody (`allowed_terms.toml`)."""
     return _listed()["descriptions"]
 

@@ -18,7 +18,7 @@ from time import monotonic
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow
-from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.errors import CacError
 from cac_core.keys import SECRET_VARIABLE, Keyring
 from schemas.codes import FileReason

@@ -14,7 +14,7 @@ from time import monotonic
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow, read_header
-from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.keys import Keyring
 
 #: What is done is sent at least this often, so that a hang is noticed and little is lost by it.
