@@ -256,7 +256,8 @@ def _pixel_fault(raw: RawHeader, size: int) -> FileReason | None:
 def _row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> dict[str, object]:
     values = raw.values
     charset = values.get(tags.SpecificCharacterSet, b"")
-    row = _keys(values, charset, keyring) | {
+    row: dict[str, object] = {
+        **_keys(values, charset, keyring),
         "SOPClassUID": standard_uid(values.get(tags.SOPClassUID, b"")),
         "TransferSyntaxUID": standard_uid(raw.transfer_syntax.encode("latin-1", "replace")),
         "Modality": defined_modality(values.get(tags.Modality, b"")),
@@ -269,7 +270,10 @@ def _row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> dict[str, objec
         "pixel_data_offset": None if raw.transfer_syntax == DEFLATED else raw.pixel_offset,
     }
     row["study_date"], row["study_date_source"] = _study_date(values)
-    return row | text_columns(raw, charset, texts) | _numbers(raw) | geometry_columns(raw)
+    row.update(text_columns(raw, charset, texts))
+    row.update(_numbers(raw))
+    row.update(geometry_columns(raw))
+    return row
 
 
 def _keys(values: dict[int, bytes], charset: bytes, keyring: Keyring) -> dict[str, object]:
