@@ -16,7 +16,7 @@ from cac_core.dicom.descriptions import (
     reduce_description,
     reduce_device_text,
     reduce_image_type,
-    same_answers,
+    same_matches,
 )
 from cac_core.dicom.part10 import RawHeader
 
@@ -58,7 +58,7 @@ def text_columns(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str
         text = mask_anywhere(content, charset, identity)
         if text and MASK in text:
             written = described_text(content, charset) or ""
-            if not same_answers(text, written, policy):
+            if not same_matches(text, written, policy):
                 # The name of a patient contains a term, or equals one: it must not decide which
                 # series is chosen.
                 text = mask_anywhere(content, charset, identity, terms)
