@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from cac_core.categories import cac_category
 from cac_core.evaluation.evaluate import agreement
 from cac_core.evaluation.lesion_errors import dice
 from cac_core.model.cascade import Cascade
@@ -36,7 +37,6 @@ from cac_core.model.weights import verify_weights
 from cac_core.phantom.heldout.frozen_sets import TEST_SETS, kept_case
 from cac_core.phantom.truth import true_agatston
 from cac_core.processes import worker_pool
-from cac_core.scoring.categories import cac_category
 from cac_core.stats.agreement import weighted_kappa
 from cac_core.stats.bootstrap import percentile_interval, resampled
 from cac_core.training.comparison_networks import Kind, build_network

@@ -1,9 +1,9 @@
-"""Exceptions of the core. All pickle, because they cross Dask worker processes.
+"""Exceptions of the core. All of them pickle, because they cross process borders.
 
-Three families: `CacError` is a fault for the person at the keyboard (what was found, where,
-the limit it broke, what to do next); `StudyError` becomes a row of the scores table;
-`NotEstimableError` the reason in a row of the estimates.
-Neither text may hold a name, an identifier, a birth date or a path inside an archive.
+Three families: `CacError` is shown to the user (what was found, where, which limit it exceeds, what
+to do); `StudyError` becomes a row of the scores table; `NotEstimableError` becomes the reason in a
+row of the estimates. No message may hold a name, an identifier, a birth date or a path inside an
+archive.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from schemas.codes import StudyReason
 
 
 class CacError(Exception):
-    """A fault told to the user in one line, without a traceback.
+    """A fault that is shown to the user in one line, without a traceback.
 
     Parameters
     ----------
-    what : what was found and where.
-    hint : what to do next, one sentence.
-    exit_code : process exit code, 1 for a fault, 2 for wrong usage.
+    what : what was found, and where.
+    hint : what to do, one sentence.
+    exit_code : exit code of the process: 1 for a fault, 2 for wrong usage.
     """
 
     def __init__(self, what: str, hint: str = "", exit_code: int = 1) -> None:
@@ -42,7 +42,7 @@ class UsageError(CacError):
 
 
 class WeightsError(CacError):
-    """Model weights are missing, altered or do not fit the architecture."""
+    """Model weights are missing, modified or do not fit the architecture."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, 1)
@@ -52,7 +52,7 @@ class WeightsError(CacError):
 
 
 class TrainingError(CacError):
-    """Training broke off; what was reached before is kept."""
+    """Training stopped early; earlier checkpoints are kept."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, 1)
@@ -62,7 +62,7 @@ class TrainingError(CacError):
 
 
 class TrainingDataError(CacError):
-    """A training table, annotation, label mapping or split is not usable; names study and file."""
+    """A training table, annotation, label mapping or split is invalid; names study and file."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint, 1)
@@ -72,7 +72,7 @@ class TrainingDataError(CacError):
 
 
 class NotEstimableError(Exception):
-    """A quantity that these data cannot give; the text says why and becomes the row's reason."""
+    """A quantity cannot be estimated from the data; the message becomes the reason of its row."""
 
 
 class StudyError(Exception):
@@ -80,10 +80,10 @@ class StudyError(Exception):
 
     Parameters
     ----------
-    reason : the code written to the row.
+    reason : code that is written to the row.
     detail : numbers that explain it (never identifiers), at most one line.
-    rejected : True where the data are at fault (status `rejected`), False where scoring
-        broke off and a later try may succeed (status `failed`).
+    rejected : True where the data are the cause (status `rejected`), False where scoring failed
+        and a later attempt may succeed (status `failed`).
     """
 
     def __init__(self, reason: StudyReason, detail: str = "", *, rejected: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""Keyed pseudonyms: the only form in which patients, studies, series and files leave memory.
+"""Keyed pseudonyms: the only form in which patients, studies, series and files are stored.
 
-HMAC-SHA-256 under the site's secret, because a plain digest of an eight-digit record number is
-found by trial in under a minute. Without the secret the keys cannot be linked to anybody.
+HMAC-SHA-256 with the secret of the site, because an unkeyed digest of an eight-digit record number
+can be inverted by trial in under a minute. Without the secret the keys cannot be linked to persons.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from cac_core.errors import UsageError
 
 #: Environment variable that holds the secret.
 SECRET_VARIABLE = "CAC_LINKAGE_KEY"
-#: A secret of fewer bytes than this can be guessed; `cac doctor` warns of it.
+#: A shorter secret can be guessed; `cac doctor` warns.
 ADVISED_SECRET_BYTES = 16
 _HEX_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Keyring:
-    """Derives every key of the warehouse from one secret; never prints it."""
+    """Derives all keys of the warehouse from one secret, which never appears in its repr."""
 
     secret: bytes
 
     def patient_key(self, patient_id: str) -> str:
-        """Key of a patient: 32 hexadecimal digits over the normalised PatientID."""
+        """Key of a patient: 32 hexadecimal digits from the normalised PatientID."""
         return self._digest(f"patient:{normalise_patient_id(patient_id)}")
 
     def study_key(self, study_instance_uid: str) -> str:
-        """Key of a study: 32 hexadecimal digits over StudyInstanceUID."""
+        """Key of a study: 32 hexadecimal digits from StudyInstanceUID."""
         return self._digest(f"study:{study_instance_uid}")
 
     def accession_key(self, accession_number: str) -> str:
-        """Key of an accession number, normalised as a PatientID is."""
+        """Key of an accession number, normalised like a PatientID."""
         return self._digest(f"accession:{normalise_patient_id(accession_number)}")
 
     def path_key(self, path: str) -> str:
-        """Key of a file path; archive paths often hold names and record numbers.
+        """Key of a file path; paths often hold names and record numbers.
 
-        Keyed BLAKE2b (RFC 7693) of 128 bits under a secret derived from this one: every file of
-        the archive is keyed every night, and an HMAC takes four times as long.
+        Keyed BLAKE2b (RFC 7693) of 128 bits with a derived secret: all files of the archive are
+        keyed every night, and an HMAC takes four times as long.
         """
         return self.path_keys([path])[0]
 
     def path_keys(self, paths: Iterable[str]) -> list[str]:
         """Keys of many file paths."""
-        # A copy of one keyed state takes two thirds of the time of a new one.
+        # Copying a keyed state takes two thirds of the time of a new one.
         keyed = blake2b(key=hmac.digest(self.secret, b"path", "sha256"), digest_size=16)
         keys = []
         for path in paths:
@@ -62,33 +62,33 @@ class Keyring:
         return keys
 
     def pseudonym_uid(self, uid: str) -> str:
-        """Replacement UID `2.25.<integer>` of a series or instance (DICOM PS3.15 action U).
+        """Replacement UID `2.25.<integer>` of a series or instance (DICOM PS3.15, action U).
 
-        The integer is the first 128 bits of the HMAC of `uid:` + UID, so the holder of the secret
-        can find the original again, and nobody else.
+        The integer is the first 128 bits of the HMAC of `uid:` + UID, so that only the holder of
+        the secret can link it to the original.
         """
         return f"2.25.{int(self._digest(f'uid:{uid}'), 16)}"
 
     def _digest(self, message: str) -> str:
-        # Surrogates come from undecodable file names; they must hash, not raise.
+        # Undecodable file names contain surrogates, which must hash and not raise.
         data = message.encode("utf-8", "surrogateescape")
         return hmac.digest(self.secret, data, "sha256").hex()[:_HEX_DIGITS]
 
 
 def normalise_patient_id(patient_id: str) -> str:
-    """PatientID as it enters the key: NFKC, all white space removed, upper case."""
+    """Normalise a PatientID for its key: NFKC, without white space, upper case."""
     return "".join(unicodedata.normalize("NFKC", patient_id).split()).upper()
 
 
 def load_keyring(key_file: Path | None = None) -> Keyring:
-    """Read the secret from the key file where one is named, else from the environment.
+    """Read the secret from a key file or, without one, from the environment.
 
-    White space around it and a byte order mark before it are left out in both.
+    Surrounding white space and a byte order mark are removed.
 
     Raises
     ------
     UsageError
-        If there is no secret or its file cannot be read.
+        If there is no secret, or its file cannot be read.
     """
     if key_file is not None:
         try:
@@ -102,7 +102,7 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
     else:
         found = os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape")
         source = f"the environment variable {SECRET_VARIABLE}"
-    # What editors and shells put around a secret is no part of it: byte order mark, line end.
+    # Editors and shells add a byte order mark or a line end.
     secret = found.removeprefix(codecs.BOM_UTF8).strip()
     if not secret:
         raise UsageError(

@@ -1,6 +1,6 @@
-"""Worker processes on this machine that Ctrl-C does not reach.
+"""Worker processes on this machine that ignore Ctrl-C.
 
-A terminal sends SIGINT to every process of a run. Only the first process handles it; another that
+A terminal sends SIGINT to every process of a run. Only the main process handles it; a worker that
 is still importing would print a traceback.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Threads and processes that are started inside do not get SIGINT; it waits for this thread."""
-    resource_tracker.ensure_running()  # multiprocessing lets SIGINT through after starting it
+    """Block SIGINT for threads and processes started inside; it stays pending for this thread."""
+    resource_tracker.ensure_running()  # multiprocessing unblocks SIGINT after starting it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -29,18 +29,18 @@ def without_interrupts() -> Iterator[None]:
 
 
 def end_processes(others: set[BaseProcess]) -> None:
-    """End the processes of multiprocessing that were started since there were only `others`."""
+    """Kill the processes of multiprocessing that are not among `others`."""
     for process in set(multiprocessing.active_children()) - others:
         process.kill()
         process.join()
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """Worker processes that Ctrl-C does not reach; a fault in the block that uses them ends them.
+    """Worker processes that ignore Ctrl-C; an exception in the `with` block kills them.
 
     Parameters
     ----------
-    workers : how many at most.
+    workers : largest number of processes.
     """
 
     def __init__(self, workers: int) -> None:
@@ -48,18 +48,17 @@ class WorkerPool(ProcessPoolExecutor):
         super().__init__(workers, mp_context=multiprocessing.get_context("spawn"))
 
     def submit(self, task: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Hand out a task, and start a process for it if need be."""
+        """Submit a task; starts a process if needed."""
         with without_interrupts():
             return super().submit(task, *args, **kwargs)
 
     def __exit__(self, kind: object, value: object, trace: object) -> None:
-        """Wait for what was handed out; after a fault for nothing."""
+        """Wait for the submitted tasks; after an exception kill the processes."""
         if kind is not None:
-            self.shutdown(wait=False, cancel_futures=True)
             end_processes(self._others)
-        self.shutdown(wait=True)
+        self.shutdown(wait=True, cancel_futures=kind is not None)
 
 
 def worker_pool(tasks: int) -> WorkerPool:
-    """A pool with one process per core, and no more processes than tasks."""
+    """Return a pool with one process per usable core, and at most one per task."""
     return WorkerPool(min(len(os.sched_getaffinity(0)), tasks))

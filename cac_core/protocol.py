@@ -1,4 +1,4 @@
-"""The scoring protocol: every choice that changes an Agatston score, frozen and digested."""
+"""The scoring protocol: every choice that changes an Agatston score, with a digest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class ScoringProtocol:
-    """Rules of one Agatston score (Agatston et al., J Am Coll Cardiol 1990;15:827).
+    """Rules of the Agatston score (Agatston et al., J Am Coll Cardiol 1990;15:827).
 
-    Lesions are two-dimensional, one per connected component and slice; the density weight
-    comes from the lesion's peak HU in that slice; the sum is scaled by the slice increment
-    over `reference_increment_mm`, as is usual for slices that are not 3 mm apart.
+    Lesions are connected components within a slice; the density weight follows from the peak HU of
+    the lesion; the sum is scaled by slice increment / `reference_increment_mm`, as usual for slices
+    that are not 3 mm apart.
+
+    Parameters
+    ----------
+    threshold_hu : calcium threshold at 120 kVp, HU.
+    connectivity : 4 or 8 neighbours of a pixel.
+    min_area_mm2 : smallest area of a lesion.
+    weight_edges_hu : peak HU from which the density weight is 2, 3 and 4.
+    reference_increment_mm : slice increment for which the score is defined.
+    kvp_rule, kvp_thresholds_hu : thresholds at other tube voltages, see
+        `cac_core.scoring.agatston.threshold_for_kvp`.
+    mass_calibration_mg_per_ml_hu : calibration factor of the calcium mass; None for no mass.
     """
 
     threshold_hu: float = 130.0
@@ -29,13 +40,13 @@ class ScoringProtocol:
 
     @property
     def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
+        """First 16 hexadecimal digits of the SHA-256 of all fields as canonical JSON."""
         text = json.dumps(_canonical(dataclasses.asdict(self)), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _canonical(value: object) -> object:
-    """Every number as a float: 130 and 130.0 are the same rule and must have the same digest."""
+    """Convert every number to float: 130 and 130.0 must have the same digest."""
     if isinstance(value, dict):
         return {name: _canonical(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Folders that one process works in, only its user can enter, and the next process clears away."""
+"""Private working folders of one process; left-over ones are removed by the next process."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def scratch_folder(
     parent: Path | None = None,
     leaving: Callable[[Path], None] = lambda folder: None,
 ) -> Iterator[Path]:
-    """A folder of mode 700 that is removed at the end, by the next process if this one is killed.
+    """Create a folder of mode 700 that is removed at the end, or later if the process is killed.
 
-    It is locked while it is in use; the system lets go of the lock when the process dies.
+    The folder is locked while in use; the system releases the lock when the process dies.
 
     Parameters
     ----------
     prefix : beginning of its name.
-    parent : where it lies; default: the folder for temporary files.
-    leaving : called with a folder that a killed process left, before it is removed.
+    parent : folder that holds it; default: the folder for temporary files.
+    leaving : called with each folder of a killed process before it is removed.
 
     Raises
     ------
     OSError
-        If it cannot be made.
+        If it cannot be created.
     """
     parent = Path(tempfile.gettempdir() if parent is None else parent).absolute()
     _remove_left_behind(parent, prefix, leaving)
@@ -51,31 +51,34 @@ def scratch_folder(
 
 
 def is_scratch(path: Path, prefix: str) -> bool:
-    """Whether a path is named as such a folder."""
+    """Whether a path has the name of such a folder."""
     return re.fullmatch(re.escape(prefix) + _NUMBER, path.name) is not None
 
 
 def _remove_left_behind(parent: Path, prefix: str, leaving: Callable[[Path], None]) -> None:
     with contextlib.suppress(OSError):
         for folder in [path for path in parent.iterdir() if is_scratch(path, prefix)]:
-            with contextlib.suppress(OSError), _locked(folder, must=True):
+            with contextlib.suppress(OSError), _locked(folder, required=True):
                 leaving(folder)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, *, must: bool = False) -> Iterator[None]:
-    """Hold a folder of this user; OSError where another process holds it and we `must`."""
+def _locked(folder: Path, *, required: bool = False) -> Iterator[None]:
+    """Lock a folder of this user.
+
+    With `required`, raises OSError where another process or user holds it.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if must and os.fstat(handle).st_uid != os.geteuid():
+        if required and os.fstat(handle).st_uid != os.geteuid():
             raise PermissionError
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            if must:
+            if required:
                 raise
-            # A file system without locks: nobody else can hold it either, so nobody removes it.
+            # A file system without locks: no other process can lock the folder and remove it.
         yield
     finally:
         os.close(handle)

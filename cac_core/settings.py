@@ -1,7 +1,6 @@
-"""Settings of a site: one TOML file, read once, refused where a key is unknown.
+"""Settings of a site, from one TOML file; unknown keys are errors.
 
-The resolved settings are stored with every run; they hold no secret (only the name of the file
-that does).
+The resolved settings are stored with every run. They hold no secret, only the name of its file.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ class _Section(BaseModel):
 class ClusterSettings(_Section):
     """Where the studies are scored.
 
-    `local` starts worker processes on this machine; `address` joins a running Dask scheduler;
-    `slurm` and `kubernetes` start workers there (extras of the same name). `options` go to the
-    cluster class unchanged, for instance `queue` and `walltime` of SLURM.
+    `local` starts worker processes on this machine; `address` connects to a running Dask scheduler;
+    `slurm` and `kubernetes` start workers there (extras of the same name). `options` are passed to
+    the cluster class, for example `queue` and `walltime` of SLURM.
 
-    The `tls` files (PEM) are those of a scheduler at a `tls://` address: the authority that signed
-    its certificate, and certificate and key of this run.
+    The `tls` files (PEM) belong to a scheduler at a `tls://` address: certificate of the authority,
+    and certificate and key of this run.
     """
 
     kind: Literal["local", "address", "slurm", "kubernetes"] = "local"
@@ -44,28 +43,28 @@ class ClusterSettings(_Section):
     def _tls_is_whole(self) -> ClusterSettings:
         named = [path for path in (self.tls_ca_file, self.tls_cert, self.tls_key) if path]
         if named and (self.kind != "address" or not (self.address or "").startswith("tls://")):
-            raise ValueError("tls files are for kind `address` with an address tls://HOST:PORT")
+            raise ValueError("tls files need kind `address` and an address tls://HOST:PORT")
         if named and len(named) < 3:
-            raise ValueError("tls_ca_file, tls_cert and tls_key belong together; name all three")
+            raise ValueError("set all of tls_ca_file, tls_cert and tls_key, or none")
         return self
 
     @property
     def exposure(self) -> str | None:
-        """What is to be said where others can reach the cluster; None where they cannot."""
+        """Warning where other users can reach the cluster, else None."""
         if self.kind != "address" or not self.address or self.address.startswith("tls://"):
             return None
         return (
-            f"whoever reaches the Dask scheduler at {self.address} runs code as the user of its "
-            "workers; start scheduler and workers with --tls-*, and name a tls:// address and "
-            "tls_ca_file, tls_cert and tls_key"
+            f"anyone who can reach the Dask scheduler at {self.address} can run code as the user "
+            "of its workers; start scheduler and workers with --tls-*, and set a tls:// address "
+            "and tls_ca_file, tls_cert and tls_key"
         )
 
 
 class ScoringSettings(_Section):
-    """How a run is cut up, and what it tolerates.
+    """How a run is divided into shards, and which failures it tolerates.
 
-    Without `shard_size`, shards hold 250 studies, or 20 for each worker thread if that is more.
-    With `previews`, small pictures of the key slices of each study are kept beside its score.
+    Without `shard_size`, a shard holds 250 studies, or 20 per worker thread if that is more. With
+    `previews`, small images of the key slices of each study are stored with its score.
     """
 
     shard_size: int | None = Field(default=None, ge=1)
@@ -76,20 +75,20 @@ class ScoringSettings(_Section):
 
 
 class PrivacySettings(_Section):
-    """What of the headers' free texts the tables may hold.
+    """Which free text of the headers the tables may hold.
 
-    With `keep_descriptions` the descriptions of studies and series and the names of protocols are
-    kept whole, scrubbed of the patient's own data only; without it, the words that the selection
-    rules need and listed terms.
+    With `keep_descriptions`, descriptions of studies and series and names of protocols are kept
+    except for the identifiers of the patient; without it, only allowed terms and the words that the
+    selection rules need.
     """
 
     keep_descriptions: bool = False
 
 
 class LinkageSettings(_Section):
-    """What is linked, and what DuckDB may use for it: memory, threads, a folder for the overflow.
+    """Input of the linkage, and resources of DuckDB: memory, threads, a folder for temporary data.
 
-    Without `threads` one for each usable core; without `scratch` the system's temporary folder.
+    Without `threads`, one per usable core; without `scratch`, the temporary folder of the system.
     """
 
     mapping: Path | None = None
@@ -102,9 +101,9 @@ class LinkageSettings(_Section):
 
 
 class AnalysisSettings(_Section):
-    """The plan, and how its resamples are spread: threads of this machine, or the Dask cluster.
+    """The analysis plan, and where its resamples run: threads of this machine, or the Dask cluster.
 
-    Without `threads` one for each usable core. The figures do not depend on either.
+    Without `threads`, one per usable core. The results do not depend on either.
     """
 
     plan: Path | None = None
@@ -113,9 +112,9 @@ class AnalysisSettings(_Section):
 
 
 class ReportSettings(_Section):
-    """Where the cohort report goes (else `reports/cohort` of the warehouse), and what it hides.
+    """Folder of the cohort report (default `reports/cohort` of the warehouse) and its content.
 
-    `reviews` is a CSV of causes that people found for discrepant cases.
+    `reviews` is a CSV with the causes that reviewers found for discrepant cases.
     """
 
     out: Path | None = None
@@ -124,9 +123,9 @@ class ReportSettings(_Section):
 
 
 class Settings(_Section):
-    """Everything a site can set. Command-line options override these.
+    """All settings of a site. Command-line options override them.
 
-    Relative paths are taken from the folder of the settings file.
+    Relative paths refer to the folder of the settings file.
     """
 
     archive: tuple[Path, ...] = ()
@@ -144,27 +143,27 @@ class Settings(_Section):
     report: ReportSettings = ReportSettings()
 
     def public(self) -> dict[str, Any]:
-        """The settings as plain JSON values, without the folders of the archive.
+        """Return the settings as JSON values, without archive and key file.
 
-        Archive folders are left out because their names can identify people.
+        Names of archive folders can identify patients.
         """
         return self.model_dump(mode="json", exclude={"archive", "key_file"})
 
 
 def load_settings(path: Path | None) -> Settings:
-    """Read `cac.toml`; without a path, the defaults.
+    """Read `cac.toml`; without a path, return the defaults.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, is no TOML, or holds an unknown key or a wrong value.
+        If the file cannot be read, is not TOML, or holds an unknown key or an invalid value.
     """
     if path is None:
         return Settings()
     values = read_toml(
         path,
         "The settings file",
-        "Name another with --config, or leave the option out for the defaults.",
+        "Name another file with --config, or omit the option for the defaults.",
     )
     try:
         return _anchored(Settings.model_validate(values), path.resolve().parent)
@@ -176,7 +175,7 @@ def load_settings(path: Path | None) -> Settings:
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
-    """Make the relative paths of a settings file absolute, from the folder it lies in."""
+    """Resolve relative paths of a settings file against its folder."""
     update: dict[str, Any] = {"archive": tuple(folder / item for item in settings.archive)}
     for name in ("model", "key_file", "rules"):
         value: Path | None = getattr(settings, name)

@@ -1,22 +1,23 @@
-"""One study from files to its rows: read, segment, guard, score. The only broad except is here.
+"""One study from files to rows: read, segment, check, score. Runs inside a worker.
 
-This is what runs inside a worker. It raises nothing but the interrupts: whatever happens to a
-study becomes its score row, and the neighbours never hear of it.
+Raises only interrupts: every fault of a study becomes its score row, so that other studies are not
+affected. This module holds the only broad `except` of the scoring path.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cac_core.dicom.copies import agreed_files
+from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
@@ -32,20 +33,22 @@ from schemas.codes import QualityFlag, Status, StudyReason
 if TYPE_CHECKING:  # planning a run needs this module, and not torch
     from cac_core.model.cascade import Cascade, Segmentation
 
-#: A heart mask smaller than this is no heart: the smallest adult hearts hold above 250 ml.
+Row = dict[str, object]
+
+#: A smaller heart mask is not a heart: the smallest adult hearts have more than 250 ml.
 MIN_HEART_VOLUME_ML = 100.0
-#: And no heart is larger than this: the largest failing ones hold some 2,500 ml.
+#: A larger heart mask is not a heart: the largest failing hearts have about 2,500 ml.
 MAX_HEART_VOLUME_ML = 4000.0
 
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """A chosen file as the index saw it: path, size and modification time.
+    """A file of the selected series as indexed: path, size and modification time.
 
-    Files of the same number in `copy_of` hold the same instance in different bytes.
+    Files with the same number in `copy_of` hold the same instance in different bytes.
     """
 
-    path: str = field(repr=False)  # paths hold names; a message of Dask or Prefect must not
+    path: str = field(repr=False)  # paths can hold names, which must not reach logs
     size_bytes: int
     mtime_ns: int
     copy_of: int | None = None
@@ -53,7 +56,7 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class StudyWork:
-    """What a worker needs for one study. Holds paths and keys, no pixels and no identifiers."""
+    """Input of a worker for one study: paths and keys, no pixels and no identifiers."""
 
     study_key: str
     patient_key: str | None
@@ -66,25 +69,28 @@ class StudyWork:
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """Rows of one study: one for `scores`, any number for `lesions`, a few for `previews`."""
+    """Rows of one study: one for `scores`, any number for `lesions`, up to four for `previews`."""
 
-    score: dict[str, object]
-    lesions: list[dict[str, object]] = field(default_factory=list)
-    previews: list[dict[str, object]] = field(default_factory=list)
+    score: Row
+    lesions: list[Row] = field(default_factory=list)
+    previews: list[Row] = field(default_factory=list)
 
 
 def score_study(
     work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, *, previews: bool = True
 ) -> StudyResult:
-    """Score one study; never raises for a fault of the study or of this program.
+    """Score one study; a fault of the study or of this program becomes its row.
 
     Parameters
     ----------
-    previews : keep pictures of its key slices.
+    work : files and keys of the study.
+    cascade : the networks.
+    protocol : rules of the score.
+    previews : also return images of the key slices.
 
     Returns
     -------
-    A result whose score row has status `scored`, `rejected` or `failed` with its reason.
+    The score row has status `scored`, or `rejected` or `failed` with a reason.
     """
     try:
         return _score(work, cascade, protocol, previews)
@@ -94,14 +100,14 @@ def score_study(
         return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a decoder's panic is no Exception
-        # Only the class: the text of a foreign exception may hold a path or a header value.
+    except BaseException as error:  # noqa: BLE001 - a panic of a decoder is not an Exception
+        # Only the class: the message may hold a path or a header value.
         detail = f"{type(error).__module__}.{type(error).__qualname__}"
         return unscored(work, StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False))
 
 
 def unscored(work: StudyWork, error: StudyError) -> StudyResult:
-    """The row of a study that has no score, with the reason."""
+    """Return the row of a study without a score, with the reason."""
     row = _identity(work)
     row.update(
         status=Status.REJECTED.value if error.rejected else Status.FAILED.value,
@@ -117,7 +123,7 @@ def _score(
 ) -> StudyResult:
     start = perf_counter()
     _check_unchanged(work)
-    files = agreed_files([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
+    files = resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
     volume = read_volume(files)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
@@ -130,48 +136,53 @@ def _score(
     )
     model_done = perf_counter()
     _check_heart(volume, segmentation)
+    calcium_class, heart = segmentation.calcium_class, segmentation.heart_mask
     lesions = label_lesions(
-        volume.hu,
-        segmentation.calcium_class,
-        segmentation.heart_mask,
-        volume.spacing_mm,
-        protocol,
-        threshold_hu=threshold,
+        volume.hu, calcium_class, heart, volume.spacing_mm, protocol, threshold_hu=threshold
     )
-    score = score_calcium(lesions, protocol)
-    noise = noise_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
-    flags = {
-        *work.flags,
-        *volume.flags,
-        *kvp_flags,
-        *quality_flags(segmentation.heart_mask, volume.spacing_mm, noise),
-        *orientation_flags(volume.hu, segmentation.heart_mask, volume.spacing_mm),
-    }
+    row = _identity(work) | _geometry(volume) | _results(lesions, protocol, threshold)
+    row |= _quality(volume, heart, {*work.flags, *volume.flags, *kvp_flags})
     score_done = perf_counter()
-    pictures = _previews(work, volume, segmentation, lesions, protocol) if previews else []
-    row = _identity(work)
-    row.update(_geometry(volume))
-    row.update(
-        status=Status.SCORED.value,
-        agatston=score.agatston,
-        agatston_noncoronary=score.agatston_noncoronary,
-        cac_category=score.cac_category,
-        calcium_volume_mm3=score.calcium_volume_mm3,
-        calcium_mass_mg=score.calcium_mass_mg,
-        n_lesions=score.n_lesions,
-        heart_volume_ml=heart_volume_ml(segmentation.heart_mask, volume.spacing_mm),
-        noise_hu=noise,
-        quality_flags=_join(flags),
-        threshold_hu=threshold,
-        pixel_digest=volume.pixel_digest,
-        seconds_read=read_done - start,
-        seconds_heart=segmentation.seconds_heart,
-        seconds_calcium=segmentation.seconds_calcium,
-        seconds_model=model_done - read_done,
-        seconds_score=score_done - model_done,
-        seconds_preview=perf_counter() - score_done if previews else None,
-    )
-    return StudyResult(row, lesions.rows(work.study_key, protocol.digest), pictures)
+    images = _previews(work, volume, segmentation, lesions, protocol) if previews else []
+    row |= {
+        "seconds_read": read_done - start,
+        "seconds_heart": segmentation.seconds_heart,
+        "seconds_calcium": segmentation.seconds_calcium,
+        "seconds_model": model_done - read_done,
+        "seconds_score": score_done - model_done,
+        "seconds_preview": perf_counter() - score_done if previews else None,
+    }
+    return StudyResult(row, lesions.rows(work.study_key, protocol.digest), images)
+
+
+def _results(lesions: Lesions, protocol: ScoringProtocol, threshold_hu: float) -> Row:
+    score = score_calcium(lesions, protocol)
+    return {
+        "status": Status.SCORED.value,
+        "agatston": score.agatston,
+        "agatston_noncoronary": score.agatston_noncoronary,
+        "cac_category": score.cac_category,
+        "calcium_volume_mm3": score.calcium_volume_mm3,
+        "calcium_mass_mg": score.calcium_mass_mg,
+        "n_lesions": score.n_lesions,
+        "threshold_hu": threshold_hu,
+    }
+
+
+def _quality(volume: CtVolume, heart: NDArray[np.bool_], flags: set[QualityFlag]) -> Row:
+    """Measures of the volume, and their flags beside the given ones."""
+    noise = noise_hu(volume.hu, heart, volume.spacing_mm)
+    found = {
+        *flags,
+        *quality_flags(heart, volume.spacing_mm, noise),
+        *orientation_flags(volume.hu, heart, volume.spacing_mm),
+    }
+    return {
+        "heart_volume_ml": heart_volume_ml(heart, volume.spacing_mm),
+        "noise_hu": noise,
+        "quality_flags": _join(found),
+        "pixel_digest": volume.pixel_digest,
+    }
 
 
 def _previews(
@@ -180,9 +191,9 @@ def _previews(
     segmentation: Segmentation,
     lesions: Lesions,
     protocol: ScoringProtocol,
-) -> list[dict[str, object]]:
-    """Rows of the table `previews`."""
-    # The third body axis of LPS coordinates points to the head.
+) -> list[Row]:
+    """Return the rows of the table `previews`."""
+    # The third axis of LPS coordinates points to the head.
     positions = volume.affine[2, 3] + volume.affine[2, 0] * np.arange(len(volume.hu))
     rows = preview_rows(
         volume.hu,
@@ -197,7 +208,7 @@ def _previews(
 
 
 def _check_unchanged(work: StudyWork) -> None:
-    """Refuse files that changed since they were indexed: the digest would name other pixels."""
+    """Refuse files that changed since they were indexed: the digest would not match the pixels."""
     for stamp in work.files:
         try:
             now = os.stat(stamp.path)  # noqa: PTH116 - a Path per file costs as much as the stat
@@ -210,7 +221,7 @@ def _check_unchanged(work: StudyWork) -> None:
 
 
 def _check_heart(volume: CtVolume, segmentation: Segmentation) -> None:
-    """Reject volumes without a heart, and hearts filled with contrast medium."""
+    """Reject volumes without a heart, and contrast-enhanced hearts."""
     size = heart_volume_ml(segmentation.heart_mask, volume.spacing_mm)
     if looks_contrast_enhanced(volume.hu, segmentation.heart_mask, volume.spacing_mm):
         blood = blood_pool_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
@@ -219,7 +230,7 @@ def _check_heart(volume: CtVolume, segmentation: Segmentation) -> None:
         raise StudyError(StudyReason.NO_HEART, f"heart mask of {size:.0f} ml")
 
 
-def _identity(work: StudyWork) -> dict[str, object]:
+def _identity(work: StudyWork) -> Row:
     return {
         "study_key": work.study_key,
         "patient_key": work.patient_key,
@@ -229,10 +240,10 @@ def _identity(work: StudyWork) -> dict[str, object]:
     }
 
 
-def _geometry(volume: CtVolume) -> dict[str, object]:
+def _geometry(volume: CtVolume) -> Row:
     increment, row_spacing, column_spacing = volume.spacing_mm
     acquisition = volume.acquisition
-    # The texts of the header come from the index, which has scrubbed them of the patient.
+    # Texts of the header come from the index, where they are de-identified.
     return {
         "n_slices": volume.hu.shape[0],
         "slice_increment_mm": increment,
@@ -245,6 +256,5 @@ def _geometry(volume: CtVolume) -> dict[str, object]:
     }
 
 
-def _join(flags: object) -> str:
-    assert isinstance(flags, (set, tuple))
+def _join(flags: Iterable[QualityFlag]) -> str:
     return ";".join(sorted({flag.value for flag in flags}))

@@ -1,4 +1,4 @@
-"""TOML files that people write: they fit a model, or one line says what does not."""
+"""TOML files written by users: read them, and report in one line what is invalid."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from cac_core.errors import UsageError
 
 
 def read_toml(path: Path | Traversable, what: str, without: str) -> dict[str, Any]:
-    """The values of a TOML file.
+    """Read a TOML file.
 
     Parameters
     ----------
-    what : what the file is, for the message: `The plan`, `The settings file`.
-    without : what to do where there is no such file.
+    what : name of the file in messages, e.g. `The settings file`.
+    without : what to do if the file is missing, for the message.
 
     Raises
     ------
     UsageError
-        If it cannot be read or is no TOML.
+        If it cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{what} {path} cannot be read ({error.strerror}).", without) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{what} {path} is not valid TOML ({error}).", "Mend that line.") from None
+        raise UsageError(
+            f"{what} {path} is not valid TOML ({error}).", "Correct that line."
+        ) from None
 
 
 def faults_of(error: ValidationError) -> str:
-    """Every key that does not fit and why, in one line; never a value of the file."""
+    """List every invalid key with its fault in one line; never a value of the file."""
     texts = []
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         key = ".".join(str(part) for part in fault["loc"]) or "the file"

@@ -250,5 +250,5 @@ class PreviewChoice(DescribedCode):
     MID_HEART = "mid_heart", "middle of the heart; the study has no coronary calcium"
 
 
-#: Agatston categories as the paper words them, in order; see `cac_core.scoring.categories`.
+#: Agatston categories as the paper words them, in order; see `cac_core.categories`.
 CAC_CATEGORIES: tuple[str, ...] = ("0", "1-100", "101-400", ">400")

@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cac_core.categories import cac_category
 from cac_core.cohort.canonical import Part, Resources, database, sql_text
 from cac_core.cohort.extracts import sql_path
 from cac_core.cohort.mapping import Rules, SiteMapping
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
-from cac_core.scoring.categories import cac_category
 from schemas.codes import FlowStep, StudyReason
 from schemas.linkage import EVENTS, FLOW, MATCHES, QUARANTINE
 from schemas.linked import linked_table

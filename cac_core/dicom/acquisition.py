@@ -1,4 +1,4 @@
-"""How a series was acquired: the header values a reader of a score may ask for."""
+"""Acquisition of a series: header values that help to interpret a score."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cac_core.dicom.enhanced import group_values, is_enhanced
 
 @dataclass(frozen=True, slots=True)
 class AcquisitionInfo:
-    """Acquisition of a volume, of its first slice; None where the header has no usable value.
+    """Acquisition of a volume, from its first slice; None where the header has no usable value.
 
-    Holds no identifiers and no free text beyond the names of scanner and kernel.
+    Holds no identifiers, and no free text except names of scanner and kernel.
     """
 
     manufacturer: str | None

@@ -1,4 +1,4 @@
-"""Readers' annotations, DICOM SEG or NIfTI label maps, on the grid of the scan they belong to."""
+"""Annotations of readers, as DICOM SEG or NIfTI label maps, on the grid of their scan."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from scipy.ndimage import binary_fill_holes
 
 from cac_core.errors import TrainingDataError
 
-#: Labels are matched without regard to case; numbers are the values of a NIfTI label map.
+#: Text labels are case-insensitive; numbers are values of a NIfTI label map.
 Label = str | int
 HEART, CORONARY, NONCORONARY, IGNORED = "heart", "coronary", "noncoronary", "ignore"
-#: How far, in voxels, an annotation may lie off the grid of its series.
+#: Largest offset of an annotation from the grid of its series, in voxels.
 _OFF_GRID_VOXELS = 0.1
 
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """Which of a lab's labels mean what: `meaning` gives heart, coronary, noncoronary, ignore."""
+    """Meaning of the labels of a lab: heart, coronary, noncoronary or ignore."""
 
     meaning: Mapping[Label, str]
     path: Path
 
     def of(self, label: Label, file: Path) -> str:
-        """What a label means.
+        """Return the meaning of a label.
 
         Raises
         ------
         TrainingDataError
-            If the mapping does not know it.
+            If the mapping does not contain it.
         """
         try:
             return self.meaning[_plain(label)]
         except KeyError:
             raise TrainingDataError(
                 f"The annotation {file} holds the label {label!r}, which {self.path} does not map.",
-                "Add it there, under coronary, noncoronary, heart or ignore.",
+                "Add it to that file, under coronary, noncoronary, heart or ignore.",
             ) from None
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Masks of one reader, arrays (slice, row, column) on the scan's canonical grid.
+    """Masks of one reader, arrays (slice, row, column) on the canonical grid of the scan.
 
-    `calcium` is 0 background, 1 coronary, 2 non-coronary; `heart` the silhouette, all False
+    `calcium` is 0 background, 1 coronary, 2 non-coronary; `heart` is the silhouette, all False
     where the reader drew none.
     """
 
@@ -58,10 +58,10 @@ class Annotation:
 
 
 def combine(parts: Sequence[Annotation]) -> Annotation:
-    """One annotation from the files of a reader, with the heart as a closed silhouette.
+    """Combine the files of a reader to one annotation, with the heart as a closed silhouette.
 
-    In a label map a voxel has one label: what is marked as calcium is missing from the heart that
-    it lies in. Coronary calcium is always the heart's; holes are closed slice by slice.
+    In a label map a voxel has one label, so that voxels marked as calcium are missing from the
+    heart. Coronary calcium is added to the heart, and holes are filled slice by slice.
     """
     calcium = np.max([part.calcium for part in parts], axis=0)
     heart = np.any([part.heart for part in parts], axis=0)
@@ -76,8 +76,8 @@ def read_mapping(path: Path) -> LabelMapping:
     """Read a label mapping.
 
     A TOML file: `heart` and `ignore` are lists of labels; the tables `coronary` (LM, LAD, ...) and
-    `noncoronary` (mitral_valve, ascending_aorta, ...) give for each structure a list of the lab's
-    labels, texts for DICOM SEG and whole numbers for NIfTI.
+    `noncoronary` (mitral_valve, ascending_aorta, ...) list the labels of each structure, as text
+    for DICOM SEG and as integers for NIfTI.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read_mapping(path: Path) -> LabelMapping:
     if unknown:
         raise TrainingDataError(
             f"The label mapping {path} has unknown keys: {', '.join(sorted(unknown))}.",
-            "It may hold heart, ignore, [coronary] and [noncoronary].",
+            "Allowed are heart, ignore, [coronary] and [noncoronary].",
         )
     meaning: dict[Label, str] = {}
     for group, content in text.items():
@@ -113,13 +113,14 @@ def read_mapping(path: Path) -> LabelMapping:
 def read_annotation(
     path: Path, mapping: LabelMapping, affine: NDArray[np.float64], shape: tuple[int, int, int]
 ) -> Annotation:
-    """Read one annotation file and lay it on the grid of its scan; nothing is resampled.
+    """Read one annotation file onto the grid of its scan; nothing is resampled.
 
     Parameters
     ----------
-    path : DICOM SEG (.dcm or any suffix) or NIfTI (.nii, .nii.gz) label map.
-    affine : of the scan, 4 x 4, (slice, row, column, 1) to LPS millimetres.
-    shape : of the scan.
+    path : DICOM SEG (.dcm or any other suffix) or NIfTI (.nii, .nii.gz) label map.
+    mapping : meaning of the labels.
+    affine : affine of the scan, 4 x 4, (slice, row, column, 1) to LPS millimetres.
+    shape : slices, rows, columns of the scan.
 
     Raises
     ------
@@ -138,18 +139,18 @@ def read_annotation(
         else:
             calcium[box][inside] = 1 if group == CORONARY else 2
     if heart.any():
-        # In a label map a voxel has one label: coronary calcium stands where the heart is.
+        # In a label map a voxel has one label: coronary calcium replaces the heart.
         heart |= calcium == 1
     return Annotation(heart, calcium)
 
 
 def read_label_map(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """Values of a NIfTI file in canonical orientation (slice, row, column), and its affine to LPS.
+    """Read a NIfTI file: values in canonical orientation (slice, row, column), and affine to LPS.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     """
     import nibabel
     from highdicom import Volume
@@ -176,7 +177,7 @@ def _parts(path: Path) -> Iterator[tuple[Label, NDArray[np.bool_], NDArray[np.fl
         ) from None
     except TrainingDataError:
         raise
-    except Exception as error:  # noqa: BLE001 - foreign files break their readers in any way
+    except Exception as error:  # noqa: BLE001 - libraries raise any exception on corrupt files
         raise TrainingDataError(
             f"The annotation {path} cannot be read ({type(error).__name__}).",
             "It must be a DICOM SEG or a NIfTI label map.",
@@ -195,7 +196,7 @@ def _seg_parts(path: Path) -> Iterator[tuple[Label, NDArray[np.bool_], NDArray[n
     from highdicom.seg import segread
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # values that break a VR's rules and mean no harm here
+        warnings.simplefilter("ignore")  # values that violate their VR are harmless here
         segmentation = segread(path)
         for number in segmentation.segment_numbers:
             label = str(segmentation.get_segment_description(number).segment_label)
@@ -211,7 +212,7 @@ def _place(
     affine: NDArray[np.float64],
     shape: tuple[int, int, int],
 ) -> tuple[tuple[slice, slice, slice], NDArray[np.bool_]]:
-    """Where a mask lies on the scan's grid; a SEG may hold only some of the slices."""
+    """Position of a mask on the grid of the scan; a SEG may hold only some of the slices."""
     relative = np.linalg.inv(affine) @ grid
     far = np.array([*mask.shape, 0]) - [1, 1, 1, 0]
     turned = np.abs((relative - np.eye(4))[:3] @ far).max()

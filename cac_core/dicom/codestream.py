@@ -1,7 +1,7 @@
-"""Sizes that a compressed frame states about itself, read without decoding it.
+"""Reads the image size from the headers of compressed frames, without decoding them.
 
-Decoders believe the code stream, not the DICOM header: a stream of 175 KB that claims
-60,000 x 60,000 pixels costs gigabytes or the process. So the claim is compared with Rows x
+Decoders trust the code stream, not the DICOM header: a stream of 175 KB that declares 60,000 x
+60,000 pixels allocates gigabytes or crashes the process. So its size is compared with Rows x
 Columns first.
 """
 
@@ -19,7 +19,7 @@ _STANDALONE = (0x01, *range(0xD0, 0xD8))
 
 _J2K_START = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
-#: One tile per slice is usual, a few hundred are seen in pathology; more only slow decoders down.
+#: CT has one tile per slice, pathology a few hundred; more slow the decoders down.
 _MAX_TILES = 1024
 
 _RLE_HEADER_BYTES = 64
@@ -31,7 +31,7 @@ class CodeStreamError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StreamSize:
-    """Rows, columns, components and bits per component that a code stream states."""
+    """Rows, columns, components and bits per component that a code stream declares."""
 
     rows: int
     columns: int
@@ -40,7 +40,7 @@ class StreamSize:
 
 
 def ends_properly(frame: bytes) -> bool:
-    """Tell whether a JPEG, JPEG-LS or JPEG 2000 stream has its end marker, padding aside."""
+    """Whether a JPEG, JPEG-LS or JPEG 2000 stream has its end marker, apart from padding."""
     return _END_OF_STREAM in frame[-16:]
 
 
@@ -110,7 +110,7 @@ def check_rle(frame: bytes, n_segments: int) -> None:
     Raises
     ------
     CodeStreamError
-        Another number of segments than the pixel layout needs, or offsets outside the frame.
+        Wrong number of segments for the pixel layout, or offsets outside the frame.
     """
     if len(frame) <= _RLE_HEADER_BYTES:
         raise CodeStreamError("RLE frame shorter than its header")

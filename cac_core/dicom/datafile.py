@@ -1,7 +1,7 @@
-"""One DICOM file read whole, within limits, and its values without surprises.
+"""Reads complete DICOM files within limits, and returns their values with checked types.
 
-Values in archived headers are often not what their VR says: text in a number, three numbers
-where one belongs, bytes of another character set. The accessors here give None for those.
+Values in archived headers often violate their VR: text instead of a number, three numbers instead
+of one, bytes of another character set. The accessors return None for such values.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
 from schemas.codes import StudyReason
 
-#: What pydicom raises on broken data sets and values, seen with real and mutated files.
+#: Exceptions of pydicom on corrupt data sets and values, seen with real and mutated files.
 PARSE_ERRORS = (
     ValueError,
     TypeError,
@@ -51,9 +51,9 @@ PARSE_ERRORS = (
     InvalidDicomError,
 )
 
-#: All that this package reads of a data set: skipping the rest halves the time.
+#: All elements that this package reads; skipping the others halves the time.
 READ_KEYWORDS = (
-    # what the file is
+    # kind of file
     "SOPClassUID",
     "SOPInstanceUID",
     "ImageType",
@@ -97,14 +97,14 @@ READ_KEYWORDS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
-#: OverlayBitPosition of the 16 overlay planes, which have no keyword each.
+#: OverlayBitPosition of the 16 overlay planes, a repeating group without keywords.
 OVERLAY_BIT_POSITIONS = tuple(0x60000102 + (plane << 16) for plane in range(0, 0x20, 2))
 _READ_TAGS: list[BaseTag | int] = [
     *map(Tag, READ_KEYWORDS),
     *map(Tag, OVERLAY_BIT_POSITIONS),
 ]
 _META_GROUP = 0x0002
-#: Values that can be meant, where a comma could stand for thousands; see `plain_decimals`.
+#: Largest plausible values, to interpret a comma; see `plain_decimals`.
 _LARGEST = {
     "PixelSpacing": 100.0,
     "ImageOrientationPatient": 1.0,
@@ -119,9 +119,9 @@ _LARGEST = {
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom from warning and logging: its texts hold header values, names included."""
+    """Suppress warnings and logs of pydicom: they quote header values, including names."""
     propagate = config.logger.propagate
-    config.logger.propagate = False  # its children, the decoders, end here too
+    config.logger.propagate = False  # includes the loggers of the decoders
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -136,9 +136,8 @@ def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
     Raises
     ------
     StudyError
-        `too_large` before a byte is read when there are too many files or bytes;
-        `unreadable_file` where a file cannot be read (a later try may succeed) or is no
-        DICOM data set (it will not).
+        `too_large` for too many files or bytes, before a byte is read; `unreadable_file` where a
+        file cannot be read (a later attempt may succeed) or is not a DICOM data set (it cannot).
     """
     if len(paths) > limits.max_slices:
         raise StudyError(StudyReason.TOO_LARGE, f"{len(paths)} files, {limits.max_slices} allowed")
@@ -158,10 +157,14 @@ def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
 
 
 class InflationBudget:
-    """Bytes that the deflated data sets of one series may still inflate to, all together.
+    """Remaining bytes to which the deflated data sets of one series may inflate together.
 
-    Counted over the series, because its data sets are in memory at the same time: many small
-    files that each keep within a limit of their own would still fill the machine.
+    Counted over the series, because all its data sets are in memory at once: many small files
+    within a limit per file could still exhaust the memory.
+
+    Parameters
+    ----------
+    limit : bytes for the series.
     """
 
     def __init__(self, limit: int) -> None:
@@ -173,7 +176,7 @@ class InflationBudget:
         Raises
         ------
         StudyError
-            `too_large` where the series inflates to more than the limit.
+            `too_large` where the series exceeds the limit.
         """
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         inflated = inflater.decompress(content, self.left + 1)
@@ -185,14 +188,20 @@ class InflationBudget:
 
 
 def parse_dataset(content: bytes, budget: InflationBudget) -> Dataset:
-    """Parse the bytes of one file; deflated data sets are inflated within the budget only."""
+    """Parse the bytes of one file; deflated data sets are inflated within the budget.
+
+    Raises
+    ------
+    StudyError
+        `unreadable_file` where the bytes are not a DICOM data set, `too_large`.
+    """
     try:
-        # The search looks at the whole file: a long private meta element must not hide the UID.
+        # Search the whole file: a long private meta element must not hide the UID.
         if DeflatedExplicitVRLittleEndian.encode() in content:
             return _parse_possibly_deflated(content, budget)
         dataset = dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
         if "Rows" not in dataset:
-            # pydicom gives nothing at all where encapsulated pixel data are cut short.
+            # pydicom returns no elements at all where encapsulated pixel data are truncated.
             dataset = dcmread(
                 BytesIO(content), force=True, specific_tags=_READ_TAGS, stop_before_pixels=True
             )
@@ -203,7 +212,7 @@ def parse_dataset(content: bytes, budget: InflationBudget) -> Dataset:
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
-    """Return the transfer syntax; without a meta header, the one the data set is encoded in."""
+    """Return the transfer syntax; without a meta header, that of the actual encoding."""
     meta = getattr(dataset, "file_meta", None)
     uid = text(meta, "TransferSyntaxUID") if meta is not None else None
     if uid is not None:
@@ -215,7 +224,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 
 def value(dataset: Dataset, keyword: str) -> object:
-    """Return the value of an element, None where it is absent, empty or not convertible."""
+    """Return the value of an element; None where absent, empty or not convertible."""
     try:
         found = dataset.get(keyword)
     except PARSE_ERRORS:
@@ -224,7 +233,7 @@ def value(dataset: Dataset, keyword: str) -> object:
 
 
 def text(dataset: Dataset, keyword: str) -> str | None:
-    """Return a value as stripped text, several joined by a backslash; None where empty."""
+    """Return a value as stripped text, several joined by backslashes; None where empty."""
     found = value(dataset, keyword)
     if found is None:
         return None
@@ -234,9 +243,9 @@ def text(dataset: Dataset, keyword: str) -> str | None:
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float] | None:
-    """Return values as floats; None where absent or where one of them is not a number.
+    """Return values as floats; None where absent or where one is not a number.
 
-    Infinite and NaN values are kept: the caller says what they break.
+    Infinite and NaN values are returned; the caller decides what they mean.
     """
     found = value(dataset, keyword)
     if found is None:
@@ -255,24 +264,24 @@ def numbers(dataset: Dataset, keyword: str) -> list[float] | None:
 
 
 def has_decimal_comma(dataset: Dataset, *keywords: str) -> bool:
-    """Tell whether one of the numbers is written with a comma, which DICOM does not know."""
+    """Whether one of the numbers is written with a comma, which DICOM does not allow."""
     return any("," in (text(dataset, keyword) or "") for keyword in keywords)
 
 
 def number(dataset: Dataset, keyword: str) -> float | None:
-    """Return the one finite number of an element, None for anything else."""
+    """Return the single finite number of an element, None otherwise."""
     found = numbers(dataset, keyword)
     return found[0] if found and len(found) == 1 and math.isfinite(found[0]) else None
 
 
 def integer(dataset: Dataset, keyword: str) -> int | None:
-    """Return the one whole number of an element, None for anything else."""
+    """Return the single integer of an element, None otherwise."""
     found = number(dataset, keyword)
     return int(found) if found is not None and found == int(found) else None
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of a sequence; empty where it is absent or no sequence."""
+    """Return the items of a sequence; empty where it is absent or not a sequence."""
     found = value(dataset, keyword)
     if not isinstance(found, Sequence) or isinstance(found, str):
         return []
@@ -284,7 +293,7 @@ def _vanished(error: OSError) -> StudyError:
 
 
 def _parse_possibly_deflated(content: bytes, budget: InflationBudget) -> Dataset:
-    """Parse a file that mentions the deflated syntax; `dcmread` would inflate without bound."""
+    """Parse a file that mentions the deflated syntax: `dcmread` would inflate without a limit."""
     stream = BytesIO(content)
     if content[128:132] == b"DICM":
         stream.seek(132)

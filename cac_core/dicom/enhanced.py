@@ -1,7 +1,7 @@
 """Frames of Enhanced CT and Legacy Converted Enhanced CT files, from their functional groups.
 
-An attribute lies in the per-frame item or in the shared one (PS3.3 C.7.6.16); the per-frame
-item wins where a file has both, against the standard.
+An attribute is in the per-frame item or in the shared item (PS3.3 C.7.6.16). Where a file has both,
+against the standard, the per-frame item is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cac_core.errors import StudyError
 from schemas.codes import StudyReason
 
 _DETAILS = "CTAcquisitionDetailsSequence"
-#: Where a converter keeps the attributes of the single frames that no other group takes.
+#: Groups of converted files with the attributes of single frames that fit no other group.
 _CONVERTED = (
     "UnassignedPerFrameConvertedAttributesSequence",
     "UnassignedSharedConvertedAttributesSequence",
@@ -30,7 +30,7 @@ _DESCRIBING = (
 
 
 def is_enhanced(dataset: Dataset) -> bool:
-    """Tell whether the file describes its frames by functional groups."""
+    """Whether the file describes its frames by functional groups."""
     return "PerFrameFunctionalGroupsSequence" in dataset
 
 
@@ -40,7 +40,7 @@ def enhanced_frames(dataset: Dataset, layout: PixelLayout, file_index: int) -> l
     Raises
     ------
     StudyError
-        `pixel_header_mismatch` where the functional groups are not one per frame.
+        `pixel_header_mismatch` where the number of functional groups differs from the frames.
     """
     per_frame = datafile.items(dataset, "PerFrameFunctionalGroupsSequence")
     if len(per_frame) != layout.n_frames:
@@ -55,9 +55,9 @@ def enhanced_frames(dataset: Dataset, layout: PixelLayout, file_index: int) -> l
 
 
 def group_values(dataset: Dataset) -> list[Dataset]:
-    """Return the functional group items that describe the first frame, the per-frame ones first.
+    """Return the functional group items that describe the first frame, per-frame items first.
 
-    What holds for one frame (tube voltage, kernel) is looked up in these, after the file itself.
+    Attributes such as tube voltage and kernel are read from the file itself, then from these.
     """
     groups = [
         *datafile.items(dataset, "PerFrameFunctionalGroupsSequence")[:1],

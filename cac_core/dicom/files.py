@@ -14,7 +14,7 @@ from schemas.codes import FileReason
 
 
 class ScannedFile(NamedTuple):
-    """A file as the walk saw it; `reason` is set where it must not or cannot be opened."""
+    """A file found by the scan; `reason` is set where it must not or cannot be opened."""
 
     path: str
     size_bytes: int
@@ -23,15 +23,15 @@ class ScannedFile(NamedTuple):
 
 
 def modification_ns(status: os.stat_result) -> int:
-    """Modification time in nanoseconds, as far as 64 bits hold it: the years 1677 to 2262.
+    """Modification time in nanoseconds, clipped to 64 bits (the years 1677 to 2262).
 
-    Broken clocks and copies write others; such a file must not break the table.
+    Wrong clocks and copies cause other values, which the column of the table cannot hold.
     """
     return max(-(2**63), min(2**63 - 1, status.st_mtime_ns))
 
 
 class _Walk:
-    """State of one walk: files found, folders seen (by device and inode), links still to follow."""
+    """State of one scan: files found, folders seen (by device and inode), links to follow."""
 
     def __init__(self) -> None:
         self.files: dict[str, ScannedFile] = {}
@@ -39,7 +39,7 @@ class _Walk:
         self.links: list[str] = []
 
     def folder(self, top: str) -> None:
-        """Walk the real folders and files below `top`; links are put off."""
+        """Scan the real folders and files below `top`; links are deferred."""
         pending = [top]
         while pending:
             path = pending.pop()
@@ -64,7 +64,7 @@ class _Walk:
     def _entry(self, entry: os.DirEntry[str], pending: list[str]) -> None:
         path = entry.path
         if entry.is_file(follow_symlinks=False):
-            # Most entries by far: this path decides how long an unchanged archive takes.
+            # By far the most entries: this branch determines the time for an unchanged archive.
             status = entry.stat(follow_symlinks=False)
             self.files[path] = ScannedFile(path, status.st_size, modification_ns(status))
         elif entry.is_symlink():
@@ -75,20 +75,20 @@ class _Walk:
             self.add(path, FileReason.NOT_DICOM)
 
     def file(self, path: str, status: os.stat_result) -> None:
-        """Note a file reached by a link or named as a root."""
+        """Record a file that was reached by a link or given as a root."""
         reason = None if stat.S_ISREG(status.st_mode) else FileReason.NOT_DICOM
         size = status.st_size if reason is None else 0
         self.files[path] = ScannedFile(path, size, modification_ns(status), reason)
 
     def add(self, path: str, reason: FileReason) -> None:
-        """Note something that cannot be read."""
+        """Record an entry that cannot be read."""
         self.files[path] = ScannedFile(path, 0, 0, reason)
 
     def follow_links(self) -> None:
-        """Follow the links, in order of their names; each real folder is walked once at most.
+        """Follow the links in order of their names; each real folder is scanned at most once.
 
-        Real folders come first, so a file keeps its own path, and links that multiply paths
-        without end (or merely without need) add none.
+        Real folders are scanned first, so that a file keeps its own path, and links that lead to
+        known folders add no further paths.
         """
         while self.links:
             batch, self.links = sorted(self.links), []
@@ -113,16 +113,16 @@ class _Walk:
 
 
 def scan_archive(roots: Sequence[Path]) -> list[ScannedFile]:
-    """List every file below `roots`, hidden ones and those behind symbolic links included.
+    """List every file below `roots`, including hidden files and targets of symbolic links.
 
     Parameters
     ----------
-    roots : folders or single files; they may overlap, no file is listed twice.
+    roots : folders or files; they may overlap, no file is listed twice.
 
     Returns
     -------
     Files with absolute paths below the resolved roots. Broken links, loops, special files and
-    folders that may not be read are listed with their reason.
+    unreadable folders are listed with their reason.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def scan_archive(roots: Sequence[Path]) -> list[ScannedFile]:
         except OSError as error:
             raise UsageError(
                 f"The archive {root} cannot be read ({error.strerror}).",
-                "Name a folder, or a file, that exists and that you may read.",
+                "Name an existing folder or file for which you have read permission.",
             ) from None
     walk.follow_links()
     return list(walk.files.values())

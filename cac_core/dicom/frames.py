@@ -1,4 +1,4 @@
-"""The frames of a series with what geometry and HU need, whatever kind of file they lie in."""
+"""Frames of a series with their geometry and rescale, from single-frame or multi-frame files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cac_core.dicom.pixels import PixelLayout
 from cac_core.errors import StudyError
 from schemas.codes import StudyReason
 
-#: Slopes and intercepts beyond these give no HU whatever the stored values: CT writes slopes from
-#: 0.01 to 16 or so, and intercepts down to -32768 - 1024.
+#: Slopes and intercepts outside these limits cannot give HU: CT uses slopes from about 0.01 to 16,
+#: and intercepts down to -32768 - 1024.
 _MAX_SLOPE = 100.0
 _MIN_SLOPE = 0.001
 _MAX_INTERCEPT = 70_000.0
@@ -23,7 +23,7 @@ _LOCALIZER = frozenset(("LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "REF_SURVIE
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One slice as its header describes it.
+    """One slice, as described by its header.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ class Frame:
     frame_index : index of the frame in that file.
     position, orientation : ImagePositionPatient (3), ImageOrientationPatient (6).
     pixel_spacing_mm : between rows, between columns.
-    slope, intercept : of the rescale to HU.
+    slope, intercept : rescale of stored values to HU.
     rescale_type : HU, US (unspecified), or None where RescaleType is absent.
-    has_decimal_comma : numbers are written with a comma.
+    has_decimal_comma : the header has numbers with a decimal comma.
     """
 
     file_index: int
@@ -61,8 +61,8 @@ class Frame:
 class FrameSources:
     """The data sets that hold the attributes of one frame.
 
-    In a single-frame file all are the file itself; in a multi-frame file they are items of
-    the functional groups.
+    In a single-frame file each is the file itself; in a multi-frame file they are items of the
+    functional groups.
     """
 
     image: Dataset
@@ -76,13 +76,13 @@ class FrameSources:
 
     @classmethod
     def of_single_frame(cls, dataset: Dataset) -> FrameSources:
-        """Name the file itself as the source of everything."""
+        """Use the file itself as the source of all attributes."""
         image_type = datafile.text(dataset, "ImageType")
         return cls(dataset, dataset, dataset, dataset, dataset, dataset, dataset, image_type)
 
 
 def is_localizer(image_type: str | None) -> bool:
-    """Tell whether ImageType marks a localizer."""
+    """Whether ImageType marks a localizer."""
     return not _LOCALIZER.isdisjoint(
         part.strip() for part in (image_type or "").upper().split("\\")
     )
@@ -96,7 +96,7 @@ def single_frame(dataset: Dataset, layout: PixelLayout, file_index: int) -> Fram
 def build_frame(
     sources: FrameSources, layout: PixelLayout, file_index: int, frame_index: int
 ) -> Frame:
-    """Collect and check one frame's attributes.
+    """Collect and check the attributes of one frame.
 
     Raises
     ------

@@ -1,45 +1,78 @@
-"""From slice positions to a regular grid, and from scanner axes to the canonical ones.
+"""From slice positions to a regular grid, and from scanner axes to the canonical axes.
 
-Pure geometry on arrays: no DICOM objects here. Coordinates are LPS millimetres as in DICOM
-(x to the patient's left, y to posterior, z to the head; PS3.3 C.7.6.2.1.1). Spacing comes from
-the positions projected on the slice normal and from nothing else.
+Pure geometry on arrays, without DICOM objects. Coordinates are LPS millimetres as in DICOM (x to
+the patient's left, y to posterior, z to the head; PS3.3 C.7.6.2.1.1). The slice increment comes
+from the positions projected on the slice normal, never from SliceThickness or
+SpacingBetweenSlices. All tolerances are keyword arguments.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.errors import StudyError
-from schemas.codes import StudyReason
+from cac_core.dicom.increment import SAME_POSITION_MM
 
 Vector = NDArray[np.float64]
 
-#: Axes may be off the body axes by this much; the volume is not resampled for it.
+#: Largest angle between the axes of the volume and of the body; below it nothing is resampled.
 MAX_OBLIQUE_DEG = 5.0
-_MAX_TILTED_GANTRY_DEG = 45.0
-#: Slices of one series agree in orientation to this angle (header rounding is far below).
+#: Largest angle between slice normal and body axis that a tilted gantry can explain.
+MAX_TILTED_GANTRY_DEG = 45.0
+#: Largest angle between the orientations of two slices; rounding in headers is far below it.
 MAX_ORIENTATION_SPREAD_DEG = 0.25
-#: Positions may run off the slice normal by this much: 1.7 mm over 200 mm.
+#: Largest angle between the line of positions and the slice normal: 1.7 mm over 200 mm.
 MAX_TILT_DEG = 0.5
-#: A regular grid is met when no slice is off by more than the larger of these.
+#: A slice lies on the grid when it is off by no more than the larger of these two: an absolute
+#: distance, and a share of the slice increment.
 GRID_TOLERANCE_MM = 0.1
 GRID_TOLERANCE_RELATIVE = 0.025
-#: Closer than this, two slices are at one position.
-SAME_POSITION_MM = 0.05
-#: Positions beyond any scanner room are broken numbers.
-_MAX_COORDINATE_MM = 100_000.0
-_UNIT_VECTOR_TOLERANCE = 0.01
-#: Slice increments that are scored: CT reconstructs from 0.2 mm, CTAC up to 10 mm. Between slices
-#: further apart than 20 mm whole coronary arteries have room.
+#: Coordinates above this are corrupt: no scanner room is that large.
+MAX_COORDINATE_MM = 100_000.0
+#: Largest deviation of direction cosines from unit length and from a right angle.
+UNIT_VECTOR_TOLERANCE = 0.01
+#: Slice increments that are scored. CT reconstructs from 0.2 mm, CTAC up to 10 mm; above 20 mm a
+#: whole coronary artery fits between two slices.
 SLICE_INCREMENT_MM = (0.1, 20.0)
-#: 0.1 mm is finer than any body CT; 6.8 mm has an attenuation map on a SPECT matrix of 64 x 64.
+#: Body CT has pixels above 0.1 mm; an attenuation map on a SPECT matrix of 64 x 64 has 6.8 mm.
 PIXEL_SPACING_MM = (0.1, 8.0)
-#: The widest reconstruction of a body scanner has 820 mm, the longest table moves 2 m.
-_MAX_FIELD_MM = 1000.0
-_MAX_COVERAGE_MM = 2500.0
+#: Body scanners reconstruct up to 820 mm; tables move up to 2 m.
+MAX_FIELD_MM = 1000.0
+MAX_COVERAGE_MM = 2500.0
+
+
+class GeometryFault(StrEnum):
+    """What is wrong with a geometry; each value is also a `schemas.codes.StudyReason`."""
+
+    INVALID_GEOMETRY = "invalid_geometry"
+    IMPLAUSIBLE_GEOMETRY = "implausible_geometry"
+    NOT_AXIAL_ORIENTATION = "not_axial_orientation"
+    MIXED_ORIENTATION = "mixed_orientation"
+    GANTRY_TILT = "gantry_tilt"
+    MISSING_SLICES = "missing_slices"
+    UNEVEN_SPACING = "uneven_spacing"
+    TOO_FEW_SLICES = "too_few_slices"
+
+
+class GeometryError(ValueError):
+    """Positions or orientations do not describe a regular axial volume.
+
+    Parameters
+    ----------
+    fault : what is wrong.
+    detail : the numbers that show it.
+    """
+
+    def __init__(self, fault: GeometryFault, detail: str) -> None:
+        super().__init__(fault, detail)
+        self.fault = fault
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.fault.value}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +81,10 @@ class SliceGrid:
 
     Parameters
     ----------
-    groups : for each grid position in ascending order along the normal, the indices of the
-        slices given there (more than one where slices were duplicated).
-    spacing_mm : slice increment, from the fit.
-    origin : LPS position of the first pixel of the first slice, from the fit.
+    groups : for each grid position, in ascending order along the normal, the indices of the
+        slices at it (more than one where slices are duplicated).
+    spacing_mm : slice increment of the fitted grid.
+    origin : (3,), LPS position of the first pixel of the first slice, from the fit.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -75,48 +108,62 @@ class Reorientation:
         return turned[:, ::-1] if self.reverse_columns else turned
 
 
-def tolerance_mm(spacing_mm: float) -> float:
-    """Return how far a slice may lie off the regular grid."""
-    return max(GRID_TOLERANCE_MM, GRID_TOLERANCE_RELATIVE * spacing_mm)
+def grid_tolerance_mm(
+    spacing_mm: float,
+    *,
+    absolute_mm: float = GRID_TOLERANCE_MM,
+    relative: float = GRID_TOLERANCE_RELATIVE,
+) -> float:
+    """Return the largest distance of a slice from the regular grid, for a slice increment."""
+    return max(absolute_mm, relative * spacing_mm)
 
 
-def common_orientation(orientations: NDArray[np.float64]) -> Vector:
-    """Return the orientation shared by all slices, made orthonormal.
-
-    Shape (6,): row direction cosines, then column direction cosines.
+def common_orientation(
+    orientations: NDArray[np.float64],
+    *,
+    unit_vector_tolerance: float = UNIT_VECTOR_TOLERANCE,
+    max_spread_deg: float = MAX_ORIENTATION_SPREAD_DEG,
+) -> Vector:
+    """Return the orientation that all slices share, made orthonormal.
 
     Parameters
     ----------
-    orientations : (n, 6) ImageOrientationPatient of the slices.
+    orientations : (n, 6), ImageOrientationPatient of the slices.
+    unit_vector_tolerance : largest deviation of the cosines from length 1 and from a right angle.
+    max_spread_deg : largest angle of a slice to the middle one.
+
+    Returns
+    -------
+    (6,), row direction cosines, then column direction cosines.
 
     Raises
     ------
-    StudyError
-        `invalid_geometry` for cosines that are no orthogonal unit vectors;
-        `mixed_orientation` where slices differ.
+    GeometryError
+        `invalid_geometry` where the cosines are not orthogonal unit vectors, `mixed_orientation`
+        where slices differ.
     """
     rows, columns = orientations[:, :3], orientations[:, 3:]
     lengths = np.linalg.norm([rows, columns], axis=2)
     skew = np.abs(np.sum(rows * columns, axis=1))
     valid = np.isfinite(orientations).all() and bool(
-        (np.abs(lengths - 1) <= _UNIT_VECTOR_TOLERANCE).all()
-        and (skew <= _UNIT_VECTOR_TOLERANCE).all()
+        (np.abs(lengths - 1) <= unit_vector_tolerance).all()
+        and (skew <= unit_vector_tolerance).all()
     )
     if not valid:
-        raise StudyError(StudyReason.INVALID_GEOMETRY, "direction cosines not orthonormal")
+        raise GeometryError(GeometryFault.INVALID_GEOMETRY, "direction cosines not orthonormal")
     first = middle_row(orientations)
     # The chord between unit vectors; the arc cosine would lose all digits at small angles.
     spread = np.linalg.norm((orientations - first).reshape(-1, 2, 3), axis=2).max()
-    if spread > np.deg2rad(MAX_ORIENTATION_SPREAD_DEG):
+    if spread > np.deg2rad(max_spread_deg):
         detail = f"directions differ by {np.rad2deg(2 * np.arcsin(min(spread / 2, 1))):.1f} degrees"
-        raise StudyError(StudyReason.MIXED_ORIENTATION, detail)
+        raise GeometryError(GeometryFault.MIXED_ORIENTATION, detail)
     row = first[:3] / np.linalg.norm(first[:3])
     column = first[3:] - row * (first[3:] @ row)
     return np.concatenate([row, column / np.linalg.norm(column)])
 
 
 def middle_row(values: NDArray[np.float64]) -> Vector:
-    """Return the middle one of rows (n, k) in lexical order: the same whatever the files' order."""
+    """Return the middle row of (n, k) values in lexical order, independent of the file order."""
     return np.asarray(values[np.lexsort(values.T[::-1])[len(values) // 2]])
 
 
@@ -126,106 +173,142 @@ def slice_normal(orientation: Vector) -> Vector:
 
 
 def fit_slice_grid(
-    positions: NDArray[np.float64], orientation: Vector, min_slices: int = 3
+    positions: NDArray[np.float64],
+    orientation: Vector,
+    *,
+    min_slices: int = 3,
+    same_position_mm: float = SAME_POSITION_MM,
+    tolerance_mm: float = GRID_TOLERANCE_MM,
+    relative_tolerance: float = GRID_TOLERANCE_RELATIVE,
+    max_tilt_deg: float = MAX_TILT_DEG,
+    max_coordinate_mm: float = MAX_COORDINATE_MM,
 ) -> SliceGrid:
-    """Fit slice positions to a regular grid along the normal.
+    """Fit slice positions to a regular grid along the normal, by least squares.
 
     Parameters
     ----------
-    positions : (n, 3) ImagePositionPatient, any order.
-    orientation : (6,) from `common_orientation`.
+    positions : (n, 3), ImagePositionPatient, in any order.
+    orientation : (6,), from `common_orientation`.
     min_slices : fewest distinct positions.
+    same_position_mm : slices closer than this share a position.
+    tolerance_mm, relative_tolerance : distance of a slice from the grid, see `grid_tolerance_mm`.
+    max_tilt_deg : largest angle between the line of positions and the normal.
+    max_coordinate_mm : largest coordinate that is accepted as a number.
 
     Raises
     ------
-    StudyError
+    GeometryError
         `invalid_geometry`, `too_few_slices`, `missing_slices`, `uneven_spacing` or
         `gantry_tilt`.
     """
-    if not np.isfinite(positions).all() or (np.abs(positions) > _MAX_COORDINATE_MM).any():
-        raise StudyError(StudyReason.INVALID_GEOMETRY, "slice positions are not usable numbers")
-    along = positions @ slice_normal(orientation)
-    groups = group_by_position(along)
+    if not np.isfinite(positions).all() or (np.abs(positions) > max_coordinate_mm).any():
+        detail = "slice positions are not usable numbers"
+        raise GeometryError(GeometryFault.INVALID_GEOMETRY, detail)
+    normal = slice_normal(orientation)
+    along = positions @ normal
+    groups = group_by_position(along, same_position_mm=same_position_mm)
     if len(groups) < min_slices:
         detail = f"{len(groups)} distinct slices, {min_slices} needed"
-        raise StudyError(StudyReason.TOO_FEW_SLICES, detail)
-    firsts = positions[[group[0] for group in groups]]
-    grid_index = np.arange(len(groups), dtype=np.float64)
-    spacing = _check_spacing(np.array([along[group[0]] for group in groups]))
-    step, origin = _fit_line(grid_index, firsts)
-    _check_tilt(step, origin, firsts, slice_normal(orientation), spacing)
+        raise GeometryError(GeometryFault.TOO_FEW_SLICES, detail)
+    first = [group[0] for group in groups]
+    tolerance = _Tolerance(tolerance_mm, relative_tolerance)
+    spacing = _check_spacing(along[first], tolerance)
+    step, origin = _fit_line(np.arange(len(groups), dtype=np.float64), positions[first])
+    _check_line(step, origin, positions[first], tolerance.at(spacing))
+    _check_tilt(step, normal, max_tilt_deg)
     return SliceGrid(groups, spacing, origin)
 
 
 def check_extent(
-    spacing_mm: float, pixel_spacing_mm: tuple[float, float], shape: tuple[int, int, int]
+    spacing_mm: float,
+    pixel_spacing_mm: tuple[float, float],
+    shape: tuple[int, int, int],
+    *,
+    slice_increment_range_mm: tuple[float, float] = SLICE_INCREMENT_MM,
+    pixel_spacing_range_mm: tuple[float, float] = PIXEL_SPACING_MM,
+    max_field_mm: float = MAX_FIELD_MM,
+    max_coverage_mm: float = MAX_COVERAGE_MM,
 ) -> None:
-    """Refuse sizes that no CT scanner makes: a header that is wrong, so areas would be wrong too.
+    """Refuse sizes that no CT scanner makes: the header is wrong, and so would areas be.
 
     Parameters
     ----------
     spacing_mm : slice increment.
     pixel_spacing_mm : between rows, between columns.
     shape : slices, rows, columns.
+    slice_increment_range_mm, pixel_spacing_range_mm : smallest and largest plausible value.
+    max_field_mm, max_coverage_mm : largest size in the slice, and along the normal.
 
     Raises
     ------
-    StudyError
+    GeometryError
         `implausible_geometry`.
     """
     fields = (shape[1] * pixel_spacing_mm[0], shape[2] * pixel_spacing_mm[1])
     ranges = (
-        ("slice increment", (spacing_mm,), SLICE_INCREMENT_MM),
-        ("pixel spacing", pixel_spacing_mm, PIXEL_SPACING_MM),
-        ("field of view", fields, (0.0, _MAX_FIELD_MM)),
-        ("coverage", (spacing_mm * shape[0],), (0.0, _MAX_COVERAGE_MM)),
+        ("slice increment", (spacing_mm,), slice_increment_range_mm),
+        ("pixel spacing", pixel_spacing_mm, pixel_spacing_range_mm),
+        ("field of view", fields, (0.0, max_field_mm)),
+        ("coverage", (spacing_mm * shape[0],), (0.0, max_coverage_mm)),
     )
     for name, values, (low, high) in ranges:
         for value in values:
             if not low <= value <= high:
                 detail = f"{name} of {value:.6g} mm; usable are {low:g} to {high:g} mm"
-                raise StudyError(StudyReason.IMPLAUSIBLE_GEOMETRY, detail)
+                raise GeometryError(GeometryFault.IMPLAUSIBLE_GEOMETRY, detail)
 
 
-def check_transverse(orientation: Vector) -> None:
-    """Refuse coronal and sagittal slices before their positions are judged.
+def check_transverse(
+    orientation: Vector, *, max_tilted_gantry_deg: float = MAX_TILTED_GANTRY_DEG
+) -> None:
+    """Refuse coronal and sagittal slices before their positions are checked.
 
-    Up to 45 degrees the slices may still be axial ones of a tilted gantry.
+    Below the limit the slices may still be axial slices of a tilted gantry.
 
     Raises
     ------
-    StudyError
+    GeometryError
         `not_axial_orientation`.
     """
-    off = np.rad2deg(np.arccos(min(abs(slice_normal(orientation)[2]), 1.0)))
-    if off > _MAX_TILTED_GANTRY_DEG:
-        detail = f"slice normal {off:.1f} degrees off the body axis"
-        raise StudyError(StudyReason.NOT_AXIAL_ORIENTATION, detail)
+    angle = _angle_to_body_axis_deg(orientation)
+    if angle > max_tilted_gantry_deg:
+        raise _not_axial(angle)
 
 
-def body_axes(orientation: Vector) -> Reorientation:
+def body_axes(orientation: Vector, *, max_oblique_deg: float = MAX_OBLIQUE_DEG) -> Reorientation:
     """Find the flips and transpose that bring axial slices to the canonical orientation.
+
+    Parameters
+    ----------
+    orientation : (6,), from `common_orientation`.
+    max_oblique_deg : largest angle between an axis of the volume and the body axis next to it.
 
     Raises
     ------
-    StudyError
-        `not_axial_orientation` where an axis is off a body axis by more than
-        `MAX_OBLIQUE_DEG`.
+    GeometryError
+        `not_axial_orientation` where an axis exceeds that angle.
     """
     row, column, normal = orientation[:3], orientation[3:], slice_normal(orientation)
-    cosine = np.cos(np.deg2rad(MAX_OBLIQUE_DEG))
+    cosine = np.cos(np.deg2rad(max_oblique_deg))
     transpose = abs(row[1]) > abs(row[0])
     along_x, along_y = (column, row) if transpose else (row, column)
     if min(abs(normal[2]), abs(along_x[0]), abs(along_y[1])) < cosine:
-        off = np.rad2deg(np.arccos(min(abs(normal[2]), 1.0)))
-        detail = f"slice normal {off:.1f} degrees off the body axis"
-        raise StudyError(StudyReason.NOT_AXIAL_ORIENTATION, detail)
+        raise _not_axial(_angle_to_body_axis_deg(orientation))
     return Reorientation(
         reverse_slices=bool(normal[2] < 0),
         transpose=bool(transpose),
         reverse_rows=bool(along_y[1] < 0),
         reverse_columns=bool(along_x[0] < 0),
     )
+
+
+def _angle_to_body_axis_deg(orientation: Vector) -> float:
+    return float(np.rad2deg(np.arccos(min(abs(slice_normal(orientation)[2]), 1.0))))
+
+
+def _not_axial(angle_deg: float) -> GeometryError:
+    detail = f"slice normal {angle_deg:.1f} degrees off the body axis"
+    return GeometryError(GeometryFault.NOT_AXIAL_ORIENTATION, detail)
 
 
 def canonical_affine(
@@ -259,15 +342,28 @@ def canonical_affine(
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack(steps)
     affine[:3, 3] = origin
-    # Flipped series must give the same digest: drop what only rounding tells apart.
+    # Flipped series must give the same digest: remove differences of rounding.
     return np.round(affine, 6) + 0.0
 
 
-def group_by_position(along: Vector) -> tuple[tuple[int, ...], ...]:
-    """Group the slices by position, ascending along the normal."""
+def group_by_position(
+    along: Vector, *, same_position_mm: float = SAME_POSITION_MM
+) -> tuple[tuple[int, ...], ...]:
+    """Group slices (n,) by their position along the normal, in ascending order."""
     order = np.argsort(along, kind="stable")
-    breaks = np.flatnonzero(np.diff(along[order]) > SAME_POSITION_MM) + 1
+    breaks = np.flatnonzero(np.diff(along[order]) > same_position_mm) + 1
     return tuple(tuple(int(i) for i in part) for part in np.split(order, breaks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tolerance:
+    """Largest distance of a slice from the grid: absolute, and relative to the increment."""
+
+    absolute_mm: float
+    relative: float
+
+    def at(self, spacing_mm: float) -> float:
+        return grid_tolerance_mm(spacing_mm, absolute_mm=self.absolute_mm, relative=self.relative)
 
 
 def _fit_line(index: Vector, points: NDArray[np.float64]) -> tuple[Vector, Vector]:
@@ -284,42 +380,42 @@ def _residual(index: Vector, along: Vector) -> tuple[float, float]:
     return float(step[0]), float(worst)
 
 
-def _check_spacing(along: Vector) -> float:
-    """Return the spacing of ascending positions; tell missing slices from an uneven grid."""
+def _check_spacing(along: Vector, tolerance: _Tolerance) -> float:
+    """Return the spacing of ascending positions; distinguish missing slices from uneven ones."""
     index = np.arange(along.size, dtype=np.float64)
     spacing, worst = _residual(index, along)
     gaps = np.diff(along)
-    tolerance = tolerance_mm(spacing)
-    # A slow drift can hide a gap from the fit's residual, but not from the single gaps.
-    if worst <= tolerance and np.abs(gaps - spacing).max() <= 2 * tolerance:
+    limit = tolerance.at(spacing)
+    # A slow drift can hide a gap from the residual of the fit, but not from the single gaps.
+    if worst <= limit and np.abs(gaps - spacing).max() <= 2 * limit:
         return round(spacing, 6)
     single = float(np.median(gaps[gaps <= 1.5 * gaps.min()]))
     steps = np.rint(gaps / single)
     filled_spacing, filled_worst = _residual(np.concatenate([[0.0], np.cumsum(steps)]), along)
-    if steps.max() > 1 and filled_worst <= tolerance_mm(filled_spacing):
+    if steps.max() > 1 and filled_worst <= tolerance.at(filled_spacing):
         n_missing = int(steps.sum()) - steps.size
         detail = f"{n_missing} slice(s) of {filled_spacing:.3f} mm missing"
-        raise StudyError(StudyReason.MISSING_SLICES, detail)
+        raise GeometryError(GeometryFault.MISSING_SLICES, detail)
     detail = f"slice gaps from {gaps.min():.3f} to {gaps.max():.3f} mm"
-    raise StudyError(StudyReason.UNEVEN_SPACING, detail)
+    raise GeometryError(GeometryFault.UNEVEN_SPACING, detail)
 
 
-def _check_tilt(
-    step: Vector,
-    origin: Vector,
-    positions: NDArray[np.float64],
-    normal: Vector,
-    spacing_mm: float,
+def _check_line(
+    step: Vector, origin: Vector, positions: NDArray[np.float64], tolerance_mm: float
 ) -> None:
-    """Check that positions run in a straight line, and along the normal."""
+    """Check that positions (n, 3) run in a straight line."""
     line = origin + np.arange(len(positions))[:, None] * step
     worst = np.linalg.norm(positions - line, axis=1).max()
     # In-plane rounding adds to the tolerance along the normal.
-    if worst > 2 * tolerance_mm(spacing_mm):
+    if worst > 2 * tolerance_mm:
         detail = f"slices shifted sideways by up to {worst:.2f} mm"
-        raise StudyError(StudyReason.UNEVEN_SPACING, detail)
+        raise GeometryError(GeometryFault.UNEVEN_SPACING, detail)
+
+
+def _check_tilt(step: Vector, normal: Vector, max_tilt_deg: float) -> None:
+    """Check that the line of positions runs along the normal."""
     sideways = step - normal * (step @ normal)
     angle = np.rad2deg(np.arctan2(np.linalg.norm(sideways), abs(step @ normal)))
-    if angle > MAX_TILT_DEG:
+    if angle > max_tilt_deg:
         detail = f"positions run {angle:.1f} degrees off the slice normal"
-        raise StudyError(StudyReason.GANTRY_TILT, detail)
+        raise GeometryError(GeometryFault.GANTRY_TILT, detail)

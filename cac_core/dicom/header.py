@@ -1,8 +1,8 @@
 """Reads the header of one file into one row of `instances`; never raises, never reads pixels.
 
-Identifiers are turned into keys here, and free texts are scrubbed of the patient, before anything
-leaves this module. It imports neither pyarrow nor (unless a file is odd) pydicom, because its
-worker processes start by the dozen and must start fast.
+Identifiers become keys and free texts are de-identified here, before anything leaves this module.
+Worker processes start by the dozen and must start fast, so this module imports neither pyarrow nor
+numpy, and pydicom only for malformed files.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import stat
 from datetime import date
 from functools import lru_cache
 
-from cac_core.dicom.descriptions import (
-    TextPolicy,
-    defined_modality,
-    listed_terms,
-    reduce_description,
-    reduce_device_text,
-    reduce_image_type,
-    same_answers,
+from cac_core.dicom import tags
+from cac_core.dicom.byte_window import (
+    LimitExceededError,
+    MalformedHeaderError,
+    NotDicomError,
+    TruncatedHeaderError,
+    Window,
 )
-from cac_core.dicom.header_geometry import ORIENTATION, SPACING, geometry_columns
+from cac_core.dicom.deidentify import (
+    decode_text,
+)
+from cac_core.dicom.descriptions import TextPolicy, defined_modality
+from cac_core.dicom.header_geometry import geometry_columns
+from cac_core.dicom.header_texts import TEXT_TAGS, text_columns
 from cac_core.dicom.header_values import (
     binary_double,
     calendar_date,
@@ -34,28 +38,9 @@ from cac_core.dicom.header_values import (
     uid_text,
     unsigned_integer,
 )
-from cac_core.dicom.part10 import (
-    DEFLATED,
-    POSITION,
-    UNCOMPRESSED,
-    HeaderLimits,
-    LimitExceededError,
-    MalformedHeaderError,
-    NotDicomError,
-    RawHeader,
-    TruncatedHeaderError,
-    Window,
-    walk_header,
-)
-from cac_core.dicom.recover import recovered_identity
-from cac_core.dicom.scrub import (
-    MASK,
-    Identity,
-    decode_text,
-    described_text,
-    scrub_free_text,
-    scrub_word_wise,
-)
+from cac_core.dicom.limits import HeaderLimits
+from cac_core.dicom.part10 import DEFLATED, UNCOMPRESSED, RawHeader, walk_header
+from cac_core.dicom.uid_recovery import recover_identity
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 
@@ -69,82 +54,49 @@ CT_IMAGE_CLASSES = frozenset(
     )
 )
 
-_CHARSET, _NAME, _PATIENT_ID, _ACCESSION = 0x00080005, 0x00100010, 0x00100020, 0x00080050
-_BIRTH_DATE, _OTHER_IDS, _OTHER_NAMES, _BIRTH_NAME = 0x00100030, 0x00101000, 0x00101001, 0x00101005
-_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID = 0x0020000D, 0x0020000E, 0x00080018, 0x00200052
-_STUDY_DATE = 0x00080020
-_AGENT, _AGENT_SEQUENCE = 0x00180010, 0x00180012
-_SAMPLES, _KERNEL, _IMAGE_TYPE = 0x00280002, 0x00181210, 0x00080008
-_NAMES = (_NAME, _OTHER_NAMES, _BIRTH_NAME, 0x00101060, 0x00102297)
-_OTHER_DATES = {"SeriesDate": 0x00080021, "AcquisitionDate": 0x00080022, "ContentDate": 0x00080023}
-#: AcquisitionTime, SeriesTime.
-_TIMES = (0x00080032, 0x00080031)
-
-_CODES = {
-    "SOPClassUID": 0x00080016,
-    "Modality": 0x00080060,
-    "LossyImageCompression": 0x00282110,
-}
-_FREE_TEXTS = {
-    "SeriesDescription": 0x0008103E,
-    "StudyDescription": 0x00081030,
-    "ProtocolName": 0x00181030,
-}
-_DEVICE_TEXTS = {
-    "Manufacturer": 0x00080070,
-    "ManufacturerModelName": 0x00081090,
-    "ConvolutionKernel": _KERNEL,
-}
-_INTEGER_STRINGS = {
-    "SeriesNumber": 0x00200011,
-    "AcquisitionNumber": 0x00200012,
-    "InstanceNumber": 0x00200013,
-    "NumberOfFrames": 0x00280008,
-}
-_SHORTS = {"Rows": 0x00280010, "Columns": 0x00280011, "BitsAllocated": 0x00280100}
-_DECIMALS = {
-    "SliceThickness": 0x00180050,
-    "KVP": 0x00180060,
-    "XRayTubeCurrent": 0x00181151,
-    "Exposure": 0x00181152,
-    "ReconstructionDiameter": 0x00181100,
-    "GantryDetectorTilt": 0x00181120,
-}
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_OTHER_DATES = tags.by_keyword("SeriesDate", "AcquisitionDate", "ContentDate")
+_TIMES = (tags.AcquisitionTime, tags.SeriesTime)
+_INTEGER_STRINGS = tags.by_keyword(
+    "SeriesNumber", "AcquisitionNumber", "InstanceNumber", "NumberOfFrames"
+)
+_UNSIGNED = tags.by_keyword("Rows", "Columns", "BitsAllocated")
+_DECIMALS = tags.by_keyword(
+    "SliceThickness",
+    "KVP",
+    "XRayTubeCurrent",
+    "Exposure",
+    "ReconstructionDiameter",
+    "GantryDetectorTilt",
+)
 #: The same quantities as binary doubles in the functional groups of Enhanced CT.
 _DOUBLES = {
-    "XRayTubeCurrent": 0x00189330,
-    "Exposure": 0x00189332,
-    "ReconstructionDiameter": 0x00189317,
+    "XRayTubeCurrent": tags.XRayTubeCurrentInmA,
+    "Exposure": tags.ExposureInmAs,
+    "ReconstructionDiameter": tags.ReconstructionFieldOfView,
 }
-_SEX = 0x00100040
-#: TriggerTime and NominalInterval (of the heart beats): set where the scan was gated.
-_GATING = (0x00181060, 0x00181062)
-_SYNCHRONISATION = 0x00189037
-_CARDIAC_PHASE = 0x00209241
+#: Set where the scan was gated; NominalInterval is that of the heart beats.
+_GATING = (tags.TriggerTime, tags.NominalInterval)
+_GEOMETRY = (tags.ImagePositionPatient, tags.ImageOrientationPatient, tags.PixelSpacing)
 
-WANTED = frozenset(
+WANTED = TEXT_TAGS | frozenset(
     (
-        *(_CHARSET, _PATIENT_ID, _ACCESSION, _BIRTH_DATE, _SEX),
-        *(_OTHER_IDS, _IMAGE_TYPE, *_NAMES, *_OTHER_DATES.values(), *_TIMES),
-        *(_STUDY_UID, _SERIES_UID, _SOP_UID, _FRAME_UID, _STUDY_DATE, POSITION, ORIENTATION),
-        *(SPACING, _AGENT, _AGENT_SEQUENCE, _SAMPLES, _SYNCHRONISATION, *_GATING),
-        *_CODES.values(),
-        *_FREE_TEXTS.values(),
-        *_DEVICE_TEXTS.values(),
-        *_INTEGER_STRINGS.values(),
-        *_SHORTS.values(),
-        *_DECIMALS.values(),
+        *tags.by_keyword(*_UIDS, "FrameOfReferenceUID", "SOPClassUID", "Modality").values(),
+        *tags.by_keyword("StudyDate", "PatientSex", "LossyImageCompression").values(),
+        *tags.by_keyword("ContrastBolusAgent", "ContrastBolusAgentSequence").values(),
+        *tags.by_keyword("SamplesPerPixel", "CardiacSynchronizationTechnique").values(),
+        *(*_GEOMETRY, *_GATING, *_TIMES, *_OTHER_DATES.values()),
+        *(*_INTEGER_STRINGS.values(), *_UNSIGNED.values(), *_DECIMALS.values()),
     )
 )
 NESTED = frozenset(
     (
-        *(POSITION, ORIENTATION, SPACING, _CARDIAC_PHASE, _AGENT, _KERNEL),
-        *_DECIMALS.values(),
-        *_DOUBLES.values(),
+        *(*_GEOMETRY, tags.ConvolutionKernel, tags.ContrastBolusAgent),
+        *(tags.NominalPercentageOfCardiacPhase, *_DECIMALS.values(), *_DOUBLES.values()),
     )
 )
 
-#: What `read_header` gives, in this order: the columns of `instances` that come from the header.
+#: Values of `read_header` in order: the columns of `instances` that come from the header.
 HEADER_COLUMNS: tuple[str, ...] = (
     *("reason", "study_key", "patient_key", "accession_key"),
     *("SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"),
@@ -171,31 +123,31 @@ def read_header(
     limits: HeaderLimits,
     texts: TextPolicy = TextPolicy(),  # noqa: B008 - immutable
 ) -> HeaderRow:
-    """Read one file's header; whatever the file holds, the answer is a row.
+    """Read the header of one file; returns a row for any content.
 
     Parameters
     ----------
-    path : file to read; followed where it is a link.
-    keyring : makes the keys and pseudonyms.
-    limits : what reading may cost in bytes, elements and depth.
-    texts : which words of descriptions are kept; by default listed terms only.
+    path : file to read; links are followed.
+    keyring : derives the keys and pseudonyms.
+    limits : limits on bytes, elements and depth.
+    texts : which words of descriptions are kept; by default allowed terms only.
 
     Returns
     -------
-    Values of `HEADER_COLUMNS`; where the file is no instance, `reason` and whatever of study and
-    series could be read before the fault, else a tuple of one: `(reason,)`.
+    Values of `HEADER_COLUMNS`. Where the file is not a usable instance, `reason` and the values
+    read before the fault, or a tuple of one: `(reason,)`.
     """
     try:
         return _read(path, keyring, limits, texts)
     except (MemoryError, RecursionError):
         return (FileReason.HEADER_LIMITS.value,)
-    except Exception:  # noqa: BLE001 - any fault of a foreign file is that file's row
+    except Exception:  # noqa: BLE001 - any fault of a file becomes its row
         return (FileReason.UNREADABLE_HEADER.value,)
 
 
 def _read(path: str, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy) -> HeaderRow:
     try:
-        # O_NONBLOCK: a pipe that took the file's place must not hold up the reader.
+        # O_NONBLOCK: a pipe that has replaced the file must not block the reader.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return (FileReason.VANISHED.value,)
@@ -217,27 +169,9 @@ def _read(path: str, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy) 
 def _read_descriptor(
     descriptor: int, size: int, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy
 ) -> HeaderRow:
-    raw = RawHeader()
-    reason: FileReason | None = None
-    window = Window(descriptor, size, limits)
-    try:
-        walk_header(window, raw, WANTED, NESTED)
-    except NotDicomError:
-        return (FileReason.NOT_DICOM.value,)
-    except TruncatedHeaderError:
-        reason = FileReason.TRUNCATED
-    except LimitExceededError:
-        reason = FileReason.HEADER_LIMITS
-    except MalformedHeaderError:
-        reason = FileReason.UNREADABLE_HEADER
-        if raw.transfer_syntax != DEFLATED:  # pydicom would inflate without bound
-            from cac_core.dicom.lenient import reread
-
-            lenient = reread(descriptor, WANTED)
-            if lenient is not None and _has_uids(lenient):
-                raw, reason = lenient, None
-    if reason is not None and not uid_text(raw.values, _STUDY_UID):
-        raw.values.update(recovered_identity(window.remainder(), WANTED, raw.little_endian))
+    raw, reason = _raw_header(descriptor, Window(descriptor, size, limits))
+    if reason is FileReason.NOT_DICOM:
+        return (reason.value,)
     if raw.media_class == _DICOMDIR_CLASS:
         return (FileReason.DICOMDIR.value,)
     if not raw.has_preamble and not _names_an_object(raw):
@@ -249,41 +183,70 @@ def _read_descriptor(
     return tuple(map(row.get, HEADER_COLUMNS))
 
 
+def _raw_header(descriptor: int, window: Window) -> tuple[RawHeader, FileReason | None]:
+    """Walk the header; return its values, and why the walk failed.
+
+    A malformed header is read again by pydicom. Where the walk ends before StudyInstanceUID, the
+    identifiers are searched as bytes.
+    """
+    raw = RawHeader()
+    try:
+        walk_header(window, raw, WANTED, NESTED)
+        return raw, None
+    except NotDicomError:
+        return raw, FileReason.NOT_DICOM
+    except TruncatedHeaderError:
+        reason = FileReason.TRUNCATED
+    except LimitExceededError:
+        reason = FileReason.HEADER_LIMITS
+    except MalformedHeaderError:
+        reason = FileReason.UNREADABLE_HEADER
+        if raw.transfer_syntax != DEFLATED:  # pydicom would inflate without a limit
+            from cac_core.dicom.pydicom_fallback import read_with_pydicom
+
+            fallback = read_with_pydicom(descriptor, WANTED)
+            if fallback is not None and _has_uids(fallback):
+                return fallback, None
+    if not uid_text(raw.values, tags.StudyInstanceUID):
+        raw.values.update(recover_identity(window.remainder(), WANTED, raw.little_endian))
+    return raw, reason
+
+
 def _has_uids(raw: RawHeader) -> bool:
-    return all(uid_text(raw.values, tag) for tag in (_STUDY_UID, _SERIES_UID, _SOP_UID))
+    return all(uid_text(raw.values, tag) for tag in tags.by_keyword(*_UIDS).values())
 
 
 def _names_an_object(raw: RawHeader) -> bool:
-    """Whether bytes without preamble turned out to be a data set, not a chance likeness."""
-    kinds = (_CODES["SOPClassUID"], _CODES["Modality"], _STUDY_UID)
+    """Whether bytes without preamble are a data set, and not similar to one by chance."""
+    kinds = (tags.SOPClassUID, tags.Modality, tags.StudyInstanceUID)
     return bool(raw.media_class) or any(raw.values.get(tag) for tag in kinds)
 
 
 def _missing_uid(raw: RawHeader) -> FileReason | None:
-    if not uid_text(raw.values, _STUDY_UID):
+    values = raw.values
+    if not uid_text(values, tags.StudyInstanceUID):
         return FileReason.MISSING_STUDY_UID
-    if not uid_text(raw.values, _SERIES_UID):
+    if not uid_text(values, tags.SeriesInstanceUID):
         return FileReason.MISSING_SERIES_UID
-    if not uid_text(raw.values, _SOP_UID) or not uid_text(raw.values, _CODES["SOPClassUID"]):
+    if not uid_text(values, tags.SOPInstanceUID) or not uid_text(values, tags.SOPClassUID):
         return FileReason.MISSING_SOP_UID
     return None
 
 
 def _pixel_fault(raw: RawHeader, size: int) -> FileReason | None:
-    """Find a CT image that holds fewer pixel bytes than its header declares: `TRUNCATED`."""
+    """Return `TRUNCATED` for a CT image with fewer pixel bytes than its header declares."""
     values = raw.values
-    if uid_text(values, _CODES["SOPClassUID"]) not in CT_IMAGE_CLASSES:
+    if uid_text(values, tags.SOPClassUID) not in CT_IMAGE_CLASSES:
         return None
     if raw.pixel_offset is None:
-        return None if raw.lenient else FileReason.TRUNCATED
+        return None if raw.read_by_pydicom else FileReason.TRUNCATED
     if raw.transfer_syntax not in UNCOMPRESSED or raw.pixel_length is None:
         return None
     shape = [
-        unsigned_integer(values.get(tag, b""), raw.little_endian)
-        for tag in (0x00280010, 0x00280011, 0x00280100)
+        unsigned_integer(values.get(tag, b""), raw.little_endian) for tag in _UNSIGNED.values()
     ]
-    frames = integer_string(values.get(_INTEGER_STRINGS["NumberOfFrames"], b"")) or 1
-    samples = unsigned_integer(values.get(_SAMPLES, b""), raw.little_endian) or 1
+    frames = integer_string(values.get(tags.NumberOfFrames, b"")) or 1
+    samples = unsigned_integer(values.get(tags.SamplesPerPixel, b""), raw.little_endian) or 1
     rows, columns, bits = (value or 0 for value in shape)
     expected = (rows * columns * bits * samples * frames + 7) // 8
     held = min(raw.pixel_length, size - raw.pixel_offset)
@@ -291,35 +254,53 @@ def _pixel_fault(raw: RawHeader, size: int) -> FileReason | None:
 
 
 def _row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> dict[str, object]:
-    values, nested = raw.values, raw.nested
-    charset = values.get(_CHARSET, b"")
-    patient = decode_text(values.get(_PATIENT_ID, b""), charset)
-    accession = decode_text(values.get(_ACCESSION, b""), charset)
-    study, series = uid_text(values, _STUDY_UID), uid_text(values, _SERIES_UID)
-    instance, frame = uid_text(values, _SOP_UID), uid_text(values, _FRAME_UID)
+    values = raw.values
+    charset = values.get(tags.SpecificCharacterSet, b"")
     row: dict[str, object] = {
+        **_keys(values, charset, keyring),
+        "SOPClassUID": standard_uid(values.get(tags.SOPClassUID, b"")),
+        "TransferSyntaxUID": standard_uid(raw.transfer_syntax.encode("latin-1", "replace")),
+        "Modality": defined_modality(values.get(tags.Modality, b"")),
+        "LossyImageCompression": lossy_code(values.get(tags.LossyImageCompression, b"")),
+        "acquisition_time_s": _acquisition_time(values),
+        "has_contrast_agent": _has_contrast(raw, charset),
+        "has_gating": _has_gating(raw),
+        "PatientSex": _sex(values.get(tags.PatientSex, b"")),
+        "patient_birth_year": _birth_year(values.get(tags.PatientBirthDate, b"")),
+        "pixel_data_offset": None if raw.transfer_syntax == DEFLATED else raw.pixel_offset,
+    }
+    row["study_date"], row["study_date_source"] = _study_date(values)
+    row.update(text_columns(raw, charset, texts))
+    row.update(_numbers(raw))
+    row.update(geometry_columns(raw))
+    return row
+
+
+def _keys(values: dict[int, bytes], charset: bytes, keyring: Keyring) -> dict[str, object]:
+    """Keys of patient, accession number and study, and pseudonyms of the other UIDs."""
+    patient = decode_text(values.get(tags.PatientID, b""), charset)
+    accession = decode_text(values.get(tags.AccessionNumber, b""), charset)
+    study = uid_text(values, tags.StudyInstanceUID)
+    series = uid_text(values, tags.SeriesInstanceUID)
+    instance = uid_text(values, tags.SOPInstanceUID)
+    frame = uid_text(values, tags.FrameOfReferenceUID)
+    return {
         "study_key": _study_key(keyring, study) if study else None,
         "patient_key": _patient_key(keyring, patient) if patient else None,
         "accession_key": _accession_key(keyring, accession) if accession else None,
         "SeriesInstanceUID": _pseudonym(keyring, series) if series else None,
         "SOPInstanceUID": keyring.pseudonym_uid(instance) if instance else None,
         "FrameOfReferenceUID": _pseudonym(keyring, frame) if frame else None,
-        "SOPClassUID": standard_uid(values.get(_CODES["SOPClassUID"], b"")),
-        "TransferSyntaxUID": standard_uid(raw.transfer_syntax.encode("latin-1", "replace")),
-        "Modality": defined_modality(values.get(_CODES["Modality"], b"")),
-        "LossyImageCompression": lossy_code(values.get(_CODES["LossyImageCompression"], b"")),
-        "acquisition_time_s": _acquisition_time(values),
-        "has_contrast_agent": _has_contrast(raw, charset),
-        "has_gating": _has_gating(raw),
-        "PatientSex": _sex(values.get(_SEX, b"")),
-        "patient_birth_year": _birth_year(values.get(_BIRTH_DATE, b"")),
-        "pixel_data_offset": None if raw.transfer_syntax == DEFLATED else raw.pixel_offset,
     }
-    row.update(_texts(raw, charset, texts))
-    row["study_date"], row["study_date_source"] = _study_date(values)
+
+
+def _numbers(raw: RawHeader) -> dict[str, object]:
+    """Integer and decimal columns; of multi-frame objects from the functional groups."""
+    values, nested = raw.values, raw.nested
+    row: dict[str, object] = {}
     for name, tag in _INTEGER_STRINGS.items():
         row[name] = integer_string(values.get(tag, b""))
-    for name, tag in _SHORTS.items():
+    for name, tag in _UNSIGNED.items():
         row[name] = unsigned_integer(values.get(tag, b""), raw.little_endian)
     for name, tag in _DECIMALS.items():
         row[name] = decimal_string(values.get(tag) or nested.get(tag, b""))
@@ -327,12 +308,11 @@ def _row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> dict[str, objec
         for name, tag in _DOUBLES.items():
             if row[name] is None:
                 row[name] = binary_double(nested.get(tag, b""), raw.little_endian)
-    row.update(geometry_columns(raw))
     return row
 
 
 def _sex(content: bytes) -> str | None:
-    """PatientSex where it is a defined term (PS3.3 C.2.3); any other text may say more."""
+    """PatientSex where it is a defined term (PS3.3 C.2.3); other text may identify."""
     code = content.decode("latin-1").strip(" \0").upper()
     return code if code in ("F", "M", "O") else None
 
@@ -342,32 +322,9 @@ def _birth_year(content: bytes) -> int | None:
     return None if born is None else born.year
 
 
-def _texts(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str, object]:
-    """Scrub the texts of the patient and reduce them to words that name nobody."""
-    values, identity = raw.values, _identity(raw, charset)
-    row: dict[str, object] = {}
-    terms = listed_terms()
-    for name, tag in _FREE_TEXTS.items():
-        content = values.get(tag, b"")
-        text = scrub_free_text(content, charset, identity)
-        if text and MASK in text:
-            written = described_text(content, charset) or ""
-            if not same_answers(text, written, policy):
-                # A name that is a term, or lies in one, must not decide which series is chosen.
-                text = scrub_free_text(content, charset, identity, terms)
-        row[name] = text and reduce_description(text, policy)
-    for name, tag in _DEVICE_TEXTS.items():
-        content = values.get(tag) or raw.nested.get(tag, b"")
-        text = scrub_word_wise(content, charset, identity, terms)
-        row[name] = text and reduce_device_text(text, policy)
-    kind = scrub_word_wise(values.get(_IMAGE_TYPE, b""), charset, identity, terms)
-    row["ImageType"] = kind and reduce_image_type(kind, policy)
-    return row
-
-
 def _study_date(values: dict[int, bytes]) -> tuple[date | None, str | None]:
-    """StudyDate, or the first attribute that can stand in for it, and which it was."""
-    content = values.get(_STUDY_DATE, b"")
+    """StudyDate, or the first attribute that can replace it, and the source of the date."""
+    content = values.get(tags.StudyDate, b"")
     day = calendar_date(content)
     if day is not None:
         return day, "StudyDate"
@@ -390,21 +347,14 @@ def _acquisition_time(values: dict[int, bytes]) -> float | None:
     return None
 
 
-def _identity(raw: RawHeader, charset: bytes) -> Identity:
-    get = raw.values.get
-    names = tuple(get(tag, b"") for tag in _NAMES)
-    numbers = (get(_PATIENT_ID, b""), get(_ACCESSION, b""), get(_OTHER_IDS, b""))
-    return Identity(names, numbers, get(_BIRTH_DATE, b""), charset)
-
-
 _NO_AGENT = frozenset(("", "none", "no", "n", "0", "without", "ohne", "sans", "non", "nein"))
 
 
 def _has_contrast(raw: RawHeader, charset: bytes) -> bool:
-    agent = raw.values.get(_AGENT) or raw.nested.get(_AGENT, b"")
+    agent = raw.values.get(tags.ContrastBolusAgent) or raw.nested.get(tags.ContrastBolusAgent, b"")
     text = decode_text(agent, charset) if agent else ""
     named = text.strip(" .-_/").casefold() not in _NO_AGENT
-    return named or bool(raw.values.get(_AGENT_SEQUENCE))
+    return named or bool(raw.values.get(tags.ContrastBolusAgentSequence))
 
 
 def _has_gating(raw: RawHeader) -> bool:
@@ -412,8 +362,10 @@ def _has_gating(raw: RawHeader) -> bool:
         content = raw.values.get(tag, b"").strip(b" \0")
         if content and decimal_string(content) != 0.0:
             return True
-    technique = raw.values.get(_SYNCHRONISATION, b"").strip(b" \0")
-    return technique not in (b"", b"NONE") or bool(raw.nested.get(_CARDIAC_PHASE))
+    technique = raw.values.get(tags.CardiacSynchronizationTechnique, b"").strip(b" \0")
+    return technique not in (b"", b"NONE") or bool(
+        raw.nested.get(tags.NominalPercentageOfCardiacPhase)
+    )
 
 
 @lru_cache(maxsize=64)

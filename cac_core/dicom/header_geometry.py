@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
+from cac_core.dicom import tags
 from cac_core.dicom.header_values import decimal_strings
-from cac_core.dicom.part10 import POSITION, RawHeader
+from cac_core.dicom.increment import increment_and_extent
+from cac_core.dicom.part10 import RawHeader
 
-ORIENTATION, SPACING = 0x00200037, 0x00280030
 _POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
 _COSINE_COLUMNS = (
     *("row_cosine_x", "row_cosine_y", "row_cosine_z"),
@@ -16,17 +15,15 @@ _COSINE_COLUMNS = (
 
 
 def geometry_columns(raw: RawHeader) -> dict[str, object]:
-    """Position, orientation and spacing; of multi-frame objects the first frame's."""
-    values, nested = raw.values, raw.nested
+    """Position, orientation and spacing of an instance; those of the first of several frames."""
     row: dict[str, object] = {}
-    spacing = decimal_strings(values.get(SPACING) or nested.get(SPACING, b""), 2)
+    spacing = decimal_strings(_value(raw, tags.PixelSpacing), 2)
     if spacing is not None:
         row["row_spacing_mm"], row["column_spacing_mm"] = spacing
-    orientation = decimal_strings(values.get(ORIENTATION) or nested.get(ORIENTATION, b""), 6)
+    orientation = decimal_strings(_value(raw, tags.ImageOrientationPatient), 6)
     if orientation is not None:
         row.update(zip(_COSINE_COLUMNS, orientation, strict=True))
-    first = values.get(POSITION) or (raw.positions[0] if raw.positions else b"")
-    position = decimal_strings(first, 3)
+    position = decimal_strings(_value(raw, tags.ImagePositionPatient), 3)
     if position is not None:
         row.update(zip(_POSITION_COLUMNS, position, strict=True))
     if len(raw.positions) > 1 and orientation is not None:
@@ -34,18 +31,20 @@ def geometry_columns(raw: RawHeader) -> dict[str, object]:
     return row
 
 
+def _value(raw: RawHeader, tag: int) -> bytes:
+    """Value of the data set, else of the functional groups."""
+    return raw.values.get(tag) or raw.nested.get(tag, b"")
+
+
 def _frame_spacing(positions: list[bytes], orientation: tuple[float, ...]) -> dict[str, object]:
     """Increment and coverage of the frames along the normal of the first (PS3.3 C.7.6.2.1.1)."""
     a, b, c, d, e, f = orientation
     normal = (b * f - c * e, c * d - a * f, a * e - b * d)
-    places = []
+    along = []
     for content in positions:
         point = decimal_strings(content, 3)
         if point is None:
             return {}
-        places.append(sum(p * n for p, n in zip(point, normal, strict=True)))
-    places.sort()
-    gaps = sorted(after - before for before, after in pairwise(places))
-    middle = len(gaps) // 2
-    median = gaps[middle] if len(gaps) % 2 else (gaps[middle - 1] + gaps[middle]) / 2
-    return {"frame_increment_mm": median, "frame_coverage_mm": places[-1] - places[0]}
+        along.append(sum(p * n for p, n in zip(point, normal, strict=True)))
+    increment, extent = increment_and_extent(along)
+    return {"frame_increment_mm": increment or 0.0, "frame_coverage_mm": extent}

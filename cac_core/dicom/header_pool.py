@@ -1,8 +1,8 @@
-"""Reads headers in supervised processes: one that dies or hangs costs its file, not the batch.
+"""Reads headers in supervised worker processes, so that a crash or hang loses one file only.
 
-The pools of the standard library lose the batch with the worker (concurrent.futures) or wait for
-ever (multiprocessing.Pool), and their start methods import the main module again, which for the
-command line means Prefect. So the readers are plain child processes of a light module.
+The pools of the standard library lose the batch with the worker (concurrent.futures) or wait
+forever (multiprocessing.Pool), and their start methods import the main module again, which on the
+command line means Prefect. So the readers are child processes that run a light module.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from time import monotonic
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow
-from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.errors import CacError
 from cac_core.keys import SECRET_VARIABLE, Keyring
 from schemas.codes import FileReason
 
 _CHUNK = 256
-#: A loaded machine may take this long to start an interpreter.
+#: Time limit for the start of a reader, generous for a loaded machine.
 _START_SECONDS = 60.0
 _WORKER_MODULE = "cac_core.dicom.header_worker"
 
 
 class _Reader:
-    """One child process and the chunk it is reading."""
+    """One reader process and the chunk of files that it reads."""
 
     def __init__(
         self, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy, module: str
@@ -40,7 +40,7 @@ class _Reader:
         self.ready = False
         self.deadline = monotonic() + _START_SECONDS
         with theirs:
-            # The secret goes through the pipe: arguments and environment are for all to read.
+            # The secret goes through the pipe: other users can read arguments and environment.
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -52,7 +52,7 @@ class _Reader:
         self.connection.send((keyring, limits, texts))
 
     def stop(self) -> None:
-        """End the process; one stuck in the kernel (a dead network drive) is not waited for."""
+        """Kill the process; one that hangs in the kernel (a dead network drive) is not awaited."""
         self.connection.close()
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):
@@ -71,15 +71,25 @@ def read_headers(
 ) -> list[HeaderRow]:
     """Read the headers of `paths` in at most `workers` processes.
 
+    Parameters
+    ----------
+    paths : files to read.
+    keyring : derives the keys and pseudonyms.
+    workers : largest number of reader processes.
+    limits : limits on the cost of one header.
+    texts : which words of descriptions are kept.
+    progress : called with the number of headers read and the total.
+    worker_module : module that the reader processes run.
+
     Returns
     -------
-    One row per path, in order (`cac_core.dicom.header.HEADER_COLUMNS`). A file whose reader died
-    or exceeded `limits.seconds`, alone, has reason `header_limits`.
+    One row per path, in order (`cac_core.dicom.header.HEADER_COLUMNS`). A file on which a reader
+    crashes or exceeds `limits.seconds` has the reason `header_limits`.
 
     Raises
     ------
     CacError
-        If reader processes cannot be started.
+        If the reader processes cannot be started.
     """
     if not paths:
         return []
@@ -120,32 +130,32 @@ class _Pool:
                 progress(self.done, total)
 
     def _turn(self) -> None:
-        """Hand out chunks, wait for news or a deadline, take both."""
+        """Assign chunks, then wait for results or a deadline, and handle them."""
         for reader in self.readers:
             if reader.ready and not reader.chunk and self.chunks:
-                self._hand_out(reader)
+                self._assign(reader)
         active = [r for r in self.readers if r.chunk or not r.ready]
         timeout = max(0.0, min((r.deadline for r in active), default=0.0) - monotonic())
-        news = wait([r.connection for r in active], timeout)
+        arrived = wait([r.connection for r in active], timeout)
         now = monotonic()
         for reader in active:
-            if reader.connection in news:
-                self._take(reader)
+            if reader.connection in arrived:
+                self._receive(reader)
             elif now >= reader.deadline:
-                self._lose(reader)
+                self._replace(reader)
 
-    def _hand_out(self, reader: _Reader) -> None:
+    def _assign(self, reader: _Reader) -> None:
         reader.chunk = self.chunks.popleft()
         reader.deadline = monotonic() + self.limits.seconds
-        # A reader that has died is found at the next receive.
+        # A dead reader is detected at the next receive.
         with suppress(OSError):
             reader.connection.send([self.paths[index] for index in reader.chunk])
 
-    def _take(self, reader: _Reader) -> None:
+    def _receive(self, reader: _Reader) -> None:
         try:
             message = reader.connection.recv()
         except (EOFError, OSError):
-            self._lose(reader)
+            self._replace(reader)
             return
         reader.deadline = monotonic() + self.limits.seconds
         if not reader.ready:
@@ -156,15 +166,15 @@ class _Pool:
         self.done += len(message)
         reader.chunk = reader.chunk[len(message) :]
 
-    def _lose(self, reader: _Reader) -> None:
-        """Replace a reader that died or hangs; read the rest of its chunk file by file."""
+    def _replace(self, reader: _Reader) -> None:
+        """Kill a crashed or hanging reader; the rest of its chunk is read file by file."""
         self.readers.remove(reader)
         reader.stop()
         if not reader.ready:
             code = reader.process.returncode
             raise CacError(
                 f"A header reader process did not start (exit status {code}).",
-                f"Try: {sys.executable} -m {self.module} 0",
+                f"Run this to see why: {sys.executable} -m {self.module} 0",
             )
         if len(reader.chunk) == 1:
             self.rows[reader.chunk[0]] = (FileReason.HEADER_LIMITS.value,)
@@ -173,15 +183,15 @@ class _Pool:
             self.chunks.extendleft([index] for index in reversed(reader.chunk))
 
     def stop(self) -> None:
-        """End every reader, whatever it is doing."""
+        """Kill all readers."""
         for reader in self.readers:
             reader.stop()
 
 
 def _environment() -> dict[str, str]:
-    """Pass on the import path and the environment without the secret; numerics get one thread."""
+    """Environment of a reader: import path, one thread for numerics, without the secret."""
     here = ""
-    with suppress(OSError):  # the current folder may be gone, or closed to this user
+    with suppress(OSError):  # the current folder may be removed or unreadable
         here = os.getcwd()  # noqa: PTH109 - a string is wanted
     path = [item or here for item in sys.path if item or here]
     kept = {name: value for name, value in os.environ.items() if name != SECRET_VARIABLE}

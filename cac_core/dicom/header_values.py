@@ -1,4 +1,4 @@
-"""Decodes single header values; text in a number, NaN or an overflow gives None, never an error."""
+"""Decodes single header values; an invalid value gives None, never an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 
 def uid_text(values: dict[int, bytes], tag: int) -> str:
-    """Decode a UID as it stands; empty where it is absent or blank."""
+    """Decode a UID as written; empty where it is absent or blank."""
     return values.get(tag, b"").decode("latin-1").strip(" \0\t\r\n")
 
 
@@ -20,9 +20,9 @@ _STANDARD_UID = re.compile(r"1\.2\.840\.10008(?:\.\d{1,3}){1,8}|1\.2\.840\.11361
 
 @lru_cache(maxsize=256)
 def standard_uid(content: bytes) -> str | None:
-    """Decode a UID that DICOM defines (PS3.6), or GE's transfer syntax, else None.
+    """Decode a UID that DICOM defines (PS3.6), or the transfer syntax of GE, else None.
 
-    Others are made by sites and devices, and may hold anything.
+    Sites and devices generate the others, which may contain anything.
     """
     text = content.decode("latin-1").strip(" \0")
     return text if _STANDARD_UID.fullmatch(text) else None
@@ -36,7 +36,7 @@ def lossy_code(content: bytes) -> str | None:
 
 @lru_cache(maxsize=256)
 def calendar_date(content: bytes) -> date | None:
-    """Decode a date (DA), the old form with dots included, else None."""
+    """Decode a date (DA), including the old form with dots, else None."""
     digits = content.decode("latin-1").strip(" \0").replace(".", "")
     if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
         return None
@@ -54,10 +54,10 @@ _WRITTEN_DATE = re.compile(
 
 @lru_cache(maxsize=256)
 def repaired_date(content: bytes) -> date | None:
-    """Decode a date that is year, month, day in another form than DA, a time after it or not.
+    """Decode a date written as year, month, day in another form than DA, with or without a time.
 
-    The day is taken as written, whatever the time zone. Orders that begin with the day or month
-    are not read: which it is cannot be told.
+    The day is read as written, without regard to the time zone. Dates that begin with day or month
+    are ambiguous and give None.
     """
     text = content.decode("latin-1").strip(" \0\t\r\n")
     match = _WRITTEN_DATE.fullmatch(text)
@@ -70,7 +70,7 @@ def repaired_date(content: bytes) -> date | None:
 
 
 def seconds_of_day(content: bytes) -> float | None:
-    """Decode a time (TM) as seconds since midnight, the old form with colons included."""
+    """Decode a time (TM) as seconds since midnight, including the old form with colons."""
     text = content.decode("latin-1").strip(" \0").replace(":", "")
     match = re.fullmatch(r"([01]\d|2[0-3])([0-5]\d)?([0-5]\d|60)?(\.\d{1,6})?", text, re.ASCII)
     if match is None:
@@ -101,14 +101,21 @@ _MAYBE_THOUSANDS = re.compile(r"[+-]?[1-9],\d{3}")
 
 
 def plain_decimals(parts: Sequence[str], largest: float = 9999.0) -> list[str]:
-    """Write the decimal strings of one element with a point where a decimal comma stood.
+    """Replace decimal commas by points in the decimal strings of one element.
 
-    DICOM knows the point only (PS3.5 6.2), some writers follow their locale. A comma counts as a
-    decimal one where it is alone and no point is near. "1,024" may be a thousand and more: it is
-    taken as 1.024 only where another value of the element has a comma that must be a decimal one,
-    or where no value above `largest` can be meant; else it stays as it is, which is no number.
+    DICOM allows the point only (PS3.5 6.2), but some writers follow their locale. A comma is a
+    decimal comma where it is the only one and the element has no point. "1,024" is ambiguous: it is
+    read as 1.024 only where another value of the element has a comma that must be a decimal comma,
+    or where `largest` rules out a thousand; otherwise it is left as it is, which is not a number.
+
+    Parameters
+    ----------
+    parts : values of the element.
+    largest : largest plausible value.
     """
     texts = [part.strip(" \0") for part in parts]
+    if not any("," in text for text in texts):
+        return texts
     commas = [bool(_DECIMAL_COMMA.fullmatch(text)) for text in texts]
     unclear = [bool(_MAYBE_THOUSANDS.fullmatch(text)) for text in texts]
     settled = largest < 1000.0 or any(
@@ -134,7 +141,7 @@ def decimal_string(content: bytes) -> float | None:
 
 
 def decimal_strings(content: bytes, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` decimal strings, else None."""
+    """Decode exactly `count` decimal strings, else None."""
     parts = content.split(b"\\") if content else ()
     if len(parts) != count:
         return None

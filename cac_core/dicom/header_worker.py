@@ -1,7 +1,7 @@
 """Entry of a header reader process: `python -m cac_core.dicom.header_worker FILE_DESCRIPTOR`.
 
 Receives keyring, limits and text policy, then chunks of paths; sends rows in the same order.
-Started by `cac_core.dicom.header_pool`, not by people.
+Started by `cac_core.dicom.header_pool` only.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from time import monotonic
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow, read_header
-from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.keys import Keyring
 
-#: What is done is sent at least this often, so that a hang is noticed and little is lost by it.
+#: Rows are sent at least this often, so that a hang is detected and loses little.
 _SEND_EVERY_S = 0.25
 
 
 def serve(connection: Connection) -> None:
-    """Answer chunks of paths with their header rows until the other side closes."""
+    """Receive chunks of paths and send their header rows until the connection closes."""
     keyring: Keyring
     limits: HeaderLimits
     texts: TextPolicy
@@ -53,6 +53,6 @@ def _bound_memory(limit: int) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C reaches the whole process group; the parent decides when a reader ends.
+    # Ctrl-C reaches the whole process group, but only the parent ends a reader.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(Connection(int(sys.argv[1])))

@@ -13,9 +13,9 @@ from cac_core.dicom import datafile
 
 #: HU of air, and of every pixel outside the reconstructed field.
 AIR_HU = -1024
-#: No noise reaches below this: what lies there (-2000, -2048, -3024) is a scanner's padding.
+#: Noise does not reach below this; lower values (-2000, -2048, -3024) are padding of the scanner.
 _PADDING_BELOW_HU = -1500
-#: Declared padding above this HU is trusted only where it touches the border of the image.
+#: Declared padding above this HU counts only where it touches the border of the image.
 _NO_TISSUE_BELOW_HU = -900
 _INT16 = np.iinfo(np.int16)
 
@@ -31,7 +31,7 @@ class Padding:
 def declared_padding(dataset: Dataset, bits_allocated: int, signed: bool) -> Padding | None:
     """Return the padding of a data set (PS3.3 C.7.5.1.1.2); None where not declared.
 
-    The VR follows PixelRepresentation and is often wrong: the value is read modulo 2^bits.
+    The VR depends on PixelRepresentation and is often wrong, so the value is read modulo 2^bits.
     """
     value = datafile.integer(dataset, "PixelPaddingValue")
     if value is None:
@@ -56,7 +56,7 @@ def to_hounsfield(
     Parameters
     ----------
     stored : (rows, columns) stored values.
-    slope, intercept : Modality LUT of this slice: HU = slope x stored + intercept, in double
+    slope, intercept : rescale of this slice: HU = slope x stored + intercept, in double
         precision, rounded half to even, clipped to -1024 and 32767.
     padding : declared padding, if any.
     """
@@ -89,11 +89,11 @@ def _replace_declared(
     stored: NDArray[np.int16] | NDArray[np.uint16] | NDArray[np.int32],
     padding: Padding,
 ) -> bool:
-    """Set declared padding to air in place; True if that changed anything."""
+    """Set declared padding to air in place; return whether that changed a pixel."""
     mask = (stored >= padding.low) & (stored <= padding.high)
     if mask.any() and hu[mask].max() > _NO_TISSUE_BELOW_HU:
-        # Some writers declare 0 as padding although 0 is water: only the frame around the
-        # field of view is padding then.
+        # Some writers declare 0 as padding, which is also a value of tissue. Then only the area
+        # around the field of view is padding.
         labels, _ = ndimage.label(mask)
         border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         mask &= np.isin(labels, np.unique(border[border > 0]))
@@ -103,9 +103,10 @@ def _replace_declared(
 
 
 def is_plausible(hu: NDArray[np.int16]) -> bool:
-    """Tell whether a volume has air (below -800 HU) and soft tissue (-150 to 150 HU).
+    """Whether a volume has air (below -800 HU) and soft tissue (-150 to 150 HU).
 
-    A wrong intercept or unit moves one of them below 0.1 % of all. Every 32nd pixel is looked at.
+    With a wrong intercept or unit, one of them has less than 0.1 % of the pixels. Uses every 32nd
+    pixel.
     """
     sample = hu[:, ::8, ::4]
     air = np.count_nonzero(sample < -800)
@@ -113,18 +114,18 @@ def is_plausible(hu: NDArray[np.int16]) -> bool:
     return bool(min(air, tissue) >= 0.001 * sample.size)
 
 
-#: Ranges of the commonest value of air and of the body, where values are HU: air is -1000 by
-#: definition, the commonest tissue is fat (-100) or soft (up to 60), each give or take 30 HU.
+#: Ranges of the most frequent values of air and body if values are HU: air is -1000 by definition,
+#: the most frequent tissue is fat (-100) or soft tissue (up to 60), each with a margin of 30 HU.
 _AIR_PEAK_HU = (-1024, -960)
 _BODY_PEAK_HU = (-130, 90)
 _PEAK_BIN_HU = 10
 
 
 def has_hounsfield_peaks(hu: NDArray[np.int16]) -> bool:
-    """Tell whether the commonest values of air and of the body are where HU have them.
+    """Whether the most frequent values of air and body are those of HU.
 
-    Stricter than `is_plausible`: for values whose header does not claim to be HU. Padding, which
-    has become -1024 exactly, counts as air only where there is no other.
+    Stricter than `is_plausible`, for values that the header does not declare as HU. Padding, which
+    is exactly -1024, counts as air only where there is no other air.
     """
     sample = hu[:, ::8, ::4]
     air = sample[(sample < -800) & (sample > AIR_HU)]
@@ -140,6 +141,6 @@ def has_hounsfield_peaks(hu: NDArray[np.int16]) -> bool:
 
 
 def _peak(values: NDArray[np.int16]) -> float:
-    """Middle of the fullest bin."""
+    """Centre of the bin with the most values."""
     counts = np.bincount((values.astype(np.int64) + 2048) // _PEAK_BIN_HU)
     return float(np.argmax(counts) * _PEAK_BIN_HU - 2048 + _PEAK_BIN_HU / 2)

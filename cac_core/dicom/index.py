@@ -1,4 +1,4 @@
-"""The archive index: finds the files, opens only new and changed ones, gives `instances`."""
+"""The archive index: finds files, opens new and changed ones only, returns `instances`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from time import perf_counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cac_core.dicom.copies import file_digest, mark_duplicates
 from cac_core.dicom.descriptions import TextPolicy
+from cac_core.dicom.duplicates import file_digest, mark_duplicates
 from cac_core.dicom.files import ScannedFile, scan_archive
 from cac_core.dicom.header import HEADER_COLUMNS, HeaderRow
 from cac_core.dicom.header_pool import read_headers
-from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.rules import load_rules, text_policy
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
@@ -24,12 +24,12 @@ from schemas.table import InvalidTableError
 
 __all__ = ["ArchiveIndex", "ArchivePaths", "HeaderLimits", "index_archive"]
 
-#: Reasons that may be gone tomorrow although size and modification time are the same.
+#: Reasons that may disappear although size and modification time stay the same.
 _TRANSIENT = frozenset((FileReason.NO_PERMISSION.value, FileReason.VANISHED.value))
 
 
 class ArchivePaths(Mapping[str, Path]):
-    """Paths by `path_key`, in memory only: at rest there are keys, no paths."""
+    """Paths by `path_key`, in memory only: tables hold keys, no paths."""
 
     def __init__(self, paths: dict[str, str]) -> None:
         self._paths = paths
@@ -49,16 +49,16 @@ class ArchivePaths(Mapping[str, Path]):
 
 @dataclass(frozen=True)
 class ArchiveIndex:
-    """What is in an archive.
+    """Content of an archive.
 
     Parameters
     ----------
     instances : table `instances` (`schemas.instance`), ordered by `path_key`.
     paths : path of each `path_key`.
     n_files : files found.
-    n_opened : files opened this time; the others were known from the previous index.
-    reasons : number of files by reason why they are no instance.
-    seconds : time the indexing took.
+    n_opened : files opened; the others are unchanged since the previous index.
+    reasons : number of unusable files by reason.
+    seconds : time of the indexing.
     """
 
     instances: pa.Table
@@ -79,19 +79,19 @@ def index_archive(
     texts: TextPolicy | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ArchiveIndex:
-    """Index every file below `roots`; a file that cannot be read is a row with its reason.
+    """Index every file below `roots`; an unreadable file becomes a row with its reason.
 
     Parameters
     ----------
-    roots : folders (or files) of the archive, in any layout.
-    keyring : makes the keys; with another secret than last time every file is opened again.
-    previous : `instances` of the last index: files of the same path, size and modification time
-        are taken from it unopened; files that are gone drop out.
-    workers : reader processes.
-    limits : what one header may cost.
-    texts : which words of the descriptions are kept; by default those that the shipped selection
-        rules need and common terms. With another policy than last time every file is opened again.
-    progress : called with (headers read, headers to read).
+    roots : folders or files of the archive, in any layout.
+    keyring : derives the keys; after a change of the secret every file is opened again.
+    previous : `instances` of the previous index; files with the same path, size and modification
+        time are not opened again, removed files are dropped.
+    workers : number of reader processes.
+    limits : limits on the cost of one header.
+    texts : which words of descriptions are kept; by default allowed terms and the words that the
+        shipped selection rules need. After a change every file is opened again.
+    progress : called with the number of headers read and the total.
 
     Raises
     ------
@@ -105,43 +105,36 @@ def index_archive(
     files = scan_archive(roots)
     keys = keyring.path_keys([item.path for item in files])
     by_key = dict(zip(keys, files, strict=True))
-    policy = texts.digest
-    known = _unchanged(previous, by_key, policy)
+    known = _unchanged(previous, by_key, texts.digest)
     new = [key for key in by_key if key not in known]
     to_open = [key for key in new if by_key[key].reason is None]
+    to_read = [by_key[key].path for key in to_open]
     rows = read_headers(
-        [by_key[key].path for key in to_open],
-        keyring,
-        workers=workers,
-        limits=limits,
-        texts=texts,
-        progress=progress,
+        to_read, keyring, workers=workers, limits=limits, texts=texts, progress=progress
     )
     headers = dict(zip(to_open, rows, strict=True))
     paths = ArchivePaths({key: item.path for key, item in by_key.items()})
     if not new and previous is not None and previous.num_rows == len(known):
         table = _ordered(previous.cast(INSTANCES.arrow_schema))
     else:
-        table = _merge(previous, known, _new_rows(new, by_key, headers, policy), paths)
-    counts = {item["values"]: item["counts"] for item in table["reason"].value_counts().to_pylist()}
-    counts.pop(None, None)
-    return ArchiveIndex(
-        instances=table,
-        paths=paths,
-        n_files=len(files),
-        n_opened=len(to_open),
-        reasons=dict(sorted(counts.items())),
-        seconds=perf_counter() - start,
-    )
+        table = _merge(previous, known, _new_rows(new, by_key, headers, texts.digest), paths)
+    seconds = perf_counter() - start
+    return ArchiveIndex(table, paths, len(files), len(to_open), _reasons(table), seconds)
+
+
+def _reasons(instances: pa.Table) -> dict[str, int]:
+    """Number of unusable files by reason."""
+    values = instances["reason"].drop_null().value_counts().to_pylist()
+    return dict(sorted((item["values"], item["counts"]) for item in values))
 
 
 def _unchanged(
     previous: pa.Table | None, by_key: dict[str, ScannedFile], policy: str
 ) -> dict[str, int]:
-    """Row numbers of `previous` that still hold, by path key.
+    """Row numbers of `previous` that are still valid, by path key.
 
-    A row whose texts were reduced under another policy does not: it may hold words that are not
-    to be kept any more, or lack some that the rules now look at.
+    A row reduced under another text policy is not: it may hold words that must not be kept, or lack
+    words that the rules need.
     """
     if previous is None or previous.column_names != INSTANCES.arrow_schema.names:
         return {}
@@ -165,7 +158,7 @@ def _unchanged(
 def _new_rows(
     keys: list[str], by_key: dict[str, ScannedFile], headers: dict[str, HeaderRow], policy: str
 ) -> pa.Table:
-    """Build the checked table of the files that were looked at this time."""
+    """Build the checked table of new and changed files."""
     blank = (None,) * len(HEADER_COLUMNS)
     rows: list[tuple[object, ...]] = []
     for key in keys:
@@ -177,7 +170,7 @@ def _new_rows(
 
 
 _NAMES = ("path_key", "size_bytes", "mtime_ns", *HEADER_COLUMNS, "content_digest", "text_policy")
-#: What is kept of a row with values that do not fit, where these fit themselves.
+#: Columns that are kept of a row with invalid values elsewhere.
 _KEPT = (
     *("path_key", "size_bytes", "mtime_ns", "study_key", "patient_key", "SeriesInstanceUID"),
     *("SOPInstanceUID", "Modality", "text_policy"),
@@ -185,7 +178,7 @@ _KEPT = (
 
 
 def fitting_rows(rows: Sequence[tuple[object, ...]]) -> pa.Table:
-    """Build `instances`; a row whose values fit no column is its file's row with a reason.
+    """Build `instances`; a row with invalid values is reduced to its valid ones, with a reason.
 
     Parameters
     ----------
@@ -198,7 +191,7 @@ def fitting_rows(rows: Sequence[tuple[object, ...]]) -> pa.Table:
         return INSTANCES.validate(_arrow([_fitted(row) for row in rows]))
 
 
-#: What Arrow raises on a value that its column cannot hold.
+#: Exceptions of Arrow on a value that its column cannot hold.
 _UNFIT = (OverflowError, UnicodeError, TypeError, ValueError)
 
 
@@ -211,17 +204,17 @@ def _arrow(rows: Sequence[tuple[object, ...]]) -> pa.Table:
 
 
 def _fitted(row: tuple[object, ...]) -> tuple[object, ...]:
-    """Return the row where it fits, else what is left of it, with the reason."""
+    """Return the row if it is valid, else its valid values with the reason."""
     if _fits(row):
         return row
     values = dict(zip(_NAMES, row, strict=True))
-    left: dict[str, object] = {"reason": FileReason.UNREADABLE_HEADER.value, "size_bytes": 0}
-    left["mtime_ns"] = 0
+    kept: dict[str, object] = {"reason": FileReason.UNREADABLE_HEADER.value, "size_bytes": 0}
+    kept["mtime_ns"] = 0
     for name in _KEPT:
-        trial = {"path_key": values["path_key"], **left, name: values[name]}
+        trial = {"path_key": values["path_key"], **kept, name: values[name]}
         if _fits(tuple(map(trial.get, _NAMES))):
-            left = trial
-    return tuple(map(left.get, _NAMES))
+            kept = trial
+    return tuple(map(kept.get, _NAMES))
 
 
 def _fits(row: tuple[object, ...]) -> bool:
@@ -235,7 +228,7 @@ def _fits(row: tuple[object, ...]) -> bool:
 def _merge(
     previous: pa.Table | None, known: dict[str, int], new: pa.Table, paths: ArchivePaths
 ) -> pa.Table:
-    """Known and new rows together, ordered by `path_key`, duplicates marked afresh."""
+    """Combine known and new rows, ordered by `path_key`, and mark duplicates again."""
     if previous is not None and known:
         kept = previous.take(pa.array(list(known.values()), pa.int64()))
         new = pa.concat_tables([kept.cast(new.schema), new])
@@ -245,7 +238,7 @@ def _merge(
 
 
 def _ordered(table: pa.Table) -> pa.Table:
-    """Order by `path_key`; a table that is in order is returned as it is."""
+    """Order by `path_key`; a table in order is returned unchanged."""
     keys = table["path_key"]
     if len(keys) < 2 or pc.all(pc.less(keys[:-1], keys[1:])).as_py():
         return table

@@ -1,4 +1,4 @@
-"""Limits on what one series may claim, so that a hostile header is refused before any work."""
+"""Limits on the cost of one header and of one series, so that hostile files are refused early."""
 
 from __future__ import annotations
 
@@ -6,19 +6,39 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderLimits:
+    """Largest cost of reading one header; above it the file gets the reason `header_limits`.
+
+    Parameters
+    ----------
+    header_bytes : bytes read from one file, or inflated from it.
+    elements : data elements and sequence items.
+    depth : nested sequences.
+    seconds : time per file, after which the reader process is killed.
+    memory_bytes : address space of one reader process.
+    """
+
+    header_bytes: int = 4 * 1024 * 1024
+    elements: int = 200_000
+    depth: int = 32
+    seconds: float = 10.0
+    memory_bytes: int = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """Largest sizes `read_volume` accepts; anything above ends in `too_large`.
+    """Largest sizes that `read_volume` accepts; above them a study is rejected as `too_large`.
 
     Parameters
     ----------
     max_rows, max_columns : matrix of one slice.
-    max_slices : slices of the volume, whether files or frames.
+    max_slices : slices of the volume, files or frames.
     max_pixels : pixels of the volume; the default is 1024 slices of 512 x 512, 512 MiB of HU.
-    max_bytes : bytes of all files of the series together.
-    max_inflated_bytes : bytes of all data sets of the series in the deflated transfer syntax
-        together, once inflated; the default holds every series that `max_pixels` allows.
-    min_slices : fewer distinct slices than this are no volume (`too_few_slices`); with less
-        than three, a regular spacing cannot be told from a missing slice.
+    max_bytes : total size of the files of the series.
+    max_inflated_bytes : total size of the inflated data sets of a series in the deflated transfer
+        syntax; the default admits every series that `max_pixels` admits.
+    min_slices : fewest distinct slices of a volume (`too_few_slices`); with fewer than three a
+        missing slice cannot be detected.
     """
 
     max_rows: int = 2048

@@ -1,7 +1,7 @@
-"""Stored pixel values of a frame: limits, layout checks, and the decoder for each syntax.
+"""Stored pixel values of a frame: limits, layout checks, and the decoder of each syntax.
 
-Every decoder is named, never left to what happens to be installed. Whatever a decoder
-raises becomes `decode_failed`; sizes are checked before a decoder sees a byte.
+The decoder of each transfer syntax is fixed and does not depend on the installed packages. Sizes
+are checked before decoding; any exception of a decoder becomes `decode_failed`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
 from schemas.codes import StudyReason
 
-#: Stored values: as read, or wider where high bits had to be removed.
+#: Stored values: as read, or wider where high bits are removed.
 Stored = NDArray[np.int16] | NDArray[np.uint16] | NDArray[np.int32]
 
 _NATIVE = (
@@ -32,9 +32,9 @@ _NATIVE = (
     uid.DeflatedExplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
 )
-#: Decoder plugin of pydicom for each compressed syntax. RLE stays with pydicom's own decoder:
-#: the Rust one is three times faster but panics on broken frames. JPEG Extended (12 bits, lossy)
-#: is not here: no decoder under a licence that this project can use reads it.
+#: Decoder plugin of pydicom for each compressed syntax. RLE uses the decoder of pydicom: the one in
+#: Rust is three times faster but panics on corrupt frames. JPEG Extended (12 bits, lossy) is
+#: missing: no decoder with a compatible licence reads it.
 _PLUGINS: dict[UID, str] = {
     uid.JPEGBaseline8Bit: "gdcm",
     uid.JPEGLossless: "gdcm",
@@ -55,7 +55,7 @@ _JPEG_2000 = (
     uid.HTJ2KLosslessRPCL,
     uid.HTJ2K,
 )
-#: Syntaxes that lose information, or may: the stream alone cannot prove that it did not.
+#: Syntaxes that lose information, or may: the stream alone does not tell.
 LOSSY_SYNTAXES = (
     uid.JPEGBaseline8Bit,
     uid.JPEGLSNearLossless,
@@ -65,7 +65,7 @@ LOSSY_SYNTAXES = (
 
 
 def available_decoders() -> dict[str, bool]:
-    """Name of each compressed transfer syntax that is read, and whether its decoder is here."""
+    """Return the name of each supported compressed syntax, and whether its decoder is installed."""
     return {
         syntax.name: plugin in get_decoder(syntax).available_plugins
         for syntax, plugin in _PLUGINS.items()
@@ -74,7 +74,7 @@ def available_decoders() -> dict[str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """How the pixels of one file are stored: the Image Pixel module (PS3.3 C.7.6.3)."""
+    """Storage of the pixels of one file: the Image Pixel module (PS3.3 C.7.6.3)."""
 
     rows: int
     columns: int
@@ -92,19 +92,19 @@ class PixelLayout:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame without compression."""
+        """Uncompressed size of one frame in bytes."""
         return self.rows * self.columns * self.bits_allocated // 8
 
 
 def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
-    """Return the pixel layout of a data set; refuse what is beyond limits or no CT number.
+    """Return the pixel layout of a data set.
 
     Raises
     ------
     StudyError
-        `unreadable_file` (no image), `truncated_pixel_data` (no pixel data at all: a file
-        cut inside them parses so), `too_large`, `not_hounsfield` (colour, inverted),
-        `pixel_header_mismatch`, `unsupported_transfer_syntax`.
+        `unreadable_file` (not an image), `truncated_pixel_data` (no pixel data: pydicom omits
+        truncated ones), `too_large`, `not_hounsfield` (colour, inverted), `pixel_header_mismatch`,
+        `unsupported_transfer_syntax`.
     """
     if "Rows" not in dataset or "Columns" not in dataset:
         raise StudyError(StudyReason.UNREADABLE_FILE, "not an image")
@@ -159,13 +159,13 @@ def _check_grey_scale(dataset: Dataset) -> None:
 
 
 def _has_embedded_overlay(dataset: Dataset) -> bool:
-    """Tell whether an overlay (retired) lies in the unused high bits of the pixels."""
+    """Whether the unused high bits of the pixels hold an overlay (retired)."""
     elements = (dataset.get(tag) for tag in datafile.OVERLAY_BIT_POSITIONS)
     return any(element is not None and element.value not in (None, 0, "") for element in elements)
 
 
 class FrameReader:
-    """Gives the stored values of any frame of one data set.
+    """Returns the stored values of any frame of one data set.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class FrameReader:
             array, _ = decoder.as_array(encapsulate([frame], has_bot=False), raw=True, **options)
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
-        except BaseException as error:  # noqa: BLE001 - decoders in Rust panic with one
+        except BaseException as error:  # noqa: BLE001 - panics of Rust decoders are not Exceptions
             detail = type(error).__name__
             raise StudyError(StudyReason.DECODE_FAILED, detail) from None
         if array.shape != (layout.rows, layout.columns):
@@ -235,9 +235,9 @@ def _native_frames(data: bytes, layout: PixelLayout) -> NDArray[Any]:
     if len(data) < expected:
         detail = f"{len(data)} bytes of {expected}"
         raise StudyError(StudyReason.TRUNCATED_PIXEL_DATA, detail)
-    # A few bytes of padding are common; a whole row more means that the header is wrong.
+    # A few bytes of padding are common; an extra row means that the header is wrong.
     if len(data) - expected >= max(layout.columns * layout.bits_allocated // 8, 2):
-        detail = f"{len(data)} bytes where {expected} belong"
+        detail = f"{len(data)} bytes, {expected} expected"
         raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
     order = ">" if layout.syntax == uid.ExplicitVRBigEndian else "<"
     kind = f"{order}{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}"
@@ -256,13 +256,13 @@ def _encapsulated_frames(data: bytes, layout: PixelLayout) -> list[bytes]:
         detail = f"{len(frames)} frames of {layout.n_frames}"
         raise StudyError(StudyReason.TRUNCATED_PIXEL_DATA, detail)
     if len(frames) > layout.n_frames:
-        detail = f"{len(frames)} frames where {layout.n_frames} belong"
+        detail = f"{len(frames)} frames, {layout.n_frames} expected"
         raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
     return frames
 
 
 def _check_code_stream(frame: bytes, layout: PixelLayout) -> None:
-    """Refuse a frame that is cut, or states another size than the DICOM header."""
+    """Refuse a truncated frame, or one whose size differs from the DICOM header."""
     try:
         if layout.syntax == uid.RLELossless:
             codestream.check_rle(frame, layout.bits_allocated // 8)
@@ -284,9 +284,9 @@ def _check_code_stream(frame: bytes, layout: PixelLayout) -> None:
 
 
 def _within_bits_stored(values: NDArray[Any], layout: PixelLayout) -> Stored:
-    """Return values as BitsStored means them; the unused high bits may hold zeros or an overlay.
+    """Return values according to BitsStored; unused high bits may hold zeros or an overlay.
 
-    Values below the signed range are kept, as they are the padding of careless writers.
+    Values below the signed range are kept: some writers use them as padding.
     """
     pixels: NDArray[np.int16] | NDArray[np.uint16]
     if layout.signed:

@@ -1,4 +1,4 @@
-"""The rule table of the CTAC selection: read from TOML, checked, frozen, digested."""
+"""The rules of the CTAC selection, from TOML, with a digest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schemas.codes import SeriesReason
 
 #: The rules shipped with the product.
 DEFAULT_RULES = Path(__file__).with_name("ctac_rules.toml")
-_WHAT, _WITHOUT = "The rules file", "Name another, or leave it out for the shipped rules."
+_WHAT, _WITHOUT = "The rules file", "Name another file, or omit it to use the shipped rules."
 
 PatternField = Literal[
     "SeriesDescription", "ProtocolName", "ManufacturerModelName", "ConvolutionKernel"
@@ -50,7 +50,7 @@ class _PatternRule(_Rules):
 
 
 class RequiredRules(_Rules):
-    """Ranges outside which a present value rejects."""
+    """Ranges of accepted values; a missing value does not reject."""
 
     kvp_min: float
     kvp_max: float
@@ -62,7 +62,7 @@ class RequiredRules(_Rules):
 
 
 class ImageTypeRules(_Rules):
-    """Values of ImageType that say what a series is."""
+    """Values of ImageType that classify a series."""
 
     localizer: tuple[str, ...]
     not_axial: tuple[str, ...]
@@ -72,7 +72,7 @@ class ImageTypeRules(_Rules):
 
 
 class RoleRules(_Rules):
-    """Patterns of rest and stress acquisitions, and which is preferred at equal rank."""
+    """Patterns of rest and stress acquisitions, and the preferred one at equal rank."""
 
     rest: str
     stress: str
@@ -80,17 +80,17 @@ class RoleRules(_Rules):
 
 
 class ExcludeRule(_PatternRule):
-    """A description that rejects, with the reason it gives."""
+    """A pattern of descriptions that rejects a series, with the reason."""
 
     reason: SeriesReason
 
 
 class KernelRule(_PatternRule):
-    """A reconstruction kernel that rejects."""
+    """A pattern of reconstruction kernels that rejects a series."""
 
 
 class PreferRule(_PatternRule):
-    """A text that speaks for CTAC."""
+    """A pattern that is evidence for CTAC."""
 
     fields: tuple[PatternField, ...]
     weight: float
@@ -98,7 +98,7 @@ class PreferRule(_PatternRule):
 
 
 class FrameRule(_Rules):
-    """Weight of an NM series in the same frame of reference."""
+    """Weight of an NM series with the same frame of reference."""
 
     weight: float
     mark: bool
@@ -113,14 +113,14 @@ class LowCurrentRule(_Rules):
 
 
 class MissingRule(_Rules):
-    """Weights of absent attributes and of cut files."""
+    """Weights of missing attributes and of truncated files."""
 
     weight: float
     truncated_weight: float
 
 
 class SelectionRules(_Rules):
-    """Every rule by which the CTAC series of a study is chosen. See `ctac_rules.toml`."""
+    """All rules that select the CTAC series of a study, see `ctac_rules.toml`."""
 
     required: RequiredRules
     image_type: ImageTypeRules
@@ -134,19 +134,19 @@ class SelectionRules(_Rules):
 
     @property
     def digest(self) -> str:
-        """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of all rules."""
+        """First 16 hexadecimal digits of the SHA-256 of all rules as canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def load_rules(path: Path | None = None) -> SelectionRules:
-    """Read the rules of a site over the shipped ones; without a path, the shipped ones.
+    """Read the shipped rules; with a path, overridden by the rules of a site.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, is no TOML, or holds an unknown key or a wrong value; the text
-        names the key.
+        If the file cannot be read, is not TOML, or holds an unknown key or an invalid value; the
+        message names the key.
     """
     values = read_toml(DEFAULT_RULES, _WHAT, _WITHOUT)
     if path is not None:
@@ -163,7 +163,7 @@ def load_rules(path: Path | None = None) -> SelectionRules:
 
 
 def text_policy(rules: SelectionRules, *, keep: bool = False) -> TextPolicy:
-    """Which words of a header the rules need; with `keep`, descriptions stay whole."""
+    """Return the words of a header that the rules need; with `keep`, whole descriptions."""
     described = {"SeriesDescription", "ProtocolName"}
     patterns = (
         *(rule.pattern for rule in rules.exclude),

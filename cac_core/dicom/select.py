@@ -1,8 +1,7 @@
-"""Chooses the CTAC series of each study by the rule table, with a reason for every other series.
+"""Selects the CTAC series of each study by the rules, with a reason for every other series.
 
-An attribute that is present and wrong rejects a series; one that is missing lowers its rank. Among
-the series that pass, the evidence for CTAC ranks them; ties are broken the same way every night,
-whatever the order of the rows.
+An attribute with a wrong value rejects a series; a missing attribute lowers its rank. The series
+that pass are ranked by their evidence for CTAC. Ties are broken independently of the order of rows.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from schemas.series import SERIES
 __all__ = ["SelectionRules", "load_rules", "select_series"]
 
 Row = dict[str, Any]
-#: Evidence name of a series that nothing marks as CTAC.
+#: Evidence of a series without a mark of CTAC.
 NO_MARK = "no_ctac_evidence"
-#: Evidence name of a chosen series beside which another agrees in all that breaks ties.
+#: Evidence of a selected series that has the same tie-breakers as another series.
 TIE = "indistinguishable_rival"
-#: Evidence names of absent attributes begin so.
+#: Prefix of the evidence of missing attributes.
 MISSING_PREFIX = "missing_"
 
 
 @dataclass(slots=True)
 class _Verdict:
-    """What the rules say of one series: a reason against it, or its rank."""
+    """Result of the rules for one series: a reason to reject it, or its rank."""
 
     reason: SeriesReason | None
     rank: float
@@ -47,15 +46,15 @@ class _Verdict:
 def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
     """Fill `selected`, `reason`, `rank_score`, `evidence` and `ctac_role`.
 
-    At most one series per study is selected; every other one has exactly one reason. At equal
-    rank the preferred role (rest), then more slices, the lower SeriesNumber, the earlier time,
-    geometry and the layout of the files decide; only of series that agree in all of these is the
-    choice arbitrary, and the rival is named in the study's flags.
+    At most one series per study is selected; every other series has exactly one reason. At equal
+    rank the preferred role (rest) decides, then more slices, lower SeriesNumber, earlier time,
+    geometry, and layout of the files. Between series that agree in all of these the choice is
+    arbitrary, and the study gets a flag.
 
     Parameters
     ----------
-    series : table of `schemas.series.SERIES`, rows in any order.
-    rules : the rule table.
+    series : table `schemas.series.SERIES`, rows in any order.
+    rules : rules of the selection.
 
     Returns
     -------
@@ -77,14 +76,18 @@ def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
         if verdict.reason is None:
             candidates[row["study_key"]].append((_order(row, rules), number))
     for ranked in candidates.values():
-        ranked.sort()
-        (best, winner), *others = ranked
-        rows[winner]["selected"] = True
-        if others and others[0][0][:-1] == best[:-1]:
-            rows[winner]["evidence"] += f";{TIE}"
-        for _, number in others:
-            rows[number]["reason"] = SeriesReason.OUTRANKED.value
+        _select_best(rows, sorted(ranked))
     return SERIES.from_rows(rows) if rows else SERIES.empty()
+
+
+def _select_best(rows: list[Row], ranked: list[tuple[tuple[Any, ...], int]]) -> None:
+    """Select the first of the candidates (sort key, row number) of a study; reject the others."""
+    (best, winner), *others = ranked
+    rows[winner]["selected"] = True
+    if others and others[0][0][:-1] == best[:-1]:
+        rows[winner]["evidence"] += f";{TIE}"
+    for _, number in others:
+        rows[number]["reason"] = SeriesReason.OUTRANKED.value
 
 
 def _nuclear_frames(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
@@ -96,7 +99,7 @@ def _nuclear_frames(rows: Iterable[Row]) -> defaultdict[str, set[str]]:
     return frames
 
 
-#: What breaks ties: nothing that depends on the secret or on where the files lie.
+#: Columns that break ties; none depends on the secret or on the location of the files.
 _TIE_NUMBERS = (
     *("acquisition_time_s", "slice_increment_mm", "coverage_mm", "row_spacing_mm"),
     *("reconstruction_diameter_mm", "KVP", "XRayTubeCurrent", "Exposure", "SliceThickness"),
@@ -108,7 +111,7 @@ _TIE_TEXTS = (
 
 
 def _order(row: Row, rules: SelectionRules) -> tuple[Any, ...]:
-    """Sort key: the best candidate of a study comes first."""
+    """Sort key of a candidate; the best one comes first."""
     role = row["ctac_role"]
     number = row["SeriesNumber"]
     return (
@@ -144,7 +147,7 @@ def _check_kind(row: Row, rules: SelectionRules, evidence: list[str]) -> SeriesR
         return SeriesReason.UNUSABLE_FILES
     if row["Modality"] is None:
         return SeriesReason.NOT_CT
-    # A file cut short within its header may have lost its SOP class; its pixels decide then.
+    # A header truncated before the SOP class leaves the decision to the other checks.
     known = row["SOPClassUID"] is not None or not row["n_truncated"]
     if known and row["SOPClassUID"] not in CT_IMAGE_CLASSES:
         return SeriesReason.NOT_CT_IMAGE
@@ -211,7 +214,7 @@ def _check_numbers(row: Row, rules: SelectionRules, evidence: list[str]) -> Seri
     return None
 
 
-#: In this order: the first that rejects gives the reason.
+#: In order: the first check that rejects gives the reason.
 _CHECKS: tuple[Callable[[Row, SelectionRules, list[str]], SeriesReason | None], ...] = (
     _check_kind,
     _check_image_type,
@@ -234,7 +237,7 @@ def _field_of_view(row: Row) -> float | None:
 def _weigh(
     row: Row, rules: SelectionRules, shares_frame: bool, evidence: list[str]
 ) -> tuple[float, bool]:
-    """Add up the evidence for CTAC; return rank and whether a mark was among it."""
+    """Sum the weights of the evidence for CTAC; return the rank, and whether a mark was found."""
     rank = rules.missing.weight * sum(name.startswith(MISSING_PREFIX) for name in evidence)
     marked = False
     for rule in rules.prefer:
@@ -256,12 +259,12 @@ def _weigh(
     if row["n_truncated"]:
         evidence.append("truncated_files")
         rank += rules.missing.truncated_weight
-    # Rounded, so that the order in which weights are added cannot break a tie.
+    # Rounded, so that the order of summation cannot break a tie.
     return round(rank, 6), marked
 
 
 def _role(row: Row, rules: SelectionRules) -> str | None:
-    """`rest` or `stress` where the series' own texts name exactly one of them."""
+    """Return `rest` or `stress` where a text of the series names exactly one of them."""
     for name in ("SeriesDescription", "ProtocolName"):
         words = _text(row, name)
         rest = _search(rules.roles.rest, words)

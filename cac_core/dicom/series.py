@@ -1,9 +1,8 @@
 """From instances to series: one row per series, with counts, geometry and a digest.
 
-Values come from the instances of the series' most frequent ImageType, so that one stray localizer
-does not speak for the series; the volume assembly later refuses the stray itself. Where instances
-contradict each other the most frequent value speaks, and of equally frequent ones the lowest: never
-one that the order of files or pseudonyms brings to the top.
+Values come from the instances with the most frequent ImageType of the series, so that a stray
+localizer does not affect them. Where instances differ, the most frequent value is used, among
+equally frequent ones the lowest; the order of files or pseudonyms does not matter.
 """
 
 from __future__ import annotations
@@ -16,14 +15,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cac_core.dicom.increment import increment_and_extent
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
 
 _UNUSED = ("path_key", "mtime_ns", "accession_key", "pixel_data_offset", "text_policy")
 _GROUP = ["study_key", "SeriesInstanceUID"]
-#: Positions closer than this are one position; slices of a CT are far thicker.
-_SAME_POSITION_MM = 0.01
 _VALUES = (
     *("study_date", "Modality", "SOPClassUID"),
     *("TransferSyntaxUID", "ImageType", "SeriesDescription", "StudyDescription", "ProtocolName"),
@@ -31,33 +29,33 @@ _VALUES = (
     *("SeriesNumber", "Rows", "Columns", "KVP", "SliceThickness"),
     *("row_spacing_mm", "column_spacing_mm", "ReconstructionDiameter", "axial_cosine"),
 )
-#: Pseudonyms: no order among them is free of the secret, so only a clear one speaks.
+#: Pseudonyms: their order depends on the secret, so only an unambiguous value is used.
 _PATIENT, _FRAME = "patient_key", "FrameOfReferenceUID"
 _COSINES = [f"{axis}_cosine_{part}" for axis in ("row", "column") for part in "xyz"]
 _POSITION = [f"position_{part}_mm" for part in "xyz"]
 
 
 def series_table(instances: pa.Table) -> pa.Table:
-    """Gather `instances` into `series`, undecided (`selected` false, no reason).
+    """Group `instances` into `series`, without a selection (`selected` false, no reason).
 
-    Instances that are duplicates count once; truncated ones count as slices and in `n_truncated`.
-    Files known to belong to a study but without a usable header or UIDs count in `n_unusable`, so
-    that no study vanishes because its files are bad.
+    Duplicate instances count once; truncated ones count as slices and in `n_truncated`. Files of a
+    study without a usable header or UIDs count in `n_unusable`, so that a study with unusable files
+    keeps a row.
 
     Parameters
     ----------
-    instances : table of `schemas.instance.INSTANCES`, rows in any order.
+    instances : table `schemas.instance.INSTANCES`, rows in any order.
 
     Returns
     -------
-    Table of `schemas.series.SERIES`, ordered by study and series.
+    Table `schemas.series.SERIES`, ordered by study and series.
     """
     wanted = [n for n in INSTANCES.arrow_schema.names if n not in _UNUSED]
     frame = instances.select(wanted).to_pandas()
     frame = frame[frame["study_key"].notna()]
     if frame.empty:
         return SERIES.empty()
-    # A null key would drop out of every grouping; an empty text groups and sorts.
+    # Grouping drops null keys; an empty text groups and sorts.
     frame["SeriesInstanceUID"] = frame["SeriesInstanceUID"].fillna("")
     order = [*_GROUP, "SOPInstanceUID", "size_bytes"]
     frame = frame.sort_values(order, ignore_index=True, kind="stable")
@@ -77,10 +75,10 @@ def series_table(instances: pa.Table) -> pa.Table:
 
 
 def member_rows(frame: pd.DataFrame) -> pd.Series[bool]:
-    """Mark the rows that are slices of a series: whole instances, and truncated ones.
+    """Mark the rows that are slices of a series: complete and truncated instances.
 
-    A truncated file is passed over where a whole copy of the same instance exists; where files of
-    one SOPInstanceUID lie at several positions, a whole copy at the same position.
+    A truncated file is skipped where a complete copy of the same instance exists; where files with
+    one SOPInstanceUID have several positions, a complete copy at the same position.
     """
     whole = frame["reason"].isna()
     truncated = frame["reason"] == FileReason.TRUNCATED.value
@@ -97,24 +95,24 @@ def member_rows(frame: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _header_values(frame: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
-    """Prevailing value of each column among the instances of the prevailing ImageType.
+    """Most frequent value of each column among the instances of the most frequent ImageType.
 
-    Copies of an instance speak too, or the choice among them would decide; each value that they
-    give counts once.
+    Copies of an instance count too, because the choice among them must not decide; each of their
+    values counts once.
     """
     copies = frame["reason"] == FileReason.DUPLICATE_INSTANCE.value
-    speakers = frame[frame.index.isin(members.index) | copies]
-    kinds = speakers.assign(kind=speakers["ImageType"].fillna(""))
+    voters = frame[frame.index.isin(members.index) | copies]
+    kinds = voters.assign(kind=voters["ImageType"].fillna(""))
     prevailing = _prevailing(kinds, "kind")
     kinds = kinds[kinds["kind"] == kinds["series"].map(prevailing)]
-    # A series without members still names its study, patient and modality.
-    silent = ~frame["series"].isin(members["series"].unique())
-    kinds = pd.concat([kinds, frame[silent]])
+    # A series without members still has its study, patient and modality.
+    without_members = ~frame["series"].isin(members["series"].unique())
+    kinds = pd.concat([kinds, frame[without_members]])
     values = frame.groupby("series")[_GROUP].first()
     for name in _VALUES:
         values[name] = _prevailing(kinds, name)
     values[_PATIENT] = _prevailing(frame, _PATIENT, only=True)
-    values[_FRAME] = _prevailing(kinds, _FRAME, clearly=True)
+    values[_FRAME] = _prevailing(kinds, _FRAME, unambiguous=True)
     for name in ("XRayTubeCurrent", "Exposure"):
         values[name] = members.groupby("series")[name].median()
     values["acquisition_time_s"] = members.groupby("series")["acquisition_time_s"].min()
@@ -122,14 +120,16 @@ def _header_values(frame: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
 
 
 def _prevailing(
-    rows: pd.DataFrame, name: str, *, only: bool = False, clearly: bool = False
+    rows: pd.DataFrame, name: str, *, only: bool = False, unambiguous: bool = False
 ) -> pd.Series[Any]:
-    """Most frequent present value of a column in each series, the lowest of equally frequent ones.
+    """Most frequent non-null value of a column in each series, the lowest of equally frequent ones.
 
     Parameters
     ----------
+    rows : instances with their `series`.
+    name : column.
     only : null where there is more than one value.
-    clearly : null where two values are most frequent.
+    unambiguous : null where several values are equally frequent.
     """
     found = rows[["series", name]].dropna().drop_duplicates()
     contested = found["series"].duplicated(keep=False)
@@ -143,7 +143,7 @@ def _prevailing(
     counts = counts.sort_values(["series", "n", name], ascending=[True, False, True])
     most = counts["n"] == counts.groupby("series")["n"].transform("max")
     counts = counts[most]
-    if clearly:
+    if unambiguous:
         counts = counts[~counts["series"].duplicated(keep=False)]
     decided = counts.drop_duplicates("series").set_index("series")[name]
     values: pd.Series[Any] = pd.concat([agreed, decided])
@@ -191,16 +191,14 @@ def _normals(frame: pd.DataFrame) -> NDArray[np.float64]:
 def _spacing(members: pd.DataFrame, normals: NDArray[np.float64]) -> pd.DataFrame:
     """Increment and coverage of each series along its slice normal (PS3.3 C.7.6.2.1.1)."""
     points = members[_POSITION].to_numpy(np.float64)
-    places = pd.DataFrame(
-        {"series": members["series"], "place": np.einsum("ij,ij->i", points, normals)}
-    )
-    places = places.dropna().sort_values(["series", "place"])
-    gaps = places.groupby("series")["place"].diff()
-    distinct = gaps[gaps > _SAME_POSITION_MM]
-    increment = distinct.groupby(places["series"]).median()
-    ends = places.groupby("series")["place"].agg(["min", "max"])
-    result = pd.DataFrame({"slice_increment_mm": increment})
-    result["coverage_mm"] = ends["max"] - ends["min"] + increment
+    along = pd.Series(np.einsum("ij,ij->i", points, normals), index=members.index).dropna()
+    measured = {
+        series: increment_and_extent(values.tolist())
+        for series, values in along.groupby(members["series"])
+    }
+    names = ["slice_increment_mm", "extent_mm"]
+    result = pd.DataFrame.from_dict(measured, orient="index", columns=names, dtype=np.float64)
+    result["coverage_mm"] = result.pop("extent_mm") + result["slice_increment_mm"]
     frames = members.groupby("series")[["frame_increment_mm", "frame_coverage_mm"]].max()
     frames = frames.dropna()
     total = frames["frame_coverage_mm"] + frames["frame_increment_mm"]
@@ -211,10 +209,10 @@ def _spacing(members: pd.DataFrame, normals: NDArray[np.float64]) -> pd.DataFram
 
 
 def _digests(frame: pd.DataFrame) -> list[str]:
-    """SHA-256 of each series over its instances' pseudonyms, sizes, patients and dates.
+    """SHA-256 of each series over pseudonyms, sizes, patients and dates of its instances.
 
-    Files without a SOPInstanceUID count with their size. Copies with equal bytes count once, and
-    as if there were one; copies that differ count with the digest of their bytes.
+    Files without SOPInstanceUID are represented by their size. Copies with equal bytes count once;
+    copies that differ are included with the digest of their bytes.
     """
     copy = frame["content_digest"].notna()
     kept = frame[(frame["reason"] != FileReason.DUPLICATE_INSTANCE.value) | copy]
@@ -240,7 +238,7 @@ def _digests(frame: pd.DataFrame) -> list[str]:
 
 
 def _layouts(members: pd.DataFrame) -> pd.Series[Any]:
-    """SHA-256 of each series over sizes, positions and numbers of its instances, in their order."""
+    """SHA-256 of each series over sizes, positions and numbers of its instances, sorted."""
     columns = ["size_bytes", *_POSITION, "InstanceNumber", "AcquisitionNumber"]
     numbers = members[columns].to_numpy(np.float64)
     series = members["series"].to_numpy()

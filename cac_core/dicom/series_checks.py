@@ -1,4 +1,4 @@
-"""Whether the slices of a series belong together, and what a reader of the score should know."""
+"""Checks that the slices of a series belong together, and derives flags from their headers."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from cac_core.dicom.acquisition import AcquisitionInfo, read_acquisition
 from cac_core.dicom.frames import Frame
 from cac_core.dicom.geometry import (
     MAX_TILT_DEG,
-    SAME_POSITION_MM,
     common_orientation,
+    grid_tolerance_mm,
     slice_normal,
-    tolerance_mm,
 )
+from cac_core.dicom.increment import SAME_POSITION_MM
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
-#: Increments above this are flagged: small plaques are lost between slices.
+#: Larger slice increments are flagged: small plaques are missed between slices.
 THICK_SLICES_MM = 5.0
 _SAME_PIXEL_SPACING_MM = 0.001
 _SAME_KVP = 1.0
 
 
 def check_frames(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """Check that all slices are of one kind and return their common orientation (6,).
+    """Check that all slices are of one scan, and return their common orientation (6,).
 
     Raises
     ------
     StudyError
-        `mixed_orientation`, `mixed_matrix`, `mixed_acquisitions`, `gantry_tilt` (as the header
-        states it), `invalid_geometry`.
+        `mixed_matrix`, `mixed_acquisitions`, or `gantry_tilt` where the header states a tilt.
+    GeometryError
+        As `common_orientation`.
     """
     orientation = common_orientation(np.array([frame.orientation for frame in frames]))
     _check_matrix(frames)
@@ -46,13 +47,13 @@ def check_frames(frames: Sequence[Frame]) -> NDArray[np.float64]:
 
 
 def common_acquisition(datasets: Sequence[Dataset]) -> AcquisitionInfo:
-    """Return the acquisition of the slices: the first slice's, completed by the next ones.
+    """Return the acquisition of the slices: that of the first, completed by the others.
 
     Raises
     ------
     StudyError
-        `mixed_acquisitions` where slices differ in tube voltage or kernel, which decide what a
-        pixel at the threshold means.
+        `mixed_acquisitions` where slices differ in tube voltage or kernel, on which the HU of
+        calcium depend.
     """
     files = {id(dataset): dataset for dataset in datasets}
     found = [read_acquisition(dataset, len(datasets)) for dataset in files.values()]
@@ -71,9 +72,9 @@ def common_acquisition(datasets: Sequence[Dataset]) -> AcquisitionInfo:
 
 
 def series_flags(slices: Sequence[Frame], spacing_mm: float) -> set[QualityFlag]:
-    """Return flags from the headers of the slices kept, given the true slice increment."""
+    """Return the flags from the headers of the slices, given the measured slice increment."""
     flags: set[QualityFlag] = set()
-    tolerance = tolerance_mm(spacing_mm)
+    tolerance = grid_tolerance_mm(spacing_mm)
     if round(spacing_mm, 2) > THICK_SLICES_MM:
         flags.add(QualityFlag.THICK_SLICES)
     for frame in slices:
@@ -106,7 +107,7 @@ def _check_matrix(frames: Sequence[Frame]) -> None:
 
 
 def _check_acquisitions(frames: Sequence[Frame], orientation: NDArray[np.float64]) -> None:
-    """Acquisitions one after another along the table are one scan; interleaved ones are two."""
+    """Refuse interleaved acquisitions; acquisitions one after another are one scan."""
     acquisitions = np.array([frame.acquisition_number or 0 for frame in frames])
     if np.unique(acquisitions).size < 2:
         return
@@ -120,9 +121,9 @@ def _check_acquisitions(frames: Sequence[Frame], orientation: NDArray[np.float64
 
 
 def _has_number_gap(numbers: Sequence[int | None]) -> bool:
-    """Tell whether InstanceNumber shows that slices outside those at hand may exist.
+    """Whether InstanceNumber suggests further slices beyond those of the series.
 
-    Numbers that start above one, or skip some where the positions are regular.
+    True where the numbers start above one, or have gaps although the positions are regular.
     """
     known = sorted({number for number in numbers if number is not None})
     if len(known) != len(numbers):

@@ -1,8 +1,8 @@
-"""From series to studies: whose, when, which series and files, or the reason why none.
+"""From series to studies: patient, date, selected series and files, or the reason for none.
 
-The one place that decides what the selection means for a study; the ledger only joins with it.
-Whatever the files of a study contradict each other in is refused or flagged, never guessed: a
-study that names two patients is scored under neither.
+The only place that decides what the selection means for a study; other tables join its result.
+Contradictions between the files of a study are refused or flagged, never resolved by a guess: a
+study that names two patients is not scored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cac_core.dicom.copies import IDENTITY_COLUMNS, instance_numbers
+from cac_core.dicom.duplicates import IDENTITY_COLUMNS, instance_numbers
 from cac_core.dicom.select import MISSING_PREFIX, NO_MARK, TIE
 from cac_core.dicom.series import member_rows
 from schemas.codes import FileReason, QualityFlag, SeriesReason, StudyReason
@@ -25,18 +25,18 @@ from schemas.instance import DATE_SOURCES
 
 Row = dict[str, Any]
 _PLACE = [f"position_{axis}_mm" for axis in "xyz"]
-#: What the score row takes from the chosen series.
+#: Columns that the score row takes from the selected series.
 HEADER = ("Manufacturer", "ManufacturerModelName", "KVP", "XRayTubeCurrent", "ConvolutionKernel")
 _NOT_CT = frozenset((SeriesReason.NOT_CT.value, SeriesReason.NOT_CT_IMAGE.value))
-#: StudyDate in either form, then each attribute that stands in for it.
+#: Rank of the sources of the date: StudyDate in either form, then its substitutes.
 _DATE_RANKS = {source: max(0, rank - 1) for rank, source in enumerate(DATE_SOURCES)}
 
 
 @dataclass(slots=True)
 class _Named:
-    """What the files of a study say of patient and date.
+    """Patients and dates in the files of a study.
 
-    `patients` by series; `dates` are (rank of the attribute, series, date, source, instances).
+    `patients` by series; `dates` as (rank of the source, series, date, source, instances).
     """
 
     patients: dict[str | None, set[str | None]] = field(default_factory=lambda: defaultdict(set))
@@ -44,17 +44,18 @@ class _Named:
 
 
 def decide_studies(instances: pa.Table, series: pa.Table, rules_digest: str) -> pa.Table:
-    """One row per study: its chosen series, or the reason why there is none.
+    """Return one row per study: its selected series, or the reason for none.
 
     Parameters
     ----------
-    instances : `schemas.instance.INSTANCES`, rows in any order.
-    series : `schemas.series.SERIES` as `select_series` decided it, rows in any order.
-    rules_digest : of the selection rules; part of the digest of studies without a chosen series.
+    instances : table `schemas.instance.INSTANCES`, rows in any order.
+    series : table `schemas.series.SERIES` from `select_series`, rows in any order.
+    rules_digest : digest of the selection rules, included in the digest of studies without a
+        selected series.
 
     Returns
     -------
-    Columns `study_key`, `patient_key`, `study_date`, `SeriesInstanceUID` of the chosen series (or
+    Columns `study_key`, `patient_key`, `study_date`, `SeriesInstanceUID` of the selected series (or
     null), `reason` (or null) with its `detail`, `quality_flags` (separated by semicolons),
     `instances_digest`, `ctac_role` and `HEADER`; ordered by `study_key`.
     """
@@ -105,12 +106,7 @@ def _decide(
     if chosen is None:
         digest = rejected_digest([row["instances_digest"] for row in series], rules_digest)
     else:
-        digest = chosen["instances_digest"]
-        own_dates = {item[2] for item in named.dates if item[1] == own}
-        elsewhere = patient is not None and patient not in named.patients[own]
-        if elsewhere or (date is not None and date not in own_dates):
-            # They come from other series, whose changes must bring the study back.
-            digest = hashlib.sha256(f"{digest} {patient} {date}".encode()).hexdigest()
+        digest = _selected_digest(chosen, named, patient, date)
     return {
         "study_key": study,
         "patient_key": patient,
@@ -125,8 +121,21 @@ def _decide(
     }
 
 
+def _selected_digest(chosen: Row, named: _Named, patient: str | None, date: dt.date | None) -> str:
+    """Digest of the selected series, and of patient and date where other series state them.
+
+    A change in those other series must cause the study to be scored again.
+    """
+    own, digest = chosen["SeriesInstanceUID"], str(chosen["instances_digest"])
+    own_dates = {item[2] for item in named.dates if item[1] == own}
+    other_patient = patient is not None and patient not in named.patients[own]
+    if other_patient or (date is not None and date not in own_dates):
+        return hashlib.sha256(f"{digest} {patient} {date}".encode()).hexdigest()
+    return digest
+
+
 def study_reasons(series: pa.Table) -> dict[str, StudyReason]:
-    """Why the studies without a selected series have none, by study key."""
+    """Return the reason of each study without a selected series, by study key."""
     reasons: dict[str, StudyReason] = {}
     selected: set[str] = set()
     columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "Modality"))
@@ -141,7 +150,7 @@ def study_reasons(series: pa.Table) -> dict[str, StudyReason]:
 
 
 def selection_flags(series: pa.Table) -> dict[str, tuple[QualityFlag, ...]]:
-    """Quality flags of the studies that the selection itself gives rise to, sorted by name."""
+    """Return the quality flags that the selection raises, sorted, by study key."""
     flags: dict[str, set[QualityFlag]] = {}
     columns = (series[name].to_pylist() for name in ("study_key", "selected", "reason", "evidence"))
     rivals: set[str] = set()
@@ -163,27 +172,27 @@ def selection_flags(series: pa.Table) -> dict[str, tuple[QualityFlag, ...]]:
 
 
 def rejected_digest(digests: Sequence[str], rules_digest: str) -> str:
-    """Digest of a study without a chosen series: of all its series and the selection rules.
+    """Digest of a study without a selected series, over all its series and the selection rules.
 
-    So that a late series, a mended file or a mended rule brings it back.
+    A new series, a corrected file or a changed rule causes the study to be decided again.
     """
     text = "\n".join([rules_digest, *sorted(digests)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def chosen_files(instances: pa.Table, studies: pa.Table) -> pa.Table:
-    """The files of each study's chosen series, truncated ones included.
+    """Return the files of the selected series of each study, including truncated ones.
 
     Parameters
     ----------
-    studies : rows with `study_key` and `SeriesInstanceUID` of the chosen series or null.
+    instances : table `schemas.instance.INSTANCES`.
+    studies : rows with `study_key` and `SeriesInstanceUID` of the selected series or null.
 
     Returns
     -------
-    Columns `study_key`, `path_key`, `size_bytes`, `mtime_ns` and `copy_of`. Of copies with equal
-    bytes one is there; of copies whose bytes differ all are, with the same number in `copy_of`,
-    so that their pixels can be compared. In the order of content digests and sizes where
-    pseudonyms do not decide, so that no path does.
+    Columns `study_key`, `path_key`, `size_bytes`, `mtime_ns` and `copy_of`. Copies with equal bytes
+    are represented by one file; copies with different bytes are all included, with the same number
+    in `copy_of`, so that their pixels can be compared. The order does not depend on paths.
     """
     wanted = pc.and_(
         pc.is_in(instances["study_key"], studies["study_key"].combine_chunks()),
@@ -213,10 +222,10 @@ def chosen_files(instances: pa.Table, studies: pa.Table) -> pa.Table:
 
 
 def _named(instances: pa.Table) -> defaultdict[str, _Named]:
-    """Patients and dates by study, from every file that says so, usable or not."""
+    """Patients and dates by study, from all files, usable or not."""
     names = ["study_key", "SeriesInstanceUID", "patient_key", "study_date", "study_date_source"]
     known = instances.filter(pc.is_valid(instances["study_key"]))
-    # An instance counts once however many copies of it there are.
+    # Copies of an instance count once.
     groups = known.group_by(names).aggregate([("SOPInstanceUID", "count_distinct")])
     found: defaultdict[str, _Named] = defaultdict(_Named)
     for row in groups.to_pylist():
@@ -232,7 +241,7 @@ def _named(instances: pa.Table) -> defaultdict[str, _Named]:
 def _study_date(
     dates: list[tuple[int, str | None, dt.date, str, int]], series: str | None
 ) -> tuple[dt.date | None, set[QualityFlag]]:
-    """The date that most instances name, of the chosen series where it names one, and flags."""
+    """Most frequent date, of the selected series where it has one, and flags."""
     if not dates:
         return None, set()
     rank = min(item[0] for item in dates)
@@ -253,7 +262,7 @@ def _study_date(
 
 
 def _series_reasons(series: list[Row]) -> str:
-    """Reasons of the CT series, and of those that may have been CT, with their numbers."""
+    """Count the reasons of the series that are, or may be, CT."""
     counts: dict[str, int] = defaultdict(int)
     for row in series:
         unusable = row["reason"] == SeriesReason.UNUSABLE_FILES.value

@@ -1,4 +1,4 @@
-"""From the files of one chosen series to a volume in HU, or the reason why there is none."""
+"""From the files of the selected series to a volume in HU, or a rejection reason."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from cac_core.dicom import datafile
 from cac_core.dicom.acquisition import AcquisitionInfo
 from cac_core.dicom.enhanced import enhanced_frames, is_enhanced
 from cac_core.dicom.frames import Frame, is_localizer, single_frame
-from cac_core.dicom.gathering import gather_slices
-from cac_core.dicom.geometry import Reorientation, SliceGrid, body_axes, canonical_affine
+from cac_core.dicom.geometry import (
+    GeometryError,
+    Reorientation,
+    SliceGrid,
+    body_axes,
+    canonical_affine,
+)
 from cac_core.dicom.header import CT_IMAGE_CLASSES
 from cac_core.dicom.hounsfield import (
     Padding,
@@ -28,6 +33,7 @@ from cac_core.dicom.hounsfield import (
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.pixels import LOSSY_SYNTAXES, FrameReader, PixelLayout, pixel_layout
 from cac_core.dicom.series_checks import common_acquisition, series_flags
+from cac_core.dicom.slice_stack import stack_slices
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
@@ -36,16 +42,16 @@ __all__ = ["AcquisitionInfo", "CtVolume", "ReadLimits", "read_volume"]
 
 @dataclass(frozen=True)
 class CtVolume:
-    """A CT volume in the canonical orientation, with all that scoring needs.
+    """A CT volume in the canonical orientation, as input of the scoring.
 
     Parameters
     ----------
     hu : (slice, row, column); slices towards the head, rows to posterior, columns to the
-        patient's left. Flips and transposes only, nothing is resampled. Air is -1024.
+        patient's left. Slices are flipped or transposed, never resampled. Air is -1024.
     spacing_mm : slice increment from ImagePositionPatient, row spacing, column spacing.
     affine : 4 x 4, (slice, row, column, 1) to LPS millimetres.
     flags : sorted quality flags.
-    acquisition : values of the header.
+    acquisition : acquisition values of the header.
     pixel_digest : SHA-256 of shape, spacing, affine and HU, 64 hexadecimal digits.
     """
 
@@ -59,7 +65,7 @@ class CtVolume:
 
 @dataclass(frozen=True, slots=True)
 class _ImageFile:
-    """One file, parsed, its pixels not decoded yet."""
+    """One parsed file with encoded pixels."""
 
     dataset: Dataset
     layout: PixelLayout
@@ -69,18 +75,24 @@ class _ImageFile:
 def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> CtVolume:  # noqa: B008
     """Read the files of one series, single-frame or multi-frame, in any order.
 
+    Parameters
+    ----------
+    paths : files of the series.
+    limits : limits on size and number of slices.
+
     Raises
     ------
     StudyError
-        And nothing else but the interrupts: the first reason found, checked in the order
-        files, pixel layout, attributes of each slice, agreement of the slices, geometry,
-        pixels.
+        With the first reason found, in the order files, pixel layout, attributes of each slice,
+        agreement of the slices, geometry, pixels. Other exceptions than interrupts are not raised.
     """
     try:
         with datafile.quiet_pydicom():
             return _read_volume(paths, limits)
     except (StudyError, KeyboardInterrupt, SystemExit):
         raise
+    except GeometryError as error:
+        raise StudyError(StudyReason(error.fault.value), error.detail) from None
     except MemoryError:
         raise StudyError(StudyReason.OUT_OF_MEMORY, "reading the series", rejected=False) from None
     except datafile.PARSE_ERRORS as error:
@@ -90,20 +102,20 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
 
 def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
     files, frames, n_other = _read_headers(paths, limits)
-    gathered = gather_slices(frames, n_other, limits.min_slices)
-    frames, grid, orientation = gathered.frames, gathered.grid, gathered.orientation
+    stack = stack_slices(frames, n_other, limits.min_slices)
+    frames, grid, orientation = stack.frames, stack.grid, stack.orientation
     slices = [frames[group[0]] for group in grid.groups]
     turn = body_axes(orientation)
     acquisition = common_acquisition([files[frame.file_index].dataset for frame in slices])
     hu, pixel_flags = _read_pixels(files, frames, grid, turn)
-    pixel_spacing = gathered.pixel_spacing_mm
+    pixel_spacing = stack.pixel_spacing_mm
     stored_shape = (frames[0].rows, frames[0].columns)
     affine = canonical_affine(grid, orientation, pixel_spacing, stored_shape, turn)
     in_plane = pixel_spacing[::-1] if turn.transpose else pixel_spacing
     spacing_mm = (grid.spacing_mm, in_plane[0], in_plane[1])
     flags = {
         *pixel_flags,
-        *gathered.flags,
+        *stack.flags,
         *series_flags(slices, grid.spacing_mm),
         *_file_flags([files[index] for index in sorted({f.file_index for f in frames})]),
     }
@@ -119,9 +131,9 @@ def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
 def _read_headers(
     paths: Sequence[Path], limits: ReadLimits
 ) -> tuple[list[_ImageFile], list[Frame], int]:
-    """Files, their frames, and the number of files set aside because they hold no slice.
+    """Read files and frames; return them, and the number of excluded files without a slice.
 
-    The frames of all files together keep within the limits.
+    The limits apply to the frames of all files together.
     """
     files: list[_ImageFile] = []
     frames: list[Frame] = []
@@ -146,7 +158,7 @@ def _read_headers(
             add(dataset)
     if files:
         return files, frames, len(strays)
-    for dataset in strays:  # nothing else is there: they say themselves what is wrong with them
+    for dataset in strays:  # without slices, the faults of the stray files give the reason
         add(dataset)
     if not frames:
         raise StudyError(StudyReason.TOO_FEW_SLICES, "no files")
@@ -163,9 +175,9 @@ def _frames(dataset: Dataset, layout: PixelLayout, file_index: int) -> list[Fram
 
 
 def _holds_no_slice(dataset: Dataset) -> bool:
-    """Tell whether a file is a single localizer, or by its SOP class no CT image at all.
+    """Whether a file is a localizer, or not a CT image by its SOP class.
 
-    Such strays often lack what a slice needs, so they are found before that is asked for.
+    Such files often lack attributes of a slice, so they are excluded before these are checked.
     """
     sop_class = datafile.text(dataset, "SOPClassUID")
     if sop_class is not None and sop_class not in CT_IMAGE_CLASSES:
@@ -179,7 +191,7 @@ def _read_pixels(
     grid: SliceGrid,
     turn: Reorientation,
 ) -> tuple[NDArray[np.int16], set[QualityFlag]]:
-    """HU volume in canonical orientation; slices given twice must be identical."""
+    """Read the HU volume in canonical orientation; slices at one position must be identical."""
     flags: set[QualityFlag] = set()
     readers: dict[int, FrameReader] = {}
 
@@ -191,7 +203,7 @@ def _read_pixels(
         hu, replaced = to_hounsfield(stored, frame.slope, frame.intercept, file.padding)
         if replaced:
             flags.add(QualityFlag.PADDING_REPLACED)
-        if file.layout.n_frames == 1:  # the bytes are not needed again: halve the peak of memory
+        if file.layout.n_frames == 1:  # release the bytes: halves the peak memory
             del readers[frame.file_index], file.dataset.PixelData
         return turn.plane(hu)
 
@@ -224,7 +236,7 @@ def _file_flags(files: Sequence[_ImageFile]) -> set[QualityFlag]:
 def _digest(
     hu: NDArray[np.int16], spacing_mm: tuple[float, float, float], affine: NDArray[np.float64]
 ) -> str:
-    """SHA-256 over what is scored; little-endian whatever the machine."""
+    """SHA-256 over shape, spacing, affine and HU, as little-endian bytes."""
     digest = hashlib.sha256()
     digest.update(repr((hu.shape, spacing_mm)).encode())
     digest.update(affine.astype("<f8").tobytes())

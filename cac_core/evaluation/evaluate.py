@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cac_core.categories import VISUAL_LEVELS, cac_category, visual_level
 from cac_core.errors import UsageError
 from cac_core.evaluation.lesion_errors import compare
 from cac_core.evaluation.sources import Pairs
@@ -39,7 +40,6 @@ from cac_core.processes import worker_pool
 from cac_core.progress import Progress
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium
-from cac_core.scoring.categories import VISUAL_LEVELS, cac_category, visual_level
 from cac_core.scoring.lesions import label_lesions
 from cac_core.stats.agreement import (
     bland_altman,

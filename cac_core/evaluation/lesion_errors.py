@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, find_objects, label
 
+from cac_core.components import remove_small_components
 from cac_core.protocol import ScoringProtocol
 
 #: Why a lesion was missed or something else taken for one; the causes of the paper's review.
@@ -90,13 +91,8 @@ def _scored(
     mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float], protocol: ScoringProtocol
 ) -> NDArray[np.bool_]:
     """Without the slice-wise components below the protocol's minimum area."""
-    plane = np.zeros((3, 3, 3), np.bool_)
-    plane[1] = True if protocol.connectivity == 8 else [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-    parts, count = label(mask, structure=plane)
-    area = np.bincount(parts.ravel(), minlength=count + 1) * spacing_mm[1] * spacing_mm[2]
-    large = area >= protocol.min_area_mm2
-    large[0] = False
-    return np.asarray(large[parts])
+    pixel_mm2 = spacing_mm[1] * spacing_mm[2]
+    return remove_small_components(mask, pixel_mm2, protocol.min_area_mm2, protocol.connectivity)
 
 
 def _true_lesions(

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
+from cac_core.components import label_in_plane
+
 _CORONARY, _NONCORONARY = 1, 2
 _TOUCHING = np.ones((3, 3, 3), np.bool_)
-_IN_PLANE = np.zeros((3, 3, 3), np.bool_)
-_IN_PLANE[1] = True
 
 
 def decide(possible: NDArray[np.bool_], scores: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -36,8 +36,8 @@ def decide(possible: NDArray[np.bool_], scores: NDArray[np.float32]) -> NDArray[
     if extent is None:
         return classes
     where = possible[extent]
-    together, count = label(where, structure=_IN_PLANE)
-    calcium_here = np.zeros(count + 1, np.bool_)
+    together, n_pixels = label_in_plane(where)
+    calcium_here = np.zeros(len(n_pixels), np.bool_)
     calcium_here[together[where][scores.argmax(axis=1) > 0]] = True
     calcium = calcium_here[together]
     lead = np.zeros(where.shape, np.float32)

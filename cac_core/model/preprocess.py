@@ -12,6 +12,8 @@ from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from cac_core.components import remove_small_components
+
 #: Networks see HU clipped to this window and scaled to about -2..4, with 0 at soft tissue.
 HU_WINDOW = (-250.0, 650.0)
 HU_CENTRE, HU_SCALE = 50.0, 150.0
@@ -181,13 +183,8 @@ def candidates(
     if extent is None:
         return found
     bright = (hu[extent] >= threshold_hu) & mask[extent]
-    structure = np.zeros((3, 3, 3), np.bool_)
-    structure[1] = True if connectivity == 8 else [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-    parts, count = label(bright, structure=structure)
-    area = np.bincount(parts.ravel(), minlength=count + 1) * (spacing_mm[1] * spacing_mm[2])
-    large = area >= min_area_mm2
-    large[0] = False
-    found[extent] = large[parts]
+    pixel_mm2 = spacing_mm[1] * spacing_mm[2]
+    found[extent] = remove_small_components(bright, pixel_mm2, min_area_mm2, connectivity)
     return found
 
 

@@ -1,14 +1,14 @@
-"""The Agatston score with its companions, density weight and tube voltage rule.
+"""The Agatston score, calcium volume and mass, and the rule for the tube voltage.
 
-Agatston: per lesion and slice, area in mm2 times a weight of 1 to 4 from the peak HU (Agatston
-et al., J Am Coll Cardiol 1990;15:827), times slice increment over 3 mm, summed.
+Agatston: sum over lesions and slices of area in mm2 x density weight (1 to 4, from the peak HU)
+x slice increment / 3 mm (Agatston et al., J Am Coll Cardiol 1990;15:827).
 
-Volume: voxel count times voxel volume over the same lesion pixels, in mm3, without interpolation
+Volume: number of voxels x voxel volume over the same lesion pixels, in mm3, without interpolation
 between slices.
 
 Mass: m = c x sum over lesions of (volume x mean HU), with the calibration factor c in mg/ml per HU
-of the scanner and protocol (McCollough et al., Radiology 2007;243:527). Without c there is no mass:
-the factor is measured on a phantom and does not carry over.
+of scanner and protocol (McCollough et al., Radiology 2007;243:527). Without c no mass is given: the
+factor is measured on a phantom and does not apply to other scanners.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cac_core.categories import cac_category
 from cac_core.protocol import ScoringProtocol
-from cac_core.scoring.categories import cac_category
 from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions, density_weight
 from schemas.codes import QualityFlag
 
@@ -33,19 +33,19 @@ __all__ = [
     "threshold_for_kvp",
 ]
 
-#: Tube voltage that the 130 HU threshold and the density weights were made for.
+#: Tube voltage for which the 130 HU threshold and the density weights are defined.
 REFERENCE_KVP = 120.0
 
-#: (kVp, HU) pairs for `ScoringProtocol.kvp_thresholds_hu`: thresholds that stand for 130 HU at
+#: (kVp, HU) pairs for `ScoringProtocol.kvp_thresholds_hu`: thresholds equivalent to 130 HU at
 #: lower voltages, from Gräni et al., Eur Heart J Cardiovasc Imaging 2018;19:1362, doi
 #: 10.1093/ehjci/jey019 (gated calcium scans, one vendor, against 120 kVp in the same patients).
 #: Their weight limits, 271/408/544 at 80 kVp and 318/477/636 at 70 kVp, are 200/300/400 scaled by
-#: threshold/130 to within 2 HU; `density_weight` scales likewise. No published table that we could
-#: verify covers 110, 130 and 140 kVp, which many CTAC scans use: those keep 130 HU and a flag,
-#: unless a site enters thresholds of its own.
+#: threshold/130 to within 2 HU, as in `density_weight`. No published table is known for 110, 130
+#: and 140 kVp, which many CTAC scans use: those keep 130 HU and get a flag, unless a site sets its
+#: own thresholds.
 GRANI_2018_THRESHOLDS_HU: tuple[tuple[float, float], ...] = ((70.0, 207.0), (80.0, 177.0))
 
-#: Headers round or print the voltage to a fraction; no scanner offers steps this small.
+#: Headers round the voltage; no scanner has steps as small as this.
 _KVP_TOLERANCE = 0.5
 
 
@@ -58,7 +58,7 @@ class CalciumScore:
     agatston : Agatston score.
     agatston_noncoronary : the same sum over non-coronary lesions inside the heart.
     calcium_volume_mm3 : volume of the lesion voxels.
-    calcium_mass_mg : None where the protocol holds no calibration.
+    calcium_mass_mg : calcium mass; None where the protocol has no calibration.
     n_lesions : coronary lesions, counted slice by slice.
     cac_category : `0`, `1-100`, `101-400` or `>400`.
     """
@@ -72,11 +72,12 @@ class CalciumScore:
 
 
 def score_calcium(lesions: Lesions, protocol: ScoringProtocol) -> CalciumScore:
-    """Sum lesions to the scores of a study.
+    """Sum the lesions of a study to its scores.
 
     Parameters
     ----------
-    lesions : from `label_lesions` under the same protocol.
+    lesions : from `label_lesions` with the same protocol.
+    protocol : rules of the score.
     """
     coronary = lesions.calcium_class == CORONARY
     agatston = _sum(lesions.agatston[coronary])
@@ -96,12 +97,17 @@ def score_calcium(lesions: Lesions, protocol: ScoringProtocol) -> CalciumScore:
 def threshold_for_kvp(
     kvp: float | None, protocol: ScoringProtocol
 ) -> tuple[float, tuple[QualityFlag, ...]]:
-    """Calcium threshold in HU for a tube voltage, and the flags it raises.
+    """Return the calcium threshold in HU for a tube voltage, and the flags that it raises.
 
-    At 120 kVp, and where the voltage is unknown (flag `missing_kvp`), the protocol's threshold.
-    At any other, under rule `table` the threshold of the table's entry within 0.5 kV (flag
-    `kvp_threshold_adjusted`); without an entry, or under rule `flag`, the protocol's threshold
-    (flag `kvp_not_120`). Nothing is interpolated.
+    At 120 kVp, and where the voltage is unknown (flag `missing_kvp`), this is the threshold of the
+    protocol. At another voltage, rule `table` takes the entry of the table within 0.5 kV (flag
+    `kvp_threshold_adjusted`); without an entry, or with rule `flag`, the threshold of the protocol
+    is kept (flag `kvp_not_120`). Nothing is interpolated.
+
+    Parameters
+    ----------
+    kvp : tube voltage in kV; None, NaN and values below or equal to 0 are unknown.
+    protocol : rules of the score.
     """
     if kvp is None or not math.isfinite(kvp) or kvp <= 0:
         return protocol.threshold_hu, (QualityFlag.MISSING_KVP,)
@@ -115,6 +121,6 @@ def threshold_for_kvp(
 
 
 def _sum(values: NDArray[np.float64]) -> float:
-    # Neither the order of the lesions nor the last binary digit of a product may move a score that
-    # is a whole number across the edge of a category.
+    # Exact sum, rounded: neither the order of the lesions nor the last binary digit of a product
+    # may move a whole-number score across the edge of a category.
     return round(math.fsum(values.tolist()), 9)

@@ -1,10 +1,10 @@
-"""Is the blood as bright as contrast medium? A guard on the pixels, as headers often omit it.
+"""Detects contrast enhancement from the pixels, because headers often omit the contrast agent.
 
 Unenhanced blood has 30 to 60 HU, depending on haematocrit and little on tube voltage. Contrast
-medium lifts it to about 110 HU late after the injection and to several hundred at its first
-pass. Calcium cannot be told from enhanced blood at a threshold of 130 HU, so such scans must
-not be scored. All estimates are taken on block means of about 8 mm, which brings the noise of a
-CTAC scan (20 to 30 HU per voxel) below 10 HU.
+medium raises it to about 110 HU late after the injection and to several hundred HU in the first
+pass. At a threshold of 130 HU calcium cannot be separated from enhanced blood, so such scans are
+not scored. All estimates use means of blocks of about 8 mm, which reduces the noise of a CTAC scan
+(20 to 30 HU per voxel) below 10 HU.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-#: Blood at or above this is enhanced: half-way between dense unenhanced blood with a miscalibrated
+#: Blood at or above this is enhanced: halfway between dense unenhanced blood on a miscalibrated
 #: scanner (60 + 10 HU) and the late phase (110 HU).
 CONTRAST_THRESHOLD_HU = 90.0
 
 _BLOCK_MM = 8.0
-#: Soft tissue and blood of any enhancement; fat, lung and metal are left out.
+#: Soft tissue and blood of any enhancement, without fat, lung and metal.
 _SOFT_TISSUE_HU = (-20.0, 800.0)
-#: Blood fills about the upper half of a heart's soft tissue: its middle is at this percentile.
+#: Blood is about the upper half of the soft tissue of a heart, so its median is this percentile.
 _BLOOD_PERCENTILE = 75.0
-#: Less soft tissue than this gives no estimate.
+#: Less soft tissue gives no estimate.
 _MIN_TISSUE_ML = 40.0
 _LUNG_HU = (-930.0, -500.0)
 _MIN_LUNG_ML = 200.0
-#: The spine lies behind this part of the lungs' depth, the heart before it.
+#: Share of the depth of the lungs that holds the heart; the spine lies behind it.
 _ANTERIOR_PART = 0.6
 
 
@@ -39,8 +39,8 @@ def blood_pool_hu(
 
     Parameters
     ----------
-    hu : (slice, row, column) HU.
-    heart_mask : same shape; it may miss parts of the heart or reach beyond it.
+    hu : (slice, row, column), HU.
+    heart_mask : same shape; it may miss parts of the heart or extend beyond it.
     spacing_mm : slice, row, column spacing.
 
     Returns
@@ -58,14 +58,18 @@ def blood_pool_hu(
 def contrast_score_without_mask(
     hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]
 ) -> float:
-    """Estimate the HU of blood in heart and great vessels without knowing where they are.
+    """Estimate the HU of blood in heart and great vessels without a heart mask.
 
-    Takes the soft tissue between the lungs in the anterior 60 % of their depth, where no spine
-    is. Expects the canonical orientation (rows to posterior).
+    Uses the soft tissue between the lungs in the anterior 60 % of their depth, without the spine.
+
+    Parameters
+    ----------
+    hu : (slice, row, column), HU, in the canonical orientation (rows to posterior).
+    spacing_mm : slice, row, column spacing.
 
     Returns
     -------
-    As `blood_pool_hu`; NaN where there are no lungs.
+    As `blood_pool_hu`; NaN where no lungs are found.
     """
     factors = _block_factors(spacing_mm)
     blocks = _block_means(hu, factors)
@@ -76,10 +80,10 @@ def contrast_score_without_mask(
 def looks_contrast_enhanced(
     hu: NDArray[np.int16], heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> bool:
-    """Tell whether the blood pool is at or above 90 HU.
+    """Whether the blood pool has at least 90 HU, in the heart mask or between the lungs.
 
-    The estimate between the lungs counts as well as the one in the heart mask: a network
-    trained on unenhanced scans may find anything, or nothing, in an enhanced one.
+    The second estimate is needed because a network trained on unenhanced scans may segment
+    anything, or nothing, in an enhanced scan. Parameters as `blood_pool_hu`.
     """
     estimates = (
         blood_pool_hu(hu, heart_mask, spacing_mm),
@@ -96,7 +100,7 @@ def _block_factors(spacing_mm: tuple[float, float, float]) -> tuple[int, int, in
 def _block_means(
     volume: NDArray[np.int16] | NDArray[np.bool_], factors: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Average blocks of voxels; what does not fill a block at the far ends is dropped."""
+    """Average blocks of voxels; incomplete blocks at the far ends are dropped."""
     means: NDArray[np.float32] = np.empty(
         [size // factor for size, factor in zip(volume.shape, factors, strict=True)], np.float32
     )
@@ -142,7 +146,7 @@ def _between_lungs(
 ) -> NDArray[np.bool_]:
     """Mask of blocks between the lungs, row by row, in the anterior part of their depth."""
     lung_like = (blocks > _LUNG_HU[0]) & (blocks < _LUNG_HU[1])
-    # The skin's partial volume looks like lung too, but is one block thin.
+    # Partial volume at the skin looks like lung too, but is one block thick.
     lungs: NDArray[np.bool_] = ndimage.binary_opening(lung_like, np.ones((1, 3, 3), bool))
     labels, count = ndimage.label(lungs)
     if count == 0:

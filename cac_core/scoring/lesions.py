@@ -1,9 +1,9 @@
 """Calcified lesions: connected components of calcium pixels within one slice.
 
 Lesions are two-dimensional, as in the original score (Agatston et al., J Am Coll Cardiol
-1990;15:827). A pixel belongs to a lesion where the network classed it as calcium, it lies inside
-the heart mask and its HU reaches the threshold. Coronary and non-coronary pixels that touch are
-two lesions.
+1990;15:827). A pixel belongs to a lesion where the network classified it as calcium, it lies inside
+the heart mask and its HU reaches the threshold. Adjacent coronary and non-coronary pixels form
+separate lesions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
+from cac_core.components import label_in_plane, reaches_area
 from cac_core.protocol import ScoringProtocol
 from schemas.codes import CalciumClass
 
@@ -24,28 +24,25 @@ NONCORONARY = 2
 
 _CLASS_NAMES = {CORONARY: CalciumClass.CORONARY.value, NONCORONARY: CalciumClass.NONCORONARY.value}
 
-#: Share by which rounding may leave an area short of the minimum that it equals.
-_AREA_TOLERANCE = 1e-9
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesions:
-    """The lesions of one study, a struct of arrays of shape (n,).
+    """The lesions of one study, as arrays of shape (n,).
 
-    Ordered by slice, within the slice coronary first, then by the first pixel in reading order.
+    Ordered by slice, then class (coronary first), then first pixel in reading order.
 
     Parameters
     ----------
     slice_index : slice of the volume.
     calcium_class : 1 coronary, 2 non-coronary.
     n_pixels : pixels of the lesion.
-    area_mm2 : their area.
+    area_mm2 : area of the pixels.
     peak_hu, mean_hu : largest and mean HU.
     weight : density weight, 1 to 4.
-    agatston : contribution to the score, slice increment / 3 mm included.
-    volume_mm3 : number of voxels times voxel volume.
-    mass_mg : NaN where the protocol holds no calibration.
-    centroid_row, centroid_column : unweighted centre in pixels, 0 at the centre of the first.
+    agatston : contribution to the score, including slice increment / 3 mm.
+    volume_mm3 : number of voxels x voxel volume.
+    mass_mg : calcium mass; NaN where the protocol has no calibration.
+    centroid_row, centroid_column : unweighted centroid in pixels; 0 is the centre of the first.
     """
 
     slice_index: NDArray[np.intp]
@@ -65,7 +62,7 @@ class Lesions:
         return len(self.slice_index)
 
     def rows(self, study_key: str, protocol_digest: str) -> list[dict[str, object]]:
-        """Rows of the table `lesions`, in order, as plain Python values."""
+        """Return the rows of the table `lesions`, in order, as plain Python values."""
         return [
             {
                 "study_key": study_key,
@@ -88,7 +85,7 @@ class Lesions:
 
 @dataclass(frozen=True, slots=True)
 class _Pixels:
-    """Calcium pixels of the volume, in reading order; `label` 0.. numbers the components."""
+    """Calcium pixels of the volume in reading order; `label` is the component number, from 0."""
 
     label: NDArray[np.intp]
     index: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
@@ -104,17 +101,18 @@ def label_lesions(
     protocol: ScoringProtocol,
     threshold_hu: float | None = None,
 ) -> Lesions:
-    """Find and measure every lesion that reaches the protocol's minimum area.
+    """Find and measure every lesion of at least the minimum area of the protocol.
 
     Parameters
     ----------
     hu : (slice, row, column), HU.
     calcium_class : same shape; 0 background, 1 coronary, 2 non-coronary.
-    heart_mask : same shape; calcium outside is dropped.
+    heart_mask : same shape; calcium outside is ignored.
     spacing_mm : slice increment (from ImagePositionPatient, not SliceThickness), row spacing,
         column spacing.
-    threshold_hu : threshold in place of the protocol's, see `threshold_for_kvp`; the density
-        weights follow it, see `density_weight`.
+    protocol : rules of the score.
+    threshold_hu : replaces the threshold of the protocol, see `threshold_for_kvp`; the density
+        weights scale with it, see `density_weight`.
 
     Raises
     ------
@@ -130,12 +128,18 @@ def label_lesions(
 def density_weight(
     peak_hu: ArrayLike, protocol: ScoringProtocol, threshold_hu: float | None = None
 ) -> NDArray[np.intp]:
-    """Density weight of lesions by their peak HU, an array of the shape of `peak_hu`.
+    """Return the density weight of lesions, an array of the shape of `peak_hu`.
 
     By default 1 from 130, 2 from 200, 3 from 300, 4 from 400 HU, and 0 below the threshold. A
-    threshold adapted to the tube voltage moves the upper limits in proportion, since calcium's
-    HU changes by one factor over the whole range: at 177 HU (80 kVp) they are 272, 408 and 545,
-    against 271, 408 and 544 as published (doi 10.1093/ehjci/jey019).
+    threshold for another tube voltage scales the upper limits in proportion, because the HU of
+    calcium change by the same factor over the whole range: with 177 HU (80 kVp) they are 272, 408
+    and 545; published are 271, 408 and 544 (doi 10.1093/ehjci/jey019).
+
+    Parameters
+    ----------
+    peak_hu : peak HU of each lesion.
+    protocol : rules of the score.
+    threshold_hu : replaces the threshold of the protocol.
     """
     threshold = protocol.threshold_hu if threshold_hu is None else threshold_hu
     edges = np.array(protocol.weight_edges_hu) * (threshold / protocol.threshold_hu)
@@ -165,7 +169,7 @@ def _calcium_pixels(
     threshold_hu: float,
     connectivity: int,
 ) -> _Pixels:
-    """Pixels that count, with their component. Only the first step touches the whole volume."""
+    """Return the calcium pixels and their components; only the first step reads all voxels."""
     found = np.flatnonzero(calcium_class != 0)
     found = found[np.asarray(heart_mask, bool).reshape(-1)[found]]
     values = hu.reshape(-1)[found]
@@ -185,17 +189,15 @@ def _calcium_pixels(
 
 
 def _components(index: tuple[NDArray[np.intp], ...], connectivity: int) -> NDArray[np.intp]:
-    """Component number, from 0, of each pixel; pixels of different slices are never joined."""
+    """Return the component number of each pixel, from 0; slices are labelled separately."""
     if not index[0].size:
         return np.zeros(0, np.intp)
     low = [int(axis.min()) for axis in index]
     local = tuple(axis - start for axis, start in zip(index, low, strict=True))
     box = np.zeros([int(axis.max()) + 1 for axis in local], np.bool_)
     box[local] = True
-    structure = np.zeros((3, 3, 3), np.bool_)
-    structure[1] = ndimage.generate_binary_structure(2, 2 if connectivity == 8 else 1)
-    labelled, _ = ndimage.label(box, structure)
-    return np.asarray(labelled[local], np.intp) - 1
+    labels, _ = label_in_plane(box, connectivity)
+    return np.asarray(labels[local], np.intp) - 1
 
 
 def _measure(
@@ -204,37 +206,40 @@ def _measure(
     protocol: ScoringProtocol,
     threshold_hu: float,
 ) -> Lesions:
-    """Reduce pixels to lesions, drop the small ones, put the rest in order."""
+    """Reduce pixels to lesions, remove the small ones, and sort the rest."""
     increment, row_mm, column_mm = spacing_mm
+    pixel_mm2 = row_mm * column_mm
     _, first, n_pixels = np.unique(pixels.label, return_index=True, return_counts=True)
     peak = np.full(len(n_pixels), np.iinfo(np.int16).min, np.int16)
     np.maximum.at(peak, pixels.label, pixels.hu)
 
-    area = np.asarray(n_pixels * (row_mm * column_mm), np.float64)
-    keep = np.flatnonzero(area >= protocol.min_area_mm2 * (1 - _AREA_TOLERANCE))
+    area = np.asarray(n_pixels * pixel_mm2, np.float64)
+    keep = np.flatnonzero(reaches_area(n_pixels, pixel_mm2, protocol.min_area_mm2))
     slices, classes = pixels.index[0][first], pixels.calcium_class[first]
     order = keep[np.lexsort((first[keep], classes[keep], slices[keep]))]
+    area, n_pixels, peak = area[order], n_pixels[order], peak[order]
 
     def mean(values: NDArray[np.intp] | NDArray[np.int16]) -> NDArray[np.float64]:
-        sums = np.bincount(pixels.label, values, len(n_pixels))
-        return np.asarray(sums[order] / n_pixels[order], np.float64)
+        sums = np.bincount(pixels.label, values, len(first))
+        return np.asarray(sums[order] / n_pixels, np.float64)
 
-    weight = density_weight(peak[order], protocol, threshold_hu)
-    volume = area[order] * increment
+    weight = density_weight(peak, protocol, threshold_hu)
+    volume = area * increment
     mean_hu = mean(pixels.hu)
+    # The calibration is per ml, the volume in mm3.
     calibration = protocol.mass_calibration_mg_per_ml_hu
+    mass_factor = math.nan if calibration is None else calibration / 1000.0
     return Lesions(
         slice_index=slices[order],
         calcium_class=classes[order],
-        n_pixels=n_pixels[order],
-        area_mm2=area[order],
-        peak_hu=peak[order],
+        n_pixels=n_pixels,
+        area_mm2=area,
+        peak_hu=peak,
         mean_hu=mean_hu,
         weight=weight,
-        agatston=area[order] * weight * (increment / protocol.reference_increment_mm),
+        agatston=area * weight * (increment / protocol.reference_increment_mm),
         volume_mm3=volume,
-        # Volume is in mm3, the calibration per ml.
-        mass_mg=volume * mean_hu * (math.nan if calibration is None else calibration / 1000.0),
+        mass_mg=volume * mean_hu * mass_factor,
         centroid_row=mean(pixels.index[1]),
         centroid_column=mean(pixels.index[2]),
     )

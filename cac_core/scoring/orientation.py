@@ -1,12 +1,12 @@
-"""Whether the anatomy lies where the header says: spine, lungs, liver and heart as landmarks.
+"""Checks the orientation of the anatomy against the header, by spine, lungs, liver and heart.
 
-Pixels can be stored flipped against their own header by software that rewrites images. Such a
-volume can be scored, but not soundly: the networks have learnt how a chest lies. Each measure here
-compares two sides of the body; a verdict needs a clear difference, and none is given without it.
-Nothing is corrected: which of header and pixels is wrong cannot be known, and a volume flipped
-along one axis differs from one flipped along another by a mirror that no measure settles.
+Software that rewrites images sometimes flips the pixels and not the header. The score of such a
+volume is unreliable, because the networks are trained on chests in the canonical orientation. Each
+measure compares two sides of the body; a flag needs a clear difference. Nothing is corrected: it is
+unknown which of header and pixels is wrong, and volumes flipped along different axes differ by a
+reflection that no measure detects.
 
-The table is no landmark: patients are also scanned prone, and the table is then in front.
+The table is not a landmark: patients are also scanned prone, with the table in front.
 """
 
 from __future__ import annotations
@@ -20,47 +20,48 @@ from scipy import ndimage
 
 from schemas.codes import QualityFlag
 
-#: Anatomy is looked at on slices about this far apart, in blocks of pixels of about this size.
+#: Approximate distance of the slices used, and size of the blocks of pixels.
 _SLICE_MM = 10.0
 _BLOCK_MM = 6.0
 _BODY_HU, _LUNG_HU, _BONE_HU, _BONE_TOP_HU = -350.0, -500.0, 120.0, 320.0
 _TISSUE_HU, _LIVER_HU = (-40.0, 250.0), (20.0, 110.0)
-#: The spine lies within this of the middle of the body.
+#: Largest distance of the spine from the middle of the body.
 _SPINE_MM = 30.0
-#: Fewer slices than this, or less body, give no verdict.
+#: Fewer slices, or less body, give no flag.
 _MIN_SLICES = 6
 _MIN_BODY_ML = 2000.0
-#: (posterior - anterior) / sum of the bone near the middle: 0.37 to 0.78 in 6 real series and 70
-#: synthetic ones. Turned over, the sign turns.
+#: (posterior - anterior) / sum of the bone near the middle: 0.37 to 0.78 in 6 real and 70 synthetic
+#: series. Exchanging front and back changes the sign.
 _BACK_TO_FRONT = -0.2
-#: Largest circle of soft tissue in the lowest third of the slices over that in the highest third:
-#: 1.7 to 4.7 there. Liver and heart fill the lower end, lungs and shoulders leave less.
+#: Ratio of the largest circle of soft tissue in the lowest third of the slices to that in the
+#: highest third: 1.7 to 4.7 in those series. Liver and heart fill the lower end; lungs and
+#: shoulders leave less soft tissue in the upper end.
 _UPSIDE_DOWN = 1 / 1.3
-#: A field that reaches down to the bowels tapers downwards too. Only an upside-down picture has
-#: lungs in its lowest third then: share of the body there.
+#: Share of lung in the body of the lowest third. A field that extends to the bowels tapers
+#: downwards too, but only an upside-down volume has lungs there.
 _LUNG_BELOW = 0.06
-#: (right - left) / sum of liver-like tissue below the lungs: 0.39 to 0.98 in real chests.
+#: (right - left) / sum of liver-like tissue below the lungs: 0.39 to 0.98 in real series.
 _LIVER_LEFT = -0.2
-#: Where the heart mask does not lie on the right: the heart network may find only part of a
+#: Limit where the heart mask does not lie on the right: the heart network may find only part of a
 #: mirrored heart.
 _LIVER_LEFT_ALONE = -0.3
 _LIVER_REACH_MM, _LIVER_CORE_MM, _MIN_LIVER_ML = 70.0, 18.0, 150.0
-#: A heart's centre lies 5 to 40 mm to the left of the spine's.
+#: The centre of the heart lies 5 to 40 mm to the left of that of the spine.
 _HEART_RIGHT_MM = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lie:
-    """How the anatomy lies; NaN where a landmark is not in view.
+class Landmarks:
+    """Position of the landmarks; NaN where a landmark is not in view.
 
     Parameters
     ----------
     back : (posterior - anterior) / sum of the bone near the middle, -1 to 1.
-    taper : radius of the largest circle of soft tissue in the lowest third of the slices over
-        that in the highest third.
-    lung_below : share of lung in the body, lowest third of the slices.
+    taper : radius of the largest circle of soft tissue in the lowest third of the slices, divided
+        by that in the highest third.
+    lung_below : share of lung in the body in the lowest third of the slices, 0 to 1.
     liver_right : (right - left) / sum of liver-like tissue below the lungs, -1 to 1.
-    heart_left_mm : how far the heart's centre lies to the left of the spine.
+    heart_left_mm : distance of the centre of the heart to the left of the spine.
     """
 
     back: float
@@ -73,35 +74,36 @@ class Lie:
 def orientation_flags(
     hu: NDArray[np.int16], heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> tuple[QualityFlag, ...]:
-    """Flags of a volume whose anatomy is not where the header says; parameters as `measure_lie`.
+    """Return the flags of a volume whose anatomy contradicts its header.
 
-    `orientation_contradicts_header` where front and back, or head and feet, are exchanged. Else
-    `mirrored_or_situs_inversus` where the liver lies on the left, or `heart_on_the_right` where
-    the heart does and the liver lies on the right (dextrocardia) or is not in view.
+    `orientation_contradicts_header` where front and back, or head and feet, are exchanged.
+    Otherwise `mirrored_or_situs_inversus` where the liver lies on the left, or `heart_on_the_right`
+    where the heart lies on the right and the liver on the right (dextrocardia) or not in view.
+    Parameters as `measure_landmarks`.
     """
-    lie = measure_lie(hu, heart_mask, spacing_mm)
-    upside_down = lie.taper < _UPSIDE_DOWN and lie.lung_below > _LUNG_BELOW
-    if lie.back < _BACK_TO_FRONT or upside_down:
+    found = measure_landmarks(hu, heart_mask, spacing_mm)
+    upside_down = found.taper < _UPSIDE_DOWN and found.lung_below > _LUNG_BELOW
+    if found.back < _BACK_TO_FRONT or upside_down:
         return (QualityFlag.ORIENTATION_CONTRADICTS_HEADER,)
-    heart_right = lie.heart_left_mm < -_HEART_RIGHT_MM
-    if lie.liver_right < (_LIVER_LEFT if heart_right else _LIVER_LEFT_ALONE):
+    heart_right = found.heart_left_mm < -_HEART_RIGHT_MM
+    if found.liver_right < (_LIVER_LEFT if heart_right else _LIVER_LEFT_ALONE):
         return (QualityFlag.MIRRORED_OR_SITUS_INVERSUS,)
     return (QualityFlag.HEART_ON_THE_RIGHT,) if heart_right else ()
 
 
-def measure_lie(
+def measure_landmarks(
     hu: NDArray[np.int16], heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
-) -> Lie:
-    """Measure where spine, soft tissue, liver and heart lie.
+) -> Landmarks:
+    """Measure the position of spine, soft tissue, liver and heart.
 
     Parameters
     ----------
-    hu : (slice, row, column) HU in canonical orientation, as the header gives it.
+    hu : (slice, row, column), HU, in the canonical orientation according to the header.
     heart_mask : same shape, from the heart network.
     spacing_mm : slice, row, column spacing.
     """
     blocks, size_mm = _coarse(hu, spacing_mm)
-    nothing = Lie(math.nan, math.nan, math.nan, math.nan, math.nan)
+    nothing = Landmarks(math.nan, math.nan, math.nan, math.nan, math.nan)
     if len(blocks) < _MIN_SLICES:
         return nothing
     body = _body(blocks)
@@ -121,7 +123,7 @@ def measure_lie(
         return nothing
     spine_mm = float((behind.sum(axis=(0, 1)) @ x_mm) / posterior) if posterior else math.nan
     left_mm = np.asarray(x_mm - spine_mm, np.float64)
-    return Lie(
+    return Landmarks(
         back=(2.0 * posterior - total) / total,
         taper=_taper(body & _within(blocks, _TISSUE_HU), size_mm),
         lung_below=_lung_share(blocks, body),
@@ -133,7 +135,7 @@ def measure_lie(
 def _coarse(
     hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]
 ) -> tuple[NDArray[np.float32], tuple[float, float, float]]:
-    """Means of blocks in single slices, and the size of a block; every other pixel is enough."""
+    """Means of blocks within slices, and the size of a block; uses every other pixel."""
     step = max(1, min(round(_SLICE_MM / spacing_mm[0]), len(hu) // 12))
     factors = [max(1, round(_BLOCK_MM / spacing)) for spacing in spacing_mm[1:]]
     thin = [2 if factor >= 4 else 1 for factor in factors]
@@ -150,7 +152,7 @@ def _coarse(
 
 
 def _body(blocks: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Largest body in the picture with its lungs, without table and clothes."""
+    """Mask of the body with its lungs, without table and clothes."""
     solid = ndimage.binary_opening(blocks > _BODY_HU, np.ones((1, 3, 3), bool))
     labels, count = ndimage.label(solid)
     if count == 0:
@@ -164,7 +166,7 @@ def _within(blocks: NDArray[np.float32], limits: tuple[float, float]) -> NDArray
 
 
 def _depth_mm(plane: NDArray[np.bool_], size_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Distance of each block of a slice from the edge of the tissue; the border is an edge."""
+    """Distance of each block from the edge of the tissue or of the slice."""
     padded = ndimage.distance_transform_edt(np.pad(plane, 1), sampling=size_mm[1:])
     return np.asarray(padded[1:-1, 1:-1])
 
@@ -191,7 +193,7 @@ def _liver_right(
     left_of_spine_mm: NDArray[np.float64],
     size_mm: tuple[float, float, float],
 ) -> float:
-    """Balance of wide liver-like tissue in the slices below those where the lungs are widest."""
+    """Balance of broad liver-like tissue in the slices below those with the widest lungs."""
     lungs = np.count_nonzero(body & (blocks < _LUNG_HU), axis=(1, 2))
     if not lungs.any():
         return math.nan
@@ -208,7 +210,7 @@ def _liver_right(
 
 
 def _heart_centre_mm(heart_mask: NDArray[np.bool_], spacing_mm: float) -> float:
-    """Centre of the mask along the columns; every fourth row and second slice are enough."""
+    """Centre of the mask along the columns; uses every fourth row and every second slice."""
     by_column = heart_mask[::2, ::4].sum(axis=0, dtype=np.int32).sum(axis=0)
     total = int(by_column.sum())
     if total == 0:

@@ -1,7 +1,7 @@
-"""Key slices of a scored volume as small pictures: the heart in grey, its contour and calcium.
+"""Key slices of a scored volume as small images: the heart in grey, its contour and calcium.
 
-Pictures come from the surroundings of the heart mask alone. They are kept with the scores, so that
-a report shows what was scored without opening DICOM.
+The images show only the heart mask with a margin. They are stored with the scores, so that a report
+can show what was scored without opening DICOM.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions
 from schemas.codes import PreviewChoice
 from schemas.preview import LABEL_CORONARY, LABEL_HEART, LABEL_NONCORONARY
 
-#: The usual window of soft tissue, wide enough that calcium from 130 HU stands out: black, white.
+#: Display window (black, white): that of soft tissue, wide enough to show calcium from 130 HU.
 WINDOW_HU = (-160.0, 240.0)
-#: Bytes of both pictures of a slice, at most; four slices make the budget of a study.
+#: Largest size in bytes of both images of a slice; a study has at most four slices.
 MAX_BYTES = 15_000
 MAX_SLICES = 4
 _MAX_NONCORONARY = 2
 _MARGIN_MM = 10.0
-#: Longest side of a picture; finer volumes have their pixels merged.
+#: Longest side of an image in pixels; the pixels of finer volumes are merged.
 _MAX_SIDE = 256
-#: Grey levels. With 64 a step is 6 HU, far below the noise of these scans, and a picture has a
-#: quarter fewer bytes than with 256.
+#: Grey levels, first choice and fallback. With 64 a step is 6 HU, far below the noise of these
+#: scans, and an image is a quarter smaller than with 256.
 _LEVELS = (64, 32)
-#: Colours of the label picture for whoever opens it: black, grey, sky blue, vermilion.
+#: Colours of the label image: black, grey, sky blue, vermilion.
 _PALETTE = (0, 0, 0, 85, 85, 85, 86, 180, 233, 213, 94, 0)
 
 Planes = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -43,50 +43,46 @@ def preview_rows(
     positions_mm: NDArray[np.float64],
     lesions: Lesions,
 ) -> list[dict[str, object]]:
-    """Rows of the table `previews` without the columns of the study, in order of the slices.
+    """Return the rows of the table `previews` without the columns of the study, by slice.
 
     Parameters
     ----------
     hu, calcium_class, heart_mask : (slice, row, column); the mask must not be empty.
     spacing_mm : slice increment, row spacing, column spacing.
     positions_mm : (slice,), position of each slice along the body axis.
-    lesions : what was scored.
+    lesions : lesions that were scored.
+
+    Raises
+    ------
+    ValueError
+        If the heart mask is empty.
     """
-    rows, columns = _surroundings(heart_mask, spacing_mm)
+    rows, columns = _field(heart_mask, spacing_mm)
     coronary = lesions.calcium_class == CORONARY
     by_slice = np.bincount(
         lesions.slice_index[coronary], lesions.agatston[coronary], minlength=len(hu)
     )
-    made = []
+    found = []
     for index, choice in sorted(key_slices(lesions, heart_mask).items()):
         box = np.s_[index, rows, columns]
         labels = _labels(heart_mask[box], calcium_class[box])
-        merged, image, label = _encoded(hu[box].astype(np.float32), labels)
-        made.append(
-            {
-                "slice_index": index,
-                "slice_position_mm": float(positions_mm[index]),
-                "shown_for": choice.value,
-                "agatston": float(by_slice[index]),
-                "first_row": rows.start,
-                "first_column": columns.start,
-                "merged_pixels": merged,
-                "row_spacing_mm": spacing_mm[1] * merged,
-                "column_spacing_mm": spacing_mm[2] * merged,
-                "window_low_hu": WINDOW_HU[0],
-                "window_high_hu": WINDOW_HU[1],
-                "image_png": image,
-                "label_png": label,
-            }
-        )
-    return made
+        placed: dict[str, object] = {
+            "slice_index": index,
+            "slice_position_mm": float(positions_mm[index]),
+            "shown_for": choice.value,
+            "agatston": float(by_slice[index]),
+            "first_row": rows.start,
+            "first_column": columns.start,
+        }
+        found.append(placed | _images(hu[box].astype(np.float32), labels, spacing_mm))
+    return found
 
 
 def key_slices(lesions: Lesions, heart_mask: NDArray[np.bool_]) -> dict[int, PreviewChoice]:
-    """The slices worth showing, with the reason.
+    """Choose the slices to show, with the reason.
 
-    Up to four with most coronary calcium by Agatston score; where there is none, up to two with
-    most other calcium, and the middle one of those that hold heart.
+    Up to four slices with the most coronary calcium by Agatston score. Without coronary calcium, up
+    to two slices with the most other calcium, and the middle slice of the heart.
     """
     chosen = _most(lesions, CORONARY, MAX_SLICES)
     if chosen:
@@ -98,17 +94,17 @@ def key_slices(lesions: Lesions, heart_mask: NDArray[np.bool_]) -> dict[int, Pre
 
 
 def _most(lesions: Lesions, kind: int, at_most: int) -> list[int]:
-    """Slices with most calcium of a class, the lower of equal ones first."""
+    """Slices with the most calcium of a class, the lower of equal ones first."""
     of_kind = lesions.calcium_class == kind
     slices, inverse = np.unique(lesions.slice_index[of_kind], return_inverse=True)
     sums = np.bincount(inverse, lesions.agatston[of_kind], len(slices))
     return [int(index) for index in slices[np.argsort(-sums, kind="stable")[:at_most]]]
 
 
-def _surroundings(
+def _field(
     heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> tuple[slice, slice]:
-    """Rows and columns of the whole heart with a margin, the same for every slice of a study."""
+    """Rows and columns of the whole heart with a margin, the same for all slices of a study."""
     plane = np.asarray(heart_mask.any(axis=0))
     found = []
     for axis, profile in enumerate((plane.any(axis=1), plane.any(axis=0))):
@@ -128,8 +124,12 @@ def _labels(heart: NDArray[np.bool_], calcium: NDArray[np.uint8]) -> NDArray[np.
     return labels
 
 
-def _encoded(values: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[int, bytes, bytes]:
-    """Merged pixels and both pictures, in the first form that keeps within the budget."""
+def _images(
+    values: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    spacing_mm: tuple[float, float, float],
+) -> dict[str, object]:
+    """Both images of a slice, in the first form within the size limit, and their pixels."""
     low, high = WINDOW_HU
     shown = np.clip((values - low) / (high - low), 0.0, 1.0)
     for merged, levels in _forms(max(values.shape)):
@@ -137,11 +137,19 @@ def _encoded(values: NDArray[np.float32], labels: NDArray[np.uint8]) -> tuple[in
         image, overlay = _grey_png(grey, levels), _label_png(label)
         if len(image) + len(overlay) <= MAX_BYTES:
             break
-    return merged, image, overlay
+    return {
+        "merged_pixels": merged,
+        "row_spacing_mm": spacing_mm[1] * merged,
+        "column_spacing_mm": spacing_mm[2] * merged,
+        "window_low_hu": low,
+        "window_high_hu": high,
+        "image_png": image,
+        "label_png": overlay,
+    }
 
 
 def _forms(longest: int) -> Iterator[tuple[int, int]]:
-    """Merged pixels and grey levels, best first; the last has hardly a pixel left."""
+    """Merged pixels and grey levels, best first, down to one pixel."""
     first = -(-longest // _MAX_SIDE)
     for merged in range(first, longest + first):
         for levels in _LEVELS:
@@ -149,7 +157,7 @@ def _forms(longest: int) -> Iterator[tuple[int, int]]:
 
 
 def _merge(planes: Planes, merged: int) -> Planes:
-    """Mean of the grey values and largest label of each block; blocks at the edge are filled up."""
+    """Mean grey value and largest label of each block; blocks at the edge are padded."""
     shown, labels = planes
     if merged == 1:
         return planes

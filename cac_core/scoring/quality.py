@@ -1,13 +1,14 @@
 """Quality of a scored volume: noise and extent of the heart.
 
-Each measure states its meaning, formula, source and whether higher is better. The limits are
-conventions of this program, not published cut-offs.
+`quality_measures` describes each measure (formula, source, unit, direction); docs/scoring.md is
+generated from it. The limits are conventions of this program, not published cut-offs.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,50 +16,144 @@ from scipy import ndimage
 
 from schemas.codes import QualityFlag
 
-#: Distance of the pixels that are subtracted: beyond the grain of soft kernels, whose noise is
-#: correlated over two to three millimetres, and within one tissue.
+#: Distance of the subtracted pixels: beyond the correlation length of noise under soft kernels (2
+#: to 3 mm), and short enough to stay within one tissue.
 _LAG_MM = 6.0
-#: Neighbourhood whose mean must be soft tissue.
+#: Side of the square neighbourhood whose mean must be soft tissue.
 _TISSUE_MM = 11.0
 _SOFT_TISSUE_HU = (0.0, 100.0)
-#: More slices than this add time and no precision; they are taken evenly spaced.
+#: More slices add time and no precision; those used are evenly spaced.
 _MAX_SLICES = 20
-#: Fewer differences than this give no estimate.
+#: Fewer differences give no estimate.
 _MIN_PAIRS = 200
-#: Median absolute deviation to standard deviation of a normal distribution.
+#: Ratio of standard deviation to median absolute deviation of a normal distribution.
 _MAD_TO_SD = 1.4826
+
+Direction = Literal["higher is better", "higher is worse", "outside the range is worse"]
 
 
 @dataclass(frozen=True, slots=True)
 class QualityLimits:
-    """Limits at which a flag is raised.
+    """Limits beyond which a flag is raised.
 
     Parameters
     ----------
-    max_noise_hu : at 40 HU some 2 % of the pixels of blood (45 HU) reach 130 HU by chance.
-    heart_volume_ml : usual range of an adult's heart with its blood and epicardial fat.
+    max_noise_hu : at 40 HU about 2 % of the pixels of blood (45 HU) reach 130 HU by chance.
+    heart_volume_ml : usual range of an adult heart with its blood and epicardial fat.
     """
 
     max_noise_hu: float = 40.0
     heart_volume_ml: tuple[float, float] = (250.0, 1500.0)
 
 
+@dataclass(frozen=True, slots=True)
+class QualityMeasure:
+    """One measure of a scored volume, described for users.
+
+    Parameters
+    ----------
+    name : column of the table `scores`, or a name where no column holds it.
+    meaning, formula, source : what it measures, how, and where the method comes from.
+    unit : unit of the value; 1 for a count.
+    direction : which values are worse.
+    flag : flag that it raises.
+    limit : when the flag is raised.
+    """
+
+    name: str
+    meaning: str
+    formula: str
+    source: str
+    unit: str
+    direction: Direction
+    flag: QualityFlag
+    limit: str
+
+
+def quality_measures(limits: QualityLimits = QualityLimits()) -> tuple[QualityMeasure, ...]:
+    """Describe the measures behind `quality_flags`, with the given limits."""
+    low, high = limits.heart_volume_ml
+    return (
+        QualityMeasure(
+            name="noise_hu",
+            meaning="image noise in soft tissue of the heart",
+            formula=(
+                f"{_MAD_TO_SD} x median(abs(d - median(d))) / sqrt(2), over the differences d of "
+                f"pixels {_LAG_MM:g} mm apart along rows and columns; both lie in the heart mask "
+                f"and in a neighbourhood ({_TISSUE_MM:g} mm square) with a mean of "
+                f"{_SOFT_TISSUE_HU[0]:g} to {_SOFT_TISSUE_HU[1]:g} HU"
+            ),
+            source=(
+                "median absolute deviation: Rousseeuw and Croux, J Am Stat Assoc 1993;88:1273; "
+                "soft tissue from a smoothed image: Christianson et al., AJR 2015;205:W93"
+            ),
+            unit="HU",
+            direction="higher is worse",
+            flag=QualityFlag.HIGH_NOISE,
+            limit=f"above {limits.max_noise_hu:g}, or not measurable",
+        ),
+        QualityMeasure(
+            name="heart_volume_ml",
+            meaning="volume of the heart mask",
+            formula="number of voxels x voxel volume",
+            source="definition",
+            unit="ml",
+            direction="outside the range is worse",
+            flag=QualityFlag.HEART_VOLUME_UNUSUAL,
+            limit=f"below {low:g} or above {high:g}",
+        ),
+        QualityMeasure(
+            name="heart voxels in the end slices",
+            meaning="whether the scan cuts the heart off",
+            formula="voxels of the heart mask in the first and last slice",
+            source="definition",
+            unit="1",
+            direction="higher is worse",
+            flag=QualityFlag.HEART_TRUNCATED,
+            limit="above 0",
+        ),
+    )
+
+
+def quality_markdown() -> str:
+    """Describe the measures and their flags as a Markdown table, for docs/scoring.md."""
+    lines = [
+        "| measure | meaning and formula | unit | direction | flag | raised | source |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for measure in quality_measures():
+        name = f"`{measure.name}`" if measure.name.isidentifier() else measure.name
+        cells = (
+            name,
+            f"{measure.meaning}: {measure.formula}",
+            measure.unit,
+            measure.direction,
+            f"`{measure.flag.value}`",
+            measure.limit,
+            measure.source,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def noise_hu(
     hu: NDArray[np.int16], heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> float:
-    """Image noise in soft tissue of the heart, HU. Higher is worse.
+    """Image noise in soft tissue of the heart, in HU; higher is worse.
 
-    1.4826 x median(|d - median(d)|) / sqrt(2) over the differences d of pixels 6 mm apart along
-    rows and columns, both inside the mask and in a neighbourhood (7 mm square) with a mean of 0
-    to 100 HU. Differences cancel slow changes of the anatomy; the median absolute deviation
-    (Rousseeuw and Croux, J Am Stat Assoc 1993;88:1273) leaves edges and calcium out; picking soft
-    tissue by a smoothed image follows Christianson et al., AJR 2015;205:W93.
+    Formula and source are those of `quality_measures`. Differences cancel slow changes of the
+    anatomy, the median absolute deviation is insensitive to edges and calcium. Where the mask holds
+    too little soft tissue, all its pixels are used.
 
-    Where the mask holds too little soft tissue, all its pixels are used.
+    Parameters
+    ----------
+    hu : (slice, row, column), HU.
+    heart_mask : same shape.
+    spacing_mm : slice, row, column spacing.
 
     Returns
     -------
-    NaN where the mask is too small to hold 200 pairs of pixels.
+    NaN where the mask holds fewer than 200 pairs of pixels.
     """
     box = _bounding_box(heart_mask)
     if box is None:
@@ -82,7 +177,7 @@ def noise_hu(
 
 
 def heart_volume_ml(heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> float:
-    """Volume of the heart mask: number of voxels times voxel volume, ml."""
+    """Volume of the heart mask in ml: number of voxels times voxel volume."""
     return float(np.count_nonzero(heart_mask)) * math.prod(spacing_mm) / 1000.0
 
 
@@ -92,10 +187,14 @@ def quality_flags(
     noise: float,
     limits: QualityLimits = QualityLimits(),
 ) -> tuple[QualityFlag, ...]:
-    """Raise the flags of a heart mask and its noise, sorted.
+    """Return the sorted flags of a heart mask and its noise, see `quality_measures`.
 
-    `high_noise` above the limit, or where the noise could not be measured; `heart_truncated` where
-    the mask reaches the first or last slice; `heart_volume_unusual` outside the usual range.
+    Parameters
+    ----------
+    heart_mask : (slice, row, column).
+    spacing_mm : slice, row, column spacing.
+    noise : from `noise_hu`; NaN where it was not measurable.
+    limits : limits of the flags.
     """
     flags = []
     if not noise <= limits.max_noise_hu:

@@ -17,18 +17,20 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, label
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from cac_core.components import label_in_plane, reaches_area
 from cac_core.model.convlstm import NetworkConfig
 from cac_core.model.preprocess import HeartFrame, heart_frame, normalise, place_in_heart
+from cac_core.protocol import ScoringProtocol
 from cac_core.training.samples import CROP_MARGIN_PX, Sample
 
 Floats = NDArray[np.float32]
 
-BRIGHT_HU = 130
-_MIN_AREA_MM2 = 1.0
+BRIGHT_HU = int(ScoringProtocol().threshold_hu)
+_MIN_AREA_MM2 = ScoringProtocol().min_area_mm2
 #: Classes that the patches of a batch are centred on, in turn: 1 coronary, 2 other, 0 neither.
 _CENTRES = (1, 2, 0, 1, 2, 0)
 #: Share of the patches whose place in the heart is kept from a network that is told it: whoever
@@ -151,16 +153,13 @@ class CalciumBatches:
         """One voxel of each component that could be a candidate, by class; (n, 3) each."""
         sample = self.samples[number]
         bright = (sample.hu >= BRIGHT_HU) & (sample.inside > 0)
-        plane = np.zeros((3, 3, 3), np.bool_)
-        plane[1] = True
         centres = []
         for wanted in range(3):
-            parts, count = label(bright & (sample.calcium == wanted), structure=plane)
+            parts, n_pixels = label_in_plane(bright & (sample.calcium == wanted))
             at = np.flatnonzero(parts)
-            area = np.bincount(parts.ravel()[at], minlength=count + 1) * sample.pixel_mm2
             # The first voxel of each component stands for it.
             _, first = np.unique(parts.ravel()[at], return_index=True)
-            kept = at[first][area[1:][: len(first)] >= _MIN_AREA_MM2]
+            kept = at[first][reaches_area(n_pixels[1:], sample.pixel_mm2, _MIN_AREA_MM2)]
             centres.append(np.stack(np.unravel_index(kept, parts.shape), 1).astype(np.int16))
         return tuple(centres)
 
@@ -237,11 +236,10 @@ def _candidate_weight(
     """
     weight = np.zeros(bright.shape, np.float32)
     for wanted in range(3):
-        parts, count = label(bright & (target == wanted), structure=np.ones((3, 3)))
-        if count:
-            size = np.bincount(parts.ravel(), minlength=count + 1)
-            share = np.where(size * pixel_mm2 >= _MIN_AREA_MM2, 2 / np.sqrt(np.maximum(size, 1)), 0)
-            share[0] = 0
+        parts, n_pixels = label_in_plane(bright & (target == wanted))
+        if len(n_pixels) > 1:
+            large = reaches_area(n_pixels, pixel_mm2, _MIN_AREA_MM2)
+            share = np.where(large, 2 / np.sqrt(np.maximum(n_pixels, 1)), 0)
             weight += share[parts].astype(np.float32)
     return weight
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cac_core.categories import cac_category
 from cac_core.evaluation.evaluate import agreement
 from cac_core.model.cascade import Cascade
 from cac_core.model.classes import decide
@@ -16,7 +17,6 @@ from cac_core.model.preprocess import candidates
 from cac_core.progress import Progress
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium
-from cac_core.scoring.categories import cac_category
 from cac_core.scoring.lesions import label_lesions
 from cac_core.training.samples import SampleFiles, load_sample
 from schemas.codes import CAC_CATEGORIES

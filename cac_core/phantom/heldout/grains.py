@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from cac_core.phantom.annotated import MIN_CONTRIBUTION_HU, Site
-from schemas.codes import CAC_CATEGORIES
 
 Points = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -57,11 +56,6 @@ def agatston(hu: NDArray[np.int16], wanted: NDArray[np.bool_], spacing_mm: Point
         kept = sizes * pixel >= 1.0
         total += float((sizes * np.minimum(peaks // 100, 4))[kept].sum()) * pixel
     return total * float(spacing_mm[0]) / 3.0
-
-
-def category_of(score: float) -> str:
-    """The paper's category of a score."""
-    return CAC_CATEGORIES[int(np.searchsorted([1.0, 100.0001, 400.0001], score, side="right"))]
 
 
 def plaque(line: Points, radius_mm: float, burden: float, rng: np.random.Generator) -> Cloud:

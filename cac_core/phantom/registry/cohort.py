@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, brentq, milp
 
+from cac_core.categories import CATEGORY_EDGES
 from schemas.codes import CAC_CATEGORIES
 
 Ints = NDArray[np.int64]
@@ -236,12 +237,13 @@ def _with_equivocal(visual: Ints, n: int, rng: np.random.Generator) -> Ints:
 def _scores(dl: Ints, expert: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Scores within the categories; the two of a patient go together."""
     common = rng.standard_normal(len(dl))
+    one, hundred, four_hundred = CATEGORY_EDGES
     scores = []
     for category in (dl, expert):
         own = _SHARED * common + np.sqrt(1 - _SHARED**2) * rng.standard_normal(len(dl))
         u = np.clip((np.argsort(np.argsort(own)) + 0.5) / len(own), 0.001, 0.999)
-        low = np.array([0.0, 1.0, 100.1, 400.1])[category]
-        high = np.array([0.9, 100.0, 400.0, 4500.0])[category]
+        low = np.array([0.0, one, hundred + 0.1, four_hundred + 0.1])[category]
+        high = np.array([one - 0.1, hundred, four_hundred, 4500.0])[category]
         positive = np.where(category > 0, low, 1.0)
         drawn = positive * (high / positive) ** u ** _SCORE_SHAPE[category]
         zero = np.where(u > 0.9, (u - 0.9) * 9, 0.0)

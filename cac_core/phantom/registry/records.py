@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cac_core.categories import cac_category
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.cohort import Cohort, draw_cohort
-from schemas.codes import CAC_CATEGORIES, FlowStep
+from schemas.codes import FlowStep
 
 COVERAGE_BEGIN, COVERAGE_END = dt.date(2005, 1, 1), dt.date(2019, 12, 31)
 EARLY_DAYS = 90
@@ -191,7 +192,7 @@ def registry_scores(registry: Registry, keyring: Keyring) -> tuple[pa.Table, pa.
             "status": "scored" if visit.scored else "rejected",
             "reason": None if visit.scored else "missing_slices",
             "agatston": registry.agatston[visit.study_instance_uid] if visit.scored else None,
-            "cac_category": _category(registry.agatston[visit.study_instance_uid])
+            "cac_category": cac_category(registry.agatston[visit.study_instance_uid])
             if visit.scored
             else None,
         }
@@ -209,10 +210,6 @@ def registry_scores(registry: Registry, keyring: Keyring) -> tuple[pa.Table, pa.
         }
     )
     return pa.Table.from_pylist(rows, schema), accessions
-
-
-def _category(agatston: float) -> str:
-    return CAC_CATEGORIES[int(agatston >= 1) + int(agatston > 100) + int(agatston > 400)]
 
 
 def _by_patient(archive: Sequence[tuple[Visit, float]]) -> list[list[tuple[Visit, float]]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from cac_core.categories import CATEGORY_EDGES
 from cac_core.report.figures.style import BLUE, GREY, ORANGE, bare
 
 _SCORE_TICKS = (0, 1, 10, 100, 400, 1000, 4000)
@@ -22,7 +23,7 @@ def scores_figure(pairs: Sequence[tuple[float, float]]) -> Figure:
     top = float(logs.max(initial=np.log1p(400))) + 0.2
     axis.plot([0, top], [0, top], color=GREY, lw=0.8)
     axis.scatter(logs[:, 0], logs[:, 1], s=14, color=BLUE, alpha=0.5, linewidths=0)
-    for limit in (1, 100, 400):
+    for limit in CATEGORY_EDGES:
         axis.axvline(np.log1p(limit), color=GREY, lw=0.5, ls=":")
         axis.axhline(np.log1p(limit), color=GREY, lw=0.5, ls=":")
     for set_ticks in (axis.set_xticks, axis.set_yticks):

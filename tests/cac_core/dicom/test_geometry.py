@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cac_core.dicom.geometry import (
+    GeometryError,
+    GeometryFault,
     body_axes,
     canonical_affine,
     common_orientation,
     fit_slice_grid,
     slice_normal,
 )
-from cac_core.errors import StudyError
 from schemas.codes import StudyReason
 
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
@@ -25,10 +26,10 @@ def positions(z: list[float] | np.ndarray, x: float = -100.0, y: float = -90.0) 
     return np.column_stack([np.full_like(z, x), np.full_like(z, y), z])
 
 
-def reason_of(*args: object, **kwargs: object) -> StudyReason:
-    with pytest.raises(StudyError) as caught:
+def fault_of(*args: object, **kwargs: object) -> GeometryFault:
+    with pytest.raises(GeometryError) as caught:
         fit_slice_grid(*args, **kwargs)  # type: ignore[arg-type]
-    return caught.value.reason
+    return caught.value.fault
 
 
 def test_spacing_is_the_distance_of_positions_in_any_order() -> None:
@@ -53,26 +54,26 @@ def test_rounded_positions_are_regular() -> None:
 
 
 @pytest.mark.parametrize(
-    ("z", "reason"),
+    ("z", "fault"),
     [
-        ([0, 3, 6, 12, 15, 18], StudyReason.MISSING_SLICES),
-        ([0, 3, 6, 15, 18, 27, 30], StudyReason.MISSING_SLICES),
-        ([*range(0, 90, 3), 292.5, 295.5, 298.5], StudyReason.UNEVEN_SPACING),
-        ([0, 3, 6, 10, 13, 16], StudyReason.UNEVEN_SPACING),
-        ([*np.arange(0, 30, 3.0), *np.arange(30, 60, 5.0)], StudyReason.UNEVEN_SPACING),
-        ([0, 3], StudyReason.TOO_FEW_SLICES),
-        ([5, 5, 5, 5], StudyReason.TOO_FEW_SLICES),
-        ([0, 3, np.nan], StudyReason.INVALID_GEOMETRY),
-        ([0, 3, 1e12], StudyReason.INVALID_GEOMETRY),
+        ([0, 3, 6, 12, 15, 18], GeometryFault.MISSING_SLICES),
+        ([0, 3, 6, 15, 18, 27, 30], GeometryFault.MISSING_SLICES),
+        ([*range(0, 90, 3), 292.5, 295.5, 298.5], GeometryFault.UNEVEN_SPACING),
+        ([0, 3, 6, 10, 13, 16], GeometryFault.UNEVEN_SPACING),
+        ([*np.arange(0, 30, 3.0), *np.arange(30, 60, 5.0)], GeometryFault.UNEVEN_SPACING),
+        ([0, 3], GeometryFault.TOO_FEW_SLICES),
+        ([5, 5, 5, 5], GeometryFault.TOO_FEW_SLICES),
+        ([0, 3, np.nan], GeometryFault.INVALID_GEOMETRY),
+        ([0, 3, 1e12], GeometryFault.INVALID_GEOMETRY),
     ],
 )
-def test_irregular_positions_have_a_reason(z: list[float], reason: StudyReason) -> None:
-    assert reason_of(positions(z), AXIAL) == reason
+def test_irregular_positions_have_a_fault(z: list[float], fault: GeometryFault) -> None:
+    assert fault_of(positions(z), AXIAL) == fault
 
 
 def test_one_missing_slice_of_two_hundred_is_noticed() -> None:
     z = np.delete(np.arange(200) * 0.6, 100)
-    assert reason_of(positions(z), AXIAL) == StudyReason.MISSING_SLICES
+    assert fault_of(positions(z), AXIAL) == GeometryFault.MISSING_SLICES
 
 
 @pytest.mark.parametrize("off", [0.09, -0.09])
@@ -86,7 +87,7 @@ def test_small_errors_of_one_slice_are_accepted(off: float) -> None:
 def test_larger_errors_of_one_slice_are_not(off: float) -> None:
     z = np.arange(20) * 3.0
     z[7] += off
-    assert reason_of(positions(z), AXIAL) == StudyReason.UNEVEN_SPACING
+    assert fault_of(positions(z), AXIAL) == GeometryFault.UNEVEN_SPACING
 
 
 def test_duplicates_are_grouped() -> None:
@@ -98,36 +99,36 @@ def test_duplicates_are_grouped() -> None:
 def test_sideways_drift_is_gantry_tilt(degrees: float) -> None:
     shifted = positions(np.arange(10) * 3.0)
     shifted[:, 1] += np.arange(10) * 3.0 * np.tan(np.deg2rad(degrees))
-    assert reason_of(shifted, AXIAL) == StudyReason.GANTRY_TILT
+    assert fault_of(shifted, AXIAL) == GeometryFault.GANTRY_TILT
 
 
 def test_tilted_slices_stacked_along_the_table_are_gantry_tilt() -> None:
     angle = np.deg2rad(18.5)
     orientation = np.array([1, 0, 0, 0, np.cos(angle), -np.sin(angle)])
-    assert reason_of(positions(np.arange(10) * 3.0), orientation) == StudyReason.GANTRY_TILT
+    assert fault_of(positions(np.arange(10) * 3.0), orientation) == GeometryFault.GANTRY_TILT
 
 
 def test_one_slice_reconstructed_off_centre_is_noticed() -> None:
     shifted = positions(np.arange(10) * 3.0)
     shifted[4, 0] += 5
-    assert reason_of(shifted, AXIAL) == StudyReason.UNEVEN_SPACING
+    assert fault_of(shifted, AXIAL) == GeometryFault.UNEVEN_SPACING
 
 
 @pytest.mark.parametrize(
-    ("cosines", "reason"),
+    ("cosines", "fault"),
     [
-        ([[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]], StudyReason.MIXED_ORIENTATION),
-        ([[1, 0, 0, 0, 1, 0], [-1, 0, 0, 0, 1, 0]], StudyReason.MIXED_ORIENTATION),
-        ([[1, 0, 0, 0, 1, 0], [1, 0.01, 0, -0.01, 1, 0]], StudyReason.MIXED_ORIENTATION),
-        ([[0, 0, 0, 0, 0, 0]], StudyReason.INVALID_GEOMETRY),
-        ([[1, 0, 0, 1, 0, 0]], StudyReason.INVALID_GEOMETRY),
-        ([[2, 0, 0, 0, 2, 0]], StudyReason.INVALID_GEOMETRY),
+        ([[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]], GeometryFault.MIXED_ORIENTATION),
+        ([[1, 0, 0, 0, 1, 0], [-1, 0, 0, 0, 1, 0]], GeometryFault.MIXED_ORIENTATION),
+        ([[1, 0, 0, 0, 1, 0], [1, 0.01, 0, -0.01, 1, 0]], GeometryFault.MIXED_ORIENTATION),
+        ([[0, 0, 0, 0, 0, 0]], GeometryFault.INVALID_GEOMETRY),
+        ([[1, 0, 0, 1, 0, 0]], GeometryFault.INVALID_GEOMETRY),
+        ([[2, 0, 0, 0, 2, 0]], GeometryFault.INVALID_GEOMETRY),
     ],
 )
-def test_orientations_that_do_not_fit(cosines: list[list[float]], reason: StudyReason) -> None:
-    with pytest.raises(StudyError) as caught:
+def test_orientations_that_do_not_fit(cosines: list[list[float]], fault: GeometryFault) -> None:
+    with pytest.raises(GeometryError) as caught:
         common_orientation(np.array(cosines, float))
-    assert caught.value.reason == reason
+    assert caught.value.fault == fault
 
 
 @pytest.mark.parametrize(
@@ -141,9 +142,9 @@ def test_orientations_that_do_not_fit(cosines: list[list[float]], reason: StudyR
     ids=["coronal", "sagittal", "oblique", "turned in plane"],
 )
 def test_not_axial(cosines: list[float]) -> None:
-    with pytest.raises(StudyError) as caught:
+    with pytest.raises(GeometryError) as caught:
         body_axes(np.array(cosines, float))
-    assert caught.value.reason == StudyReason.NOT_AXIAL_ORIENTATION
+    assert caught.value.fault == GeometryFault.NOT_AXIAL_ORIENTATION
 
 
 def test_three_degrees_off_are_accepted() -> None:
@@ -192,3 +193,17 @@ def test_affine_puts_each_stored_pixel_where_dicom_puts_it(
     index = np.stack([*np.indices(canonical.shape[:3]), np.ones(canonical.shape[:3])], axis=-1)
     np.testing.assert_allclose((index @ affine.T)[..., :3], canonical, atol=1e-4)
     assert (np.diag(affine[:3, :3][::-1]) > 0).all()
+
+
+def test_every_fault_is_a_reason_of_a_study() -> None:
+    assert {fault.value for fault in GeometryFault} <= {reason.value for reason in StudyReason}
+
+
+def test_tolerances_can_be_set() -> None:
+    uneven = positions([0, 3, 6.4, 9, 12])
+    assert fault_of(uneven, AXIAL) == GeometryFault.UNEVEN_SPACING
+    assert fit_slice_grid(uneven, AXIAL, tolerance_mm=0.5).spacing_mm == pytest.approx(3.0)
+    two = positions([0, 3])
+    assert fit_slice_grid(two, AXIAL, min_slices=2).spacing_mm == 3.0
+    oblique = np.array([1, 0, 0, 0, np.cos(0.2), np.sin(0.2)])
+    assert not body_axes(oblique, max_oblique_deg=12.0).transpose

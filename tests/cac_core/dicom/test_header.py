@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HEADER_COLUMNS, read_header
-from cac_core.dicom.part10 import HeaderLimits
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES

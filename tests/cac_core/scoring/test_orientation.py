@@ -14,7 +14,7 @@ from cac_core.dicom.volume import read_volume
 from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.phantom.heldout.second_generator import synthesise_second
-from cac_core.scoring.orientation import measure_lie, orientation_flags
+from cac_core.scoring.orientation import measure_landmarks, orientation_flags
 from schemas.codes import QualityFlag
 
 CONTRADICTS = (QualityFlag.ORIENTATION_CONTRADICTS_HEADER,)
@@ -72,7 +72,7 @@ def test_real_chests(shared_data: Path, name: str) -> None:
     assert flags(volume) == ()
     for kind, part in EXCHANGED.items():
         assert flags(volume, part) == CONTRADICTS, kind
-    liver_in_view = not np.isnan(measure_lie(*volume).liver_right)
+    liver_in_view = not np.isnan(measure_landmarks(*volume).liver_right)
     assert liver_in_view == (name != "chest_petct_partial_heart")
     assert flags(volume, np.s_[:, :, ::-1]) == (MIRRORED if liver_in_view else ())
 

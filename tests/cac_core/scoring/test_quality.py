@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from cac_core.scoring.quality import QualityLimits, heart_volume_ml, noise_hu, quality_flags
+from cac_core.scoring.quality import (
+    QualityLimits,
+    heart_volume_ml,
+    noise_hu,
+    quality_flags,
+    quality_markdown,
+    quality_measures,
+)
 from schemas.codes import QualityFlag
+from schemas.score import SCORES
 
 SPACING = (3.0, 1.0, 1.0)
 
@@ -79,6 +88,23 @@ def test_heart_volume() -> None:
     mask = np.zeros((4, 10, 10), bool)
     mask[1:3, 2:7, 0:10] = True
     assert heart_volume_ml(mask, (5.0, 2.0, 0.5)) == pytest.approx(100 * 5.0 / 1000)
+
+
+def test_the_page_describes_the_measures() -> None:
+    page = Path(__file__).parents[3] / "docs" / "scoring.md"
+    hint = "run: python docs/quality/make.py"
+    assert quality_markdown() in page.read_text(encoding="utf-8"), hint
+
+
+def test_every_measure_is_described() -> None:
+    measures = quality_measures(QualityLimits(max_noise_hu=33.0))
+    assert measures[0].limit.startswith("above 33")
+    columns = {column.name: column.unit for column in SCORES.columns}
+    for measure in measures:
+        assert measure.unit == columns.get(measure.name, "1")
+        assert measure.meaning and measure.formula and measure.source
+    mask = np.ones((3, 5, 5), bool)
+    assert {measure.flag for measure in measures} == set(quality_flags(mask, SPACING, math.nan))
 
 
 def test_flags() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cac_core.categories import cac_category
 from cac_core.phantom.annotated import Site
 from cac_core.phantom.heldout.grains import (
     Cloud,
     Picture,
     agatston,
-    category_of,
     draw_target,
     plaque,
     sheet,
@@ -45,7 +45,7 @@ def test_the_score_agrees_with_the_other_oracle() -> None:
         true_agatston(hu, wanted, (5.0, 1.0, 1.0))
     )
     for value in (0, 0.9, 1, 100, 100.1, 400, 401):
-        assert category_of(value) == true_category(value)
+        assert cac_category(value) == true_category(value)
 
 
 def test_plaques_grow_to_the_target() -> None:
@@ -83,6 +83,6 @@ def test_a_sheet_lies_on_its_tube() -> None:
 def test_targets_follow_the_cohort() -> None:
     rng = np.random.default_rng(0)
     drawn = [draw_target(rng) for _ in range(20_000)]
-    share = np.array([np.mean([category_of(t) == c for t in drawn]) for c in CAC_CATEGORIES])
+    share = np.array([np.mean([cac_category(t) == c for t in drawn]) for c in CAC_CATEGORIES])
     assert share == pytest.approx([0.400, 0.262, 0.156, 0.182], abs=0.015)
     assert np.quantile(drawn, 0.75) == pytest.approx(208, rel=0.1)

@@ -1,9 +1,9 @@
-"""Finds out whose study a file is where its header cannot be walked to StudyInstanceUID.
+"""Recovers patient and study of a file whose header cannot be walked to StudyInstanceUID.
 
-A sequence that never ends, or is nested beyond the limit, hides what comes after it; without its
-StudyInstanceUID the file would be in no study, and a study of such files would disappear. The
-elements of patient and study are looked for as bytes, and believed only where the elements after
-them follow as they do in a data set and in no item of a sequence.
+A sequence without an end, or nested beyond the limit, hides the elements after it. Without its
+StudyInstanceUID the file belongs to no study, and a study of such files disappears. So the elements
+of patient and study are searched as bytes, and accepted only where the elements after them follow
+in the order of a data set, which items of a sequence do not.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 import struct
 
+from cac_core.dicom import tags
 from cac_core.dicom.part10 import LONG_VRS, SHORT_VRS
 
-_STUDY, _SERIES = 0x0020000D, 0x0020000E
-#: PatientName, PatientID, StudyInstanceUID: where a run of elements may begin.
-_BEGINNINGS = ((0x0010, 0x0010), (0x0010, 0x0020), (0x0020, 0x000D))
+#: Elements that a run may begin with.
+_BEGINNINGS = (tags.PatientName, tags.PatientID, tags.StudyInstanceUID)
 _UID = re.compile(rb"[0-9.]{1,64}[\0 ]*")
 _MAX_BEGINNINGS = 4096
 _MAX_ELEMENTS = 1000
@@ -23,19 +23,19 @@ _MAX_VALUE_BYTES = 4096
 _UNDEFINED = 0xFFFFFFFF
 
 
-def recovered_identity(
+def recover_identity(
     content: bytes, wanted: frozenset[int], little_endian: bool = True
 ) -> dict[int, bytes]:
-    """Values of `wanted` elements from PatientName on; empty where it is not clear which study.
+    """Return the `wanted` elements from PatientName on; empty where the study is ambiguous.
 
     Parameters
     ----------
-    content : the beginning of the file, or of its inflated data set.
+    content : beginning of the file, or of its inflated data set.
     wanted : tags to keep.
     little_endian : byte order of the data set.
     """
     order = "<" if little_endian else ">"
-    heads = [re.escape(struct.pack(order + "HH", *tag)) for tag in _BEGINNINGS]
+    heads = [re.escape(struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)) for tag in _BEGINNINGS]
     found: list[dict[int, bytes]] = []
     covered = 0
     for number, match in enumerate(re.finditer(b"|".join(heads), content)):
@@ -47,13 +47,13 @@ def recovered_identity(
         if values:
             covered = end
             found.append(values)
-    if len({values[_STUDY].strip(b"\0 ") for values in found}) != 1:
+    if len({values[tags.StudyInstanceUID].strip(b"\0 ") for values in found}) != 1:
         return {}
     return {tag: value for tag, value in found[0].items() if tag in wanted}
 
 
 def _run(content: bytes, position: int, order: str) -> tuple[int, dict[int, bytes]]:
-    """Walk elements of ascending tags; return where they end, and nothing where they are no run."""
+    """Walk elements of ascending tags; return their end, and their values where they are a run."""
     values: dict[int, bytes] = {}
     last = 0
     for _ in range(_MAX_ELEMENTS):
@@ -78,5 +78,7 @@ def _run(content: bytes, position: int, order: str) -> tuple[int, dict[int, byte
         if start + length <= len(content) and length <= _MAX_VALUE_BYTES:
             values[tag] = content[start : start + length]
         position, last = start + length, tag
-    is_run = _SERIES in values and _UID.fullmatch(values.get(_STUDY, b""))
+    is_run = tags.SeriesInstanceUID in values and _UID.fullmatch(
+        values.get(tags.StudyInstanceUID, b"")
+    )
     return position, values if is_run else {}

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cac_core.dicom.scrub import Identity, scrub_free_text, scrub_word_wise
+from cac_core.dicom.deidentify import Identity, mask_anywhere, mask_whole_words
 
 UTF8 = b"ISO_IR 192"
 
 
 def scrub(text: str, name: str = "", number: str = "", born: str = "") -> str | None:
     identity = Identity((name.encode(),), (number.encode(),), born.encode(), UTF8)
-    return scrub_free_text(text.encode(), UTF8, identity)
+    return mask_anywhere(text.encode(), UTF8, identity)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_other_numbers_stay(text: str) -> None:
 
 def test_of_device_texts_whole_words_only() -> None:
     identity = Identity((b"Philip^Joe",), (b"12",), b"", UTF8)
-    assert scrub_word_wise(b"Philips Joe 12", UTF8, identity) == "Philips *** ***"
+    assert mask_whole_words(b"Philips Joe 12", UTF8, identity) == "Philips *** ***"
 
 
 @given(st.text(max_size=40), st.text(max_size=12), st.text(max_size=12))

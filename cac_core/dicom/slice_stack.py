@@ -1,7 +1,7 @@
-"""The slices of one scan out of what a series holds: strays and repeats set aside, or refused.
+"""Selects the slices of one scan from a series: excludes stray and repeated images, or refuses.
 
-What is kept never depends on the order or the names of the files: slices are sorted by what their
-headers say, and where that does not decide, the series is refused.
+The result does not depend on order or names of the files: slices are sorted by their headers, and a
+series for which that is not sufficient is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from cac_core.dicom.frames import Frame
 from cac_core.dicom.geometry import (
+    GeometryError,
+    GeometryFault,
     SliceGrid,
     check_extent,
     check_transverse,
@@ -27,24 +29,24 @@ from cac_core.dicom.series_checks import check_frames
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
-#: An image whose normal is further than 20 degrees from that of most is no slice of theirs; nearer
-#: ones are slices with a wrong header or of another tilt, and nobody can say which.
+#: An image whose normal differs by more than 20 degrees from that of most is not a slice of the
+#: scan. Closer ones are slices with a wrong header or another tilt; which one is unknown.
 _STRAY_COSINE = 0.94
-#: More than one stray to so many slices is a mixture, not a series with a stray.
+#: Fewest slices per stray image; with fewer the series is a mixture.
 _SLICES_PER_STRAY = 4
 
 
 @dataclass(frozen=True, slots=True)
-class GatheredSlices:
+class SliceStack:
     """Slices of one scan on a regular grid.
 
     Parameters
     ----------
-    frames : the slices kept, in an order that follows from their headers.
-    orientation : (6,), common to them.
+    frames : the slices, in an order that follows from their headers.
+    orientation : (6,), shared by the slices.
     pixel_spacing_mm : between rows, between columns.
     grid : positions; its groups hold indices into `frames`.
-    flags : what was set aside or passed over.
+    flags : flags of excluded images and of inconsistent UIDs.
     """
 
     frames: list[Frame]
@@ -54,24 +56,26 @@ class GatheredSlices:
     flags: frozenset[QualityFlag]
 
 
-def gather_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> GatheredSlices:
+def stack_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> SliceStack:
     """Find the slices of one scan among the images of a series.
 
-    Set aside, and flagged: localizers, images of quite another orientation, and single slices
-    that another acquisition repeats at the same position (the acquisition with more slices is
-    kept, at a tie the lower AcquisitionNumber). Nothing is set aside where more than one image in
-    five would be, or where the others have a gap then.
+    Excluded with a flag are localizers, images of a clearly different orientation, and single
+    slices that another acquisition repeats at the same position (the acquisition with more slices
+    is kept, at a tie the lower AcquisitionNumber). The series is refused where more than one image
+    in five would be excluded, or where the other slices have a gap.
 
     Parameters
     ----------
-    frames : all frames of the series, any order.
-    n_other : images already set aside because they are no CT slices.
+    frames : all frames of the series, in any order.
+    n_other : images that are already excluded because they are not CT slices.
     min_slices : fewest distinct positions.
 
     Raises
     ------
     StudyError
-        As `check_frames`, `check_transverse`, `fit_slice_grid` and `check_extent`.
+        `mixed_orientation`, `mixed_acquisitions`, or as `check_frames`.
+    GeometryError
+        As `check_transverse`, `fit_slice_grid` and `check_extent`.
     """
     ordered = sorted(frames, key=_order)
     slices = _of_prevailing_orientation([frame for frame in ordered if not frame.is_localizer])
@@ -80,16 +84,7 @@ def gather_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> Gat
         detail = f"{n_strays} localizers, captures or images of other orientation"
         raise StudyError(StudyReason.MIXED_ORIENTATION, f"{detail} to {len(slices)} slices")
     kept = _without_repeats(slices)
-    try:
-        orientation = check_frames(kept)
-        check_transverse(orientation)
-        positions = np.array([frame.position for frame in kept])
-        grid = fit_slice_grid(positions, orientation, min_slices)
-    except StudyError as error:
-        if n_strays and error.reason in (StudyReason.MISSING_SLICES, StudyReason.UNEVEN_SPACING):
-            detail = f"{n_strays} localizers or images of other orientation; without: {error}"
-            raise StudyError(StudyReason.MIXED_ORIENTATION, detail) from None
-        raise
+    orientation, grid = _common_grid(kept, n_strays, min_slices)
     pixel_spacing = middle_row(np.array([frame.pixel_spacing_mm for frame in kept]))
     spacing_mm = (float(pixel_spacing[0]), float(pixel_spacing[1]))
     check_extent(grid.spacing_mm, spacing_mm, (len(grid.groups), kept[0].rows, kept[0].columns))
@@ -100,7 +95,24 @@ def gather_slices(frames: Sequence[Frame], n_other: int, min_slices: int) -> Gat
         flags.add(QualityFlag.SEVERAL_FRAMES_OF_REFERENCE)
     if _shares_uid(kept, grid):
         flags.add(QualityFlag.REPEATED_SOP_INSTANCE_UID)
-    return GatheredSlices(kept, orientation, spacing_mm, grid, frozenset(flags))
+    return SliceStack(kept, orientation, spacing_mm, grid, frozenset(flags))
+
+
+def _common_grid(
+    slices: Sequence[Frame], n_strays: int, min_slices: int
+) -> tuple[NDArray[np.float64], SliceGrid]:
+    """Orientation and grid of the slices; a gap beside stray images is `mixed_orientation`."""
+    try:
+        orientation = check_frames(slices)
+        check_transverse(orientation)
+        positions = np.array([frame.position for frame in slices])
+        return orientation, fit_slice_grid(positions, orientation, min_slices=min_slices)
+    except GeometryError as error:
+        gaps = (GeometryFault.MISSING_SLICES, GeometryFault.UNEVEN_SPACING)
+        if n_strays and error.fault in gaps:
+            detail = f"{n_strays} localizers or images of other orientation; without: {error}"
+            raise StudyError(StudyReason.MIXED_ORIENTATION, detail) from None
+        raise
 
 
 def _order(frame: Frame) -> tuple[object, ...]:
@@ -109,7 +121,7 @@ def _order(frame: Frame) -> tuple[object, ...]:
 
 
 def _of_prevailing_orientation(frames: list[Frame]) -> list[Frame]:
-    """Leave out images whose normal lies far from that of the most frequent orientation."""
+    """Exclude images whose normal differs clearly from that of the most frequent orientation."""
     counts = Counter(frame.orientation for frame in frames)
     if len(counts) < 2:
         return frames
@@ -117,7 +129,7 @@ def _of_prevailing_orientation(frames: list[Frame]) -> list[Frame]:
     normals = {key: slice_normal(np.array(key)) for key in counts}
     lengths = [float(np.linalg.norm(normal)) for normal in normals.values()]
     if not np.allclose(lengths, 1.0, atol=0.05):
-        return frames  # no directions at all: `check_frames` says so
+        return frames  # not direction cosines: `check_frames` refuses them
     return [
         frame
         for frame in frames
@@ -126,7 +138,7 @@ def _of_prevailing_orientation(frames: list[Frame]) -> list[Frame]:
 
 
 def _without_repeats(frames: list[Frame]) -> list[Frame]:
-    """Leave out the few slices that another acquisition gives again at the same position."""
+    """Exclude the few slices that another acquisition repeats at the same position."""
     if len({frame.acquisition_number for frame in frames}) < 2:
         return frames
     orientation = middle_row(np.array([frame.orientation for frame in frames]))
@@ -137,18 +149,18 @@ def _without_repeats(frames: list[Frame]) -> list[Frame]:
     if not repeated or len(repeated) * _SLICES_PER_STRAY > len(groups):
         return frames
     counts = Counter(number for group in groups for number in {numbers[i] for i in group})
-    aside: set[int] = set()
+    excluded: set[int] = set()
     for group in repeated:
         best = min({numbers[index] for index in group}, key=lambda n: (-counts[n], n))
-        aside |= {index for index in group if numbers[index] != best}
-    return [frame for index, frame in enumerate(frames) if index not in aside]
+        excluded |= {index for index in group if numbers[index] != best}
+    return [frame for index, frame in enumerate(frames) if index not in excluded]
 
 
 def _own_references(frames: Sequence[Frame], grid: SliceGrid) -> bool:
-    """Tell whether every position has a frame of reference of its own, on one regular grid.
+    """Whether every position has its own frame of reference, on one regular grid.
 
-    Some software that removes identities writes a new FrameOfReferenceUID into every slice. Two
-    or three frames of reference are two or three scans.
+    Some de-identification software writes a new FrameOfReferenceUID into every slice. Two or three
+    frames of reference are two or three scans.
 
     Raises
     ------
@@ -166,7 +178,7 @@ def _own_references(frames: Sequence[Frame], grid: SliceGrid) -> bool:
 
 
 def _shares_uid(frames: Sequence[Frame], grid: SliceGrid) -> bool:
-    """Tell whether files of different slices carry one SOPInstanceUID; copies of a file may."""
+    """Whether files of different slices share a SOPInstanceUID, which only copies may."""
     places: defaultdict[str, defaultdict[int, set[int]]]
     places = defaultdict(lambda: defaultdict(set))
     for place, group in enumerate(grid.groups):

@@ -1,10 +1,9 @@
-"""Takes the patient out of the texts of a header before they leave the reader.
+"""Masks identifiers of the patient in the texts of a header, before they leave the reader.
 
-Technologists type names and record numbers into descriptions. What the same header says about the
-patient (names, identifiers, birth date) is looked for in its texts and replaced by `***`, in
-whatever spelling: without regard to case, accents and umlauts (Müller, Mueller, Muller), to
-leading zeros and separators of numbers, to the order and form of dates. This finds the patient's
-own data only; `cac_core.dicom.descriptions` takes care of the rest.
+Technologists type names and record numbers into descriptions. Names, identifiers and birth date of
+the patient, as given in the same header, are replaced by `***` in any spelling: case, accents and
+umlauts (Müller, Mueller, Muller), leading zeros and separators of numbers, order and form of dates.
+This finds the data of the patient only; `cac_core.dicom.descriptions` removes other words.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from functools import lru_cache
 from typing import NamedTuple
 
 MASK = "***"
-#: Names of fewer letters are masked as whole words only, or "Li" would eat "slice".
+#: Shorter names are masked as whole words only: "Li" must not match in "slice".
 _SHORTEST_FREE_NAME = 3
-#: A record number of one character identifies nobody; masking it would eat every "1".
+#: A record number of one character does not identify; masking it would remove every "1".
 _SHORTEST_NUMBER = 2
-#: A record number of more characters than this is masked inside words too.
+#: A longer record number is masked inside words too.
 _LONGEST_BOUNDED_NUMBER = 3
-#: So many digits of a record number, alone, still identify.
+#: Fewest digits of a record number that identify on their own.
 _SHORTEST_DIGITS = 5
 _BETWEEN = r"[-./_ ]?"
 _WORD = re.compile(r"[^\W\d_]+")
 _SEPARATOR = r"[-./_, ]{1,2}"
-#: Letters that no decomposition turns into the base letter that people type instead.
+#: Letters without a Unicode decomposition, and what is typed instead.
 _BASE_LETTERS = {
     "ø": "o",
     "æ": "ae",
@@ -38,8 +37,8 @@ _BASE_LETTERS = {
     "þ": "th",
     "\u0131": "i",
 }
-#: Second letters that are dropped: "ue" is typed for an umlaut, "ss" for a sharp s, "aa" for a
-#: ring. Both sides are shortened alike, so every spelling meets every other.
+#: Pairs whose second letter is dropped: "ue" is typed for an umlaut, "ss" for a sharp s, "aa" for a
+#: ring. Text and names are shortened alike, so that all spellings match.
 _SECOND_LETTERS = frozenset(("ae", "oe", "ue", "ss", "aa"))
 _MONTHS = (
     *("jan|gen|ene", "feb|fev", "mar|mrt|mrz", "apr|abr|avr", "may|mai|mag|mei", "jun|juin|giu"),
@@ -48,7 +47,7 @@ _MONTHS = (
 
 
 class Identity(NamedTuple):
-    """What a header says about its patient, as undecoded bytes (hashable, for the cache)."""
+    """Identifiers of the patient in a header, as undecoded bytes (hashable, for the cache)."""
 
     names: tuple[bytes, ...]
     numbers: tuple[bytes, ...]
@@ -58,13 +57,13 @@ class Identity(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def decode_text(content: bytes, charset: bytes) -> str:
-    """Decode a text under SpecificCharacterSet (PS3.5 6.1); bytes that do not fit become marks."""
+    """Decode a text by SpecificCharacterSet (PS3.5 6.1); invalid bytes become replacement marks."""
     if content.isascii() and b"\x1b" not in content:
         return content.decode("ascii").strip(" \0")
     from pydicom.charset import convert_encodings, decode_bytes
 
     names = [part.strip(" \0") for part in charset.decode("latin-1").split("\\")]
-    # pydicom's warnings quote the bytes, which may be a name.
+    # Warnings of pydicom quote the bytes, which may be a name.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -75,34 +74,39 @@ def decode_text(content: bytes, charset: bytes) -> str:
 
 
 @lru_cache(maxsize=1024)
-def scrub_free_text(
+def mask_anywhere(
     content: bytes, charset: bytes, identity: Identity, spared: frozenset[str] = frozenset()
 ) -> str | None:
-    """Mask the patient anywhere in a text, inside words too; None where the text is empty.
+    """Mask identifiers anywhere in a text, also inside words; None where the text is empty.
 
     Parameters
     ----------
-    spared : upper-case words that stay whole though a name is in them: "STRESS" of a patient
-        named Ress.
+    content, charset : text and SpecificCharacterSet.
+    identity : identifiers of the patient.
+    spared : upper-case words that are not masked although they contain a name, such as "STRESS" of
+        a patient named Ress.
     """
     return _masked(described_text(content, charset) or "", _pattern(identity, False), spared)
 
 
 @lru_cache(maxsize=1024)
-def scrub_word_wise(
+def mask_whole_words(
     content: bytes, charset: bytes, identity: Identity, spared: frozenset[str] = frozenset()
 ) -> str | None:
-    """Mask whole words only: a patient named Philip must not turn Philips into `***s`."""
+    """Mask whole words only: for a patient named Philip, Philips stays.
+
+    Parameters as `mask_anywhere`.
+    """
     return _masked(_clean(decode_text(content, charset)), _pattern(identity, True), spared)
 
 
 def described_text(content: bytes, charset: bytes) -> str | None:
-    """Text of a description as written, printable; None where it is empty."""
+    """Return the printable text of a description; None where it is empty."""
     return _clean(decode_text(content, charset)) or None
 
 
 def _clean(text: str) -> str:
-    """Control characters and lone surrogates break tables and terminals."""
+    """Replace control characters and lone surrogates, which corrupt tables and terminals."""
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
@@ -124,7 +128,7 @@ def _masked(
 
 
 def _folded(text: str) -> tuple[str, list[int]]:
-    """Lower-case base letters, and where each (and the end) stands in the text."""
+    """Lower-case base letters, and the position of each (and of the end) in the text."""
     letters: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):
@@ -152,7 +156,7 @@ def _pattern(identity: Identity, whole_words: bool) -> re.Pattern[str] | None:
     if whole_words:
         bounded |= free
         free = set()
-    # Longest first, so that a part does not leave the rest of a longer one standing.
+    # Longest first, so that a short match does not leave the rest of a longer one.
     parts = sorted(dates, key=lambda item: (-len(item), item))
     parts += sorted(free, key=lambda item: (-len(item), item))
     parts += [
@@ -164,7 +168,7 @@ def _pattern(identity: Identity, whole_words: bool) -> re.Pattern[str] | None:
 def _add_names(text: str, free: set[str], bounded: set[str]) -> None:
     for part in re.split(r"[\W\d_]+", unicodedata.normalize("NFKC", text)):
         folded = _folded(part)[0]
-        # One ideograph or syllable is a whole name.
+        # A single ideograph or syllable can be a whole name.
         if len(folded) >= _SHORTEST_FREE_NAME or (part and not part.isascii() and part > "\u2e80"):
             free.add(re.escape(folded))
         elif len(part) >= _SHORTEST_FREE_NAME - 1:
@@ -172,7 +176,7 @@ def _add_names(text: str, free: set[str], bounded: set[str]) -> None:
 
 
 def _add_number(number: str, free: set[str], bounded: set[str]) -> None:
-    """Add a record number: as it stands, without separators and leading zeros, its digits alone."""
+    """Add a record number: as written, without separators and leading zeros, its digits alone."""
     characters = re.sub(r"[\W_]+", "", number)
     # "MRN 0012345" is typed as "12345", "0012345", "MRN-12345" or "001-23-45" too.
     for digits in re.findall(r"\d+", characters):

@@ -1,7 +1,7 @@
-"""Second reading, by pydicom, of headers that break the encoding rules.
+"""Reads malformed headers a second time, with pydicom.
 
-pydicom repairs much that real writers get wrong. It reads from a bounded copy of the file's
-beginning, and its reader process is ended when it takes too long.
+pydicom repairs many encoding faults of real writers. It reads a bounded copy of the beginning of
+the file, and the reader process is killed if it takes too long.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import warnings
 
 from cac_core.dicom.part10 import DEFLATED, RawHeader
 
-#: Enough for any header worth repairing; a million empty items do not fit.
+#: Enough for any header that can be repaired; too small for a million empty items.
 _READ_BYTES = 256 * 1024
 
 
-def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
-    """Read the `wanted` elements with pydicom, or None where it cannot either.
+def read_with_pydicom(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
+    """Read the `wanted` elements with pydicom; None where it fails too.
 
-    Deflated data sets are refused: pydicom inflates them whole.
+    Deflated data sets are refused: pydicom inflates them without a limit.
     """
     content = os.pread(descriptor, _READ_BYTES, 0)
     if DEFLATED.encode() in content[:4096]:
@@ -29,7 +29,7 @@ def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
     from pydicom import config
     from pydicom.dataelem import RawDataElement
 
-    # Its warnings quote header values; they must not reach a terminal or a log.
+    # Warnings quote header values, which must not reach a terminal or a log.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     config.settings.reading_validation_mode = config.IGNORE
     with warnings.catch_warnings():
@@ -38,7 +38,7 @@ def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
             dataset = pydicom.dcmread(
                 io.BytesIO(content), stop_before_pixels=True, specific_tags=list(wanted), force=True
             )
-        except Exception:  # noqa: BLE001 - pydicom raises many kinds on broken bytes
+        except Exception:  # noqa: BLE001 - pydicom raises many exceptions on corrupt bytes
             return None
         meta = dataset.file_meta
         raw = RawHeader(
@@ -46,7 +46,7 @@ def reread(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
             media_class=str(meta.get("MediaStorageSOPClassUID", "")),
             has_preamble=content[128:132] == b"DICM",
             little_endian=bool(dataset.original_encoding[1] is not False),
-            lenient=True,
+            read_by_pydicom=True,
         )
         for tag in wanted:
             element = dataset.get_item(tag)

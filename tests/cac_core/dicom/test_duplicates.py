@@ -15,7 +15,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cac_core.dicom.copies import agreed_files
+from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError
 from cac_core.keys import Keyring
@@ -41,7 +41,7 @@ def write(folder: Path, **knobs: object) -> list[Path]:
 def volume_digest(folder: Path, secret: bytes = b"secret") -> str:
     """What `score_study` reads of the one study of a folder."""
     _, order = study(folder, Keyring(secret))
-    files = agreed_files([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
+    files = resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
     assert len(files) == 24
     return read_volume(files).pixel_digest
 
@@ -96,7 +96,7 @@ def test_a_windowed_copy_is_refused(tmp_path: Path, secret: bytes) -> None:
         dataset.save_as(tmp_path / f"windowed-{path.name}")
     _, order = study(tmp_path, Keyring(secret))
     with pytest.raises(StudyError, match="pixels") as caught:
-        agreed_files([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
+        resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
     assert caught.value.reason.value == "conflicting_copies"
     row = score_study(order, None, ScoringProtocol()).score  # type: ignore[arg-type]
     assert (row["status"], row["reason"]) == ("rejected", "conflicting_copies")
@@ -120,7 +120,7 @@ def test_a_copy_with_other_geometry_is_refused(
     dataset.save_as(tmp_path / "other")
     _, order = study(tmp_path)
     with pytest.raises(StudyError, match=named):
-        agreed_files([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
+        resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
 
 
 def test_a_late_conflicting_copy_is_a_new_identity(tmp_path: Path) -> None:

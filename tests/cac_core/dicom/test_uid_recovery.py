@@ -13,10 +13,10 @@ from cac_core.dicom.header import WANTED
 from cac_core.dicom.header_values import uid_text
 from cac_core.dicom.index import HeaderLimits, index_archive
 from cac_core.dicom.part10 import DEFLATED, EXPLICIT_BIG
-from cac_core.dicom.recover import recovered_identity
 from cac_core.dicom.select import load_rules, select_series
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import decide_studies
+from cac_core.dicom.uid_recovery import recover_identity
 from cac_core.keys import Keyring
 from tests.builders.dicom_files import ct_dataset, write_dicom
 
@@ -80,15 +80,15 @@ def test_a_study_named_inside_a_sequence_is_not_the_file_s(tmp_path: Path) -> No
     other += struct.pack("<HH2sH8s", 0x0020, 0x000E, b"UI", 8, b"9.9.9.8\0")
     closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
     content = data(write_dicom(tmp_path / "slice", ct_dataset()))
-    found = recovered_identity(sequence_head() + item() + other + closing + content, WANTED)
+    found = recover_identity(sequence_head() + item() + other + closing + content, WANTED)
     assert uid_text(found, 0x0020000D) == "1.2.3.4"
 
 
 def test_two_candidates_are_no_answer(tmp_path: Path) -> None:
     one = data(write_dicom(tmp_path / "one", ct_dataset()))
     other = data(write_dicom(tmp_path / "two", ct_dataset(StudyInstanceUID="9.9")))
-    assert recovered_identity(one + other, WANTED) == {}
-    assert recovered_identity(b"\x20\x00\x0d\x00" * 10_000, WANTED) == {}
+    assert recover_identity(one + other, WANTED) == {}
+    assert recover_identity(b"\x20\x00\x0d\x00" * 10_000, WANTED) == {}
 
 
 def test_limits_hold(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Files that hold the same instance: which stand for it, and whether they agree.
+"""Duplicate instances: which of several files with one SOPInstanceUID is used, if they agree.
 
-An archive holds copies: re-sent, re-encoded, windowed for a viewer. Which of them is taken must
-depend on neither the secret nor the paths, and copies that disagree must not be scored at all.
-The index compares their bytes; where these differ, pixels and geometry are compared before the
-study is scored.
+Archives hold copies that were sent again, re-encoded, or windowed for a viewer. The choice among
+them must not depend on the secret or on paths, and copies that differ must not be scored. The index
+compares their bytes; where these differ, pixels and geometry are compared before scoring.
 """
 
 from __future__ import annotations
@@ -36,19 +35,23 @@ _POSITION = [f"position_{axis}_mm" for axis in "xyz"]
 IDENTITY_COLUMNS = (*_SERIES, "SOPInstanceUID", *_POSITION, "reason")
 _DUPLICATE = FileReason.DUPLICATE_INSTANCE.value
 _HASHERS = 4
-#: Positions are written with few decimals; a re-encoded copy may round them.
+#: Tolerance of positions and cosines: a re-encoded copy may round them.
 _SAME_GEOMETRY = 1e-3
 
 
 def instance_numbers(frame: pd.DataFrame) -> pd.Series[Any]:
-    """Number the instances of `frame`: files of one number are copies of each other.
+    """Number the instances of `frame`; files with the same number are copies of each other.
 
-    Copies share study, series and SOPInstanceUID. Some writers give all slices of a series one
-    UID; there the position tells them apart.
+    Copies share study, series and SOPInstanceUID. Some writers give all slices of a series the same
+    UID; these are distinguished by position.
 
     Parameters
     ----------
-    frame : columns `IDENTITY_COLUMNS`; rows that are no usable instance get -1.
+    frame : columns `IDENTITY_COLUMNS`.
+
+    Returns
+    -------
+    Numbers with the index of `frame`; -1 for rows that are not usable instances.
     """
     usable = (frame["reason"].isna() | (frame["reason"] == _DUPLICATE)).to_numpy()
     rows = frame.loc[usable, list(IDENTITY_COLUMNS[:-1])]
@@ -65,16 +68,15 @@ def instance_numbers(frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 def mark_duplicates(table: pa.Table, digest_of: Callable[[str], str | None]) -> pa.Table:
-    """Give all but one of the copies of each instance the reason `duplicate_instance`.
+    """Mark all but one copy of each instance as `duplicate_instance`.
 
-    The one with the lowest `content_digest` stands for the instance: arbitrary, but the same
-    under every secret and wherever the files lie. Digests that are there already are kept. A
-    truncated copy keeps its own reason.
+    The copy with the lowest `content_digest` is kept: an arbitrary choice that does not depend on
+    the secret or on paths. Known digests are reused. A truncated copy keeps its reason.
 
     Parameters
     ----------
     table : `instances`, with the digests of earlier runs.
-    digest_of : SHA-256 of the file behind a path key, None where it cannot be read.
+    digest_of : returns the SHA-256 of the file of a path key, None where it cannot be read.
     """
     frame = table.select([*IDENTITY_COLUMNS, "path_key", "content_digest"]).to_pandas()
     frame["number"] = instance_numbers(frame)
@@ -89,7 +91,7 @@ def mark_duplicates(table: pa.Table, digest_of: Callable[[str], str | None]) -> 
         found = pool.map(digest_of, copies.loc[missing, "path_key"])
         for index, digest in zip(missing, found, strict=True):
             digests[index] = digest
-    # A file that cannot be read comes last; between equal bytes the path may decide.
+    # Unreadable files come last; among equal bytes the path may decide.
     ranked = copies.assign(digest=digests[copies.index].fillna("~")).sort_values(
         ["number", "digest", "path_key"]
     )
@@ -104,7 +106,7 @@ def mark_duplicates(table: pa.Table, digest_of: Callable[[str], str | None]) -> 
 
 
 def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file, None where it cannot be read."""
+    """Return the SHA-256 of a file, None where it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -113,32 +115,31 @@ def file_digest(path: Path) -> str | None:
 
 
 class _Image(NamedTuple):
-    """What scoring takes from one file: HU (frame, row, column), and where each frame lies."""
+    """Content of one file that scoring uses: HU (frame, row, column) and geometry per frame."""
 
     hu: NDArray[np.int16]
     geometry: NDArray[np.float64]
     names: tuple[object, ...]
 
 
-def agreed_files(
+def resolve_duplicates(
     files: Sequence[tuple[Path, int | None]],
     limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
 ) -> list[Path]:
-    """Of files that hold the same instance keep the first whole one; refuse where they disagree.
+    """Keep the first complete copy of each instance; refuse copies that differ.
 
-    A copy whose pixel data end early is passed over where another is whole.
+    A copy with truncated pixel data is skipped where another one is complete.
 
     Parameters
     ----------
-    files : each file with the number that copies of one instance with other bytes share, or
-        None.
-        Where all are None nothing is opened.
+    files : each file with the number that differing copies of one instance share, or None. If all
+        are None, no file is opened.
+    limits : limits on the size of a file.
 
     Raises
     ------
     StudyError
-        `conflicting_copies` where HU or geometry of two copies differ, and what reading a file
-        may raise.
+        `conflicting_copies` where HU or geometry of two copies differ; faults of reading a file.
     """
     groups: dict[int | Path, list[Path]] = defaultdict(list)
     for path, instance in files:
@@ -147,18 +148,18 @@ def agreed_files(
 
 
 def _agreed(copies: Sequence[Path], limits: ReadLimits) -> Path:
-    """The first whole one of several copies of an instance."""
+    """Return the first complete one of several copies of an instance."""
     images: list[tuple[Path, _Image]] = []
-    cut: list[StudyError] = []
+    truncated: list[StudyError] = []
     for path in copies:
         try:
             images.append((path, _read(path, limits)))
         except StudyError as error:
             if error.reason is not StudyReason.TRUNCATED_PIXEL_DATA:
                 raise
-            cut.append(error)
+            truncated.append(error)
     if not images:
-        raise cut[0]
+        raise truncated[0]
     (first, reference), *others = images
     for _, image in others:
         difference = _difference(reference, image)
@@ -201,7 +202,7 @@ def _image(dataset: Dataset, limits: ReadLimits) -> _Image:
 
 
 def _difference(one: _Image, other: _Image) -> str:
-    """What two copies differ in, of all that decides a score; empty where they agree."""
+    """Name what differs between two copies and affects a score; empty where they agree."""
     if one.hu.shape != other.hu.shape:
         return "matrix"
     if not np.array_equal(one.hu, other.hu):

@@ -1,16 +1,13 @@
-"""Categories of the Agatston score at their edges, for one score and for many."""
+"""Categories of the Agatston score at their edges."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from cac_core.scoring.categories import (
+from cac_core.categories import (
     VISUAL_LEVELS,
-    cac_categories,
     cac_category,
     visual_level,
 )
@@ -43,24 +40,9 @@ def test_one_score(agatston: float | None, category: str | None) -> None:
     assert cac_category(agatston) == category
 
 
-def test_many_scores() -> None:
-    found = cac_categories([agatston for agatston, _ in EDGES])
-    assert found.tolist() == [category for _, category in EDGES]
-    assert cac_categories([]).tolist() == []
-
-
-def test_columns_of_pandas_and_numpy() -> None:
-    expected = ["0", None, ">400"]
-    assert cac_categories(np.array([0.5, np.nan, 401])).tolist() == expected
-    assert cac_categories(pd.array([0.5, pd.NA, 401], dtype="Float64")).tolist() == expected
-    assert cac_categories(pd.Series([0.5, None, 401])).tolist() == expected
-
-
 def test_a_negative_score_is_refused() -> None:
     with pytest.raises(ValueError, match="not negative"):
         cac_category(-0.1)
-    with pytest.raises(ValueError, match="2 Agatston scores are negative"):
-        cac_categories([3, -1, None, -2])
 
 
 def test_visual_levels_of_grades_and_categories() -> None:

@@ -1,0 +1,59 @@
+"""Connected components within a slice, and the minimum area that a lesion must reach."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+#: Relative rounding error allowed below the minimum area: the area of a lesion is a product of
+#: floating-point spacings, and one that equals the minimum must not be lost.
+_AREA_TOLERANCE = 1e-9
+
+
+def label_in_plane(
+    mask: NDArray[np.bool_], connectivity: int = 8
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Label the connected components of each slice; pixels of different slices never join.
+
+    Parameters
+    ----------
+    mask : (row, column) or (slice, row, column).
+    connectivity : 4 or 8 neighbours of a pixel.
+
+    Returns
+    -------
+    Labels, of the shape of `mask`, 0 for background; number of pixels by label, (n + 1,), with 0
+    for the background.
+    """
+    structure = ndimage.generate_binary_structure(2, 2 if connectivity == 8 else 1)
+    if mask.ndim == 3:
+        structure = np.stack([np.zeros_like(structure), structure, np.zeros_like(structure)])
+    labels, count = ndimage.label(mask, structure)
+    n_pixels = np.bincount(labels.ravel(), minlength=count + 1)
+    n_pixels[0] = 0
+    return np.asarray(labels, np.int32), n_pixels
+
+
+def reaches_area(
+    n_pixels: NDArray[np.intp], pixel_mm2: float, min_area_mm2: float
+) -> NDArray[np.bool_]:
+    """Whether components of `n_pixels` have at least the minimum area, rounding errors aside."""
+    return np.asarray(n_pixels * pixel_mm2 >= min_area_mm2 * (1 - _AREA_TOLERANCE))
+
+
+def remove_small_components(
+    mask: NDArray[np.bool_], pixel_mm2: float, min_area_mm2: float, connectivity: int
+) -> NDArray[np.bool_]:
+    """Remove the components of each slice that are below the minimum area.
+
+    Parameters
+    ----------
+    mask : (slice, row, column).
+    pixel_mm2 : area of a pixel.
+    connectivity : 4 or 8 neighbours of a pixel.
+    """
+    labels, n_pixels = label_in_plane(mask, connectivity)
+    large = reaches_area(n_pixels, pixel_mm2, min_area_mm2)
+    large[0] = False
+    return np.asarray(large[labels])
