@@ -191,8 +191,8 @@ class _Linking:
         if self._last_digest(spec) == digest:
             self.progress.say("nothing has changed since the last linkage")
             outcome = "unchanged"
-            published = (store.read(table) for table in (spec, EVENTS, FLOW, MATCHES))
-            done = Linkage(*published, QUARANTINE.empty())
+            linked, events, flow_rows, matches = map(store.read, (spec, EVENTS, FLOW, MATCHES))
+            done = Linkage(linked, events, flow_rows, matches, QUARANTINE.empty())
         else:
             self.progress.say(f"linking {scores.num_rows} studies")
             outcome = "linked"

@@ -40,7 +40,8 @@ def run_score(quiet: bool, archive: list[str], **parameters: Any) -> dict[str, A
         ready()
         from flows.rescore import nightly_rescore
 
-        return nightly_rescore(**parameters)
+        result: dict[str, Any] = nightly_rescore(**parameters)
+        return result
 
 
 def _strings(paths: list[Path] | None) -> list[str]:

@@ -101,7 +101,8 @@ def run_link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
             return link_cohort(request)
         prepare_linkage(request)
         ask_site()
-        return registry_linkage(**parameters)
+        result: dict[str, Any] = registry_linkage(**parameters)
+        return result
 
 
 @app.command(epilog="Example: `cac analyse -w /data/cac`")
@@ -167,7 +168,8 @@ def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
             return analyse_here(request)
         prepare_analysis(request)
         ask_site()
-        return analyse_cohort(**parameters)
+        result: dict[str, Any] = analyse_cohort(**parameters)
+        return result
 
 
 @app.command("report", epilog="Example: `cac report -w /data/cac`")
@@ -262,7 +264,8 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
         if ask_site is None:
             return write_report(prepared, progress)
         ask_site()
-        return cohort_report(**parameters)
+        result: dict[str, Any] = cohort_report(**parameters)
+        return result
 
 
 @app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")
