@@ -54,7 +54,7 @@ class Misspelt:
     extra_zeros: int
     decimal: int
 
-    def told(self) -> list[str]:
+    def described(self) -> list[str]:
         """What was found, in words; nothing where no other spelling fits either."""
         found = (
             (self.scientific, "are written like 1.2E+11, as spreadsheets shorten numbers"),
