@@ -15,14 +15,17 @@ import pyarrow.compute as pc
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.cohort.canonical import Part, PartStore, Resources, make_part
+from cac_core.cohort.canonical import make_part
+from cac_core.cohort.database import Resources
 from cac_core.cohort.disclosure import Disclosure
-from cac_core.cohort.extracts import Extract, check_header, find_extracts
+from cac_core.cohort.extract_rows import check_header
+from cac_core.cohort.extracts import Extract, find_extracts
 from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
 from cac_core.cohort.link_checks import linkage_warnings, require_matches, require_usable
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import misspelt
+from cac_core.cohort.parts import Part, PartStore
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
 from cac_core.cohort.store import Warehouse
 from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes

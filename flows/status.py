@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cac_core.cohort.store import run_sql
+from cac_core.cohort.database import run_sql
 from cac_core.errors import CacError
 from cac_core.settings import load_settings
 from flows.request import open_warehouse

@@ -1,7 +1,8 @@
-"""Suppression of small counts in output that leaves the site."""
+"""Protection of persons in output: small counts, and values that may identify someone."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,3 +39,8 @@ def suppress_small(counts: Sequence[int]) -> list[int | str]:
     if sum(is_small) == 1 and others:
         shown[min(others, key=lambda at: counts[at])] = "suppressed"
     return shown
+
+
+def value_shape(value: str) -> str:
+    """A value with letters as `A` and digits as `9`, at most 24 characters."""
+    return re.sub(r"\d", "9", re.sub(r"[^\W\d_]", "A", value))[:24]
