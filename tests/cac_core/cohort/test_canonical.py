@@ -74,7 +74,9 @@ def test_a_packed_file_cut_short_is_told(name: str, tmp_path: Path) -> None:
                  tmp_path / name)  # fmt: skip
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(UsageError, match=rf"Source clinical: the file {name} (is truncated|cannot be)"):
+    with pytest.raises(
+        UsageError, match=rf"Source clinical: the file {name} (is truncated|cannot be)"
+    ):
         _part(path)
 
 
