@@ -23,11 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 
-from cac_core.cohort.canonical import PartStore, Resources, make_part
+from cac_core.cohort.canonical import make_part
+from cac_core.cohort.database import Resources
 from cac_core.cohort.extracts import find_extracts
 from cac_core.cohort.link import link
 from cac_core.cohort.mapping import load_mapping
 from cac_core.cohort.outcomes import load_outcomes
+from cac_core.cohort.parts import PartStore
 from cac_core.keys import Keyring
 
 _KEYS = Keyring(b"a secret of the benchmark")

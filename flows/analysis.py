@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 import json
 import os
-import platform
-import secrets
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,25 +21,32 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from cac_core.analysis.concordance import discrepancies
+from cac_core.analysis.estimate import Estimate
 from cac_core.analysis.headline import headline
 from cac_core.analysis.plan import Plan, load_plan
-from cac_core.analysis.run import ANALYSIS_VERSION, estimates_table, steps
+from cac_core.analysis.run import ANALYSIS_VERSION, Step, estimates_table, steps
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
 from cac_core.settings import Settings, load_settings
 from cac_core.stats.bootstrap import Mapper
-from cac_core.version import __version__
 from flows.request import open_warehouse
 from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import RunProgress, current_progress
+from flows.runtime.stamp import RunStamp
 from schemas.linkage import EVENTS, FLOW, LINKAGES
 from schemas.linked import linked_table
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.table import InvalidTableError, TableSpec
-from tasks.analysis import analyse_step, over_dask
+from tasks.resampling import over_dask
+from tasks.step import step
 
 _LIBRARIES = ("prefect", "numpy", "scipy", "numba", "lifelines", "pyarrow", "pandera")
+
+
+@step("analyse-step")
+def _run_step(analysis: Step) -> list[Estimate]:
+    return analysis.run()
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def preview_analysis(prepared: PreparedAnalysis) -> dict[str, Any]:
         "patients": cohort.linked.num_rows,
         "plan_digest": prepared.plan.digest,
         "steps": [
-            step.name for step in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan)
+            one.name for one in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan)
         ],
     }
 
@@ -184,30 +187,29 @@ def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> dic
 
     The caller holds the warehouse.
     """
-    started, clock = dt.datetime.now(dt.UTC), monotonic()
+    stamp = RunStamp()
     store, digest = prepared.warehouse, prepared.digest
     last = store.read(ANALYSES).sort_by("started_at").to_pylist()
     whole = all(map(store.has, (ESTIMATES, DISCREPANCIES)))
     if last and whole and last[-1]["inputs_digest"] == digest:
         progress.say("nothing has changed since the last analysis")
-        return _summary(prepared, last[-1]["run_id"], "unchanged", store.read(ESTIMATES), clock)
+        return _summary(prepared, last[-1]["run_id"], "unchanged", store.read(ESTIMATES), stamp)
     rows = []
     with _mapper(prepared.settings) as mapper:
         cohort = prepared.cohort
-        for step in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan, mapper):
+        for one in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan, mapper):
             begun = monotonic()
-            found = analyse_step.named(step.name)(step)
+            found = _run_step.named(one.name)(one)
             missing = sum(row.value is None for row in found)
             note = f", {missing} not estimable" if missing else ""
-            progress.say(f"{step.name}: {len(found)} rows{note}, {monotonic() - begun:.1f} s")
+            progress.say(f"{one.name}: {len(found)} rows{note}, {monotonic() - begun:.1f} s")
             rows += found
     estimates = estimates_table(rows)
     apart = discrepancies(prepared.cohort.linked, prepared.plan)
     store.replace(DISCREPANCIES, apart)
     store.replace(ESTIMATES, estimates)
-    run_id = f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    summary = _summary(prepared, run_id, "analysed", estimates, clock)
-    store.add_run(_run_row(prepared, summary, started, digest), ANALYSES)
+    summary = _summary(prepared, stamp.run_id, "analysed", estimates, stamp)
+    store.add_run(_run_row(prepared, summary, stamp, digest), ANALYSES)
     return summary
 
 
@@ -223,7 +225,7 @@ def _mapper(settings: Settings) -> Iterator[Mapper]:
 
 
 def _summary(
-    prepared: PreparedAnalysis, run_id: str, outcome: str, estimates: pa.Table, clock: float
+    prepared: PreparedAnalysis, run_id: str, outcome: str, estimates: pa.Table, stamp: RunStamp
 ) -> dict[str, Any]:
     without = estimates.filter(pc.is_null(estimates["value"]))
     reasons = Counter(
@@ -243,18 +245,14 @@ def _summary(
             for (analysis, reason), count in sorted(reasons.items(), key=str)
         ],
         "headline": headline(estimates, prepared.plan),
-        "seconds": round(monotonic() - clock, 3),
+        "seconds": round(stamp.seconds, 3),
     }
 
 
 def _run_row(
-    prepared: PreparedAnalysis, summary: dict[str, Any], started: dt.datetime, digest: str
+    prepared: PreparedAnalysis, summary: dict[str, Any], stamp: RunStamp, digest: str
 ) -> dict[str, object]:
-    libraries = {name: version(name) for name in _LIBRARIES}
-    return {
-        "run_id": summary["run_id"],
-        "started_at": started,
-        "finished_at": dt.datetime.now(dt.UTC),
+    return stamp.columns(_LIBRARIES) | {
         "model_id": summary["model"],
         "inputs_digest": digest,
         "plan_digest": prepared.plan.digest,
@@ -262,10 +260,7 @@ def _run_row(
         "patients": summary["patients"],
         "estimates": summary["estimates"],
         "not_estimable": summary["not_estimable"],
-        "seconds": summary["seconds"],
-        "core_version": __version__,
         "plan": json.dumps(prepared.plan.model_dump(mode="json")),
-        "versions": json.dumps({"python": platform.python_version(), **libraries}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Checks of an installation: what a person would look at first when a run does not work."""
+"""`cac doctor`: checks of an installation, for when a run does not work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -19,8 +18,9 @@ from cac_core.errors import CacError
 from cac_core.keys import ADVISED_SECRET_BYTES, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
-from flows.cli.faults import what_happened
 from flows.runtime.environment import ask_site_api, prepare_environment, site_api
+from flows.runtime.faults import describe_fault
+from flows.summaries import Check, DoctorSummary
 
 _PACKAGES = (
     "prefect",
@@ -39,8 +39,8 @@ _PACKAGES = (
 _MIN_MEMORY_PER_CORE_GIB = 1.0
 
 
-def checks(config: Path | None) -> list[dict[str, Any]]:
-    """Run every check; one that fails does not stop the others."""
+def check_installation(config: Path | None) -> DoctorSummary:
+    """Run every check; a failing check does not stop the others."""
     table: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
         ("Python", _python),
         ("packages", _packages),
@@ -53,16 +53,16 @@ def checks(config: Path | None) -> list[dict[str, Any]]:
         ("Prefect API", _prefect_api),
         ("cluster", lambda: _cluster(config)),
     ]
-    results = []
+    checks = []
     for name, check in table:
         try:
             ok, found = check()
         except CacError as error:
             ok, found = False, str(error)
-        except Exception as error:  # noqa: BLE001 - the advice of other faults must not end in one
-            ok, found = False, what_happened(error)
-        results.append({"name": name, "ok": ok, "found": found})
-    return results
+        except Exception as error:  # noqa: BLE001 - messages of other faults advise `cac doctor`
+            ok, found = False, describe_fault(error)
+        checks.append(Check(name, ok, found))
+    return DoctorSummary(checks, all(check.ok for check in checks))
 
 
 def resolved_settings(config: Path | None) -> str:
@@ -104,7 +104,7 @@ def _weights(config: Path | None) -> tuple[bool, str]:
 
 def _decoders() -> tuple[bool, str]:
     decoders = available_decoders()
-    missing = sorted(name for name, there in decoders.items() if not there)
+    missing = sorted(name for name, found in decoders.items() if not found)
     if missing:
         return False, f"no decoder for {', '.join(missing)}"
     return True, ", ".join(sorted(decoders))
@@ -118,10 +118,10 @@ def _memory() -> tuple[bool, str]:
 
 
 def _prefect_home() -> tuple[bool, str]:
-    told: list[str] = []
-    home = prepare_environment(told.append)
-    if told:
-        return False, told[0]
+    notes: list[str] = []
+    home = prepare_environment(notes.append)
+    if notes:
+        return False, notes[0]
     free = shutil.disk_usage(home).free / 2**30
     return os.access(home, os.W_OK) and free > 1, f"{home}, {free:.0f} GiB free"
 

@@ -1,10 +1,10 @@
-"""Linked tables for other programs, out of a warehouse."""
+"""`cac export`: the linked tables of a warehouse as files for other programs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cac_core.cohort.export import export_tables, write_tables
 from cac_core.cohort.outcomes import OutcomeDefinition
@@ -12,21 +12,22 @@ from cac_core.errors import CacError
 from cac_core.settings import load_settings
 from flows.request import open_warehouse
 from flows.runtime.results_folder import results_folder
+from flows.summaries import ExportedFile, ExportSummary
 from schemas.linkage import EVENTS, LINKAGES
 from schemas.linked import linked_table
 
 
 def export_linked(
-    warehouse: str | None, config: str | None, shapes: list[str], file_format: str, out: Path
-) -> dict[str, Any]:
+    warehouse: str | None, config: str | None, shapes: Sequence[str], file_format: str, out: Path
+) -> ExportSummary:
     """Write the last linkage of a warehouse in the given shapes.
 
     Raises
     ------
     UsageError
-        If a file of that name is in the folder and is not from an earlier export.
+        If the folder holds a file of that name that is not from an earlier export.
     CacError
-        If nothing was linked yet, or the folder cannot be written.
+        If nothing is linked yet, or the folder cannot be written.
     """
     store = open_warehouse(warehouse, load_settings(None if config is None else Path(config)))
     runs = store.read(LINKAGES).sort_by("started_at").to_pylist()
@@ -40,7 +41,7 @@ def export_linked(
             tables = export_tables(linked, events, outcomes, shape, runs[-1]["site"])
             files = write_tables(tables, folder, file_format)
             written += [
-                {"file": str(out / path.name), "rows": table.num_rows}
+                ExportedFile(str(out / path.name), table.num_rows)
                 for path, table in zip(files, tables.values(), strict=True)
             ]
-    return {"run_id": runs[-1]["run_id"], "files": written}
+    return ExportSummary(runs[-1]["run_id"], written)

@@ -22,7 +22,7 @@ from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.cohort.scores import scores_of
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
-from cac_core.report.cohort.assemble import Assembled
+from cac_core.report.cohort.assemble import Assembled, assemble
 from cac_core.report.cohort.blocks import Report
 from cac_core.report.cohort.cases import case_section, example_studies
 from cac_core.report.cohort.numbers import Numbers
@@ -42,12 +42,14 @@ from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
 from schemas.table import KEY_PATTERN
-from tasks.report import assemble_report
+from tasks.step import step
 
 #: Studies that get a page of their own beside the report: examples first, then discrepant cases.
 MOST_PAGES = 100
 #: What the folder of a report is said to hold.
 _HOLDS = "cohort report"
+
+_assemble = step("assemble-report")(assemble)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> dict[str, A
         if studies:
             pages = write_pages(store, studies, aside / "studies", analysis.cohort.run["model_id"])
             report.facts["pages"] = {key: f"studies/{path.name}" for key, path in pages.items()}
-        done = assemble_report(report, (case_section,))
+        done = _assemble(report, (case_section,))
         write_files(done.files, aside)
     return _summary(prepared, done, analysed, estimates) | {
         "study_pages": len(studies),

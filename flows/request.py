@@ -1,4 +1,4 @@
-"""What a run is asked to do, checked before anything is started or written."""
+"""Requests to index, score or link, checked before anything starts or is written."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pathlib import Path
 from cac_core.cohort.store import Warehouse
 from cac_core.cohort.worklist import Identity
 from cac_core.dicom.descriptions import TextPolicy
-from cac_core.dicom.index import ArchiveIndex
 from cac_core.dicom.rules import SelectionRules, load_rules, text_policy
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.settings import Settings, load_settings
-from flows.cli.faults import keep_unsaid
+from flows.runtime.faults import hide_paths_below
 
 
 @dataclass(frozen=True)
-class Request:
-    """Arguments of one rescoring, as the command line or a deployment gives them.
+class ScoringRequest:
+    """Arguments of one rescoring run, as the command line or a deployment gives them.
 
     `archive` and `warehouse` override those of the settings file.
     """
@@ -37,84 +36,126 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A checked request: everything a run needs, opened or loaded."""
+class LinkageRequest:
+    """Arguments of one linkage; None takes the value of the settings file."""
+
+    warehouse: str | None = None
+    config: str | None = None
+    mapping: str | None = None
+    outcomes: str | None = None
+    model: str | None = None
+    suppress: bool | None = None
+
+
+@dataclass(frozen=True)
+class PreparedIndexing:
+    """A checked request to index an archive, with everything opened or loaded."""
 
     roots: tuple[Path, ...]
     warehouse: Warehouse
     settings: Settings
     keyring: Keyring
     rules: SelectionRules
+
+    @property
+    def texts(self) -> TextPolicy:
+        """Which words of the header descriptions are kept."""
+        return text_policy(self.rules, keep=self.settings.privacy.keep_descriptions)
+
+    @property
+    def index_workers(self) -> int:
+        """Number of processes that read headers."""
+        return index_workers(self.settings)
+
+
+@dataclass(frozen=True)
+class PreparedScoring:
+    """A checked request to score an archive: indexing, weights, and which studies to score."""
+
+    indexing: PreparedIndexing
     weights: WeightsManifest
     limit: int | None
     retry_failed: bool
 
     @property
+    def warehouse(self) -> Warehouse:
+        """Where the scores go."""
+        return self.indexing.warehouse
+
+    @property
+    def settings(self) -> Settings:
+        """The resolved settings."""
+        return self.indexing.settings
+
+    @property
     def identity(self) -> Identity:
-        """The run-wide part of every score's identity."""
-        return Identity(self.weights.digest, self.settings.protocol.digest, self.rules.digest)
-
-    @property
-    def texts(self) -> TextPolicy:
-        """Which words of the headers are kept."""
-        return text_policy(self.rules, keep=self.settings.privacy.keep_descriptions)
-
-    @property
-    def index_workers(self) -> int:
-        """Processes that read headers."""
-        return index_workers(self.settings)
+        """The part of every score's identity that is the same for the whole run."""
+        protocol, rules = self.settings.protocol, self.indexing.rules
+        return Identity(self.weights.digest, protocol.digest, rules.digest)
 
 
-_NAMED: ContextVar[tuple[str, ...]] = ContextVar("named_archive", default=())
+_ARCHIVE: ContextVar[tuple[str, ...]] = ContextVar("archive_of_run", default=())
 
 
 @contextlib.contextmanager
-def naming(archive: Sequence[str]) -> Iterator[None]:
-    """Name the archive of the run that starts inside.
+def archive_of_run(archive: Sequence[str]) -> Iterator[None]:
+    """Set the archive of the flow run that starts inside.
 
-    Prefect keeps the parameters of a flow in its database; folders can bear the names of patients.
+    Not a flow parameter: Prefect stores parameters in its database, and folder names can hold
+    patient names.
     """
-    token = _NAMED.set(tuple(archive))
+    token = _ARCHIVE.set(tuple(archive))
     try:
         yield
     finally:
-        _NAMED.reset(token)
+        _ARCHIVE.reset(token)
 
 
-def named_archive() -> tuple[str, ...]:
-    """Folders named by `naming`; none in a deployment, whose settings file names them."""
-    return _NAMED.get()
+def current_archive() -> tuple[str, ...]:
+    """The archive set by `archive_of_run`; empty in a deployment, which uses its settings file."""
+    return _ARCHIVE.get()
 
 
-def prepare(request: Request) -> Prepared:
+def prepare_indexing(
+    archive: tuple[str, ...], warehouse: str | None, config: str | None
+) -> PreparedIndexing:
     """Check a request and open what it names; writes nothing.
 
     Raises
     ------
     CacError
-        For the first thing that is wrong: settings, archive, secret, rules, weights, warehouse.
+        For the first fault: settings, archive, warehouse, secret, or rules.
     """
-    settings = load_settings(None if request.config is None else Path(request.config))
-    roots = archive_roots(request.archive, settings)
-    warehouse = open_warehouse(request.warehouse, settings)
-    keyring = load_keyring(settings.key_file)
-    rules = load_rules(settings.rules)
-    weights = verify_weights(Path(request.model) if request.model else settings.model)
-    warehouse.check_writable()
+    settings = load_settings(None if config is None else Path(config))
+    roots = archive_roots(archive, settings)
+    store = open_warehouse(warehouse, settings)
+    keyring, rules = load_keyring(settings.key_file), load_rules(settings.rules)
+    store.check_writable()
+    return PreparedIndexing(roots, store, settings, keyring, rules)
+
+
+def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
+    """Check a request and open what it names; writes nothing.
+
+    Raises
+    ------
+    CacError
+        For the first fault: settings, archive, warehouse, secret, rules, weights, or limit.
+    """
+    indexing = prepare_indexing(request.archive, request.warehouse, request.config)
+    weights = verify_weights(Path(request.model) if request.model else indexing.settings.model)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit is {request.limit}.", "Give a number of studies, 1 or more.")
-    return Prepared(
-        roots, warehouse, settings, keyring, rules, weights, request.limit, request.retry_failed
-    )
+    return PreparedScoring(indexing, weights, request.limit, request.retry_failed)
 
 
 def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, ...]:
-    """The folders to score: those of the command line, else those of the settings.
+    """The folders to read: those of the command line, else those of the settings.
 
     Raises
     ------
     UsageError
-        If none is named, one does not exist or is not readable, or there is no file in any.
+        If none is named, one does not exist or is not readable, or none holds a file.
     """
     roots = tuple(Path(item) for item in archive) or settings.archive
     if not roots:
@@ -122,7 +163,7 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, .
             "No archive is named.", "Give a folder of DICOM studies, or set `archive` in cac.toml."
         )
     for root in roots:
-        keep_unsaid(root)
+        hide_paths_below(root)
         if not root.exists():
             raise UsageError(f"The archive {root} does not exist.", "Check the path and the mount.")
         if not os.access(root, os.R_OK):
@@ -133,7 +174,7 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, .
 
 
 def _holds_something(folder: Path) -> bool:
-    """Whether there is anything but folders below; stops at the first such thing."""
+    """Whether a folder tree holds a file or link; stops at the first."""
     return any(
         files or any(Path(top, name).is_symlink() for name in folders)
         for top, folders, files in os.walk(folder)
@@ -163,23 +204,5 @@ def open_warehouse(warehouse: str | None, settings: Settings) -> Warehouse:
 
 
 def index_workers(settings: Settings) -> int:
-    """Processes that read headers: those of the settings, else one per usable core."""
+    """Number of processes that read headers: the setting, else one per usable core."""
     return settings.index_workers or len(os.sched_getaffinity(0))
-
-
-def require_ct(archive: ArchiveIndex) -> None:
-    """Refuse an archive in which there is nothing to score.
-
-    Raises
-    ------
-    UsageError
-        If it holds no CT instance.
-    """
-    modalities = archive.instances["Modality"]
-    if not any(value == "CT" for value in modalities.unique().to_pylist()):
-        listed = ", ".join(f"{name} {n}" for name, n in sorted(archive.reasons.items()))
-        raise UsageError(
-            f"The archive holds no CT image among its {archive.n_files} files"
-            + (f" ({listed})." if listed else "."),
-            "Name the folder that holds the SPECT/CT studies.",
-        )

@@ -1,15 +1,23 @@
-"""What a run tells at its end: for people, for programs, and for the Prefect page."""
+"""Summaries that the commands return; `--json` prints the fields of the dataclass as an object.
+
+`docs/operation.md` lists the fields of each; a field list is a contract with users.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+#: A count, or `<5` or `suppressed` where small counts are hidden.
+Count = int | str
+#: Rows of a table of the warehouse, as dictionaries.
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class RunSummary:
-    """Counts of one rescoring run."""
+class ScoringSummary:
+    """One rescoring run (`cac score`, `cac retry`)."""
 
     run_id: str
     outcome: str
@@ -25,21 +33,8 @@ class RunSummary:
     seconds_scoring: float
     warehouse: str
     model: str
-    archive_page: str | None = None
-
-    @property
-    def studies_per_second(self) -> float:
-        """Finished studies per second of scoring; 0 where nothing was to do."""
-        done = self.scored + self.rejected + self.failed
-        return done / self.seconds_scoring if done and self.seconds_scoring > 0 else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON object of `cac score --json`."""
-        values = dataclasses.asdict(self)
-        values["seconds"] = round(self.seconds, 3)
-        values["seconds_scoring"] = round(self.seconds_scoring, 3)
-        values["studies_per_second"] = round(self.studies_per_second, 4)
-        return values
+    archive_page: str | None
+    studies_per_second: float
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
@@ -54,15 +49,243 @@ class RunSummary:
             ("studies per second", f"{self.studies_per_second:.2f}"),
             ("model", f"`{self.model}`"),
             ("outcome", self.outcome),
-            ("page of the archive", f"`{self.archive_page}`" if self.archive_page else "not made"),
+            ("archive page", f"`{self.archive_page}`" if self.archive_page else "not written"),
         ]
-        lines = [f"# Rescoring run {self.run_id}", "", "| | |", "|---|---|"]
-        lines += [f"| {name} | {value} |" for name, value in rows]
+        lines = [f"# Rescoring run {self.run_id}", "", *_table(("", ""), rows)]
         for title, counts in (
             ("Studies by reason", self.reasons),
             ("Files by reason", self.file_reasons),
         ):
             if counts:
-                lines += ["", f"## {title}", "", "| reason | n |", "|---|---|"]
-                lines += [f"| `{name}` | {n} |" for name, n in sorted(counts.items())]
+                by_reason = [(f"`{name}`", n) for name, n in sorted(counts.items())]
+                lines += ["", f"## {title}", "", *_table(("reason", "n"), by_reason)]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ScoringDryRun:
+    """What a rescoring run would do (`cac score --dry-run`)."""
+
+    dry_run: bool = field(default=True, init=False)
+    files: int
+    file_reasons: dict[str, int]
+    studies: int
+    to_score: int
+    to_reject: dict[str, int]
+    left: int
+    skipped: int
+    warehouse: str
+    model: str
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """One index of an archive (`cac index`)."""
+
+    files: int
+    files_opened: int
+    file_reasons: dict[str, int]
+    studies: int
+    series: int
+    selected: int
+    series_reasons: dict[str, int]
+    seconds: float
+    headers_per_second: float
+    warehouse: str
+
+
+@dataclass(frozen=True)
+class StatusSummary:
+    """Contents of a warehouse (`cac status`): scores by model, and the last runs."""
+
+    warehouse: str
+    models: Mapping[str, Rows]
+    runs: Rows
+
+
+@dataclass(frozen=True)
+class KeyLookup:
+    """Files behind a key (`cac key lookup`)."""
+
+    key: str
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class FaultCount:
+    """Rows in quarantine for one reason; `column` is None where the whole line is at fault."""
+
+    column: str | None
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class CellCount:
+    """Cells in quarantine for one reason, whose rows are used."""
+
+    column: str | None
+    reason: str
+    cells: int
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """One file of a registry extract, as the linkage read it."""
+
+    source: str
+    table: str
+    label: str
+    file: str
+    lines: int
+    rows: int
+    unusable: int
+    blank: int
+    faults: list[FaultCount]
+    cells: list[CellCount]
+    read_before: bool
+
+
+@dataclass(frozen=True)
+class FlowCount:
+    """Patients that left the cohort at one step of the flow."""
+
+    step: str
+    description: str
+    patients: Count
+
+
+@dataclass(frozen=True)
+class OutcomeCount:
+    """Events of one outcome, and patients in whom it cannot be judged."""
+
+    outcome: str
+    events: Count
+    patients_left_out: Count
+
+
+@dataclass(frozen=True)
+class UnknownCodeCount:
+    """A code of an extract that no rule of the outcome definition knows."""
+
+    source: str
+    kind: str
+    value: str
+    rows: Count
+
+
+@dataclass(frozen=True)
+class LinkageSummary:
+    """One registry linkage (`cac link`)."""
+
+    run_id: str
+    outcome: str
+    warehouse: str
+    model: str
+    site: str
+    extracts: list[ExtractSummary]
+    patients: int
+    included: int
+    flow: list[FlowCount]
+    outcomes: list[OutcomeCount]
+    unknown_codes: list[UnknownCodeCount]
+    matches: Rows
+    warnings: list[str]
+    seconds: float
+
+    def as_markdown(self) -> str:
+        """The artifact on the Prefect page of the run."""
+        extracts = [
+            (e.label, e.rows, e.unusable, sum(c.cells for c in e.cells)) for e in self.extracts
+        ]
+        codes = [(code.source, code.kind, code.value, code.rows) for code in self.unknown_codes]
+        outcomes = [(f"`{o.outcome}`", o.events, o.patients_left_out) for o in self.outcomes]
+        lines = [f"# Registry linkage {self.run_id}", "", f"Outcome: {self.outcome}.", ""]
+        lines += _table(("step", "patients"), [(f.description, f.patients) for f in self.flow])
+        lines += ["", *_table(("outcome", "events", "left out"), outcomes), ""]
+        lines += _table(("extract", "rows", "lines in quarantine", "cells in quarantine"), extracts)
+        if codes:
+            lines += ["", "Codes and types that no rule knows:", ""]
+            lines += _table(("source", "kind", "value", "rows"), codes)
+        lines += ["", *(f"Warning: {text}." for text in self.warnings)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ExtractFile:
+    """One file that a linkage would read."""
+
+    source: str
+    file: str
+    table: str
+
+
+@dataclass(frozen=True)
+class LinkageDryRun:
+    """What a linkage would read (`cac link --dry-run`)."""
+
+    dry_run: bool = field(default=True, init=False)
+    warehouse: str
+    model: str
+    site: str
+    outcomes: list[str]
+    extracts: list[ExtractFile]
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One file of an export."""
+
+    file: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """One export of the linked tables (`cac export`); `run_id` is that of the linkage."""
+
+    run_id: str
+    files: list[ExportedFile]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of the installation."""
+
+    name: str
+    ok: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class DoctorSummary:
+    """All checks of the installation (`cac doctor`)."""
+
+    checks: list[Check]
+    ok: bool
+
+
+@dataclass(frozen=True)
+class PhantomSummary:
+    """A synthetic archive (`cac phantom`)."""
+
+    archive: str
+    truth: str
+    studies: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class RegistrySummary:
+    """Extracts of a synthetic registry (`cac registry`)."""
+
+    extracts: str
+    mapping: str
+    truth: str
+    patients: int
+
+
+def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -15,13 +14,14 @@ from cac_core.phantom.registry.dialects import DIALECTS, write_extracts
 from cac_core.phantom.registry.records import archive_visits, make_registry, truth_table
 from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import require_new
+from flows.summaries import PhantomSummary, RegistrySummary
 
 #: Secret of the demo alone: its patients do not exist, and its keys are to be the same everywhere.
 DEMO_SECRET = "public secret of the cac demo, never for real patients"
 _BYTES_PER_STUDY = 60 * 2**20
 
 
-def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> dict[str, Any]:
+def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> PhantomSummary:
     """Write the archive into `out` and its truth beside it.
 
     Raises
@@ -53,12 +53,12 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> d
             workers=len(os.sched_getaffinity(0)),
             progress=report,
         )
-    return {"archive": str(out), "truth": str(truth), "studies": studies, "seed": seed}
+    return PhantomSummary(str(out), str(truth), studies, seed)
 
 
 def make_extracts(
     out: Path, patients: int, truth: Path | None, dialect: str, seed: int
-) -> dict[str, Any]:
+) -> RegistrySummary:
     """Write the extracts of a synthetic registry with their mapping into `out`, the truth beside.
 
     Parameters
@@ -87,9 +87,4 @@ def make_extracts(
     registry = make_registry(patients, seed, archive=archive)
     mapping = write_extracts(registry, dialect, out, seed)
     pq.write_table(truth_table(registry), found)
-    return {
-        "extracts": str(out),
-        "mapping": str(mapping),
-        "truth": str(found),
-        "patients": len(registry.truth),
-    }
+    return RegistrySummary(str(out), str(mapping), str(found), len(registry.truth))

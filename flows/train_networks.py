@@ -43,7 +43,7 @@ def train_networks(plan: str) -> dict[str, Any]:
     }
     for kind in ("heart", "calcium"):
         train(
-            kind,  # type: ignore[arg-type]
+            kind,
             base / wanted["table"],
             out / kind,
             current_progress(),

@@ -10,14 +10,14 @@ from typing import Any
 from distributed import Scheduler, Worker
 
 
-class ClosedScheduler(Scheduler):  # type: ignore[misc]  # distributed ships no types
+class ClosedScheduler(Scheduler):
     """A scheduler that answers nothing over HTTP."""
 
     def start_http_server(self, *arguments: Any, **options: Any) -> None:
         """Open no port."""
 
 
-class ClosedWorker(Worker):  # type: ignore[misc]
+class ClosedWorker(Worker):
     """A worker that answers nothing over HTTP."""
 
     def start_http_server(self, *arguments: Any, **options: Any) -> None:

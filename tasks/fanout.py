@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
+from dask.typing import Key
 from distributed import Client, Future, KilledWorker, as_completed
 
 from cac_core.errors import StudyError
@@ -40,13 +41,13 @@ def score_studies(
     """
     suspects: list[StudyWork] = []
 
-    def submit(work: StudyWork) -> Future:
+    def submit(work: StudyWork) -> Future[StudyResult]:
         arguments = (work, protocol, timeout_s, previews)
         return client.submit(score_on_worker, *arguments, pure=False, retries=0)
 
-    def windowed() -> Iterator[tuple[StudyWork, Future]]:
+    def windowed() -> Iterator[tuple[StudyWork, Future[StudyResult]]]:
         queue = iter(works)
-        in_flight: dict[str, StudyWork] = {}
+        in_flight: dict[Key, StudyWork] = {}
         completed = as_completed()
         for work in queue:
             future = submit(work)
@@ -74,7 +75,7 @@ def score_studies(
         on_result(result)
 
 
-def _take(future: Future) -> StudyResult | None:
+def _take(future: Future[StudyResult]) -> StudyResult | None:
     """The result, or None where the worker died with it; the future is released either way."""
     try:
         result: StudyResult = future.result()

@@ -1,4 +1,4 @@
-"""Prefect tasks of the rescoring: one task run per shard of studies, and publishing."""
+"""Scoring one shard of studies: the unit that Prefect sees of a rescoring run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tasks.step import step
 
 @dataclass(eq=False)
 class Shards:
-    """What all shards of a run share."""
+    """Parameters that all shards of a run share, and the clock of publishing."""
 
     store: Warehouse
     model_id: str
@@ -49,7 +49,7 @@ class Shards:
         }
 
     def publish_if_due(self) -> None:
-        """Publish what is staged, when the last time is long enough ago."""
+        """Publish the staged rows if `publish_every_s` has passed since the last time."""
         if monotonic() - self._published >= self.scoring.publish_every_s:
             self.store.publish(self.model_id)
             self._published = monotonic()
@@ -57,7 +57,7 @@ class Shards:
 
 @step("score-shard")
 def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) -> None:
-    """Score one shard and stage its rows, also when it is interrupted half-way."""
+    """Score one shard and stage its rows, even if it is interrupted half-way."""
     results: list[StudyResult] = []
 
     def take(result: StudyResult) -> None:
@@ -90,9 +90,3 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
                 LESIONS.from_rows(row for result in results for row in result.lesions),
                 PREVIEWS.from_rows(row for result in results for row in result.previews),
             )
-
-
-@step("publish")
-def publish(store: Warehouse, model_id: str) -> int:
-    """Merge staged rows into the published tables of a model."""
-    return store.publish(model_id)

@@ -38,14 +38,13 @@ def step(
             from prefect import task
             from prefect.cache_policies import NO_CACHE
 
-            made = task(
-                function,
+            as_task = task(
                 name=name,
                 task_run_name=run_name,
                 cache_policy=NO_CACHE,
                 persist_result=False,
             )
-            return cast(_Result, made(*args, **kwargs))
+            return cast(_Result, as_task(function)(*args, **kwargs))
 
         @wraps(function)
         def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:

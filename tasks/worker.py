@@ -12,17 +12,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import StudyResult, StudyWork, score_study
 
+if TYPE_CHECKING:
+    from cac_core.model.cascade import Cascade
+
 #: Exit status of a worker that ended itself because a study ran past its time limit.
 TIMEOUT_EXIT = 75
 
 
-class CascadePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no types
+class CascadePlugin(WorkerPlugin):
     """Loads the weights when a worker starts, again when it is restarted.
 
     Parameters
@@ -36,6 +40,7 @@ class CascadePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
     def __init__(self, folder: str | None, digest: str) -> None:
         self.folder = folder
         self.digest = digest
+        self.cascade: Cascade | None = None
 
     def setup(self, worker: Worker) -> None:
         """Load and keep the cascade; a failure stops the run at registration."""
@@ -45,7 +50,7 @@ class CascadePlugin(WorkerPlugin):  # type: ignore[misc]  # distributed ships no
         cascade = Cascade.load(None if self.folder is None else Path(self.folder), threads=1)
         if cascade.digest != self.digest:
             raise RuntimeError("this worker finds other weights than the run was planned with")
-        worker.cascade = cascade
+        self.cascade = cascade
 
 
 def score_on_worker(
@@ -57,7 +62,9 @@ def score_on_worker(
     interrupted in any other way. The nanny starts a new worker and the study gets its row.
     """
     with _deadline(timeout_s):
-        return score_study(work, get_worker().cascade, protocol, previews=previews)
+        plugin = get_worker().plugins[CascadePlugin.name]
+        assert isinstance(plugin, CascadePlugin) and plugin.cascade is not None
+        return score_study(work, plugin.cascade, protocol, previews=previews)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cac_core.cohort.store import Warehouse, run_sql
+from cac_core.cohort.database import run_sql
+from cac_core.cohort.store import Warehouse
 from schemas.codes import CAC_CATEGORIES
 from schemas.run import RUNS
 from schemas.score import SCORES

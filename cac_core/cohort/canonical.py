@@ -1,8 +1,8 @@
-"""From one file of an extract to rows of a canonical table, and rows in quarantine.
+"""From one extract file to the rows of a canonical table, and rows in quarantine.
 
-Recoding is SQL (`sql/canonical_<table>.sql` over the view `raw`, whose columns are ours and text);
-what comes out is checked by pandera, batch by batch. A part is named after the digest of everything
-it depends on, so an unchanged file is never read twice.
+SQL recodes the values (`sql/canonical_<table>.sql` over the view `raw`, which has canonical column
+names and text values); pandera checks the result batch by batch. A part is named after the digest
+of everything it depends on, so an unchanged file is never read twice.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import datetime as dt
 import hashlib
 import json
 import os
-import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -24,25 +21,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cac_core.cohort.canonical_query import renamed_rows, set_variables
+from cac_core.cohort.database import Resources, database, sql_text
 from cac_core.cohort.dates import set_date_formats
-from cac_core.cohort.extracts import Extract, load_rows
-from cac_core.cohort.mapping import AUXILIARY, UNITS, ColumnMapping, SiteMapping, Source
-from cac_core.errors import CacError
-from cac_core.scratch import scratch_folder
+from cac_core.cohort.extract_rows import load_rows
+from cac_core.cohort.extracts import Extract
+from cac_core.cohort.mapping import SiteMapping, Source
+from cac_core.cohort.parts import Part, PartStore, unwritable
 from schemas.codes import RowReason
 from schemas.linkage import QUARANTINE
-from schemas.registry import AUXILIARY_RANGES, REGISTRY_TABLES, stored_table
-from schemas.table import ColumnSpec, TableSpec
+from schemas.registry import REGISTRY_TABLES, stored_table
+from schemas.table import TableSpec
 
-#: Part of every part's name; raised when the same file would become other rows.
+#: Enters every part's digest; raised when the same file would give other rows.
 CANONICAL_VERSION = 3
 _TABLES = {table.name: table for table in REGISTRY_TABLES}
 _BATCH_ROWS = 1 << 20
-#: Columns whose values point at a person: not even their shape is kept.
+#: Columns that identify a person: not even the shape of their values is kept.
 _IDENTIFYING = ("patient_id", "accession_number", "birth_date")
-#: Key in the metadata of a part's rows: lines of the file after its header.
+#: Metadata key of a part's rows: number of lines of the file after its header.
 _LINES = b"lines"
-#: Whether a row of `typed` is used, be cells of it set aside or not.
+#: Whether a row of `typed` is used, even if some of its cells are in quarantine.
 _IS_KEPT = "len(list_filter(problems, lambda p: p.costs_row)) = 0"
 _REASON_OF_CHECK = {
     "isin": RowReason.UNMAPPED_CODE,
@@ -50,118 +49,8 @@ _REASON_OF_CHECK = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What DuckDB may use: memory, threads, and a folder for what does not fit."""
-
-    memory_limit: str = "2GB"
-    threads: int = 2
-    scratch: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Canonical rows of one file, and its rows in quarantine; Parquet files under its digest.
-
-    `n_lines` counts the lines of the file after its header (rows, where it has no lines),
-    `n_unusable` those of them that are set aside, with blank ones (`n_blank`). `faults` has the
-    reasons per column (a row can have several); `cells` those of cells that are set aside while
-    their row is used. `newest` is the last date of an encounter or death.
-    """
-
-    extract: Extract
-    digest: str
-    rows: Path
-    quarantine: Path
-    n_rows: int
-    n_lines: int
-    n_unusable: int
-    n_blank: int
-    faults: Mapping[tuple[str | None, str], int]
-    cells: Mapping[tuple[str | None, str], int]
-    newest: dt.date | None
-    reused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PartStore:
-    """Parts in `registry/` and `quarantine/` of a warehouse folder.
-
-    New parts wait in `staging`, with the same folders, until `publish`: tables stay as they are
-    while a run can still fail.
-    """
-
-    root: Path
-    staging: Path
-
-    def find(self, table: str, digest: str) -> tuple[Path, Path] | None:
-        """Both files of a part, published or waiting; None if it was not made yet."""
-        for folder in (self.root, self.staging):
-            rows, bad = self._paths(folder, table, digest)
-            if rows.exists() and bad.exists():
-                return rows, bad
-        return None
-
-    def new(self, table: str, digest: str) -> tuple[Path, Path]:
-        """Where both files of a new part are to be written."""
-        return self._paths(self.staging, table, digest)
-
-    def publish(self, parts: Sequence[Part]) -> None:
-        """Make these the only parts; what other extracts or mappings had given is removed.
-
-        Raises
-        ------
-        CacError
-            If the warehouse cannot be written.
-        """
-        keep = set()
-        try:
-            for part in parts:
-                targets = self._paths(self.root, part.extract.source.table, part.digest)
-                for path, target in zip((part.rows, part.quarantine), targets, strict=True):
-                    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    path.replace(target)
-                    keep.add(target)
-            for pattern in ("registry/*/*.parquet", "quarantine/*-*.parquet"):
-                for path in self.root.glob(pattern):
-                    if path not in keep:
-                        path.unlink()
-            shutil.rmtree(self.staging, ignore_errors=True)
-        except OSError as error:
-            raise _unwritable(self.root, error) from None
-
-    @staticmethod
-    def _paths(folder: Path, table: str, digest: str) -> tuple[Path, Path]:
-        rows = folder / "registry" / table / f"{digest}.parquet"
-        return rows, folder / "quarantine" / f"{table}-{digest}.parquet"
-
-
-@contextmanager
-def database(resources: Resources) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """A DuckDB database in a folder of its own, which is removed at the end.
-
-    It may hold identifiers while it lives: the folder is readable by its owner only, and what a
-    killed process left is removed by the next.
-    """
-    with scratch_folder("cac-linkage-", resources.scratch) as scratch:
-        folder = str(scratch)
-        # DuckDB takes what follows a question mark in the path of a database for options.
-        place = ":memory:" if "?" in folder else str(scratch / "work.duckdb")
-        with duckdb.connect(place) as connection:
-            connection.execute("SET temp_directory = $1", [folder])
-            connection.execute(f"SET memory_limit = '{resources.memory_limit}'")
-            connection.execute(f"SET threads = {resources.threads}")
-            connection.execute("SET enable_progress_bar = false")
-            yield connection, scratch
-
-
-def sql_text(name: str) -> str:
-    """The text of `cac_core/cohort/sql/<name>.sql`."""
-    return files("cac_core.cohort").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
-
-
 def part_digest(extract: Extract, mapping: SiteMapping) -> str:
-    """SHA-256 over all that the rows of a part depend on."""
+    """SHA-256 over everything that the rows of a part depend on."""
     coverage = [str(mapping.coverage.begin), str(mapping.coverage.end)]
     parts = [extract.digest, extract.label, extract.source.digest, *coverage]
     text = json.dumps([CANONICAL_VERSION, mapping.site, *parts])
@@ -171,12 +60,12 @@ def part_digest(extract: Extract, mapping: SiteMapping) -> str:
 def make_part(
     extract: Extract, mapping: SiteMapping, store: PartStore, resources: Resources
 ) -> Part:
-    """Canonical rows of one file of an extract; what was made before is used again.
+    """Canonical rows of one extract file; an existing part with the same digest is reused.
 
     Raises
     ------
     UsageError
-        If the file as a whole cannot be used; see `extracts.load_rows`.
+        If the file as a whole cannot be used; see `extract_rows.load_rows`.
     CacError
         If the warehouse cannot be written.
     """
@@ -188,12 +77,12 @@ def make_part(
         try:
             _write_part(extract, mapping, table, rows, bad, resources)
         except OSError as error:
-            raise _unwritable(store.root, error) from None
-    return _told_part(extract, digest, rows, bad, reused=found is not None)
+            raise unwritable(store.root, error) from None
+    return _part(extract, digest, rows, bad, reused=found is not None)
 
 
-def _told_part(extract: Extract, digest: str, rows: Path, bad: Path, *, reused: bool) -> Part:
-    """A part with the counts that its files hold."""
+def _part(extract: Extract, digest: str, rows: Path, bad: Path, *, reused: bool) -> Part:
+    """A part with the counts stored in its files."""
     quarantined = pq.ParquetFile(bad).read(["source_line", "column", "reason", "row_kept"])
     kept = quarantined.filter(pc.equal(quarantined["row_kept"], True))
     lost = quarantined.filter(pc.equal(quarantined["row_kept"], False))
@@ -228,13 +117,6 @@ def _newest(rows: Path, table: TableSpec) -> dt.date | None:
     return newest
 
 
-def _unwritable(folder: Path, error: OSError) -> CacError:
-    return CacError(
-        f"The warehouse {folder} cannot be written ({error.strerror}).",
-        "Free space and permissions there.",
-    )
-
-
 def _write_part(
     extract: Extract,
     mapping: SiteMapping,
@@ -246,9 +128,9 @@ def _write_part(
     with database(resources) as (connection, scratch):
         lines = load_rows(connection, extract, scratch)
         connection.execute(sql_text("reading_macros"))
-        _set_variables(connection, extract.source, table, mapping)
+        set_variables(connection, extract.source, table, mapping)
         cells = "line, text_of(COLUMNS(* EXCLUDE line))"
-        renamed = _renamed(extract.source, table, "file_rows")
+        renamed = renamed_rows(extract.source, table, "file_rows")
         connection.execute(f"CREATE VIEW raw AS SELECT {cells} FROM ({renamed})")
         set_date_formats(connection, extract, _dated(extract.source, table))
         connection.execute(f"CREATE TABLE typed AS {sql_text(f'canonical_{table.name}')}")
@@ -260,97 +142,14 @@ def _write_part(
 
 
 def _dated(source: Source, table: TableSpec) -> list[str]:
-    """Columns of dates of a table that a source gives."""
+    """Date columns of a table that a source has."""
     given = set(source.columns).union(*(group.columns for group in source.repeated))
     dated = [c.name for c in table.columns if c.type == pa.date32()]
     return [name for name in [*dated, "birth_date"] if name in given]
 
 
-def _set_variables(
-    connection: duckdb.DuckDBPyConnection, source: Source, table: TableSpec, mapping: SiteMapping
-) -> None:
-    codes = {name: item.codes for name, item in source.columns.items() if item.codes}
-    factors = {name: UNITS[item.unit] for name, item in source.columns.items() if item.unit}
-    values = {
-        "missing": list(source.missing),
-        "decimal": source.decimal,
-        "coverage_begin": mapping.coverage.begin,
-        "coverage_end": mapping.coverage.end,
-    }
-    for name, value in values.items():
-        connection.execute(f"SET VARIABLE {name} = $1", [value])
-    coded = "MAP(VARCHAR, MAP(VARCHAR, VARCHAR))"
-    ranged = [c for c in (*table.columns, *AUXILIARY_RANGES) if pa.types.is_floating(c.type)]
-    maps: dict[str, tuple[str, Mapping[str, object]]] = {
-        "codes": (coded, {name: _as_map(given) for name, given in codes.items()}),
-        "folded": (coded, {name: _as_map(_folded(given)) for name, given in codes.items()}),
-        "factors": ("MAP(VARCHAR, DOUBLE)", factors),
-        "ranges": ("MAP(VARCHAR, DOUBLE[])", {c.name: [c.ge, c.le] for c in ranged}),
-        "allowed": ("MAP(VARCHAR, VARCHAR[])", {c.name: _allowed(c) for c in table.columns}),
-    }
-    for name, (kind, given) in maps.items():
-        connection.execute(f"SET VARIABLE {name} = CAST($1 AS {kind})", [_as_map(given)])
-
-
-def _allowed(column: ColumnSpec) -> list[str]:
-    return ["0", "1"] if column.unit == "0/1" else list(column.allowed)
-
-
-def _folded(codes: Mapping[str, str]) -> dict[str, str]:
-    """Codes in small letters, where all spellings of one mean the same."""
-    meanings: dict[str, set[str]] = {}
-    for code, meaning in codes.items():
-        meanings.setdefault(code.strip().lower(), set()).add(meaning)
-    return {code: meant.pop() for code, meant in meanings.items() if len(meant) == 1}
-
-
-def _as_map(values: Mapping[str, object]) -> dict[str, list[object]]:
-    """A dictionary in the form that DuckDB takes for a MAP."""
-    return {"key": list(values), "value": list(values.values())}
-
-
-def _renamed(source: Source, table: TableSpec, rows: str) -> str:
-    """A query that gives the source's columns under our names; a row per repeated group."""
-    names = [c.name for c in table.columns] + list(AUXILIARY.get(table.name, ()))
-    plain = {name: _expression(source.columns[name]) for name in names if name in source.columns}
-    groups = {name for group in source.repeated for name in group.columns}
-    listed = [f"{plain.get(name, 'NULL::VARCHAR')} AS {name}" for name in names]
-    if not groups:
-        return f"SELECT line, {', '.join(listed)} FROM {rows}"
-    items = []
-    for group in source.repeated:
-        for n in range(1, group.count + 1):
-            given = {c: _identifier(t.replace("{n}", str(n))) for c, t in group.columns.items()}
-            fields = [f"{c}: {given.get(c, 'NULL::VARCHAR')}" for c in sorted(groups)]
-            present = " OR ".join(
-                f"text_of({expression}) IS NOT NULL" for expression in given.values()
-            )
-            items.append(f"CASE WHEN {present} THEN {{{', '.join(fields)}}} END")
-    outer = [f"item.{name} AS {name}" if name in groups else f"{name}" for name in names]
-    empty = "{" + ", ".join(f"{c}: NULL::VARCHAR" for c in sorted(groups)) + "}"
-    inner = [
-        f"{plain.get(name, 'NULL::VARCHAR')} AS {name}" for name in names if name not in groups
-    ]
-    return (
-        f"SELECT line, {', '.join(outer)} FROM (SELECT line, {', '.join(inner)}, "
-        f"unnest(CASE WHEN len(list_filter(items, lambda i: i IS NOT NULL)) = 0 THEN [{empty}] "
-        f"ELSE list_filter(items, lambda i: i IS NOT NULL) END) AS item "
-        f"FROM (SELECT *, [{', '.join(items)}] AS items FROM {rows}))"
-    )
-
-
-def _expression(mapped: ColumnMapping) -> str:
-    if mapped.constant is not None:
-        return "'" + mapped.constant.replace("'", "''") + "'"
-    return _identifier(str(mapped.column))
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _problem_rows(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Lines that could not be split, and what could not be read of the rows."""
+    """Lines that could not be split, and cells that could not be read."""
     return connection.sql(
         'SELECT line AS source_line, NULL::VARCHAR AS "column", reason, '
         "NULL::VARCHAR AS value_shape, false AS row_kept FROM unreadable UNION ALL "
@@ -366,7 +165,7 @@ def _write_checked(
     path: Path,
     n_lines: int,
 ) -> list[pa.Table]:
-    """Write the rows that pass the checks of their table; gives the others."""
+    """Write the rows that pass the checks of their table and return the others."""
     stored = stored_table(table)
     columns = ", ".join(column.name for column in table.columns)
     reader = connection.sql(
@@ -433,7 +232,7 @@ def _quarantined(extract: Extract, bad: list[pa.Table]) -> pa.Table:
 
 @contextmanager
 def _aside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to it when all went well."""
+    """A temporary path next to `path`, renamed to it if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f".{uuid.uuid4().hex}.part")
     try:

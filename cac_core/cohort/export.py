@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyreadstat
 
-from cac_core.cohort.canonical import sql_text
+from cac_core.cohort.database import sql_text
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.csv_text import write_csv
 from cac_core.errors import CacError, UsageError

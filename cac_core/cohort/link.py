@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cac_core.categories import cac_category
-from cac_core.cohort.canonical import Part, Resources, database, sql_text
-from cac_core.cohort.extracts import sql_path
+from cac_core.cohort.database import Resources, create_table, database, sql_path, sql_text
 from cac_core.cohort.mapping import Rules, SiteMapping
 from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.cohort.parts import Part
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from schemas.codes import FlowStep, StudyReason
@@ -120,10 +120,10 @@ def link(
     check_rules(mapping.rules)
     with database(resources) as (connection, scratch):
         _open_tables(connection, parts, scratch)
-        _register(connection, "studies", _studies(scores, accessions))
-        _register(connection, "study_accessions", _accession_pairs(accessions))
+        create_table(connection, "studies", _studies(scores, accessions))
+        create_table(connection, "study_accessions", _accession_pairs(accessions))
         for name, table in _parameters(outcomes).items():
-            _register(connection, name, table)
+            create_table(connection, name, table)
         _set_variables(connection, mapping)
         _key_patients(connection, keyring)
         connection.execute(
@@ -193,13 +193,9 @@ def _open_tables(
             connection.execute(f"CREATE VIEW {table.name} AS {' UNION ALL '.join(selects)}")
         else:
             empty = stored_table(table).empty()
-            _register(connection, table.name, empty.append_column("part", pa.array([], pa.int32())))
-
-
-def _register(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    connection.register("arriving", table)
-    connection.execute(f"CREATE TABLE {name} AS FROM arriving")
-    connection.unregister("arriving")
+            create_table(
+                connection, table.name, empty.append_column("part", pa.array([], pa.int32()))
+            )
 
 
 def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
@@ -285,7 +281,7 @@ def _key_patients(connection: duckdb.DuckDBPyConnection, keyring: Keyring) -> No
         values = connection.sql(query).to_arrow_table()[column].to_pylist()
         keys = {column: values, f"{target}_key": [key(value) for value in values]}
         table = pa.table({name: pa.array(given, pa.string()) for name, given in keys.items()})
-        _register(connection, f"{target}_keys", table)
+        create_table(connection, f"{target}_keys", table)
 
 
 def _unique_rows(table: TableSpec) -> str:

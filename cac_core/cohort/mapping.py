@@ -141,6 +141,11 @@ class Source(_Section):
         return self
 
     @property
+    def field_delimiter(self) -> str:
+        """Character between the fields of a text file."""
+        return "\t" if self.format == "tsv" else self.delimiter
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         """Names of all columns that the source's files must have."""
         plain = [item.column for item in self.columns.values() if item.column is not None]

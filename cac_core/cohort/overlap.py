@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cac_core.cohort.canonical import Part
+from cac_core.cohort.parts import Part
 from cac_core.keys import Keyring
 
 _SCIENTIFIC = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+?[0-9]+")
@@ -54,7 +54,7 @@ class Misspelt:
     extra_zeros: int
     decimal: int
 
-    def told(self) -> list[str]:
+    def described(self) -> list[str]:
         """What was found, in words; nothing where no other spelling fits either."""
         found = (
             (self.scientific, "are written like 1.2E+11, as spreadsheets shorten numbers"),

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import duckdb
 
-from cac_core.cohort.canonical import Resources, database
-from cac_core.cohort.extracts import Extract, load_rows, open_packed, read_header
+from cac_core.cohort.database import Resources, database, sql_identifier
+from cac_core.cohort.disclosure import value_shape
+from cac_core.cohort.extract_rows import load_rows, read_header
+from cac_core.cohort.extracts import Extract, open_packed
 from cac_core.cohort.mapping import AUXILIARY, ColumnMapping, Source
 from cac_core.errors import UsageError
 from schemas.registry import REGISTRY_TABLES
@@ -238,7 +240,7 @@ def _sample(source: Source, path: Path, header: Sequence[str]) -> dict[str, list
 
 
 def _distinct_values(connection: duckdb.DuckDBPyConnection, name: str) -> list[str]:
-    quoted = '"' + name.replace('"', '""') + '"'
+    quoted = sql_identifier(name)
     rows = connection.sql(
         f"SELECT DISTINCT {quoted} FROM (SELECT {quoted} FROM file_rows LIMIT {_SAMPLE_ROWS}) "
         f"WHERE {quoted} IS NOT NULL ORDER BY 1"
@@ -288,7 +290,9 @@ def _column_line(name: str, column: str, values: Sequence[str]) -> str:
         line = f"{name} = {_quoted(column)}"
     unknown = [v for v in values if v not in meant]
     if unknown:
-        told = ", ".join(dict.fromkeys(v if _is_known_coding(v) else _shape(v) for v in unknown))
+        told = ", ".join(
+            dict.fromkeys(v if _is_known_coding(v) else value_shape(v) for v in unknown)
+        )
         line += f"  # what is {told}? Add to codes ({', '.join(allowed)}) or missing"
     return line
 
@@ -302,10 +306,6 @@ def _is_known_coding(value: str) -> bool:
         value.lower() in {word.lower() for word in words}
         or re.fullmatch(r"[0-9]", value) is not None
     )
-
-
-def _shape(value: str) -> str:
-    return re.sub(r"\d", "9", re.sub(r"[^\W\d_]", "A", value))[:24]
 
 
 def _yes_no_codes(values: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The scores that an analysis is about: those of one model, under one protocol."""
+"""Which scores are linked and analysed: one model, one protocol; and whose studies they are."""
 
 from __future__ import annotations
 
@@ -63,3 +63,16 @@ def scores_of(store: Warehouse, model: str, protocol: str | None = None) -> pa.T
             "Name the settings file that the scores were made with: --config FILE.",
         )
     return scores.filter(pc.equal(scores["protocol_digest"], protocol))
+
+
+def study_identifiers(instances: pa.Table) -> pa.Table:
+    """Distinct values that the headers of each study give to match it to a patient.
+
+    Returns
+    -------
+    Columns `study_key`, `accession_key`, `PatientSex`, `patient_birth_year`; a study has several
+    rows where its headers differ.
+    """
+    columns = instances.select(["study_key", "accession_key", "PatientSex", "patient_birth_year"])
+    known = columns.filter(pc.is_valid(columns["study_key"]))
+    return known.group_by(known.column_names).aggregate([])

@@ -1,8 +1,8 @@
-"""Codes and types of extracts that no rule knows: they can be no event, so somebody should look.
+"""Codes and types of extracts that no rule knows: they cannot become events, so check them.
 
-A diagnosis whose form is none of ICD-10, a procedure whose form is none of the systems that
-definitions use (CCI, ICD-10-PCS, OPCS-4, CPT), and types of diagnosis that no component of the
-outcome definition names.
+These are diagnoses not in the form of ICD-10, procedures not in the form of a system that outcome
+definitions use (CCI, ICD-10-PCS, OPCS-4, CPT, OPS), and diagnosis types that no component of the
+definition names.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow.parquet as pq
 
-from cac_core.cohort.canonical import Part
+from cac_core.cohort.disclosure import value_shape
 from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.cohort.parts import Part
 
 _DIAGNOSIS = r"[A-TV-Z][0-9][0-9A-Z][0-9A-Z]{0,4}|U[0-9]{2}[0-9A-Z]{0,4}"
-#: In this order: CCI, ICD-10-PCS, OPCS-4, CPT, the operations of OPS.
+#: In this order: CCI, ICD-10-PCS, OPCS-4, CPT, OPS operations.
 _PROCEDURE = r"[1-8][A-Z]{2}[0-9]{2}[A-Z0-9]{0,6}|[0-9A-HJ-NP-Z]{7}|[A-Z][0-9]{2,3}|[0-9]{5}|[1-9][0-9]{3,4}[A-Z0-9]{0,2}"  # noqa: E501
-#: What is told as it is; anything else could be a number or name of a person, and is told as shape.
-_TELLABLE = re.compile(r"(?=.*[0-9])(?!.*[0-9]{6})(?!.*[A-Z]{4})[A-Z0-9]{1,10}|[A-Z0-9]{1,2}")
+#: Values shown as they are; any other could identify a person, and only its shape is shown.
+_SAFE = re.compile(r"(?=.*[0-9])(?!.*[0-9]{6})(?!.*[A-Z]{4})[A-Z0-9]{1,10}|[A-Z0-9]{1,2}")
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownCode:
-    """A code of a source, or the shape of one, and how many rows have it."""
+    """A code of a source, or its shape, and the number of rows that have it."""
 
     source: str
     kind: str
@@ -35,10 +36,10 @@ class UnknownCode:
 
 
 def unknown_codes(parts: Sequence[Part], outcomes: OutcomeDefinition) -> list[UnknownCode]:
-    """Codes and types that no rule knows, by source and kind, the most frequent first.
+    """Codes and types that no rule knows, by source and kind, most frequent first.
 
-    `kind` is `diagnosis_code`, `procedure_code` or `diagnosis_type`. Types are listed where a
-    component of the definition names types at all.
+    `kind` is `diagnosis_code`, `procedure_code` or `diagnosis_type`. Types are listed only if a
+    component of the definition names types.
     """
     types = {name.upper() for item in outcomes.component.values() for name in item.types}
     counted: dict[tuple[str, str, str], int] = {}
@@ -47,8 +48,8 @@ def unknown_codes(parts: Sequence[Part], outcomes: OutcomeDefinition) -> list[Un
             if part.extract.source.table != "encounters":
                 continue
             for kind, value, rows in _unknown(connection, part, sorted(types)):
-                told = value if _TELLABLE.fullmatch(value) else _shape(value)
-                key = (part.extract.source.name, kind, told)
+                shown = value if _SAFE.fullmatch(value) else value_shape(value)
+                key = (part.extract.source.name, kind, shown)
                 counted[key] = counted.get(key, 0) + rows
     found = [UnknownCode(*key, rows) for key, rows in counted.items()]
     return sorted(found, key=lambda u: (u.source, u.kind, -u.rows, u.value))
@@ -70,7 +71,3 @@ def _unknown(
     ).fetchall()
     connection.unregister("rows")
     return found
-
-
-def _shape(value: str) -> str:
-    return re.sub(r"\d", "9", re.sub(r"[^\W\d_]", "A", value))[:24]

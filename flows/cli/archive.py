@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,47 +17,62 @@ from flows.cli.options import (
     ModelOption,
     QuietOption,
     WarehouseOption,
+    as_text,
     complain,
     console,
     print_json,
     show,
 )
 
+if TYPE_CHECKING:
+    from flows.request import ScoringRequest
+    from flows.summaries import ScoringSummary
+
 app = typer.Typer()
-key_app = typer.Typer(help="Find out what a key stands for; works only where the secret is.")
+key_app = typer.Typer(help="Look up keys in the archive; needs the linkage secret.")
 
 
-def run_score(quiet: bool, archive: list[str], **parameters: Any) -> dict[str, Any]:
-    """Check the request, then run the flow: a wrong argument costs no Prefect start."""
-    from flows.request import Request, naming, prepare
+def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
+    """Check the request, then run the flow, so that a wrong argument does not start Prefect."""
+    from flows.request import archive_of_run, prepare_scoring
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress, showing
 
-    prepare(Request(tuple(archive), **parameters))
+    prepare_scoring(request)
     progress = RunProgress(console, quiet=quiet)
     home = prepare_environment(progress.say)
-    with prefect_api(home, progress.say) as ready, showing(progress), naming(archive):
+    with (
+        prefect_api(home, progress.say) as ready,
+        showing(progress),
+        archive_of_run(request.archive),
+    ):
         ready()
         from flows.rescore import nightly_rescore
 
-        return nightly_rescore(**parameters)
+        return nightly_rescore(
+            request.warehouse,
+            request.config,
+            request.model,
+            request.limit,
+            request.retry_failed,
+        )
 
 
-def _strings(paths: list[Path] | None) -> list[str]:
-    return [str(path) for path in paths or ()]
+def _strings(paths: list[Path] | None) -> tuple[str, ...]:
+    return tuple(str(path) for path in paths or ())
 
 
-def _finish(summary: dict[str, Any], as_json: bool) -> None:
-    from flows.cli.tables import summary_table
+def _finish(summary: ScoringSummary, as_json: bool) -> None:
+    from flows.cli.tables import scoring_table
 
     if as_json:
         print_json(summary)
     else:
-        show(summary_table(summary))
-    if summary["outcome"] == "over_budget":
+        show(scoring_table(summary))
+    if summary.outcome == "over_budget":
         complain(
-            f"{summary['failed']} studies failed, more than the failure budget allows. "
-            "`cac status` lists the reasons, `cac retry` tries them again."
+            f"{summary.failed} studies failed, more than the failure budget allows. "
+            "`cac status` lists the reasons; `cac retry` scores these studies again."
         )
         raise typer.Exit(OVER_BUDGET)
 
@@ -70,29 +85,31 @@ def score(
     model: ModelOption = None,
     limit: LimitOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be scored; write nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be scored; write nothing.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Score every study of the archive that has no score yet.
 
-    Indexes the archive, chooses the CTAC series of each study, runs the cascade and the Agatston
-    score, and writes one row per study. A second run on the same archive scores nothing.
+    Indexes the archive, selects the CTAC series of each study, runs the cascade, computes the
+    Agatston score, and writes one row per study. A second run on the same archive scores nothing.
     """
-    parameters: dict[str, Any] = {
-        "archive": _strings(archive),
-        "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "model": None if model is None else str(model),
-        "limit": limit,
-    }
-    if dry_run:
-        from flows.inspection import preview_run
+    from flows.request import ScoringRequest
 
-        _show_preview(preview_run(**parameters), as_json)
+    request = ScoringRequest(_strings(archive), warehouse, as_text(config), as_text(model), limit)
+    if dry_run:
+        from flows.cli.tables import scoring_dry_run_table
+        from flows.planning import dry_run as plan_only
+        from flows.runtime.progress import RunProgress
+
+        plan = plan_only(request, RunProgress(console, quiet=quiet))
+        if as_json:
+            print_json(plan)
+        else:
+            show(scoring_dry_run_table(plan))
         return
-    _finish(run_score(quiet, **parameters), as_json)
+    _finish(run_score(request, quiet=quiet), as_json)
 
 
 @app.command(epilog="Example: `cac retry /archive/spect-ct -w /data/cac`")
@@ -105,51 +122,34 @@ def retry(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score the studies again whose last row has status `failed`, and any new ones."""
-    summary = run_score(
-        quiet,
-        archive=_strings(archive),
-        warehouse=warehouse,
-        config=None if config is None else str(config),
-        model=None if model is None else str(model),
-        limit=limit,
-        retry_failed=True,
+    """Score studies whose last row has status `failed` again, and any new ones."""
+    from flows.request import ScoringRequest
+
+    request = ScoringRequest(
+        _strings(archive), warehouse, as_text(config), as_text(model), limit, retry_failed=True
     )
-    _finish(summary, as_json)
+    _finish(run_score(request, quiet=quiet), as_json)
 
 
-def _show_preview(preview: dict[str, Any], as_json: bool) -> None:
-    from flows.cli.tables import preview_table
-
-    if as_json:
-        print_json(preview)
-    else:
-        show(preview_table(preview))
-
-
-@app.command(epilog="Example: `cac index /archive/spect-ct -w /data/cac`")
-def index(
+@app.command("index", epilog="Example: `cac index /archive/spect-ct -w /data/cac`")
+def index_command(
     archive: Archive = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Read the headers of new and changed files and choose the CTAC series; score nothing."""
+    """Read the headers of new and changed files and select the CTAC series; score nothing."""
     from flows.cli.tables import index_table
-    from flows.inspection import index_only
+    from flows.index import index
     from flows.runtime.progress import RunProgress
 
-    result = index_only(
-        _strings(archive),
-        warehouse,
-        None if config is None else str(config),
-        RunProgress(console, quiet=quiet),
-    )
+    progress = RunProgress(console, quiet=quiet)
+    summary = index(_strings(archive), warehouse, as_text(config), progress)
     if as_json:
-        print_json(result)
+        print_json(summary)
     else:
-        show(index_table(result))
+        show(index_table(summary))
 
 
 @app.command(epilog="Example: `cac status -w /data/cac`")
@@ -157,25 +157,25 @@ def status(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     page: Annotated[
-        Path | None, typer.Option("--page", help="Also write the page of the archive (HTML) here.")
+        Path | None, typer.Option("--page", help="Also write the archive page (HTML) to this file.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the warehouse holds: runs, scores by category, reasons; as a page with --page."""
-    from flows.cli.tables import status_table
-    from flows.inspection import warehouse_status
+    """Show what the warehouse holds: scores by category, reasons, and the last runs."""
+    from flows.cli.tables import status_tables
+    from flows.status import warehouse_status
 
-    result = warehouse_status(warehouse, None if config is None else str(config), page)
+    summary = warehouse_status(warehouse, as_text(config), page)
     if as_json:
-        print_json(result)
-    else:
-        for part in status_table(result):
-            show(part)
+        print_json(summary)
+        return
+    for part in status_tables(summary):
+        show(part)
 
 
 @app.command(epilog="Example: `cac schema --json | jq .tables.scores`")
 def schema(as_json: JsonOption = False) -> None:
-    """Print the data dictionary: every table, column, unit and code (Markdown, or JSON)."""
+    """Print the data dictionary: every table, column, unit and code, in Markdown or JSON."""
     from schemas.dictionary import dictionary, dictionary_markdown
 
     if as_json:
@@ -191,11 +191,14 @@ def key_lookup(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the files behind a key. Prints paths of the archive: mind who sees the screen."""
-    from flows.inspection import lookup
+    """List the files behind a key.
 
-    found = lookup(key, _strings(archive), None if config is None else str(config))
+    Prints paths of the archive, which can contain patient names.
+    """
+    from flows.key_lookup import lookup_key
+
+    found = lookup_key(key, _strings(archive), as_text(config))
     if as_json:
-        print_json({"key": key, "files": found})
+        print_json(found)
     else:
-        sys.stdout.write("".join(f"{path}\n" for path in found))
+        sys.stdout.write("".join(f"{path}\n" for path in found.files))

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.options import (
+    INCOMPLETE,
     ConfigOption,
     JsonOption,
     QuietOption,
     WarehouseOption,
+    as_text,
     console,
     print_json,
     show,
 )
 
+if TYPE_CHECKING:
+    from flows.request import LinkageRequest
+    from flows.summaries import LinkageDryRun, LinkageSummary
+
 app = typer.Typer(rich_markup_mode="markdown")
 
-#: Exit code of a report that is written, but lacks something the plan asks for.
-INCOMPLETE = 3
+PlanOption = Annotated[
+    Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
+]
 
 
 @app.command("link", epilog="Example: `cac link -w /data/cac --mapping site.toml`")
@@ -29,20 +36,20 @@ def link_command(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="TOML that says what the extracts hold.")
+        Path | None, typer.Option("--mapping", help="TOML file that describes the extracts.")
     ] = None,
     outcomes: Annotated[
-        Path | None, typer.Option("--outcomes", help="Outcome definitions; default: the paper's.")
+        Path | None,
+        typer.Option("--outcomes", help="Outcome definitions; default: the paper's."),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
     ] = None,
     propose: Annotated[
-        Path | None, typer.Option("--propose", help="Draft a mapping from this extract; no more.")
+        Path | None, typer.Option("--propose", help="Only draft a mapping from this extract.")
     ] = None,
     suppress: Annotated[
-        bool | None,
-        typer.Option("--suppress/--no-suppress", help="Show no count from 1 to 4."),
+        bool | None, typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check mapping and headers; write nothing.")
@@ -52,24 +59,21 @@ def link_command(
 ) -> None:
     """Link the scores with registry extracts: one row per patient, every exclusion counted.
 
-    Reads the extracts that the mapping names, sets unusable rows aside with their reason, joins the
-    scores, finds the outcomes, and writes the tables `linked`, `flow` and `matches`. A second run
-    on the same files recomputes nothing.
+    Reads the extracts that the mapping names, puts unusable rows into quarantine with a reason,
+    joins the scores, derives the outcomes, and writes the tables `linked`, `events`, `flow` and
+    `matches`. A second run on the same files computes nothing.
     """
     if propose is not None:
         from cac_core.cohort.propose import propose_mapping
 
         sys.stdout.write(propose_mapping(propose))
         return
-    parameters: dict[str, Any] = {
-        "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "mapping": None if mapping is None else str(mapping),
-        "outcomes": None if outcomes is None else str(outcomes),
-        "model": model,
-        "suppress": suppress,
-    }
-    result = run_link(quiet, dry_run, parameters)
+    from flows.request import LinkageRequest
+
+    request = LinkageRequest(
+        warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress
+    )
+    result = _dry_run_link(request) if dry_run else run_link(request, quiet=quiet)
     if as_json:
         print_json(result)
         return
@@ -79,40 +83,39 @@ def link_command(
         show(part)
 
 
-def run_link(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Link the cohort; gives the summary that `--json` prints."""
+def _dry_run_link(request: LinkageRequest) -> LinkageDryRun:
+    from flows.runtime.environment import site_reporting
+
+    with site_reporting():
+        from flows.linkage import dry_run
+
+        return dry_run(request)
+
+
+def run_link(request: LinkageRequest, *, quiet: bool) -> LinkageSummary:
+    """Link the cohort, reporting to the site's Prefect API if there is one."""
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
 
     progress = RunProgress(console, quiet=quiet)
     with site_reporting() as ask_site, showing(progress):
-        from flows.linkage import (
-            LinkageRequest,
-            link_cohort,
-            prepare_linkage,
-            preview_linkage,
-            registry_linkage,
-        )
+        from flows.linkage import link_cohort, prepare_linkage, registry_linkage
 
-        request = LinkageRequest(**parameters)
-        if dry_run:
-            return preview_linkage(request)
         if ask_site is None:
             return link_cohort(request)
         prepare_linkage(request)
         ask_site()
-        return registry_linkage(**parameters)
+        summary: LinkageSummary = registry_linkage(**vars(request))
+        return summary
 
 
 @app.command(epilog="Example: `cac analyse -w /data/cac`")
 def analyse(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
-    ] = None,
+    plan: PlanOption = None,
     show_plan: Annotated[
-        bool, typer.Option("--show-plan", help="Print the shipped plan, to start from; no more.")
+        bool, typer.Option("--show-plan", help="Only print the shipped plan, as a starting point.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the plan and list its steps; write nothing.")
@@ -120,11 +123,11 @@ def analyse(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Estimate everything the plan asks for: description, agreement, survival, added value.
+    """Estimate everything in the plan: description, agreement, survival, added value.
 
     Reads the tables of the last linkage and writes `estimates`, one row per number, and
-    `discrepancies`. What cannot be estimated is a row with the reason. A second run on the same
-    tables and plan computes nothing.
+    `discrepancies`. A number that cannot be estimated has a row with the reason. A second run on
+    the same tables and plan computes nothing.
     """
     if show_plan:
         from cac_core.analysis.plan import shipped_plan_text
@@ -133,8 +136,8 @@ def analyse(
         return
     parameters: dict[str, Any] = {
         "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "plan": None if plan is None else str(plan),
+        "config": as_text(config),
+        "plan": as_text(plan),
     }
     result = _analyse(quiet, dry_run, parameters)
     if as_json:
@@ -167,23 +170,22 @@ def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
             return analyse_here(request)
         prepare_analysis(request)
         ask_site()
-        return analyse_cohort(**parameters)
+        result: dict[str, Any] = analyse_cohort(**parameters)
+        return result
 
 
 @app.command("report", epilog="Example: `cac report -w /data/cac`")
 def report_command(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
-    ] = None,
+    plan: PlanOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the report; default: reports/cohort there."),
+        typer.Option("--out", help="Folder; default: reports/cohort in the warehouse."),
     ] = None,
     reviews: Annotated[
         Path | None,
-        typer.Option("--reviews", help="CSV of study_key and cause, for discrepant cases."),
+        typer.Option("--reviews", help="CSV with study_key and cause of discrepant cases."),
     ] = None,
     suppress: Annotated[
         bool | None,
@@ -194,7 +196,7 @@ def report_command(
         typer.Option(
             "--compare",
             metavar="OLD NEW",
-            help="Instead: what changed between two warehouses, or two models of one.",
+            help="Compare two warehouses, or two models of one, instead.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -202,20 +204,20 @@ def report_command(
 ) -> None:
     """Write the cohort report: one page, a PDF, every table and figure as files.
 
-    Analyses the linked cohort first where something has changed. Exit code 3 says that the report
-    is written but something the plan asks for is missing; the page says what and why.
+    Analyses the linked cohort first if something has changed. Exit code 3 means that the report is
+    written but lacks something the plan requires; the page lists what is missing and why.
     """
     if compare is not None:
         if plan or reviews or suppress:
-            raise typer.BadParameter("--compare takes --warehouse, --config and --out alone")
+            raise typer.BadParameter("--compare allows only --warehouse, --config and --out")
         _compare(compare, out, warehouse, config, as_json)
         return
     parameters: dict[str, Any] = {
         "warehouse": warehouse,
-        "config": None if config is None else str(config),
-        "plan": None if plan is None else str(plan),
-        "out": None if out is None else str(out),
-        "reviews": None if reviews is None else str(reviews),
+        "config": as_text(config),
+        "plan": as_text(plan),
+        "out": as_text(out),
+        "reviews": as_text(reviews),
         "suppress": suppress,
     }
     result = run_report(quiet, parameters)
@@ -240,9 +242,7 @@ def _compare(
     from flows.cli.tables import comparison_table
     from flows.pages.comparison import run_comparison
 
-    result = run_comparison(
-        *sides, out or Path("comparison"), warehouse, None if config is None else str(config)
-    )
+    result = run_comparison(*sides, out or Path("comparison"), warehouse, as_text(config))
     if as_json:
         print_json(result)
     else:
@@ -250,7 +250,7 @@ def _compare(
 
 
 def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Write the report; gives the summary that `--json` prints."""
+    """Write the report and return the summary that `--json` prints."""
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
 
@@ -262,7 +262,8 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
         if ask_site is None:
             return write_report(prepared, progress)
         ask_site()
-        return cohort_report(**parameters)
+        result: dict[str, Any] = cohort_report(**parameters)
+        return result
 
 
 @app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")
@@ -278,12 +279,12 @@ def export(
     ] = "parquet",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the linked tables for other programs: CDISC ADTTE, OMOP, Stata, SAS, CSV."""
+    """Export the linked tables to other programs: CDISC ADTTE, OMOP, Stata, SAS, CSV."""
     from flows.export import export_linked
 
     result = export_linked(
         warehouse,
-        None if config is None else str(config),
+        as_text(config),
         shape or ["linked"],
         file_format,
         out,
@@ -291,5 +292,5 @@ def export(
     if as_json:
         print_json(result)
         return
-    for item in result["files"]:
-        show(f"{item['file']}: {item['rows']} rows")
+    for item in result.files:
+        show(f"{item.file}: {item.rows} rows")

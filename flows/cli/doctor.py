@@ -1,4 +1,4 @@
-"""`cac doctor`: whether this installation can do its work."""
+"""`cac doctor`: checks of the installation."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def doctor(
 ) -> None:
     """Check this installation: versions, decoders, weights, secret, memory and disk."""
     from flows.cli.tables import doctor_table
-    from flows.doctor import checks, resolved_settings
+    from flows.doctor import check_installation, resolved_settings
 
     if show_settings:
         sys.stdout.write(resolved_settings(config))
         return
-    found = checks(config)
+    summary = check_installation(config)
     if as_json:
-        print_json({"checks": found, "ok": all(check["ok"] for check in found)})
+        print_json(summary)
     else:
-        show(doctor_table(found))
-    if not all(check["ok"] for check in found):
+        show(doctor_table(summary))
+    if not summary.ok:
         raise typer.Exit(FAULT)

@@ -18,12 +18,12 @@ from flows.cli.archive import key_app
 from flows.cli.cohort import app as cohort_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
-from flows.cli.faults import debugging, what_happened
 from flows.cli.options import FAULT, complain
 from flows.cli.streams import discard_results, drain, settle_streams, silence_libraries
 from flows.cli.synthetic import app as synthetic_app
 from flows.cli.train import app as train_app
 from flows.runtime.environment import prepare_caches
+from flows.runtime.faults import debugging, describe_fault
 from schemas.table import InvalidTableError
 
 app = typer.Typer(
@@ -78,7 +78,7 @@ def main() -> None:
         if debugging():
             raise
         complain(
-            f"A fault of the program or its surroundings: {what_happened(error)}. What was "
+            f"A fault of the program or its surroundings: {describe_fault(error)}. What was "
             "finished is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
         )
         discard_results()

@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import warnings
+from typing import TextIO
 
 from cac_core.errors import CacError
 
@@ -93,12 +94,11 @@ def silence_libraries() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _wrapped(
-    kind: type[io.TextIOWrapper], stream: io.TextIOWrapper | None, number: int
-) -> io.TextIOWrapper:
+def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -> io.TextIOWrapper:
     if stream is None:
         raw = _Closed() if kind is _Results else io.FileIO(number, "w", closefd=False)
         return kind(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace")
+    assert isinstance(stream, io.TextIOWrapper)  # as the interpreter made it
     encoding, line_buffering = stream.encoding, stream.line_buffering
     # Not every locale has the letters of every name: they are escaped then, not the run's end.
     return kind(

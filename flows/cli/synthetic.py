@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,41 +24,41 @@ def phantom(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a synthetic SPECT/CT archive with known truth (OUT, and truth.parquet beside it)."""
+    """Write a synthetic SPECT/CT archive, and its truth as truth.parquet next to it."""
     from flows.runtime.progress import RunProgress
     from flows.synthetic import make_phantom
 
-    result = make_phantom(out, studies, seed, RunProgress(console, quiet=quiet))
+    made = make_phantom(out, studies, seed, RunProgress(console, quiet=quiet))
     if as_json:
-        print_json(result)
+        print_json(made)
     else:
-        show(f"{result['studies']} studies in {result['archive']}, truth in {result['truth']}")
+        show(f"{made.studies} studies in {made.archive}, truth in {made.truth}")
 
 
 @app.command(epilog="Example: `cac registry ./extracts --patients 2271 --dialect flat`")
 def registry(
     out: Annotated[Path, typer.Argument(help="New or empty folder for the extracts.")],
-    patients: Annotated[int, typer.Option("--patients", help="Patients to make up.", min=1)] = 2271,
+    patients: Annotated[int, typer.Option("--patients", help="Number of patients.", min=1)] = 2271,
     truth: Annotated[
         Path | None,
-        typer.Option("--truth", help="truth.parquet of a synthetic archive: its patients instead."),
+        typer.Option("--truth", help="Use the patients of this truth.parquet of an archive."),
     ] = None,
     dialect: Annotated[
-        str, typer.Option("--dialect", help="abstracts, flat or columnar: how a site writes.")
+        str, typer.Option("--dialect", help="Layout of the extracts: abstracts, flat or columnar.")
     ] = "abstracts",
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same extracts.", min=0)] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the extracts of a synthetic registry, with mapping and truth, to try `cac link` on."""
+    """Write extracts of a synthetic registry with mapping and truth, to try `cac link`."""
     from flows.synthetic import make_extracts
 
-    result = make_extracts(out, patients, truth, dialect, seed)
+    made = make_extracts(out, patients, truth, dialect, seed)
     if as_json:
-        print_json(result)
+        print_json(made)
     else:
         show(
-            f"{result['patients']} patients; link them with: cac link --mapping "
-            f"{result['mapping']}; truth in {result['truth']}",
+            f"{made.patients} patients; link them with: cac link --mapping "
+            f"{made.mapping}; truth in {made.truth}",
         )
 
 
@@ -71,36 +72,37 @@ def demo(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Make a synthetic archive and registry, and do all three jobs: score, link, report.
+    """Make a synthetic archive and registry, and run all three jobs: score, link, report.
 
-    So few patients leave much of the report without an estimate; it says what and why.
+    With so few patients, much of the report has no estimate; the report lists what and why.
     """
     from cac_core.evaluation.evaluate import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
     from flows.cli.tables import demo_tables
+    from flows.request import LinkageRequest, ScoringRequest
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress
     from flows.synthetic import DEMO_SECRET, make_extracts, make_phantom
 
-    # The demo alone brings a secret of its own: its patients do not exist.
+    # A public secret is safe here: the patients do not exist.
     os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
     warehouse = str(out / "warehouse")
-    # One API for all flows: Prefect keeps the address of the first it meets.
+    # One API for all flows: Prefect caches the address of the first one.
     progress = RunProgress(console, quiet=quiet)
     with prefect_api(prepare_environment(progress.say), progress.say) as ready:
         made = make_phantom(out / "archive", studies, seed, progress)
         ready()
-        summary = run_score(quiet, archive=[made["archive"]], warehouse=warehouse)
-        truth = Path(made["truth"])
+        summary = run_score(ScoringRequest((made.archive,), warehouse), quiet=quiet)
+        truth = Path(made.truth)
         extracts = make_extracts(out / "registry", studies, truth, "abstracts", seed)
-        linked = run_link(quiet, False, {"warehouse": warehouse, "mapping": extracts["mapping"]})
+        linked = run_link(LinkageRequest(warehouse, mapping=extracts.mapping), quiet=quiet)
         report = run_report(quiet, {"warehouse": warehouse})
-    pairs = pair_sources(warehouse, Source("model", summary["model"]), Source("truth"), truth=truth)
+    pairs = pair_sources(warehouse, Source("model", summary.model), Source("truth"), truth=truth)
     agreement = compare_sources(pairs)
     if as_json:
-        places = {"archive": made["archive"], "truth": made["truth"], "registry": extracts}
-        done = {"agreement": agreement, "linkage": linked, "report": report}
-        print_json(summary | places | done)
+        places = {"archive": made.archive, "truth": made.truth, "registry": asdict(extracts)}
+        done = {"agreement": agreement, "linkage": asdict(linked), "report": report}
+        print_json(asdict(summary) | places | done)
         return
     for part in demo_tables(summary, agreement, made, linked, extracts, report):
         show(part)

@@ -1,7 +1,8 @@
-"""Terminal tables of the commands; they format what is counted elsewhere."""
+"""Terminal tables of the commands: they format summaries and count nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -9,78 +10,173 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.runtime.progress import format_seconds
+from flows.summaries import (
+    DoctorSummary,
+    ExtractSummary,
+    IndexSummary,
+    LinkageDryRun,
+    LinkageSummary,
+    PhantomSummary,
+    RegistrySummary,
+    Rows,
+    ScoringDryRun,
+    ScoringSummary,
+    StatusSummary,
+    UnknownCodeCount,
+)
 
 
-def summary_table(summary: dict[str, Any]) -> Table:
+def scoring_table(summary: ScoringSummary) -> Table:
     """Outcome of a rescoring run."""
-    table = _pairs(f"Run {summary['run_id']}")
-    table.add_row("studies in the archive", str(summary["studies"]))
-    table.add_row("scored", str(summary["scored"]))
-    table.add_row("rejected", str(summary["rejected"]))
-    table.add_row("failed", str(summary["failed"]))
-    table.add_row("skipped, done before", str(summary["skipped"]))
-    if summary["left"]:
-        table.add_row("left for the next run", str(summary["left"]))
-    for reason, count in sorted(summary["reasons"].items()):
-        table.add_row(f"  study: {reason}", str(count))
-    for reason, count in sorted(summary["file_reasons"].items()):
-        table.add_row(f"  file: {reason}", str(count))
-    table.add_row("time", format_seconds(summary["seconds"]))
-    table.add_row("studies per second", f"{summary['studies_per_second']:.2f}")
-    table.add_row("model", summary["model"])
-    table.add_row("warehouse", summary["warehouse"])
-    if summary["archive_page"]:
-        table.add_row("page of the archive", summary["archive_page"])
+    table = _pairs(f"Run {summary.run_id}")
+    table.add_row("studies in the archive", str(summary.studies))
+    table.add_row("scored", str(summary.scored))
+    table.add_row("rejected", str(summary.rejected))
+    table.add_row("failed", str(summary.failed))
+    table.add_row("skipped, done before", str(summary.skipped))
+    if summary.left:
+        table.add_row("left for the next run", str(summary.left))
+    _add_counts(table, "study", summary.reasons)
+    _add_counts(table, "file", summary.file_reasons)
+    table.add_row("time", format_seconds(summary.seconds))
+    table.add_row("studies per second", f"{summary.studies_per_second:.2f}")
+    table.add_row("model", summary.model)
+    table.add_row("warehouse", summary.warehouse)
+    if summary.archive_page:
+        table.add_row("archive page", summary.archive_page)
     return table
 
 
-def linkage_tables(result: dict[str, Any]) -> list[Table]:
-    """Extracts, matches, cohort flow and outcomes of a linkage."""
-    if result.get("dry_run"):
-        table = _pairs("Dry run: nothing is written")
-        for name in ("warehouse", "model", "site"):
-            table.add_row(name, result[name])
-        table.add_row("outcomes", ", ".join(result["outcomes"]))
-        for extract in result["extracts"]:
-            table.add_row(f"{extract['source']} -> {extract['table']}", extract["file"])
-        return [table]
-    extracts = _columns("Extracts", ("extract", "file"), ("rows", "in quarantine"))
-    for item in result["extracts"]:
-        extracts.add_row(item["label"], item["file"], str(item["rows"]), str(item["unusable"]))
-        for fault in item["faults"]:
-            what = " ".join(filter(None, [fault["column"], fault["reason"]]))
-            extracts.add_row("", f"  {what}", "", str(fault["rows"]))
-        for cell in item["cells"]:
-            what = f"  {cell['column']} {cell['reason']} (cells)"
-            extracts.add_row("", what, "", str(cell["cells"]))
-    codes = _columns("Codes and types that no rule knows", ("source", "kind", "value"), ("rows",))
-    for item in result["unknown_codes"]:
-        codes.add_row(item["source"], item["kind"], item["value"], str(item["rows"]))
-    matches = _columns(
+def scoring_dry_run_table(plan: ScoringDryRun) -> Table:
+    """What a rescoring run would do."""
+    table = _pairs("Dry run: nothing is written")
+    table.add_row("files", str(plan.files))
+    _add_counts(table, "file", plan.file_reasons)
+    table.add_row("studies", str(plan.studies))
+    table.add_row("to score", str(plan.to_score))
+    _add_counts(table, "to reject", plan.to_reject)
+    if plan.left:
+        table.add_row("left for the next run", str(plan.left))
+    table.add_row("skipped, done before", str(plan.skipped))
+    table.add_row("model", plan.model)
+    table.add_row("warehouse", plan.warehouse)
+    return table
+
+
+def index_table(summary: IndexSummary) -> Table:
+    """Contents of an archive."""
+    table = _pairs("Archive index")
+    table.add_row("files", str(summary.files))
+    table.add_row("files opened", str(summary.files_opened))
+    _add_counts(table, "file", summary.file_reasons)
+    table.add_row("studies", str(summary.studies))
+    table.add_row("series", str(summary.series))
+    table.add_row("CTAC series selected", str(summary.selected))
+    _add_counts(table, "series", summary.series_reasons)
+    table.add_row("headers per second", f"{summary.headers_per_second:.0f}")
+    table.add_row("warehouse", summary.warehouse)
+    return table
+
+
+def status_tables(summary: StatusSummary) -> list[Table]:
+    """Scores per model, and the last runs."""
+    tables = []
+    for model, rows in summary.models.items():
+        table = Table(title=f"Scores of {model}", title_justify="left")
+        for name in ("status", "reason", "CAC category"):
+            table.add_column(name)
+        table.add_column("studies", justify="right")
+        for row in rows:
+            table.add_row(
+                row["status"], row["reason"] or "", row["cac_category"] or "", str(row["studies"])
+            )
+        tables.append(table)
+    counts = ("scored", "rejected", "failed", "skipped")
+    runs = Table(title="Last runs", title_justify="left", box=SIMPLE)
+    runs.add_column("started (UTC)", no_wrap=True)
+    runs.add_column("outcome")
+    for name in (*counts, "time"):
+        runs.add_column(name, justify="right", no_wrap=True)
+    for row in summary.runs:
+        runs.add_row(
+            f"{row['started_at']:%Y-%m-%d %H:%M}",
+            row["outcome"] + (", retry" if row["job"] == "retry" else ""),
+            *(str(row[name]) for name in counts),
+            format_seconds(row["seconds"]),
+        )
+    return [*tables, runs]
+
+
+def linkage_tables(result: LinkageSummary | LinkageDryRun) -> list[Table]:
+    """Extracts, matches, cohort flow and outcomes of a linkage; or what a dry run would read."""
+    if isinstance(result, LinkageDryRun):
+        return [_linkage_dry_run_table(result)]
+    flow = _columns("Cohort flow", ("step",), ("patients",))
+    for step in result.flow:
+        flow.add_row(step.description, str(step.patients))
+    flow.add_row("all", str(result.patients), style="bold")
+    outcomes = _columns("Outcomes", ("outcome",), ("events", "patients left out"))
+    for item in result.outcomes:
+        outcomes.add_row(item.outcome, str(item.events), str(item.patients_left_out))
+    end = _pairs(f"Linkage {result.run_id}: {result.outcome}")
+    end.add_row("patients in the analysis", str(result.included))
+    end.add_row("model", result.model)
+    end.add_row("time", format_seconds(result.seconds))
+    end.add_row("warehouse", result.warehouse)
+    codes = [_unknown_codes_table(result.unknown_codes)] if result.unknown_codes else []
+    return [
+        _extracts_table(result.extracts),
+        *codes,
+        _matches_table(result.matches),
+        flow,
+        outcomes,
+        end,
+    ]
+
+
+def _linkage_dry_run_table(plan: LinkageDryRun) -> Table:
+    table = _pairs("Dry run: nothing is written")
+    table.add_row("warehouse", plan.warehouse)
+    table.add_row("model", plan.model)
+    table.add_row("site", plan.site)
+    table.add_row("outcomes", ", ".join(plan.outcomes))
+    for extract in plan.extracts:
+        table.add_row(f"{extract.source} -> {extract.table}", extract.file)
+    return table
+
+
+def _extracts_table(extracts: Sequence[ExtractSummary]) -> Table:
+    table = _columns("Extracts", ("extract", "file"), ("rows", "in quarantine"))
+    for item in extracts:
+        table.add_row(item.label, item.file, str(item.rows), str(item.unusable))
+        for fault in item.faults:
+            what = " ".join(filter(None, [fault.column, fault.reason]))
+            table.add_row("", f"  {what}", "", str(fault.rows))
+        for cell in item.cells:
+            table.add_row("", f"  {cell.column} {cell.reason} (cells)", "", str(cell.cells))
+    return table
+
+
+def _unknown_codes_table(codes: Sequence[UnknownCodeCount]) -> Table:
+    table = _columns("Codes and types that no rule knows", ("source", "kind", "value"), ("rows",))
+    for item in codes:
+        table.add_row(item.source, item.kind, item.value, str(item.rows))
+    return table
+
+
+def _matches_table(matches: Rows) -> Table:
+    table = _columns(
         "Clinical rows and studies",
         ("extract", "year"),
         ("rows", "by patient and date", "by accession", "unmatched", "rate"),
     )
-    for row in result["matches"]:
+    for row in matches:
         rate = "" if row["match_rate"] is None else f"{row['match_rate']:.1%}"
         counts = ("n_rows", "n_by_key_and_date", "n_by_accession", "n_unmatched")
-        matches.add_row(
+        table.add_row(
             row["source_file"], str(row["study_year"]), *(str(row[n]) for n in counts), rate
         )
-    flow = _columns("Cohort flow", ("step",), ("patients",))
-    for step in result["flow"]:
-        flow.add_row(step["description"], str(step["patients"]))
-    flow.add_row("all", str(result["patients"]), style="bold")
-    outcomes = _columns("Outcomes", ("outcome",), ("events", "patients left out"))
-    for item in result["outcomes"]:
-        outcomes.add_row(item["outcome"], str(item["events"]), str(item["patients_left_out"]))
-    end = _pairs(f"Linkage {result['run_id']}: {result['outcome']}")
-    end.add_row("patients in the analysis", str(result["included"]))
-    end.add_row("model", result["model"])
-    end.add_row("time", format_seconds(result["seconds"]))
-    end.add_row("warehouse", result["warehouse"])
-    listed = [codes] if result["unknown_codes"] else []
-    return [extracts, *listed, matches, flow, outcomes, end]
+    return table
 
 
 def analysis_tables(result: dict[str, Any]) -> list[Table]:
@@ -128,7 +224,7 @@ def _headline_table(headline: list[dict[str, Any]]) -> Table:
         low, high = row["ci_low"], row["ci_high"]
         limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
         value = "not estimable" if row["value"] is None else f"{row['value']:.3g}"
-        table.add_row(row["name"], value, limits, _told_p(row["p_value"]))
+        table.add_row(row["name"], value, limits, _p_text(row["p_value"]))
     return table
 
 
@@ -150,7 +246,7 @@ def comparison_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _told_p(p_value: float | None) -> str:
+def _p_text(p_value: float | None) -> str:
     if p_value is None:
         return ""
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
@@ -165,90 +261,16 @@ def _columns(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Ta
     return table
 
 
-def preview_table(preview: dict[str, Any]) -> Table:
-    """What a run would do."""
-    table = _pairs("Dry run: nothing is written")
-    table.add_row("files", str(preview["files"]))
-    for reason, count in sorted(preview["file_reasons"].items()):
-        table.add_row(f"  file: {reason}", str(count))
-    table.add_row("studies", str(preview["studies"]))
-    table.add_row("to score", str(preview["to_score"]))
-    for reason, count in sorted(preview["to_reject"].items()):
-        table.add_row(f"  to reject: {reason}", str(count))
-    if preview["left"]:
-        table.add_row("left for the next run", str(preview["left"]))
-    table.add_row("skipped, done before", str(preview["skipped"]))
-    table.add_row("model", preview["model"])
-    table.add_row("warehouse", preview["warehouse"])
-    return table
-
-
-def index_table(result: dict[str, Any]) -> Table:
-    """What an archive holds."""
-    table = _pairs("Archive index")
-    table.add_row("files", str(result["files"]))
-    table.add_row("files opened", str(result["files_opened"]))
-    for reason, count in sorted(result["file_reasons"].items()):
-        table.add_row(f"  file: {reason}", str(count))
-    table.add_row("studies", str(result["studies"]))
-    table.add_row("series", str(result["series"]))
-    table.add_row("CTAC series chosen", str(result["selected"]))
-    for reason, count in sorted(result["series_reasons"].items()):
-        table.add_row(f"  series: {reason}", str(count))
-    table.add_row("headers per second", f"{result['headers_per_second']:.0f}")
-    table.add_row("warehouse", result["warehouse"])
-    return table
-
-
-def status_table(result: dict[str, Any]) -> list[Table]:
-    """Scores per model, and the last runs."""
-    tables = []
-    for model, rows in result["models"].items():
-        table = Table(title=f"Scores of {model}", title_justify="left")
-        for name in ("status", "reason", "CAC category"):
-            table.add_column(name)
-        table.add_column("studies", justify="right")
-        for row in rows:
-            table.add_row(
-                row["status"], row["reason"] or "", row["cac_category"] or "", str(row["studies"])
-            )
-        tables.append(table)
-    counts = ("scored", "rejected", "failed", "skipped")
-    runs = Table(title="Last runs", title_justify="left", box=SIMPLE)
-    runs.add_column("started (UTC)", no_wrap=True)
-    runs.add_column("outcome")
-    for name in (*counts, "time"):
-        runs.add_column(name, justify="right", no_wrap=True)
-    for row in result["runs"]:
-        runs.add_row(
-            f"{row['started_at']:%Y-%m-%d %H:%M}",
-            row["outcome"] + (", retry" if row["job"] == "retry" else ""),
-            *(str(row[name]) for name in counts),
-            format_seconds(row["seconds"]),
-        )
-    return [*tables, runs]
-
-
 def agreement_tables(result: dict[str, Any]) -> list[Table]:
     """Concordance matrix and agreement of two sources of scores."""
     compared, reference = result["compared"], result["reference"]
-    matrix = Table(
-        title=f"Categories: {reference} (rows) by {compared} (columns)", title_justify="left"
-    )
-    matrix.add_column("CAC")
-    for name in result["categories"]:
-        matrix.add_column(name, justify="right")
-    for name, row in zip(
-        result["categories"], result["concordance_reference_by_compared"], strict=True
-    ):
-        matrix.add_row(name, *(str(count) for count in row))
     table = _pairs(f"Agreement of {compared} with {reference}")
     table.add_row("studies", str(result["n"]))
     for key, name in (("only_compared", compared), ("only_reference", reference)):
         if result.get(key):
             table.add_row(f"studies that only {name} has", str(result[key]))
     if result.get("left_out"):
-        table.add_row("left out, as the weights learnt from them", ", ".join(result["left_out"]))
+        table.add_row("left out: training data of the weights", ", ".join(result["left_out"]))
     table.add_row("linear-weighted kappa (95 % CI)", _with_interval(result, "kappa_linear"))
     table.add_row("same category", f"{100 * result['same_category']:.1f} %")
     if result.get("r2_log") is not None:
@@ -257,12 +279,7 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
         bias, low, high = result["bland_altman"]
         table.add_row("difference, limits of agreement", f"{bias:.1f} ({low:.1f} to {high:.1f})")
     if "reference_zero" in result:
-        for key, title in (
-            ("reference_zero", f"{reference} 0, scored below 1"),
-            ("reference_above_100", f"{reference} above 100, scored above 0"),
-        ):
-            good = next(k for k in result if k.startswith(f"{key}_scored"))
-            table.add_row(title, f"{result[good]} of {result[key]}")
+        _add_extremes(table, result, reference)
     if "heart_dice_mean" in result:
         _detail_rows(table, result)
     if "defects_planted" in result:
@@ -271,7 +288,32 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
         )
     table.add_row("seconds per study, median", f"{result['seconds_per_study_median']:.2f}")
     groups = [_group_table(column, levels) for column, levels in result.get("groups", {}).items()]
-    return [matrix, table, *groups]
+    return [_concordance_table(result), table, *groups]
+
+
+def _concordance_table(result: dict[str, Any]) -> Table:
+    compared, reference = result["compared"], result["reference"]
+    table = Table(
+        title=f"Categories: {reference} (rows) by {compared} (columns)", title_justify="left"
+    )
+    table.add_column("CAC")
+    for name in result["categories"]:
+        table.add_column(name, justify="right")
+    for name, row in zip(
+        result["categories"], result["concordance_reference_by_compared"], strict=True
+    ):
+        table.add_row(name, *(str(count) for count in row))
+    return table
+
+
+def _add_extremes(table: Table, result: dict[str, Any], reference: str) -> None:
+    """How studies without calcium, and with much, are scored."""
+    for key, title in (
+        ("reference_zero", f"{reference} 0, scored below 1"),
+        ("reference_above_100", f"{reference} above 100, scored above 0"),
+    ):
+        correct = next(name for name in result if name.startswith(f"{key}_scored"))
+        table.add_row(title, f"{result[correct]} of {result[key]}")
 
 
 def _with_interval(result: dict[str, Any], statistic: str) -> str:
@@ -325,25 +367,25 @@ def _group_table(column: str, levels: dict[str, dict[str, Any]]) -> Table:
 
 
 def demo_tables(
-    summary: dict[str, Any],
+    summary: ScoringSummary,
     agreement: dict[str, Any],
-    made: dict[str, Any],
-    linked: dict[str, Any],
-    extracts: dict[str, Any],
+    made: PhantomSummary,
+    linked: LinkageSummary,
+    extracts: RegistrySummary,
     report: dict[str, Any],
 ) -> list[Table]:
-    """End of the demo: counts, agreement, the numbers asked first, and where everything is."""
+    """End of the demo: counts, agreement, first numbers, and where everything is."""
     places = _pairs("Where it is")
-    places.add_row("DICOM archive", made["archive"])
-    places.add_row("truth", made["truth"])
-    places.add_row("scores", f"{summary['warehouse']}/scores/model={summary['model']}/")
-    places.add_row("registry extracts", extracts["extracts"])
-    places.add_row("one row per patient", f"{summary['warehouse']}/linked/")
-    places.add_row("page of the archive", f"{summary['warehouse']}/reports/archive/index.html")
+    places.add_row("DICOM archive", made.archive)
+    places.add_row("truth", made.truth)
+    places.add_row("scores", f"{summary.warehouse}/scores/model={summary.model}/")
+    places.add_row("registry extracts", extracts.extracts)
+    places.add_row("one row per patient", f"{summary.warehouse}/linked/")
+    places.add_row("archive page", f"{summary.warehouse}/reports/archive/index.html")
     places.add_row("cohort report", report["page"])
-    places.add_row("look at it", f"cac status -w {summary['warehouse']}")
+    places.add_row("show it", f"cac status -w {summary.warehouse}")
     return [
-        summary_table(summary),
+        scoring_table(summary),
         *agreement_tables(agreement),
         *linkage_tables(linked),
         _headline_table(report["headline"]),
@@ -351,16 +393,22 @@ def demo_tables(
     ]
 
 
-def doctor_table(checks: list[dict[str, Any]]) -> Table:
+def doctor_table(summary: DoctorSummary) -> Table:
     """Result of the checks, one line each."""
     table = Table(title="Installation", title_justify="left")
     table.add_column("check")
     table.add_column("")
     table.add_column("found", overflow="fold")
-    for check in checks:
-        mark = Text("ok", "green") if check["ok"] else Text("fault", "red")
-        table.add_row(check["name"], mark, check["found"])
+    for check in summary.checks:
+        mark = Text("ok", "green") if check.ok else Text("fault", "red")
+        table.add_row(check.name, mark, check.found)
     return table
+
+
+def _add_counts(table: Table, what: str, counts: Mapping[str, int]) -> None:
+    """Add a row per reason, indented under the total above."""
+    for reason, count in sorted(counts.items()):
+        table.add_row(f"  {what}: {reason}", str(count))
 
 
 def _pairs(title: str) -> Table:

@@ -177,7 +177,7 @@ def network_command(
     from cac_core.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS
     from cac_core.training.run import train
 
-    given = {
+    given: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
         "learning_rate": learning_rate,

@@ -17,7 +17,6 @@ import dask
 from distributed import Client, LocalCluster, Nanny, SpecCluster
 from distributed.security import Security
 from distributed.utils import LoopRunner
-from distributed.utils import TimeoutError as DaskTimeout
 
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import SECRET_VARIABLE
@@ -151,14 +150,14 @@ def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
     return client
 
 
-class _ClosedCluster(SpecCluster):  # type: ignore[misc]  # distributed ships no types
+class _ClosedCluster(SpecCluster):
     """Sets our scheduler and workers in the place of Dask's."""
 
     def __init__(self, workers: Any, scheduler: Any, worker: Any, **options: Any) -> None:
         def closed(spec: Any) -> Any:
             return spec | {"options": spec["options"] | {"worker_class": ClosedWorker}}
 
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]  # distributed is partly typed
             workers={name: closed(spec) for name, spec in workers.items()},
             scheduler=scheduler | {"cls": ClosedScheduler},
             worker=closed(worker),
@@ -166,7 +165,7 @@ class _ClosedCluster(SpecCluster):  # type: ignore[misc]  # distributed ships no
         )
 
 
-class _ClosedLocalCluster(LocalCluster, _ClosedCluster):  # type: ignore[misc]
+class _ClosedLocalCluster(LocalCluster, _ClosedCluster):
     """LocalCluster works out the specification and hands it to the class above."""
 
 
@@ -196,7 +195,7 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
             f"cluster.options holds {', '.join(refused)}, which a local cluster sets itself.",
             "Leave it out; `workers` and `memory_limit` are settings of their own.",
         )
-    return _ClosedLocalCluster(**ours, **settings.options)
+    return _ClosedLocalCluster(**ours, **settings.options)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -222,10 +221,10 @@ def _join(settings: ClusterSettings) -> Client:
     except ssl.SSLError as error:
         raise CacError(
             f"The Dask scheduler at {settings.address} and this run do not accept each other's "
-            f"certificate ({error.reason or error.verify_message}).",
+            f"certificate ({error.reason or error}).",
             "cluster.tls_ca_file must have signed both certificates.",
         ) from None
-    except (OSError, DaskTimeout, ValueError):
+    except (OSError, ValueError):
         raise CacError(
             f"No Dask scheduler answers at {settings.address}.",
             "Start one with `dask scheduler`, or set cluster.kind to `local`; one that is started "
@@ -271,22 +270,27 @@ def _try_certificate(address: str, security: Security) -> None:
         channel.recv(1)  # with TLS 1.3 the other side's refusal comes after the handshake
 
 
-def _batch_cluster(settings: ClusterSettings):  # type: ignore[no-untyped-def]
+def _batch_cluster(settings: ClusterSettings) -> SpecCluster:
     """A SLURM or Kubernetes cluster; their packages are extras."""
-    options = settings.options
+    options: dict[str, Any] = dict(settings.options)
+    cluster: type[SpecCluster]
     try:
         if settings.kind == "slurm":
-            from dask_jobqueue import SLURMCluster as BatchCluster
+            from dask_jobqueue import SLURMCluster
+
+            cluster = SLURMCluster
 
             # Certificates of the run's own, left for the workers in `shared_temp_directory`.
             options = {"security": True, "scheduler_cls": ClosedScheduler} | options
-            told = options.get("scheduler_options", {})
-            options["scheduler_options"] = {"dashboard": False, "dashboard_address": None} | told
+            given: dict[str, Any] = settings.options.get("scheduler_options", {})
+            options["scheduler_options"] = {"dashboard": False, "dashboard_address": None, **given}
         else:
-            from dask_kubernetes.operator import KubeCluster as BatchCluster
+            from dask_kubernetes.operator import KubeCluster
+
+            cluster = KubeCluster
     except ImportError:
         raise UsageError(
             f"cluster.kind is `{settings.kind}`, but its package is not installed.",
             f"Install it with: pip install 'cac-cohort[{settings.kind}]'",
         ) from None
-    return BatchCluster(**options)
+    return cluster(**options)

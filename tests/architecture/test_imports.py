@@ -31,7 +31,10 @@ def loaded_by(code: str) -> set[str]:
     [
         "flows.cli.main",
         "flows.cli.cohort",
-        "flows.inspection",
+        "flows.planning",
+        "flows.index",
+        "flows.status",
+        "flows.key_lookup",
         "flows.request",
         "flows.cli.tables",
         "flows.runtime.environment",

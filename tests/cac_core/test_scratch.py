@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cac_core.cohort.canonical import Resources, database
+from cac_core.cohort.database import Resources, database
 from cac_core.scratch import scratch_folder
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cac_core.cohort.canonical import Resources, database
+from cac_core.cohort.database import Resources, database
 with database(Resources(scratch=Path(sys.argv[1]))) as (connection, folder):
     (folder / "extract.csv").write_text("PHN-1234")
     os.kill(os.getpid(), signal.SIGKILL)

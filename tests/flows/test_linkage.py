@@ -13,11 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from cac_core.cohort.scores import study_identifiers
 from cac_core.cohort.store import Warehouse
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.dialects import write_extracts
 from cac_core.phantom.registry.records import Registry, Visit, make_registry
-from flows.linkage import _accessions
 from schemas.instance import INSTANCES
 from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
@@ -143,10 +143,10 @@ def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
         outcome = cac("link", "-w", warehouse, "--mapping", mapping, "-q", **changes)
         assert (outcome.code, len(outcome.err.strip().splitlines())) == (1, 1), outcome.err
         assert "0 of 30 clinical rows match a study" in outcome.err
-        assert told in outcome.err and "The tables stay as they were" in outcome.err
+        assert told in outcome.err and "The published tables are unchanged" in outcome.err
         assert {p: p.read_bytes() for p in before} == before
 
-    stopped("the secret may be another", CAC_LINKAGE_KEY="not the secret of the scores")
+    stopped("the secret may differ", CAC_LINKAGE_KEY="not the secret of the scores")
     mapping = extract([i.lstrip("0") for i in numbers])
     stopped("30 of 30 unknown patient identifiers are in the archive with leading zeros")
     mapping = extract([f"1.{i}E+11" for i in numbers])
@@ -158,7 +158,9 @@ def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
     store.replace(INSTANCES, INSTANCES.from_rows(filled))
     before = {p: p.read_bytes() for p in before if p.exists()}
     before |= {p: p.read_bytes() for p in (warehouse / "instances").rglob("*.parquet")}
-    stopped("less than the limit of 5%: 30 rows are set aside as sex_differs. The tables")
+    stopped(
+        "less than the limit of 5%: 30 rows are in quarantine as sex_differs. The published tables"
+    )
     store.replace(INSTANCES, instances)
 
     mapping = extract([f"1.{i}E+11" for i in numbers])
@@ -196,7 +198,7 @@ def test_what_headers_say_of_a_study_is_compared() -> None:
         {"path_key": KEYS.path_key(str(n)), "size_bytes": 1, "mtime_ns": 1} | row
         for n, row in enumerate(rows)
     ]
-    found = _accessions(INSTANCES.from_rows(files)).to_pylist()
+    found = study_identifiers(INSTANCES.from_rows(files)).to_pylist()
     assert {row["accession_key"] for row in found} == {row["accession_key"] for row in rows[:4]}
     assert len(found) == 3 and {row["PatientSex"] for row in found} == {"F"}
 
@@ -226,7 +228,7 @@ def test_an_extract_older_than_the_scores_is_told(cac: Cac, site: tuple[Path, Pa
     text = mapping.read_text(encoding="utf-8").replace("2019-12-31", "2030-12-31")
     mapping.write_text(text, encoding="utf-8")
     told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
-    assert any("newest record of source" in w and "events that it lacks" in w
+    assert any("newest record of source" in w and "events after the extract" in w
                for w in told["warnings"])  # fmt: skip
     mapping.write_text(text.replace("2030-12-31", "2016-06-30"), encoding="utf-8")
     limits = mapping.read_text(encoding="utf-8").replace(

@@ -140,7 +140,7 @@ def test_a_page_that_cannot_be_written_costs_a_line(
     outcome = cac("score", scored.archive, "-w", warehouse, "--json")
     assert outcome.code == 0
     assert outcome.json["archive_page"] is None
-    assert outcome.err.count("the page of the archive is not made") == 1
+    assert outcome.err.count("the archive page is not written") == 1
 
 
 def test_a_moved_archive_is_read_again_and_not_scored_again(

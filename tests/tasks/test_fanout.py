@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, Worker, WorkerPlugin
+from distributed import Client, Worker
 
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
@@ -19,6 +19,7 @@ from cac_core.settings import ClusterSettings
 from cac_core.study import FileStamp, StudyResult, StudyWork
 from flows.runtime.dask_cluster import cluster_client
 from tasks.fanout import score_studies
+from tasks.worker import CascadePlugin
 from tests.builders.ct_series import write_ct_series
 from tests.builders.rows import digest, key
 
@@ -47,17 +48,16 @@ class Saboteur:
         return Segmentation(mask, np.zeros(hu.shape, np.uint8), 0, 0.0, 0.0)
 
 
-class SaboteurPlugin(WorkerPlugin):  # type: ignore[misc]
-    """Takes the place of the plugin that loads the weights."""
-
-    name = "cascade"
+class SaboteurPlugin(CascadePlugin):
+    """Replaces the plugin that loads the weights."""
 
     def __init__(self, once: str) -> None:
+        super().__init__(None, "")
         self.once = once
 
     def setup(self, worker: Worker) -> None:
         """Give the worker its saboteur."""
-        worker.cascade = Saboteur(self.once)
+        self.cascade = Saboteur(self.once)
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,5 @@ def test_without_a_flow_it_is_the_function() -> None:
 
 
 def test_no_step_needs_prefect() -> None:
-    code = (
-        "import sys, tasks.analysis, tasks.archive, tasks.linkage, tasks.report, tasks.scoring; "
-        "assert 'prefect' not in sys.modules"
-    )
+    code = "import sys, tasks.resampling, tasks.scoring; assert 'prefect' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cac_core.cohort.canonical import Part, PartStore, make_part
-from cac_core.cohort.extracts import check_header, find_extracts
+from cac_core.cohort.canonical import make_part
+from cac_core.cohort.extract_rows import check_header
+from cac_core.cohort.extracts import find_extracts
 from cac_core.cohort.mapping import load_mapping
+from cac_core.cohort.parts import Part, PartStore
 from cac_core.errors import CacError, UsageError
 from schemas.registry import REGISTRY_TABLES
 from tests.builders.registries import HEADERS, MAPPING, RESOURCES, make_parts, write_site
@@ -72,7 +74,9 @@ def test_a_packed_file_cut_short_is_told(name: str, tmp_path: Path) -> None:
                  tmp_path / name)  # fmt: skip
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) * 2 // 3])
-    with pytest.raises(UsageError, match=rf"Source clinical: the file {name} (is cut|cannot be)"):
+    with pytest.raises(
+        UsageError, match=rf"Source clinical: the file {name} (is truncated|cannot be)"
+    ):
         _part(path)
 
 
@@ -368,7 +372,7 @@ def test_a_wrong_delimiter_is_guessed_at(tmp_path: Path) -> None:
 def test_an_extract_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = write_site(tmp_path)
     (tmp_path / "deaths.csv").unlink()
-    with pytest.raises(UsageError, match=r"Source deaths: no file fits `deaths.csv`"):
+    with pytest.raises(UsageError, match=r"Source deaths: no file matches `deaths.csv`"):
         _part(path)
 
 

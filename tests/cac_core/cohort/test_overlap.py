@@ -36,7 +36,7 @@ def test_other_spellings_of_identifiers(
     archived: list[str], given: list[str], found: Misspelt, tmp_path: Path
 ) -> None:
     assert _misspelt(tmp_path, archived, given) == found
-    assert len(found.told()) == sum(
+    assert len(found.described()) == sum(
         map(bool, (found.scientific, found.lost_zeros, found.extra_zeros, found.decimal))
     )
 
@@ -69,4 +69,4 @@ def test_studies_of_other_kinds_count_where_no_study_has_a_score(tmp_path: Path)
 
 def test_no_identifier_is_told(tmp_path: Path) -> None:
     found = _misspelt(tmp_path, ["00471177"], ["471177", "5.5E+7"])
-    assert not any("4711" in text or "5.5E" in text for text in found.told())
+    assert not any("4711" in text or "5.5E" in text for text in found.described())

@@ -369,9 +369,9 @@ def test_any_printable_path_will_do(name: str) -> None:
 
 @pytest.mark.parametrize("model", ["../../out", "a/b", "..", "", "a\\b", ".hidden"])
 def test_a_model_name_leads_nowhere_else(store: Warehouse, model: str) -> None:
-    with pytest.raises(CacError, match="no name of a model"):
+    with pytest.raises(CacError, match="not the id of a model"):
         store.stage(model, "run-00001", _scores(score_row(1)), _lesions())
-    with pytest.raises(CacError, match="no name of a model"):
+    with pytest.raises(CacError, match="not the id of a model"):
         store.replace(SCORES, _scores(score_row(1)), model)
     assert not store.exists()
 

@@ -28,7 +28,9 @@ COMMANDS = [
     "key lookup",
     "phantom",
     "demo",
-    "evaluate",
+    "evaluate archive",
+    "evaluate set",
+    "evaluate synthetic",
     "train table",
     "train split",
     "train heart",
@@ -303,7 +305,7 @@ def test_a_signal_that_became_another_error_is_an_interruption(stopped: bool, to
     # A handler that tells us nothing takes the place of ours, as Prefect's does in a flow.
     code = f"""
 import os, signal
-from flows.cli.main import main as cli
+from flows.cli import main as cli
 def run():
     signal.signal(signal.SIGTERM, lambda *_: None)
     if {stopped}:

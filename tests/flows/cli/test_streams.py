@@ -91,7 +91,7 @@ def test_letters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
 def test_warnings_of_libraries_are_not_for_users() -> None:
     code = """
 import logging, subprocess, sys, warnings
-from flows.cli.main import main as cli
+from flows.cli import main as cli
 def run():
     import numpy
     numpy.array([1.0]) / 0

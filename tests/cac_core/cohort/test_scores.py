@@ -1,4 +1,4 @@
-"""What a run is asked to do: which rows of a warehouse are meant."""
+"""Which score rows of a warehouse are analysed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cac_core.cohort.scores import scores_of
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
-from flows.request import scores_of
 from schemas.run import RUNS
 from schemas.score import SCORES
 from tests.builders.rows import digest, run_row, score_row

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from cac_core.tomlfile import read_toml
-from flows.cli.faults import debugging, keep_unsaid, what_happened
+from flows.runtime.faults import debugging, describe_fault, hide_paths_below
 
 
 def told(function: object, *arguments: object) -> str:
     try:
         function(*arguments)  # type: ignore[operator]
     except (OSError, ImportError, ValueError, AttributeError) as error:
-        return what_happened(error)
+        return describe_fault(error)
     raise AssertionError("nothing was raised")
 
 
@@ -28,7 +28,7 @@ def test_what_the_system_says_is_told_with_its_path(tmp_path: Path) -> None:
 
 def test_no_path_of_an_archive_is_told(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
-    keep_unsaid(archive)
+    hide_paths_below(archive)
     text = told((archive / "DOE^JOHN" / "1.dcm").read_bytes)
     assert text == "FileNotFoundError: No such file or directory"
     (tmp_path / "way").symlink_to(archive)
@@ -62,7 +62,7 @@ def test_debugging_is_on_where_the_variable_says_so(
 def test_a_traceback_is_shown_only_where_it_is_asked_for(value: str, traceback: bool) -> None:
     code = """
 import os
-from flows.cli.main import main as cli
+from flows.cli import main as cli
 def run():
     raise PermissionError(13, "Permission denied", "/warehouse/scores")
 cli.app = run

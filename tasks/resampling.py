@@ -1,4 +1,4 @@
-"""Prefect tasks of the analysis: one step of the plan, and resamples spread over a Dask cluster."""
+"""Bootstrap resamples spread over a Dask cluster."""
 
 from __future__ import annotations
 
@@ -8,26 +8,17 @@ from typing import Any
 
 from distributed import Client
 
-from cac_core.analysis.estimate import Estimate
-from cac_core.analysis.run import Step
 from cac_core.stats.bootstrap import Mapper
-from tasks.step import step
 
-#: Resamples that travel together: a tenth of a second of work and more.
+#: Resamples per Dask task: at least a tenth of a second of work.
 _CHUNK = 20
 
 
-@step("analyse-step")
-def analyse_step(step: Step) -> list[Estimate]:
-    """Rows of one analysis of the plan."""
-    return step.run()
-
-
 def over_dask(client: Client) -> Mapper:
-    """A mapper that spreads resamples over the workers of a cluster, results in order."""
+    """A mapper that spreads resamples over the workers of a cluster and keeps their order."""
 
     def spread(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        # The function holds the patients' table: it goes to each worker once.
+        # The function holds the table of patients: send it to each worker only once.
         shared = client.scatter(function, broadcast=True, hash=False)
         futures = [client.submit(_each, shared, chunk, pure=False) for chunk in _chunks(items)]
         for future in futures:

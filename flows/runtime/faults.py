@@ -1,4 +1,4 @@
-"""What can be said of a fault that nobody foresaw, without saying whom it concerns."""
+"""Messages about unexpected errors that reveal no patient data."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from pathlib import Path
 
 from flows.runtime.isolation import flag
 
-_OURS = ("flows", "tasks", "cac_core", "schemas")
-_PROJECT = Path(__file__).resolve().parents[1]
+_PACKAGES = ("flows", "tasks", "cac_core", "schemas")
+_PROJECT = Path(__file__).resolve().parents[2]
 _archives: set[Path] = set()
 
 
 def debugging() -> bool:
-    """Whether CAC_DEBUG asks for tracebacks."""
+    """Whether CAC_DEBUG is on, which shows tracebacks."""
     return flag("CAC_DEBUG")
 
 
-def keep_unsaid(folder: Path) -> None:
-    """Have no path below this folder of an archive in a message: it may bear a patient's name."""
+def hide_paths_below(folder: Path) -> None:
+    """Keep paths below a folder of the archive out of messages: they can contain patient names."""
     _archives.add(_absolute(folder))
 
 
-def what_happened(error: BaseException) -> str:
-    """Kind and place of a fault; its own text only where that cannot hold data of patients.
+def describe_fault(error: BaseException) -> str:
+    """Type and place of an error, and its text only where that cannot contain patient data.
 
-    That is so of what the operating system says, and of a module that is missing. Paths are named,
+    Only errors of the operating system and missing modules have such a text. Paths are shown
     unless they lie in an archive.
     """
     parts = [type(error).__name__]
     if isinstance(error, OSError) and error.strerror:
         parts.append(str(error.strerror))
-        parts += [str(name) for name in (error.filename, error.filename2) if _may_be_said(name)]
+        parts += [str(name) for name in (error.filename, error.filename2) if _may_be_shown(name)]
     elif isinstance(error, ImportError) and error.name:
         parts.append(f"module {error.name}")
     elif isinstance(error, MemoryError):
@@ -43,18 +43,18 @@ def what_happened(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Module, function and line of ours in which it happened."""
+    """Innermost module, function and line of this program in the traceback."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if path.is_relative_to(_PROJECT):
-            inside = path.relative_to(_PROJECT)
-            if inside.parts[0] in _OURS:
-                module = ".".join(inside.with_suffix("").parts)
+            relative = path.relative_to(_PROJECT)
+            if relative.parts[0] in _PACKAGES:
+                module = ".".join(relative.with_suffix("").parts)
                 return f"{module}.{frame.name}, line {frame.lineno}"
     return ""
 
 
-def _may_be_said(name: object) -> bool:
+def _may_be_shown(name: object) -> bool:
     if not isinstance(name, str | os.PathLike):
         return False
     path = _absolute(Path(name))
@@ -64,5 +64,5 @@ def _may_be_said(name: object) -> bool:
 def _absolute(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
-    except OSError:  # the current folder is gone
+    except OSError:  # the current folder was removed
         return path

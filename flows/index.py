@@ -1,0 +1,44 @@
+"""`cac index`: index an archive and select the CTAC series, without scoring and without Prefect."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from flows.planning import read_archive
+from flows.request import prepare_indexing
+from flows.runtime.progress import RunProgress
+from flows.summaries import IndexSummary
+from schemas.instance import INSTANCES
+from schemas.series import SERIES
+
+
+def index(
+    archive: Sequence[str], warehouse: str | None, config: str | None, progress: RunProgress
+) -> IndexSummary:
+    """Index the archive, select the series, and publish both tables.
+
+    Raises
+    ------
+    CacError
+        If the request is wrong, the archive holds no CT, or the warehouse cannot be written.
+    """
+    prepared = prepare_indexing(tuple(archive), warehouse, config)
+    content = read_archive(prepared, progress)
+    store, found = prepared.warehouse, content.index
+    with store.lock():
+        store.replace(INSTANCES, found.instances)
+        store.replace(SERIES, content.series)
+    series = content.series.select(["study_key", "selected", "reason"]).to_pylist()
+    return IndexSummary(
+        files=found.n_files,
+        files_opened=found.n_opened,
+        file_reasons=found.reasons,
+        studies=len({row["study_key"] for row in series}),
+        series=len(series),
+        selected=sum(row["selected"] for row in series),
+        series_reasons=dict(Counter(row["reason"] for row in series if not row["selected"])),
+        seconds=round(found.seconds, 3),
+        headers_per_second=round(found.n_opened / found.seconds, 1) if found.seconds else 0.0,
+        warehouse=store.url,
+    )

@@ -1,0 +1,48 @@
+"""`cac key lookup`: the files of an archive behind a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from cac_core.dicom.index import index_archive
+from cac_core.errors import CacError, UsageError
+from cac_core.keys import load_keyring
+from cac_core.settings import load_settings
+from flows.request import archive_roots, index_workers
+from flows.summaries import KeyLookup
+
+
+def lookup_key(key: str, archive: Sequence[str], config: str | None) -> KeyLookup:
+    """Find the files with a patient, study or file key; needs the linkage secret.
+
+    Raises
+    ------
+    UsageError
+        If the key is malformed.
+    CacError
+        If no file of the archive has the key.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}", key):
+        raise UsageError(
+            "The first argument is not a key.",
+            "A key has 32 lower-case hexadecimal digits, as in the tables.",
+        )
+    settings = load_settings(None if config is None else Path(config))
+    roots = archive_roots(tuple(archive), settings)
+    found = index_archive(roots, load_keyring(settings.key_file), workers=index_workers(settings))
+    table = found.instances
+    matches = pc.or_kleene(
+        pc.or_kleene(pc.equal(table["study_key"], key), pc.equal(table["patient_key"], key)),
+        pc.equal(table["path_key"], key),
+    )
+    keys = table.filter(pc.fill_null(matches, False))["path_key"].to_pylist()
+    if not keys:
+        raise CacError(
+            "No file of this archive has that key.",
+            "The key comes from another archive, or was made with another secret.",
+        )
+    return KeyLookup(key, sorted(str(found.paths[path_key]) for path_key in keys))

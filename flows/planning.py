@@ -1,0 +1,114 @@
+"""What a rescoring run does: index the archive, select the series, compare with the ledger.
+
+`cac score`, `cac score --dry-run` and `cac index` share these functions, so that a dry run reports
+exactly what the run would do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from cac_core.cohort.worklist import wanted_studies
+from cac_core.dicom.index import ArchiveIndex, index_archive
+from cac_core.dicom.rules import SelectionRules
+from cac_core.dicom.select import select_series
+from cac_core.dicom.series import series_table
+from cac_core.errors import UsageError
+from flows.request import PreparedIndexing, PreparedScoring, ScoringRequest, prepare_scoring
+from flows.runtime.progress import RunProgress
+from flows.summaries import ScoringDryRun
+from schemas.instance import INSTANCES
+from tasks.step import step
+
+_index_archive = step("index-archive")(index_archive)
+
+
+@step("choose-series")
+def _choose_series(instances: pa.Table, rules: SelectionRules) -> pa.Table:
+    return select_series(series_table(instances), rules)
+
+
+@dataclass(frozen=True)
+class ArchiveContent:
+    """Files of the archive, and table `series` with the CTAC series of each study selected."""
+
+    index: ArchiveIndex
+    series: pa.Table
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """Studies of the archive (`wanted`), those not in the ledger, and those this run scores."""
+
+    wanted: pa.Table
+    unscored: pa.Table
+    pending: pa.Table
+
+    @property
+    def n_skipped(self) -> int:
+        """Studies that the ledger holds already."""
+        return int(self.wanted.num_rows - self.unscored.num_rows)
+
+
+def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveContent:
+    """Read the headers of new and changed files and select the series; writes nothing.
+
+    Raises
+    ------
+    UsageError
+        If the archive holds no CT instance.
+    """
+    with progress.counting("headers read") as report:
+        index = _index_archive(
+            prepared.roots,
+            prepared.keyring,
+            previous=prepared.warehouse.read(INSTANCES),
+            workers=prepared.index_workers,
+            texts=prepared.texts,
+            progress=report,
+        )
+    _require_ct(index)
+    return ArchiveContent(index, _choose_series(index.instances, prepared.rules))
+
+
+def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringPlan:
+    """Compare the studies of the archive with the ledger; writes nothing."""
+    wanted = wanted_studies(content.index.instances, content.series, prepared.identity)
+    unscored = prepared.warehouse.pending(
+        wanted, prepared.weights.model_id, retry_failed=prepared.retry_failed
+    )
+    return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit))
+
+
+def dry_run(request: ScoringRequest, progress: RunProgress) -> ScoringDryRun:
+    """What `cac score` would do with these arguments; writes nothing."""
+    prepared = prepare_scoring(request)
+    content = read_archive(prepared.indexing, progress)
+    plan = plan_scoring(prepared, content)
+    reasons = Counter(reason for reason in plan.pending["reason"].to_pylist() if reason)
+    return ScoringDryRun(
+        files=content.index.n_files,
+        file_reasons=content.index.reasons,
+        studies=plan.wanted.num_rows,
+        to_score=plan.pending.num_rows - sum(reasons.values()),
+        to_reject=dict(reasons),
+        left=plan.unscored.num_rows - plan.pending.num_rows,
+        skipped=plan.n_skipped,
+        warehouse=prepared.warehouse.url,
+        model=prepared.weights.model_id,
+    )
+
+
+def _require_ct(index: ArchiveIndex) -> None:
+    """Refuse an archive without CT instances."""
+    if "CT" in index.instances["Modality"].unique().to_pylist():
+        return
+    listed = ", ".join(f"{name} {n}" for name, n in sorted(index.reasons.items()))
+    raise UsageError(
+        f"The archive holds no CT image among its {index.n_files} files"
+        + (f" ({listed})." if listed else "."),
+        "Name the folder that holds the SPECT/CT studies.",
+    )

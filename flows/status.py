@@ -1,0 +1,44 @@
+"""`cac status`: what a warehouse holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cac_core.cohort.database import run_sql
+from cac_core.errors import CacError
+from cac_core.settings import load_settings
+from flows.request import open_warehouse
+from flows.summaries import StatusSummary
+from schemas.run import RUNS
+from schemas.score import SCORES
+
+
+def warehouse_status(
+    warehouse: str | None, config: str | None, page: Path | None = None
+) -> StatusSummary:
+    """Count the scores of a warehouse per model, and list its last runs.
+
+    Parameters
+    ----------
+    page : file to write the archive page into; None writes none.
+
+    Raises
+    ------
+    CacError
+        If there is no warehouse at that place, or the page cannot be written.
+    """
+    store = open_warehouse(warehouse, load_settings(None if config is None else Path(config)))
+    if not store.exists():
+        raise CacError(
+            f"There is no warehouse at {store.url}.", "Make one with: cac score ARCHIVE -w DIR"
+        )
+    if page is not None:
+        from flows.pages.archive import write_archive_page  # imports matplotlib: one second
+
+        write_archive_page(store, page)
+    models = {
+        model: run_sql("status", scores=store.read(SCORES, model)).to_pylist()
+        for model in store.models()
+    }
+    runs = run_sql("last_runs", runs=store.read(RUNS)).to_pylist()
+    return StatusSummary(warehouse=store.url, models=models, runs=runs)
