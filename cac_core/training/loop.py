@@ -247,7 +247,7 @@ def _record_of(
     record = {
         "kind": kind,
         "architecture": type(network).__name__,
-        "config": dataclasses.asdict(network.config),  # type: ignore[call-overload]
+        "config": network.config.as_manifest(),  # type: ignore[operator, union-attr]
         "parameters": sum(p.numel() for p in network.parameters()),
         "settings": dataclasses.asdict(settings),
         "bfloat16": uses_bfloat16(settings),
@@ -314,7 +314,7 @@ def _loss(network: nn.Module, batch: Batch, settings: TrainingSettings) -> Tenso
     with torch.autocast(
         torch.device(settings.device).type, torch.bfloat16, enabled=uses_bfloat16(settings)
     ):
-        scores = network.triples(batch.stacks, batch.margin, batch.place)  # type: ignore[operator]
+        scores = network.triples(batch.stacks, batch.margin, batch.position)  # type: ignore[operator]
     return focal_loss(scores.float(), batch.target, batch.weight, settings.focal_gamma)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cac_core.evaluation.evaluate import agreement
 from cac_core.model.cascade import Cascade
-from cac_core.model.classes import decide
+from cac_core.model.classes import classify_lesions
 from cac_core.model.preprocess import candidates
 from cac_core.progress import Progress
 from cac_core.protocol import ScoringProtocol
@@ -107,5 +107,6 @@ def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
     scores = cascade.candidate_scores(sample.hu, possible, heart)
     background = np.array([1, 0, 0], np.float32)
     return agatston(sample.calcium), [
-        agatston(decide(possible, scores + np.float32(offset) * background)) for offset in OFFSETS
+        agatston(classify_lesions(possible, scores + np.float32(offset) * background))
+        for offset in OFFSETS
     ]

@@ -14,12 +14,12 @@ from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError, TrainingDataError, UsageError
 from cac_core.model.weights import (
     WeightsManifest,
-    average,
-    favour_class,
+    add_class_bias,
+    average_weights,
+    initialise_from,
     load_network,
     require_plain_name,
     save_weights,
-    take_over,
     verify_weights,
 )
 from cac_core.processes import worker_pool
@@ -244,7 +244,7 @@ def _first_network(
 ) -> Any:
     """A new network; with `earlier`, one that knows what that network of those weights knows."""
     network = build_network(name, kind, seed)
-    if earlier and not take_over(load_network(earlier, begun_network), network):
+    if earlier and not initialise_from(network, load_network(earlier, begun_network)):
         raise UsageError(
             f"The {begun_network} network in {earlier.folder} is no smaller version of {name}.",
             "Name weights of the same network, or begin anew.",
@@ -308,9 +308,9 @@ def ship(
                 f"The calcium network in {calcium_run} is not {earlier.model_id}, trained further.",
                 "Name the weights that its training began from; it may not be wider or deeper.",
             )
-        average(networks["calcium"], before)
+        average_weights(networks["calcium"], before)
         training["calcium"]["mean_with"] = earlier.model_id
-    favour_class(networks["calcium"], 1, favour_coronary)
+    add_class_bias(networks["calcium"], 1, favour_coronary)
     table = read_training_table(table_path)
     mapping = read_mapping(mapping_path) if mapping_path else None
     rows = rows_of(table, "validation")
@@ -333,6 +333,6 @@ def ship(
     training["calibration"]["coronary_offset"] = favour_coronary
     training["calibration"]["split_digest"] = split_digest(table)
     training["calibration"]["data"] = {"hosts": _hosts(rows)}
-    favour_class(networks["calcium"], 0, training["calibration"]["background_offset"])
+    add_class_bias(networks["calcium"], 0, training["calibration"]["background_offset"])
     manifest = save_weights(out, networks, name=name, version=version, training=training)
     return {"weights": str(out), "model": manifest.model_id, "training": training}

@@ -50,7 +50,7 @@ def drawn(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes take seconds to start; `cac train` in test_cli.py uses them."""
-    monkeypatch.setattr(module, "processes", lambda tasks: ThreadPoolExecutor(1))
+    monkeypatch.setattr(module, "worker_pool", lambda tasks: ThreadPoolExecutor(1))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ QUIET = RunProgress(console, quiet=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes take seconds to start; `cac train` in test_cli.py uses them."""
     for module in (training, training_scans):
-        monkeypatch.setattr(module, "processes", lambda tasks: ThreadPoolExecutor(1))
+        monkeypatch.setattr(module, "worker_pool", lambda tasks: ThreadPoolExecutor(1))
 
 
 def row(study: str) -> dict[str, str]:
