@@ -224,7 +224,7 @@ def _paste(
 
 
 def _between(planes: NDArray[np.float32], chosen: NDArray[np.int64], k: int) -> NDArray[np.float32]:
-    """Plane at slice k, interpolated linearly between the nearest of `chosen`, clamped at the ends."""
+    """Plane at slice k, interpolated linearly between its neighbours in `chosen`."""
     after = int(np.searchsorted(chosen, k))
     if after == 0 or after == len(chosen):
         held: NDArray[np.float32] = planes[min(after, len(chosen) - 1)]

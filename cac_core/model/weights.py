@@ -78,7 +78,7 @@ def require_plain_name(text: str, what: str) -> None:
     if not _PLAIN_NAME.fullmatch(text):
         raise WeightsError(
             f"The {what} of the weights is {text[:60]!r}.",
-            "Use up to 60 letters, digits, dots, dashes and underscores; start with a letter or digit.",
+            "Use up to 60 letters, digits, dots, dashes, underscores, letter or digit first.",
         )
 
 

@@ -247,7 +247,7 @@ def _candidate_weight(
 
 
 def _move(planes: Tensor, rng: np.random.Generator) -> Tensor:
-    """One random affine and elastic transform of planes (n, rows, columns); borders are extended."""
+    """Random affine and elastic transform of planes (n, rows, columns); borders are extended."""
     angle, scale = rng.normal(0, 0.1), np.exp(rng.normal(0, 0.13))
     stretch = np.exp(rng.normal(0, 0.07))
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale

@@ -23,7 +23,7 @@ from flows.cli.options import (
 class _FormerOptions(TyperGroup):
     """Takes the command line of earlier versions too, which had options in place of commands."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the command in front that the options of an earlier version mean."""
         if args and args[0].startswith("-") and args[0] != "--help":
             args = _with_command(args)
