@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from cac_core.evaluation.evaluate import agreement
+from cac_core.evaluation.agreement import agreement
 from cac_core.evaluation.lesion_errors import dice
 from cac_core.model.cascade import Cascade
 from cac_core.model.preprocess import candidates

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.evaluation.evaluate import agreement
+from cac_core.evaluation.agreement import agreement
 from cac_core.model.cascade import Cascade
 from cac_core.model.classes import classify_lesions
 from cac_core.model.preprocess import candidates

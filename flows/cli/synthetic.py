@@ -75,7 +75,7 @@ def demo(
 
     So few patients leave much of the report without an estimate; it says what and why.
     """
-    from cac_core.evaluation.evaluate import compare_sources
+    from cac_core.evaluation.agreement import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
     from flows.cli.tables import demo_tables
     from flows.runtime.environment import prefect_api, prepare_environment
@@ -102,5 +102,5 @@ def demo(
         done = {"agreement": agreement, "linkage": linked, "report": report}
         print_json(summary | places | done)
         return
-    for part in demo_tables(summary, agreement, made, linked, extracts, report):
+    for part in demo_tables(summary, dict(agreement), made, linked, extracts, report):
         show(part)
