@@ -1,13 +1,12 @@
-"""Networks side by side on the CPU: parameters, memory, seconds per scan and per training step.
+"""Parameters, memory and CPU seconds of networks, per scan and per training step.
 
     python -m bench.bench_networks [--scans 4] [--steps 4] [--networks convlstm,unet,published]
 
-Each network takes the place of both networks of the cascade, with random weights (how long a
-network takes does not depend on them; `cac evaluate` tells how well one does). The calcium network
-runs on the same candidate windows of the same scans for all, in the true heart, one thread. Each
-measurement has a process of its own; memory is its peak above what it held before the network.
-Seconds are those of the processor, so that a busy machine does not count.
-Needs the packages of the extra `train`.
+Each network replaces both networks of the cascade, with random weights (speed does not depend on
+them; `cac evaluate` measures agreement). The calcium network runs on the same candidate windows of
+the same scans for all networks, in the true heart, with one thread. Each measurement runs in a
+separate process; memory is the peak above that before the network was built. Seconds are processor
+time, which is independent of the load of the machine. Needs the extra `train`.
 """
 
 from __future__ import annotations
@@ -50,7 +49,9 @@ def main() -> None:
             seed += 1
         rows = {}
         for name in names:
-            rows[name] = _alone(_infer, name, folder) | _alone(_learn, name, folder, options.steps)
+            rows[name] = _in_own_process(_infer, name, folder) | _in_own_process(
+                _train, name, folder, options.steps
+            )
     print(
         "network     parameters   s per scan   ratio   MB inference   s per step   ratio   "
         "MB training"
@@ -66,7 +67,7 @@ def main() -> None:
 
 
 def _keep_scan(folder: Path, seed: int) -> bool:
-    """Keep a scan and its training sample, if it holds calcium of both classes."""
+    """Store a scan and its training sample, if it has calcium of both classes."""
     scan = synthesise_scan(seed, draw_external_settings(np.random.default_rng(seed)))
     if not all((scan.calcium_class[scan.heart_mask] == wanted).any() for wanted in (1, 2)):
         return False
@@ -78,7 +79,7 @@ def _keep_scan(folder: Path, seed: int) -> bool:
     return True
 
 
-def _alone(function: Any, *arguments: object) -> dict[str, float]:
+def _in_own_process(function: Any, *arguments: object) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         result: dict[str, float] = pool.submit(function, *arguments).result()
@@ -86,7 +87,7 @@ def _alone(function: Any, *arguments: object) -> dict[str, float]:
 
 
 def _peak_mb(*, reset: bool = False) -> float:
-    """Peak memory of this process, of its whole life or since the last reset (Linux)."""
+    """Peak memory of the process since its start or the last reset (Linux)."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
@@ -119,7 +120,7 @@ def _infer(name: str, folder: str) -> dict[str, float]:
     }
 
 
-def _learn(name: str, folder: str, steps: int) -> dict[str, float]:
+def _train(name: str, folder: str, steps: int) -> dict[str, float]:
     use_threads(1)
     samples = SampleFiles(sorted(Path(folder).glob("*.safetensors")))
     for number in range(len(samples.names)):

@@ -1,17 +1,16 @@
-"""Networks trained alike, side by side: ours, ours with parts left out, a U-Net, no network.
+"""Networks trained identically and compared: ours, its ablations, a U-Net, no network.
 
     python -m bench.bench_trained TABLE --out FOLDER [--samples FOLDER] [--steps 1000]
         [--heart-steps 1000] [--networks convlstm,unet] [--studies 60] [--data REAL_CHESTS]
         [--keep FOLDER] [--no-training]
 
-Every network begins anew and takes the same number of steps on the same samples, in the order of
-the same seed: `cac train heart` and `cac train calcium --network NAME` into FOLDER/heart-NAME and
-FOLDER/calcium-NAME. Runs that are there go on or are taken as they are, so that several processes,
-or another machine, may share the training. Nothing is calibrated: every row is what its network
-says. The rows are judged on the first studies of the three frozen test sets; without --data none
-of real chests. Prints the rows and writes them as JSON, with every score, to FOLDER/trained.json.
-Speed and memory are those of `bench.bench_networks`: they do not depend on training.
-Needs the packages of the extra `train`.
+Every network starts from random weights and takes the same number of steps on the same batches:
+`cac train heart` and `cac train calcium --network NAME` into FOLDER/heart-NAME and
+FOLDER/calcium-NAME. Existing runs are resumed or reused, so that several processes or machines can
+share the training. No network is calibrated. They are evaluated on the first studies of the three
+frozen test sets; without --data the set in real chests is left out. Prints the rows and writes them
+with all scores to FOLDER/trained.json. Speed and memory do not depend on training, see
+`bench.bench_networks`. Needs the extra `train`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from cac_core.categories import cac_category
-from cac_core.evaluation.evaluate import agreement
+from cac_core.evaluation.agreement import agreement
 from cac_core.evaluation.lesion_errors import dice
 from cac_core.model.cascade import Cascade
 from cac_core.model.preprocess import candidates
@@ -46,20 +45,21 @@ from cac_core.training.loop import (
     load_trained,
     use_threads,
 )
-from cac_core.training.run import train
+from cac_core.training.prepare import TrainingData
+from cac_core.training.train import train
 from flows.runtime.progress import RunProgress
 from schemas.codes import CAC_CATEGORIES
 
 _OURS = "convlstm"
 NETWORKS = (_OURS, "single", "sequence", "mean", "placeless", "unet")
-#: What takes the place of both networks; the other rows leave parts of the calcium network out.
+#: Networks that replace both stages; the others are ablations of the calcium network.
 _BOTH = (_OURS, "unet")
 _NO_SILHOUETTE, _NO_NETWORK = f"{_OURS}, no silhouette", "threshold alone"
 _RESAMPLES = 2000
 
 
 def main() -> None:
-    """Train what is not trained yet, judge, print and write."""
+    """Train missing networks, evaluate all, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", type=Path)
     parser.add_argument("--out", type=Path, required=True)
@@ -90,7 +90,7 @@ def main() -> None:
     with worker_pool(len(cases)) as pool:
         shared = (repeat(names), repeat(options.out), repeat(options.data), repeat(keep))
         studies = []
-        for study in pool.map(_judge, cases, *shared):
+        for study in pool.map(_evaluate, cases, *shared):
             studies.append(study)
             print(f"{len(studies)} of {len(cases)} studies", end="\r", flush=True)
     records = {f"{kind}-{name}": _record(options.out, kind, name) for kind, name in runs}
@@ -108,10 +108,9 @@ def _train(kind: Kind, name: str, options: argparse.Namespace) -> None:
     )
     train(
         kind,
-        options.table,
+        TrainingData(options.table, samples=options.samples),
         options.out / f"{kind}-{name}",
         RunProgress(Console(stderr=True)),
-        samples=options.samples,
         network=name,
         settings=settings,
     )
@@ -139,16 +138,16 @@ def _cascades(names: tuple[str, ...], out: Path) -> dict[str, Cascade]:
     }
 
 
-def _judge(
+def _evaluate(
     case: tuple[str, int], names: list[str], out: Path, data: Path | None, keep: Path
 ) -> dict[str, Any]:
-    """True score of a study, and of each row: score, false calcium, Dice of the heart."""
+    """True score of a study, and per row: score, false-positive volume, Dice of the heart."""
     scan = kept_case(*case, data, keep)
     hu, spacing = scan.hu, scan.spacing_mm
     coronary = (scan.calcium_class == 1) & scan.heart_mask
     found: dict[str, dict[str, float]] = {}
 
-    def note(row: str, heart: NDArray[np.bool_], calcium: NDArray[np.bool_]) -> None:
+    def add_row(row: str, heart: NDArray[np.bool_], calcium: NDArray[np.bool_]) -> None:
         found[row] = {
             "agatston": true_agatston(hu, calcium, spacing),
             "false_mm3": float((calcium & ~coronary).sum() * np.prod(spacing)),
@@ -161,11 +160,11 @@ def _judge(
     cascades = _cascades(tuple(names), out)
     for name, cascade in cascades.items():
         whole = cascade.segment(hu, spacing)
-        note(name, whole.heart_mask, whole.calcium_class == 1)
+        add_row(name, whole.heart_mask, whole.calcium_class == 1)
     heart = cascades[_OURS].segment_heart(hu, spacing)
-    note(_NO_NETWORK, heart, possible_in(heart))
+    add_row(_NO_NETWORK, heart, possible_in(heart))
     anywhere = cascades[_OURS].classify(hu, possible_in(_box(heart)), heart)
-    note(_NO_SILHOUETTE, heart, anywhere == 1)
+    add_row(_NO_SILHOUETTE, heart, anywhere == 1)
     return {
         "set": case[0],
         "number": case[1],
@@ -175,7 +174,7 @@ def _judge(
 
 
 def _box(heart: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The box around a heart: what is left of the mask when its outline is not used."""
+    """Bounding box of a heart mask, to measure what its outline is worth."""
     box = np.zeros_like(heart)
     if heart.any():
         box[tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(heart))] = True
@@ -185,7 +184,7 @@ def _box(heart: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _rows(
     studies: list[dict[str, Any]], records: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Agreement of every row per set, and its kappa over all sets against ours."""
+    """Agreement of every row per set, and its difference in kappa to ours over all sets."""
     rows: dict[str, dict[str, Any]] = {}
     for row in studies[0]["found"]:
         rows[row] = {
@@ -209,8 +208,7 @@ def _rows(
 def _difference(studies: list[dict[str, Any]], row: str) -> list[float | None]:
     """Mean over the sets of kappa of the row minus kappa of ours, and its 95 % interval.
 
-    Bootstrap over the studies of each set; both rows are judged on the same ones. None where
-    kappa is not defined.
+    Paired bootstrap over the studies of each set. None where kappa is undefined.
     """
     sets = [
         np.array(

@@ -1,102 +1,77 @@
-"""Training as a deployment: both networks and the calibration, from one plan file."""
+"""Training as a deployment: all networks, calibration and export, from one plan file."""
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.errors import UsageError
-from cac_core.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS, TrainingSettings
-from cac_core.training.run import ship, train
+from cac_core.training.export import export_weights
+from cac_core.training.loop import Kind
+from cac_core.training.plan import NetworkPlan, TrainingPlan, read_plan
+from cac_core.training.records import ExportResult
+from cac_core.training.train import train
 from flows.runtime.progress import current_progress
 
-_KEYS = {"table", "mapping", "samples", "data", "out", "readers", "name", "heart", "calcium"}
+_SUMMARY = ("training_samples", "steps_done", "best_step", "best_validation_loss", "seconds")
 
 
 @flow(name="train-networks", persist_result=False, validate_parameters=False)
-def train_networks(plan: str) -> dict[str, Any]:
-    """Train both networks of a plan, calibrate them and write the weights.
+def train_networks(plan: str) -> ExportResult:
+    """Train the networks of a plan, calibrate them and write the weights.
 
-    A run that was killed goes on where it stopped; weights that exist already are not touched.
+    Resumes a run that was interrupted; never overwrites existing weights.
 
     Parameters
     ----------
-    plan : a TOML file with `table` and `out`, and if wanted `mapping`, `samples`, `data`,
-        `readers`, `name`, and tables `heart` and `calcium` with fields of `TrainingSettings`.
-        Relative paths begin at the plan.
+    plan : path of a TOML file, see `cac_core.training.plan` and docs/training.md.
 
     Returns
     -------
-    The model id, the folder of the weights, and the records of both runs.
+    The model id, the folder of the weights, and the records of all runs.
     """
-    wanted, base = _read(Path(plan))
-    out = base / wanted["out"]
-    common: dict[str, Any] = {
-        "mapping_path": base / wanted["mapping"] if "mapping" in wanted else None,
-        "samples": base / wanted["samples"] if "samples" in wanted else None,
-        "data": base / wanted["data"] if "data" in wanted else None,
-    }
-    for kind in ("heart", "calcium"):
-        train(
-            kind,
-            base / wanted["table"],
-            out / kind,
-            current_progress(),
-            readers=wanted.get("readers", ()),
-            settings=_settings(kind, wanted),
-            **common,
-        )
-    result = ship(
-        [out / "heart"],
-        out / "calcium",
-        base / wanted["table"],
-        out / "weights",
+    planned = read_plan(Path(plan))
+    hearts = planned.heart_runs()
+    for network, out in zip(planned.hearts, hearts, strict=True):
+        _train("heart", network, planned, out)
+    _train("calcium", planned.calcium, planned, planned.out / "calcium")
+    result = export_weights(
+        hearts,
+        planned.out / "calcium",
+        planned.data,
+        planned.out / "weights",
         current_progress(),
-        version=wanted.get("name", "own"),
-        **common,
+        coronary_bias=planned.coronary_bias,
+        mean_with=planned.mean_with,
+        version=planned.version,
     )
-    _tell(result)
+    _publish(result)
     return result
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Path]:
-    try:
-        wanted = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"The training plan {path} cannot be read ({type(error).__name__}).",
-            "See docs/training.md for an example.",
-        ) from None
-    unknown, missing = set(wanted) - _KEYS, {"table", "out"} - set(wanted)
-    if unknown or missing:
-        raise UsageError(
-            f"The training plan {path} has unknown keys ({', '.join(sorted(unknown)) or 'none'}) "
-            f"or lacks some ({', '.join(sorted(missing)) or 'none'}).",
-            f"It may hold {', '.join(sorted(_KEYS))}.",
-        )
-    return wanted, path.resolve().parent
+def _train(kind: Kind, network: NetworkPlan, planned: TrainingPlan, out: Path) -> None:
+    train(
+        kind,
+        planned.data,
+        out,
+        current_progress(),
+        readers=planned.readers,
+        settings=network.settings,
+        initial=network.initial,
+    )
 
 
-def _settings(kind: str, wanted: dict[str, Any]) -> TrainingSettings:
-    base = HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS
-    try:
-        return dataclasses.replace(base, **wanted.get(kind, {}))
-    except TypeError:
-        known = ", ".join(field.name for field in dataclasses.fields(TrainingSettings))
-        raise UsageError(
-            f"The training plan has an unknown key in [{kind}].", f"There are: {known}."
-        ) from None
-
-
-def _tell(result: dict[str, Any]) -> None:
-    """The result as an artifact that Prefect's pages show."""
-    lines = [f"# {result['model']}", "", "| | heart | calcium |", "|---|---|---|"]
-    runs = [result["training"][kind] for kind in ("heart", "calcium")]
-    for name in ("training_samples", "steps_done", "best_step", "best_validation_loss", "seconds"):
-        lines.append(f"| {name} | {runs[0][name]} | {runs[1][name]} |")
+def _publish(result: ExportResult) -> None:
+    """Publish the result as an artifact on the pages of Prefect."""
+    runs = {name: run for name, run in result["training"].items() if name != "calibration"}
+    lines = [
+        f"# {result['model']}",
+        "",
+        f"| | {' | '.join(runs)} |",
+        "|---" * (len(runs) + 1) + "|",
+    ]
+    lines += [
+        f"| {name} | {' | '.join(str(run[name]) for run in runs.values())} |" for name in _SUMMARY
+    ]
     create_markdown_artifact("\n".join(lines), key="training")

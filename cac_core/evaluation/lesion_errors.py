@@ -1,4 +1,4 @@
-"""What a segmentation found and missed against the truth of a scan, lesion by lesion."""
+"""Errors of a segmentation against the truth of a scan, lesion by lesion."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from scipy.ndimage import binary_dilation, find_objects, label
 from cac_core.components import remove_small_components
 from cac_core.protocol import ScoringProtocol
 
-#: Why a lesion was missed or something else taken for one; the causes of the paper's review.
+#: Causes of false negatives and false positives, as in the paper's review.
 CAUSES = ("noise", "valve", "aorta", "device", "pericardium", "node")
 _CORONARY = 1
 _NEIGHBOURHOOD = np.ones((3, 3, 3), np.bool_)
-#: A missed lesion this close (mm) to other calcium was confused with it, else lost in noise.
+#: A missed lesion within this distance (mm) of other calcium counts as confused with it.
 _NEAR_MM = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class TrueLesion:
-    """A coronary lesion of the truth: connected in three dimensions, as a reader counts them."""
+    """A true coronary lesion: a component connected in three dimensions."""
 
     volume_mm3: float
     peak_hu: float
     found: bool
-    cause: str  # of the miss; empty where found
+    cause: str  # of the miss; empty if found
 
 
 @dataclass(frozen=True, slots=True)
 class FalseLesion:
-    """Something called coronary that touches no true coronary voxel."""
+    """A predicted coronary lesion without any true coronary voxel."""
 
     volume_mm3: float
     peak_hu: float
@@ -40,12 +40,12 @@ class FalseLesion:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One scan; `heart_dice` from 0 (apart) to 1 (equal)."""
+    """Errors of one scan. Higher `sensitivity` and `heart_dice` (0 to 1) are better."""
 
     true_lesions: tuple[TrueLesion, ...]
     false_lesions: tuple[FalseLesion, ...]
     false_positive_mm3: float
-    sensitivity: float | None  # share of true calcium volume found; None where there is none
+    sensitivity: float | None  # share of the true volume found; None without calcium
     heart_dice: float
 
 
@@ -64,7 +64,7 @@ def compare(
     Parameters
     ----------
     true_class, found_class : 0 background, 1 coronary, 2 non-coronary.
-    cause_of_voxel : index into `CAUSES` of what else lies in a voxel, 0 (noise) where nothing.
+    cause_of_voxel : index into `CAUSES` of the structure in a voxel, 0 (noise) if none.
     """
     voxel_mm3 = float(np.prod(spacing_mm))
     bright = hu >= protocol.threshold_hu
@@ -82,7 +82,7 @@ def compare(
 
 
 def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Dice coefficient of two masks: 1 equal, 0 apart; 1 for two empty masks."""
+    """Dice coefficient of two masks: 0 disjoint, 1 equal; 1 for two empty masks."""
     together = int(first.sum()) + int(second.sum())
     return 2 * int((first & second).sum()) / together if together else 1.0
 
@@ -152,6 +152,6 @@ def _false_lesions(
 
 def _main_cause(indices: NDArray[np.uint8]) -> str:
     counts = np.bincount(indices.ravel(), minlength=len(CAUSES))
-    # Noise is what is left where nothing else is near.
+    # Noise is the cause if no structure is near.
     counts[0] = 0
     return CAUSES[int(counts.argmax())] if counts.any() else CAUSES[0]

@@ -1,4 +1,4 @@
-"""Two sources of scores side by side: model, reader, second reader, visual grades, truth."""
+"""Sources of scores, paired by study: model, readers, visual grades, truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HOW = "A source is `model` or `model:ID`, `reader:NAME`, `visual:NAME`, or `tru
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source of scores; `name` tells models and readers apart, empty where there is one."""
+    """A source of scores; `name` identifies a model or reader, empty if there is only one."""
 
     kind: str
     name: str = ""
@@ -36,11 +36,11 @@ class Source:
         Raises
         ------
         UsageError
-            If there is no such kind.
+            If the kind is unknown.
         """
         kind, _, name = text.strip().partition(":")
         if kind not in KINDS:
-            raise UsageError(f"There is no source {text!r} of scores.", _HOW)
+            raise UsageError(f"Unknown source of scores: {text!r}.", _HOW)
         return cls(kind, name.strip())
 
     def __str__(self) -> str:
@@ -49,10 +49,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Studies that both sources have.
+    """Studies with scores from both sources.
 
-    `rows` hold the columns of `scores` (for grouping) with `first` and `second`: Agatston scores,
-    or visual grades. `planted` and `reasons` tell of the defects of a synthetic archive.
+    `rows` hold the columns of `scores` with `first` and `second`: Agatston scores or visual grades.
+    `only_first` and `only_second` count the studies of one source only. `reasons` are the rejection
+    reasons by study key, `planted` the defects planted in a synthetic archive.
     """
 
     first: Source
@@ -71,12 +72,12 @@ def pair_sources(
     readings: Path | None = None,
     truth: Path | None = None,
 ) -> Pairs:
-    """Match two sources study by study, by `study_key`, or `patient_key` and date for readings.
+    """Match two sources by `study_key`, or by `patient_key` and study date for readings.
 
     Parameters
     ----------
-    readings : table `readings` with the registry's patient identifiers, CSV or Parquet; they are
-        turned into keys as it is read.
+    readings : table `readings` with the registry's patient identifiers, CSV or Parquet; the
+        identifiers are replaced by keys on reading.
     truth : `truth.parquet` of a synthetic archive.
 
     Raises
@@ -84,7 +85,7 @@ def pair_sources(
     CacError
         If a file cannot be read, or no study has both scores.
     UsageError
-        If a source is not there, or not unique.
+        If a source is missing or ambiguous.
     """
     store = Warehouse(warehouse)
     scores = _scores(store, first if first.kind == "model" else second)
@@ -118,7 +119,7 @@ def pair_sources(
 
 
 def _scores(store: Warehouse, source: Source) -> list[dict[str, Any]]:
-    """All score rows of the model that is asked for, or of the only one."""
+    """All score rows of the named model, or of the only one."""
     models = store.models()
     if not models:
         raise CacError(f"{store.url} holds no scores.", "Score an archive first: `cac score`.")
@@ -161,7 +162,7 @@ def _truth(path: Path, keyring: Keyring, planted: dict[str, str]) -> dict[str, f
 def _readings(
     path: Path, source: Source, studies: Mapping[str, Mapping[str, Any]], keyring: Keyring
 ) -> dict[str, Any]:
-    """Value of a reader's reading by study key, for studies that were scored."""
+    """Readings of a reader by study key, for scored studies."""
     hint = "It needs the columns of the table `readings`: see `cac schema`."
     table = _table(path, _read_parquet if path.suffix == ".parquet" else _read_csv, hint)
     missing = {"patient_id", "study_date", "reader", "method"} - set(table.column_names)
@@ -176,17 +177,7 @@ def _readings(
         ("visual", "visual_grade") if source.kind == "visual" else ("expert", "agatston")
     )
     rows = [row for row in rows if row["method"] == method]
-    readers = sorted({row["reader"] for row in rows})
-    if source.name and source.name not in readers:
-        raise UsageError(
-            f"{path} holds no {method} reading of {source.name!r}.",
-            f"There are: {', '.join(readers) or 'none'}.",
-        )
-    if not source.name and len(readers) > 1:
-        raise UsageError(
-            f"{path} holds {method} readings of {len(readers)} readers.",
-            f"Name one as `{source.kind}:NAME`: {', '.join(readers)}.",
-        )
+    _require_reader(path, source, method, sorted({row["reader"] for row in rows}))
     by_patient = {
         (keyring.patient_key(row["patient_id"]), row["study_date"]): row[column]
         for row in rows
@@ -200,14 +191,28 @@ def _readings(
     return found
 
 
+def _require_reader(path: Path, source: Source, method: str, readers: list[str]) -> None:
+    """Check that the source names one of the readers, or that there is only one."""
+    if source.name and source.name not in readers:
+        raise UsageError(
+            f"{path} holds no {method} reading of {source.name!r}.",
+            f"There are: {', '.join(readers) or 'none'}.",
+        )
+    if not source.name and len(readers) > 1:
+        raise UsageError(
+            f"{path} holds {method} readings of {len(readers)} readers.",
+            f"Name one as `{source.kind}:NAME`: {', '.join(readers)}.",
+        )
+
+
 def _read_parquet(path: Path) -> pa.Table:
-    # One file: names of its folders are no columns.
+    # One file: folder names must not become partition columns.
     with path.open("rb") as stream:
         return pq.ParquetFile(stream).read()
 
 
 def _read_csv(path: Path) -> pa.Table:
-    # Typed by the table's contract: identifiers keep their leading zeros.
+    # Typed by the schema of the table: identifiers keep their leading zeros.
     types = {column.name: column.type for column in READINGS.columns}
     return pc.read_csv(
         path, convert_options=pc.ConvertOptions(column_types=types, strings_can_be_null=True)

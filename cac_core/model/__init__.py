@@ -1,1 +1,1 @@
-"""The cascade of two convolutional LSTM networks, its weights and its training."""
+"""The cascade of two convolutional LSTM networks and its weights."""

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cac_core.model.classes import decide
+from cac_core.model.classes import classify_lesions
 from cac_core.model.convlstm import Window, grow
 from cac_core.model.preprocess import (
     HeartFrame,
@@ -22,65 +22,62 @@ from cac_core.model.preprocess import (
     heart_frame,
     heart_input,
     heart_mask,
+    heart_position,
     normalise,
-    place_in_heart,
 )
 from cac_core.model.weights import WeightsManifest, load_network, verify_weights
 
-#: Slices that go through a network at once; more need more memory and gain nothing on a CPU.
+#: Slices per forward pass; larger batches need more memory and are not faster on a CPU.
 _BATCH = 8
 
 
 class Segmenter(Protocol):
-    """A network of the cascade: ours, or one it is compared with.
-
-    `config` states what it sees; see `ConvLSTMSegmenter`.
-    """
+    """Interface of a calcium network; see `ConvLSTMSegmenter`."""
 
     @property
     def config(self) -> Inputs:
-        """What its input holds, and how large a window must be to give what the slice gives."""
+        """Input channels and reach of the network."""
         ...
 
-    def __call__(self, stack: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
+    def __call__(self, stack: Tensor, margin: int = 0, position: Tensor | None = None) -> Tensor:
         """Class scores of the inner slices of a stack."""
         ...
 
-    def window(self, stack: Tensor, core: Window, place: Tensor | None = None) -> Tensor:
-        """Class scores of a part of the inner slices of a stack."""
+    def window(self, stack: Tensor, core: Window, position: Tensor | None = None) -> Tensor:
+        """Class scores of a window of the inner slices of a stack."""
         ...
 
 
 class Inputs(Protocol):
-    """What a network sees, how far, and at which multiples its windows may begin."""
+    """Input channels and reach of a network; see `NetworkConfig`."""
 
     @property
-    def place(self) -> bool:
-        """Whether it is told where in the heart a pixel lies."""
+    def position_channels(self) -> bool:
+        """Whether the input has channels with the position in the heart."""
         ...
 
     @property
     def bright_tail(self) -> bool:
-        """Whether its input rises above the HU window."""
+        """Whether the input keeps rising above the HU window."""
         ...
 
     @property
     def receptive_field_px(self) -> int:
-        """Pixels to either side that any output pixel depends on."""
+        """Reach in pixels: no output pixel depends on more distant input."""
         ...
 
     @property
     def stride(self) -> int:
-        """Windows begin at multiples of it."""
+        """Windows start at multiples of it."""
         ...
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What the cascade found; arrays (slice, row, column) on the grid of the volume.
+    """Result of the cascade; arrays (slice, row, column) on the grid of the volume.
 
-    `calcium_class` is 0 background, 1 coronary, 2 non-coronary, and 0 wherever calcium cannot be
-    (below the threshold, outside the heart, in a component below the minimum area).
+    `calcium_class` is 0 background, 1 coronary, 2 non-coronary. It is 0 below the threshold,
+    outside the heart and in components below the minimum area.
     """
 
     heart_mask: NDArray[np.bool_]
@@ -91,20 +88,20 @@ class Segmentation:
 
 
 class MeanProbability(nn.Module):
-    """Several networks of one kind as one: the logarithm of their mean class probabilities."""
+    """Ensemble of networks: the logarithm of the mean of their class probabilities."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     def forward(self, stack: Tensor) -> Tensor:
-        """Scores of the classes, whose softmax is the mean; shapes as those of a member."""
-        parts = [member(stack).log_softmax(dim=1) for member in self.members]
+        """Class scores whose softmax is the mean; same shapes as a member."""
+        parts = [member(stack).log_softmax(dim=1) for member in self.members]  # (n, K, R, C) each
         return torch.logsumexp(torch.stack(parts), dim=0)
 
 
 class Cascade:
-    """Both networks, loaded once and used for many volumes."""
+    """Heart and calcium networks, loaded once and applied to many volumes."""
 
     def __init__(
         self,
@@ -120,12 +117,12 @@ class Cascade:
 
     @classmethod
     def load(cls, folder: Path | None = None, *, threads: int = 1, device: str = "cpu") -> Cascade:
-        """Load weights (default: the shipped ones) and set torch's threads for this process.
+        """Load weights (default: the shipped ones) and set the thread count of torch.
 
         Raises
         ------
         WeightsError
-            If they are missing, altered, or do not fit their manifest.
+            If the weights are missing, altered, or do not fit their manifest.
         """
         torch.set_num_threads(threads)
         manifest = verify_weights(folder)
@@ -135,12 +132,12 @@ class Cascade:
 
     @property
     def model_id(self) -> str:
-        """Short name of the weights."""
+        """Name, version and short digest of the weights."""
         return self.manifest.model_id
 
     @property
     def digest(self) -> str:
-        """SHA-256 over both weight files and both configurations."""
+        """SHA-256 over checksums and configurations of all networks."""
         return self.manifest.digest
 
     def segment(
@@ -181,7 +178,7 @@ class Cascade:
 
     @torch.inference_mode()
     def segment_heart(self, hu: NDArray[np.int16], spacing_mm: Spacing) -> NDArray[np.bool_]:
-        """The heart silhouette, one connected body; empty where none is found."""
+        """Heart mask, one connected component; empty if no heart is found."""
         stack = heart_input(hu, spacing_mm).to(self.device)
         parts = [
             self.heart(stack[begin : begin + _BATCH + 2]).softmax(dim=1)[:, 1]
@@ -192,21 +189,19 @@ class Cascade:
     def classify(
         self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
-        """Class of every candidate voxel; the network runs only on windows that hold some.
+        """Class of every voxel; the network runs on windows around candidates only.
 
-        The scores of the voxels go through `decide`: one calcification, one class.
-
-        Equal to `classify_whole`, to the voxel: a window has the receptive field as margin and
-        begins at a multiple of the network's stride.
+        Gives exactly the result of `classify_whole`: each window has the receptive field as margin
+        and starts at a multiple of the network's stride.
 
         Parameters
         ----------
-        possible : the candidates, see `candidates`.
-        mask : the heart silhouette; it says where in the heart a candidate lies.
+        possible : candidate voxels, see `candidates`.
+        mask : heart mask, for the position channels.
         """
         if not possible.any():
             return np.zeros(hu.shape, np.uint8)
-        return decide(possible, self.candidate_scores(hu, possible, mask))
+        return classify_lesions(possible, self.candidate_scores(hu, possible, mask))
 
     @torch.inference_mode()
     def candidate_scores(
@@ -216,7 +211,7 @@ class Cascade:
 
         Parameters
         ----------
-        possible, mask : as of `classify`; there is at least one candidate.
+        possible, mask : as in `classify`; with at least one candidate.
         """
         frame = heart_frame(mask)
         # Candidates in slices k to m - 1 are rows until[k] to until[m] - 1.
@@ -232,16 +227,16 @@ class Cascade:
     def classify_whole(
         self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
     ) -> NDArray[np.uint8]:
-        """The same by running the network over every whole slice: the reference, and slow."""
+        """Reference for `classify`: runs the network on every whole slice, slowly."""
         if not possible.any():
             return np.zeros(hu.shape, np.uint8)
         frame, whole = heart_frame(mask), (0, hu.shape[1], 0, hu.shape[2])
         scores = []
         for k in range(hu.shape[0]):
-            place = self._place(frame, k, k + 1, whole)
-            plane = self.calcium(self._stack(hu, k, k + 1, whole), 0, place)[0]
+            position = self._position(frame, k, k + 1, whole)
+            plane = self.calcium(self._stack(hu, k, k + 1, whole), 0, position)[0]
             scores.append(plane.permute(1, 2, 0).cpu().numpy()[possible[k]])
-        return decide(possible, np.concatenate(scores))
+        return classify_lesions(possible, np.concatenate(scores))
 
     def _scores(
         self,
@@ -251,38 +246,38 @@ class Cascade:
         begin: int,
         end: int,
     ) -> NDArray[np.float32]:
-        """Scores of the candidates in slices begin to end - 1, (candidates, 3)."""
+        """Scores of the candidates in slices [begin, end), (candidates, 3)."""
         config, shape = self.calcium.config, hu.shape[1:]
         core = _bounding_window(np.asarray(possible[begin:end].any(axis=0)))
         wide = grow(core, config.receptive_field_px, config.stride, shape)
         inside = (core[0] - wide[0], core[1] - wide[0], core[2] - wide[2], core[3] - wide[2])
-        place = self._place(frame, begin, end, wide)
-        scores = self.calcium.window(self._stack(hu, begin, end, wide), inside, place)
+        position = self._position(frame, begin, end, wide)
+        scores = self.calcium.window(self._stack(hu, begin, end, wide), inside, position)
         wanted = possible[begin:end, core[0] : core[1], core[2] : core[3]]
         found: NDArray[np.float32] = scores.permute(0, 2, 3, 1).cpu().numpy()[wanted]
         return found
 
     def _stack(self, hu: NDArray[np.int16], begin: int, end: int, window: Window) -> Tensor:
-        """Slices begin - 1 to end, the edge slices repeated, cut to the window, normalised."""
+        """Normalised slices begin - 1 to end in the window; edge slices are repeated."""
         indices = np.clip(np.arange(begin - 1, end + 1), 0, hu.shape[0] - 1)
         r0, r1, c0, c1 = window
         planes = np.ascontiguousarray(hu[indices, r0:r1, c0:c1])
         tensor = torch.from_numpy(planes).to(self.device)
         return normalise(tensor, bright_tail=self.calcium.config.bright_tail)
 
-    def _place(self, frame: HeartFrame, begin: int, end: int, window: Window) -> Tensor | None:
-        """Where slices begin to end - 1 of the window lie in the heart, if that is asked for."""
-        if not self.calcium.config.place:
+    def _position(self, frame: HeartFrame, begin: int, end: int, window: Window) -> Tensor | None:
+        """Position channels of slices [begin, end) in the window, None for a network without."""
+        if not self.calcium.config.position_channels:
             return None
         slices, rows, columns = (
             torch.arange(a, b, dtype=torch.float64, device=self.device)
             for a, b in ((begin, end), window[:2], window[2:])
         )
-        return place_in_heart(frame, slices[:, None, None], rows[:, None], columns)
+        return heart_position(frame, slices[:, None, None], rows[:, None], columns)
 
 
 def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Stretches (begin, end) of neighbouring True values."""
+    """Half-open intervals of consecutive True values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 

@@ -1,4 +1,4 @@
-"""From scores of candidate voxels to classes: one calcification, one class."""
+"""Classification of lesions: from scores of candidate voxels to one class per calcification."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _CORONARY, _NONCORONARY = 1, 2
 _TOUCHING = np.ones((3, 3, 3), np.bool_)
 
 
-def decide(possible: NDArray[np.bool_], scores: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Class of every voxel, from the scores of the candidates.
+def classify_lesions(possible: NDArray[np.bool_], scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Class of every voxel from the scores of the candidates.
 
-    Candidates that touch within a slice are calcium together, where background has not the largest
-    score in one of them at least: the rim of a plaque is above the threshold because of the plaque.
-    Calcium that touches in three dimensions is one calcification and gets one class: coronary where
-    the coronary scores of its voxels exceed the non-coronary ones in the sum. Plaques that touch a
-    calcified valve or aortic wall are rare; a network that sees a plaque slice by slice takes parts
-    of it for something else far more often.
+    A component of candidates within a slice is calcium if background does not have the largest
+    score in at least one of its voxels: the rim of a plaque exceeds the threshold because of the
+    plaque. Calcium connected in three dimensions is one calcification and gets one class: coronary
+    if the sum of coronary minus non-coronary scores over its voxels is not negative. Plaques that
+    touch a calcified valve or aortic wall are rare; far more often, a network that classifies slice
+    by slice assigns parts of a plaque to another class.
 
     Parameters
     ----------
-    possible : the candidates, (slice, row, column).
+    possible : candidate voxels, (slice, row, column).
     scores : (candidates, 3), before softmax, in the order of `possible[possible]`.
 
     Returns

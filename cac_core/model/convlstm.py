@@ -1,39 +1,45 @@
 """The network of both stages: a convolutional LSTM beside a dense single-slice trunk.
 
-Read from top to bottom. The current slice goes through the first blocks of a dense network to
-segmentation head 1; a network that is told its place also sees there where in the heart each pixel
-lies, for a plaque and a calcified valve look alike. The slices next, current and previous go
+Read from top to bottom. The current slice passes through the first blocks of a dense network to
+segmentation head 1. With position channels, the trunk also sees where in the heart each pixel
+lies, because a plaque and a calcified valve look alike. The next, current and previous slices pass
 through a convolutional LSTM, whose output feeds segmentation head 2 and the attention head. The
-attention map weighs head 2, its complement head 1, and the sum is the output (Killekar et al.,
-J Med Imaging 2022, arXiv 2104.00138; the fusion after Tao et al. 2020, arXiv 2005.10821).
+attention map weights head 2, its complement weights head 1, and the sum is the output (Killekar et
+al., J Med Imaging 2022, arXiv 2104.00138; fusion after Tao et al. 2020, arXiv 2005.10821).
 
-Nothing here looks at more than `receptive_field_px` pixels to either side, and inference uses no
-statistics of the image. A window cut with that margin, at a multiple of `stride` from the image's
-first pixel, therefore gives exactly what the whole slice gives.
+No output pixel depends on input more than `receptive_field_px` pixels away, and inference uses no
+statistics of the image. A window cut with that margin, starting at a multiple of `stride` from the
+first pixel of the image, therefore gives exactly the scores of the whole slice.
+
+Shapes in comments: n slices or triples, R rows, C columns, s stride, K classes, H hidden channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-#: Rows and columns: begin, end, begin, end.
+#: Rows and columns: start, stop, start, stop.
 Window = tuple[int, int, int, int]
+
+
+#: Manifest entries that are not fields: `place` states `position_channels`, `branches` is fixed.
+_MANIFEST_ONLY = ("branches", "place")
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Sizes of one network. `dense_dilations` has one entry per layer of a dense block.
+    """Sizes of one network.
 
-    `branches` leaves parts out, to measure what they are worth: `single` is the trunk alone,
-    `sequence` the LSTM branch alone, `mean` both with equal weight instead of attention. With
-    `place` the trunk gets three more channels, see `preprocess.place_in_heart`; with `bright_tail`
-    the input still rises above the HU window, see `preprocess.normalise`.
+    `dense_dilations` has one tuple per dense block and one dilation per layer. `position_channels`
+    adds three input channels to the trunk, see `preprocess.heart_position`. With `bright_tail` the
+    input keeps rising above the HU window, see `preprocess.normalise`.
     """
 
     n_classes: int
@@ -45,23 +51,41 @@ class NetworkConfig:
     dense_dilations: tuple[tuple[int, ...], ...] = ((1, 1, 2, 2),)
     trunk_head: int = 48
     sequence_head: int = 8
-    branches: Literal["both", "single", "sequence", "mean"] = "both"
-    place: bool = False
+    position_channels: bool = False
     bright_tail: bool = False
+
+    @classmethod
+    def from_manifest(cls, values: Mapping[str, Any]) -> NetworkConfig:
+        """The configuration that `as_manifest` wrote.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a size is missing, unknown or malformed.
+        """
+        sizes = {name: value for name, value in values.items() if name not in _MANIFEST_ONLY}
+        dilations = tuple(tuple(int(d) for d in block) for block in sizes.pop("dense_dilations"))
+        position = bool(values.get("place", False))
+        return cls(**sizes, dense_dilations=dilations, position_channels=position)
+
+    def as_manifest(self) -> dict[str, Any]:
+        """The configuration under the names of the manifest, which the model digest covers."""
+        values = dataclasses.asdict(self)
+        return values | {"place": values.pop("position_channels")}
 
     @property
     def stride(self) -> int:
-        """Pixels per feature of the trunk; windows begin at multiples of it."""
+        """Pixels per feature of the trunk; windows start at multiples of it."""
         return 4 << (len(self.dense_dilations) - 1)
 
     @property
     def sequence_field_px(self) -> int:
-        """Pixels to either side that the LSTM branch sees: three steps, then two convolutions."""
+        """Reach of the LSTM branch in pixels: three time steps, then two convolutions."""
         return self.lstm_layers + 2 + 2
 
     @property
     def receptive_field_px(self) -> int:
-        """Pixels to either side that any output pixel depends on."""
+        """Reach of the whole network in pixels: no output pixel depends on more distant input."""
         field, scale = 1 + 2, 4  # two stem convolutions at scales 1 and 2
         for number, dilations in enumerate(self.dense_dilations):
             if number:
@@ -84,7 +108,7 @@ PUBLISHED = NetworkConfig(
 
 
 class ConvLSTMSegmenter(nn.Module):
-    """Slices in, class scores out; `forward` segments every inner slice of a stack."""
+    """Class scores of every inner slice of a stack of neighbouring slices."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -98,107 +122,103 @@ class ConvLSTMSegmenter(nn.Module):
         self.sequence_head = head(config.hidden, config.sequence_head, config.n_classes)
         self.attention_head = head(config.hidden, config.sequence_head, config.n_classes)
 
-    def forward(self, stack: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
-        """Class scores of the inner slices of a stack of neighbouring slices.
+    def forward(self, stack: Tensor, margin: int = 0, position: Tensor | None = None) -> Tensor:
+        """Class scores of the inner slices of a stack.
 
         Parameters
         ----------
-        stack : (slices + 2, rows, columns), normalised; the first and the last slice are only
-            looked at as neighbours.
-        margin : pixels on each side that are context of the trunk alone.
-        place : (slices, 3, rows, columns), for a network that is told its place.
+        stack : (slices + 2, rows, columns), normalised; the first and last slice serve as
+            neighbours only.
+        margin : pixels on each side that are context for the trunk only.
+        position : (slices, 3, rows, columns), if the network has position channels.
 
         Returns
         -------
         Scores before softmax, (slices, classes, rows - 2 margin, columns - 2 margin).
         """
         rows, columns = stack.shape[-2:]
-        return self.window(stack, (margin, rows - margin, margin, columns - margin), place)
+        return self.window(stack, (margin, rows - margin, margin, columns - margin), position)
 
-    def window(self, stack: Tensor, core: Window, place: Tensor | None = None) -> Tensor:
-        """Class scores of a part of the inner slices; the rest of the stack is context.
+    def window(self, stack: Tensor, core: Window, position: Tensor | None = None) -> Tensor:
+        """Class scores of a window of the inner slices; the rest of the stack is context.
 
-        The LSTM branch sees less far than the trunk and runs only on what it needs.
+        The LSTM branch has a shorter reach than the trunk and runs on a smaller window.
 
         Parameters
         ----------
         stack : (slices + 2, rows, columns), normalised.
-        core : rows and columns (begin, end, begin, end) that are asked for.
-        place : (slices, 3, rows, columns), for a network that is told its place.
+        core : window to score, rows and columns of the stack.
+        position : (slices, 3, rows, columns), if the network has position channels.
 
         Returns
         -------
-        (slices, classes, rows of core, columns of core).
+        Scores before softmax, (slices, classes, rows of core, columns of core).
         """
         shape = stack.shape[-2:]
         whole = (0, shape[0], 0, shape[1])
         near = grow(core, self.config.sequence_field_px, 1, shape)
-        single = crop(self.single_slice(stack[1:-1], place), whole, near)
-        if self.config.branches == "single":
-            return crop(single, near, core)
-        return crop(self.fuse(single, self.sequence(crop(stack, whole, near))), near, core)
+        single = crop(self.single_slice(stack[1:-1], position), whole, near)  # (n, K, near)
+        sequence = self.sequence(crop(stack, whole, near))  # (n, H, near)
+        return crop(self.fuse(single, sequence), near, core)  # (n, K, core)
 
-    def triples(self, stacks: Tensor, margin: int = 0, place: Tensor | None = None) -> Tensor:
-        """Class scores of the middle slices of triples that are no neighbours: for training.
+    def triples(self, stacks: Tensor, margin: int = 0, position: Tensor | None = None) -> Tensor:
+        """Class scores of the middle slices of separate triples, for training.
 
-        (n, 3, rows, columns) and place (n, 3, rows, columns)
+        (n, 3, rows, columns) and position (n, 3, rows, columns)
         -> (n, classes, rows - 2 margin, columns - 2 margin).
         """
-        near = inner(stacks, margin)
-        first = self.lstm[0]
-        assert isinstance(first, ConvLSTMCell)
+        near = inner(stacks, margin)  # (n, 3, R - 2 margin, C - 2 margin)
+        first = self._cells[0]
         gates = [first.input_gates(near[:, step : step + 1]) for step in (2, 1, 0)]
-        single = self.single_slice(stacks[:, 1], place)
+        single = self.single_slice(stacks[:, 1], position)  # (n, K, R, C)
         return self.fuse(inner(single, margin), self._recur(gates))
 
-    def single_slice(self, slices: Tensor, place: Tensor | None = None) -> Tensor:
+    def single_slice(self, slices: Tensor, position: Tensor | None = None) -> Tensor:
         """Head 1 on each slice: (slices, rows, columns) -> (slices, classes, rows, columns)."""
         rows, columns = slices.shape[-2:]
         s = self.config.stride
-        channels = [slices[:, None]] if place is None else [slices[:, None], place]
-        whole = pad(torch.cat(channels, dim=1), (0, -columns % s, 0, -rows % s))  # R, C % s == 0
-        features = self.trunk_head(self.trunk(whole))  # (n, classes, R / s, C / s)
-        scores = interpolate(features, scale_factor=s, mode="bilinear", align_corners=False)
-        return scores[..., :rows, :columns]
+        channels = [slices[:, None]] if position is None else [slices[:, None], position]
+        x = torch.cat(channels, dim=1)  # (n, 1 or 4, R, C)
+        x = pad(x, (0, -columns % s, 0, -rows % s))  # R and C rounded up to multiples of s
+        scores = self.trunk_head(self.trunk(x))  # (n, K, R / s, C / s)
+        scores = interpolate(scores, scale_factor=s, mode="bilinear", align_corners=False)
+        return scores[..., :rows, :columns]  # (n, K, R, C)
 
     def sequence(self, stack: Tensor) -> Tensor:
         """LSTM output per inner slice.
 
         (slices + 2, rows, columns) -> (slices, hidden, rows, columns).
 
-        The recurrence runs from the next slice over the current one to the previous one. What a
-        slice adds to the gates of the first layer is computed once and serves the three triples
-        it belongs to; so does the first step, which starts from an empty state.
+        The recurrence runs from the next slice over the current one to the previous one. The input
+        gates of the first layer are computed once per slice and shared by the three triples that
+        contain it.
         """
-        first = self.lstm[0]
-        assert isinstance(first, ConvLSTMCell)
-        gates = first.input_gates(stack[:, None])  # (slices + 2, 4 hidden, rows, columns)
+        gates = self._cells[0].input_gates(stack[:, None])  # (n + 2, 4 H, R, C)
         n = len(stack) - 2
         return self._recur([gates[step : step + n] for step in (2, 1, 0)])  # next to previous
 
-    def _recur(self, steps: list[Tensor]) -> Tensor:
-        """All layers over the input gates of three steps; gives the last hidden state."""
-        state: list[tuple[Tensor, Tensor] | None] = [None] * len(self.lstm)
-        for gates in steps:
-            x = gates
-            for layer, cell in enumerate(self.lstm):
-                assert isinstance(cell, ConvLSTMCell)
-                if layer:
-                    x = cell.input_gates(x)
-                state[layer] = cell.step(x, state[layer])
-                x = state[layer][0]  # type: ignore[index]
-        return x  # (slices, hidden, rows, columns)
+    @property
+    def _cells(self) -> list[ConvLSTMCell]:
+        return cast("list[ConvLSTMCell]", list(self.lstm))
+
+    def _recur(self, steps: Sequence[Tensor]) -> Tensor:
+        """Last hidden state (n, H, R, C) after three steps of first-layer input gates."""
+        states: list[tuple[Tensor, Tensor] | None] = [None] * len(self.lstm)
+        for x in steps:  # (n, 4 H, R, C)
+            for layer, cell in enumerate(self._cells):
+                gates = cell.input_gates(x) if layer else x
+                states[layer] = state = cell.step(gates, states[layer])
+                x = state[0]  # (n, H, R, C)
+        return x
 
     def fuse(self, single: Tensor, sequence: Tensor) -> Tensor:
-        """Attention-weighted sum of both branches; all (slices, classes, rows, columns)."""
-        if self.config.branches == "single":
-            return single
-        scores: Tensor = self.sequence_head(sequence)
-        if self.config.branches == "sequence":
-            return scores
-        if self.config.branches == "mean":
-            return (scores + single) / 2
-        attention = torch.sigmoid(self.attention_head(sequence))
+        """Attention-weighted sum of both branches.
+
+        (slices, classes, rows, columns) and (slices, hidden, rows, columns)
+        -> (slices, classes, rows, columns).
+        """
+        scores: Tensor = self.sequence_head(sequence)  # (n, K, R, C)
+        attention = torch.sigmoid(self.attention_head(sequence))  # (n, K, R, C), one per class
         return attention * scores + (1 - attention) * single
 
 
@@ -212,15 +232,15 @@ class ConvLSTMCell(nn.Module):
         self.from_hidden = nn.Conv2d(hidden, 4 * hidden, 3, padding=1, bias=False)
 
     def input_gates(self, x: Tensor) -> Tensor:
-        """Contribution of the input: (n, inputs, rows, columns) -> (n, 4 hidden, rows, columns)."""
+        """Input part of all gates: (n, inputs, rows, columns) -> (n, 4 hidden, rows, columns)."""
         gates: Tensor = self.from_input(x)
         return gates
 
     def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """One step from (hidden, cell) to the next; an absent state is zero."""
+        """One step: gates (n, 4 hidden, rows, columns) and (hidden, cell), zero if None."""
         if state is not None:
             gates = gates + self.from_hidden(state[0])
-        i, f, o, g = gates.chunk(4, dim=1)  # each (n, hidden, rows, columns)
+        i, f, o, g = gates.chunk(4, dim=1)  # each (n, H, R, C)
         cell = torch.sigmoid(i) * torch.tanh(g)
         if state is not None:
             cell = cell + torch.sigmoid(f) * state[1]
@@ -228,18 +248,19 @@ class ConvLSTMCell(nn.Module):
 
 
 class DenseTrunk(nn.Module):
-    """The first blocks of a dense network (Huang et al., CVPR 2017), at a quarter of the size."""
+    """Stem at stride 4 and dense blocks (Huang et al., CVPR 2017)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         half = config.stem_channels // 2
         channels = config.stem_channels
         blocks: list[nn.Module] = [
-            unit(4 if config.place else 1, half, stride=2),  # (n, half, rows / 2, columns / 2)
-            unit(half, channels, stride=2),  # (n, channels, rows / 4, columns / 4)
+            unit(4 if config.position_channels else 1, half, stride=2),  # (n, half, R / 2, C / 2)
+            unit(half, channels, stride=2),  # (n, channels, R / 4, C / 4)
         ]
         for number, dilations in enumerate(config.dense_dilations):
             if number:
+                # Transition: half the channels, half the rows and columns.
                 blocks += [unit(channels, channels // 2, kernel=1), nn.AvgPool2d(2)]
                 channels //= 2
             for dilation in dilations:
@@ -255,7 +276,7 @@ class DenseTrunk(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """Adds `growth` features to what it is given."""
+    """Concatenates `growth` new features to its input."""
 
     def __init__(self, channels: int, growth: int, bottleneck: int, dilation: int) -> None:
         super().__init__()
@@ -271,7 +292,7 @@ class DenseLayer(nn.Module):
 def unit(
     n_in: int, n_out: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1
 ) -> nn.Module:
-    """Convolution, batch norm, leaky ReLU; keeps the size at stride 1."""
+    """Convolution, batch norm, leaky ReLU; stride 1 keeps rows and columns."""
     reach = dilation * (kernel // 2)
     convolution = nn.Conv2d(n_in, n_out, kernel, stride, reach, dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(n_out), nn.LeakyReLU(0.1, inplace=True))
@@ -283,7 +304,7 @@ def head(n_in: int, width: int, n_classes: int) -> nn.Sequential:
 
 
 def grow(window: Window, margin: int, stride: int, shape: Sequence[int]) -> Window:
-    """Add a margin, begin at a multiple of the stride, stay inside the image."""
+    """Add a margin, start at a multiple of the stride, stay inside the image."""
     r0, r1, c0, c1 = window
     return (
         max(0, r0 - margin) // stride * stride,
@@ -294,7 +315,7 @@ def grow(window: Window, margin: int, stride: int, shape: Sequence[int]) -> Wind
 
 
 def crop(x: Tensor, outer: Window, part: Window) -> Tensor:
-    """From pixels of `outer` to those of `part`; the last two dimensions are rows, columns."""
+    """Crop pixels of window `outer` to window `part`; the last two dimensions are rows, columns."""
     r0, c0 = part[0] - outer[0], part[2] - outer[2]
     return x[..., r0 : r0 + part[1] - part[0], c0 : c0 + part[3] - part[2]]
 

@@ -1,10 +1,15 @@
-"""The layers of a network as rows, from its configuration alone; needs no torch."""
+"""The layers of a network as table rows: derived from its modules, stored in the manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cac_core.model.convlstm import ConvLSTMSegmenter
 
 #: Parts of a network in the order of `ConvLSTMSegmenter`.
 PARTS = ("trunk", "head 1", "ConvLSTM", "head 2", "attention head")
@@ -12,10 +17,10 @@ PARTS = ("trunk", "head 1", "ConvLSTM", "head 2", "attention head")
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: a convolution with what follows it, or a cell of the ConvLSTM.
+    """One layer: a convolution with its batch norm, or a ConvLSTM cell.
 
-    `scale` says by how much its output is smaller than the image, along rows and columns;
-    `parameters` counts trainable numbers, those of batch norm included.
+    `scale` is the ratio of the image size to the size of the output, along rows and columns;
+    `parameters` counts trainable parameters, including those of batch norm.
     """
 
     part: str
@@ -28,76 +33,106 @@ class Layer:
     parameters: int
 
 
-def layers(config: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """Layers of the network that a manifest of weights states, in the order data pass through.
+def manifest_layers(entry: Mapping[str, Any]) -> tuple[Layer, ...]:
+    """Layers of a network from its entry in the manifest, in forward order.
 
-    Parameters
-    ----------
-    config : fields of `cac_core.model.convlstm.NetworkConfig`.
+    Does not import torch, unless the manifest was written without layers.
 
     Raises
     ------
-    KeyError
-        If the configuration lacks a size.
+    KeyError, TypeError
+        If the entry lacks a size.
     """
-    trunk = list(_trunk(config))
-    features, scale = _features(config), trunk[-1].scale
-    hidden, classes = config["hidden"], config["n_classes"]
+    if "layers" in entry:
+        return tuple(Layer(**row) for row in entry["layers"])
+    from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
+
+    return module_layers(ConvLSTMSegmenter(NetworkConfig.from_manifest(entry["config"])))
+
+
+def module_layers(network: ConvLSTMSegmenter) -> tuple[Layer, ...]:
+    """Layers of a network from its modules, in forward order."""
+    trunk = list(_trunk(network.trunk.blocks))
     return (
         *trunk,
-        *_head("head 1", features, config["trunk_head"], classes, scale),
-        *(
-            _cell(number, hidden if number else 1, hidden)
-            for number in range(config["lstm_layers"])
-        ),
-        *_head("head 2", hidden, config["sequence_head"], classes, 1),
-        *_head("attention head", hidden, config["sequence_head"], classes, 1),
+        *_head("head 1", network.trunk_head, trunk[-1].scale),
+        *(_cell(number, cell) for number, cell in enumerate(network.lstm, 1)),
+        *_head("head 2", network.sequence_head, 1),
+        *_head("attention head", network.attention_head, 1),
     )
 
 
-def _trunk(config: Mapping[str, Any]) -> Iterator[Layer]:
-    channels, scale = config["stem_channels"], 4
-    # Manifests older than this choice do not state it.
-    inputs = 4 if config.get("place", False) else 1
-    yield _unit("trunk", "stem 1", 3, inputs, channels // 2, 1, 2)
-    yield _unit("trunk", "stem 2", 3, channels // 2, channels, 1, scale)
-    growth, wide = config["growth"], config["bottleneck"] * config["growth"]
-    for block, dilations in enumerate(config["dense_dilations"], 1):
-        if block > 1:
-            name, scale = f"transition {block - 1}, average pooling", scale * 2
-            yield _unit("trunk", name, 1, channels, channels // 2, 1, scale)
-            channels //= 2
-        for number, dilation in enumerate(dilations, 1):
+def _trunk(blocks: nn.Sequential) -> Iterator[Layer]:
+    from torch import nn
+
+    from cac_core.model.convlstm import DenseLayer
+
+    scale, stem, block, number = 1, 0, 1, 0
+    children = list(blocks)
+    for at, module in enumerate(children):
+        if isinstance(module, DenseLayer):
+            number += 1
             name = f"dense block {block}, layer {number}"
-            if wide:
-                yield _unit("trunk", f"{name}, bottleneck", 1, channels, wide, 1, scale)
-            yield _unit("trunk", name, 3, wide or channels, growth, dilation, scale)
-            channels += growth
+            *bottleneck, last = module.new
+            for unit in bottleneck:
+                yield _convolution("trunk", f"{name}, bottleneck", unit, scale)
+            yield _convolution("trunk", name, last, scale)
+        elif isinstance(module, nn.AvgPool2d):
+            block, number = block + 1, 0
+        elif at + 1 < len(children) and isinstance(children[at + 1], nn.AvgPool2d):
+            scale *= 2
+            yield _convolution("trunk", f"transition {block}, average pooling", module, scale)
+        else:
+            stem, scale = stem + 1, scale * _stride(module)
+            yield _convolution("trunk", f"stem {stem}", module, scale)
 
 
-def _features(config: Mapping[str, Any]) -> int:
-    """Channels at the end of the trunk: each layer of a dense block adds to what it is given."""
-    channels = config["stem_channels"]
-    for block, dilations in enumerate(config["dense_dilations"]):
-        channels = (channels // 2 if block else channels) + config["growth"] * len(dilations)
-    return int(channels)
+def _head(part: str, head: nn.Sequential, scale: int) -> Iterator[Layer]:
+    *units, classes = head
+    for number, unit in enumerate(units, 1):
+        yield _convolution(part, f"convolution {number}", unit, scale)
+    yield _convolution(part, "classes", classes, scale)
 
 
-def _head(part: str, n_in: int, width: int, classes: int, scale: int) -> Iterator[Layer]:
-    yield _unit(part, "convolution 1", 3, n_in, width, 1, scale)
-    yield _unit(part, "convolution 2", 3, width, width, 1, scale)
-    yield Layer(part, "classes", 1, width, classes, 1, scale, width * classes + classes)
+def _first_convolution(module: nn.Module) -> nn.Conv2d:
+    from torch import nn
+
+    return next(part for part in module.modules() if isinstance(part, nn.Conv2d))
 
 
-def _unit(part: str, name: str, kernel: int, n_in: int, n_out: int, *at: int) -> Layer:
-    """Convolution without bias, then batch norm with scale and shift."""
-    dilation, scale = at
-    parameters = kernel * kernel * n_in * n_out + 2 * n_out
-    return Layer(part, name, kernel, n_in, n_out, dilation, scale, parameters)
+def _stride(module: nn.Module) -> int:
+    return int(_first_convolution(module).stride[0])
 
 
-def _cell(number: int, n_in: int, hidden: int) -> Layer:
-    """Four gates, each from input (with bias) and hidden state (without)."""
-    gates = 4 * hidden
-    parameters = 9 * n_in * gates + gates + 9 * hidden * gates
-    return Layer("ConvLSTM", f"cell {number + 1}", 3, n_in, hidden, 1, 1, parameters)
+def _convolution(part: str, name: str, module: nn.Module, scale: int) -> Layer:
+    """A convolution, alone or with the batch norm that follows it."""
+    convolution = _first_convolution(module)
+    return Layer(
+        part,
+        name,
+        kernel=convolution.kernel_size[0],
+        n_in=convolution.in_channels,
+        n_out=convolution.out_channels,
+        dilation=int(convolution.dilation[0]),
+        scale=scale,
+        parameters=_count(module),
+    )
+
+
+def _cell(number: int, cell: nn.Module) -> Layer:
+    """A ConvLSTM cell: four gates from the input (with bias) and the hidden state (without)."""
+    gates = _first_convolution(cell)
+    return Layer(
+        "ConvLSTM",
+        f"cell {number}",
+        kernel=gates.kernel_size[0],
+        n_in=gates.in_channels,
+        n_out=gates.out_channels // 4,
+        dilation=1,
+        scale=1,
+        parameters=_count(cell),
+    )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,4 +1,4 @@
-"""From HU to network input and back: normalisation, the heart's coarse grid, candidates."""
+"""Network input from HU and masks from network output: normalisation, heart grid, candidates."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from torch.nn.functional import interpolate
 
 from cac_core.components import remove_small_components
 
-#: Networks see HU clipped to this window and scaled to about -2..4, with 0 at soft tissue.
+#: Input is HU clipped to this window and scaled to about -2..4, with 0 at soft tissue.
 HU_WINDOW = (-250.0, 650.0)
 HU_CENTRE, HU_SCALE = 50.0, 150.0
-#: The bright tail: how much further it goes, and how much flatter it rises. Metal ends in it.
+#: Bright tail: its range above the window, which includes metal, and its relative slope.
 TAIL_HU, TAIL_SLOPE = 2000.0, 0.25
 
-#: The heart network sees a field of this size, centred on the image, in this many pixels a side.
+#: Field of view of the heart network, centred on the image, and its size in pixels.
 HEART_FIELD_MM = 448.0
 HEART_PIXELS = 112
-#: Slices it sees are about this far apart: thin slices are skipped and interpolated between.
+#: Approximate slice spacing of the heart network: thinner slices are skipped and interpolated.
 HEART_STEP_MM = 5.0
 
 Spacing = tuple[float, float, float]
 
 
 def normalise(hu: Tensor, *, bright_tail: bool = False) -> Tensor:
-    """HU to network input; soft tissue becomes 0, the value that padding has.
+    """HU to network input; soft tissue becomes 0, the value of padding.
 
-    With `bright_tail` HU above the window still count, a quarter as much: leads and stents are
-    brighter than plaques, which a clipped picture does not show.
+    With `bright_tail`, HU above the window contribute a quarter of their excess: leads and stents
+    are brighter than plaques, which clipping would hide.
     """
     hu = hu.float()
-    seen = hu.clamp(*HU_WINDOW)
+    clipped = hu.clamp(*HU_WINDOW)
     if bright_tail:
-        seen = seen + TAIL_SLOPE * (hu - HU_WINDOW[1]).clamp(0.0, TAIL_HU)
-    return (seen - HU_CENTRE) / HU_SCALE
+        clipped = clipped + TAIL_SLOPE * (hu - HU_WINDOW[1]).clamp(0.0, TAIL_HU)
+    return (clipped - HU_CENTRE) / HU_SCALE
 
 
 @dataclass(frozen=True, slots=True)
 class HeartFrame:
-    """Where the heart lies: centre and half extent along slice, row, column, in voxels."""
+    """Centre and half extent of the heart along slice, row, column, in voxels."""
 
     centre: tuple[float, float, float]
     half: tuple[float, float, float]
 
 
 def heart_frame(mask: NDArray[np.bool_]) -> HeartFrame:
-    """The frame of a mask that is not empty; its outermost hundredths do not count."""
+    """Frame of a non-empty mask, from the 1st to the 99th percentile along each axis."""
     centre, half = [], []
     for axis in range(3):
         other = tuple(a for a in range(3) if a != axis)
@@ -62,8 +62,8 @@ def heart_frame(mask: NDArray[np.bool_]) -> HeartFrame:
     return HeartFrame((centre[0], centre[1], centre[2]), (half[0], half[1], half[2]))
 
 
-def place_in_heart(frame: HeartFrame, slices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Where voxels lie in the heart: -1 to 1 from end to end along each axis, at most twice that.
+def heart_position(frame: HeartFrame, slices: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Position channels: -1 to 1 across the heart along each axis, clipped at -2 and 2.
 
     Parameters
     ----------
@@ -81,17 +81,17 @@ def place_in_heart(frame: HeartFrame, slices: Tensor, rows: Tensor, columns: Ten
 
 
 def heart_slices(n_slices: int, increment_mm: float) -> NDArray[np.int64]:
-    """Indices of the slices the heart network sees."""
+    """Indices of the slices for the heart network."""
     step = max(1, round(HEART_STEP_MM / increment_mm))
     return np.arange(step // 2 if n_slices > step // 2 else 0, n_slices, step)
 
 
 def heart_input(hu: NDArray[np.int16], spacing_mm: Spacing) -> Tensor:
-    """The stack the heart network sees.
+    """Input stack of the heart network.
 
     Returns
     -------
-    (slices + 2, 112, 112), normalised; the edge slices are repeated as their own neighbours.
+    (slices + 2, 112, 112), normalised; edge slices are repeated as their own neighbours.
     """
     chosen = heart_slices(hu.shape[0], spacing_mm[0])
     box = _field_box(hu.shape, spacing_mm)
@@ -122,11 +122,11 @@ def heart_labels(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.flo
 def heart_mask(
     probability: Tensor, shape: tuple[int, int, int], spacing_mm: Spacing
 ) -> NDArray[np.bool_]:
-    """From the coarse probability to a mask at native resolution.
+    """Mask at native resolution from the coarse probability.
 
-    The largest three-dimensional component at 0.5 is kept, made convex slice by slice (a heart's
-    silhouette nearly is; where blood, muscle and liver look alike, pieces of it are missed), and
-    interpolated linearly between slices and pixels.
+    Keeps the largest three-dimensional component at 0.5, replaces each slice by its convex hull
+    (the network misses parts where blood, muscle and liver have similar HU), and interpolates
+    linearly between slices and pixels.
 
     Parameters
     ----------
@@ -155,10 +155,10 @@ def heart_mask(
 
 
 def _convex_hull(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels whose centre lies in the convex hull of the given pixels' centres."""
+    """Pixels whose centre lies in the convex hull of the centres of the given pixels."""
     try:
         edges = ConvexHull(np.argwhere(plane)).equations
-    except (QhullError, ValueError):  # a line, a pixel, nothing: its own hull
+    except (QhullError, ValueError):  # fewer than three pixels, or all on a line
         return plane
     centres = np.indices(plane.shape).reshape(2, -1)
     inside = np.all(edges[:, :2] @ centres + edges[:, 2:] <= 1e-9, axis=0)
@@ -189,7 +189,7 @@ def candidates(
 
 
 def _field_box(shape: tuple[int, ...], spacing_mm: Spacing) -> tuple[int, int, int, int]:
-    """Rows and columns (begin, end, begin, end) of the centred field; may reach outside."""
+    """Rows and columns (start, stop, start, stop) of the centred field; may exceed the image."""
     box: list[int] = []
     for size, spacing in zip(shape[1:], spacing_mm[1:], strict=True):
         wanted = round(HEART_FIELD_MM / spacing)
@@ -199,7 +199,7 @@ def _field_box(shape: tuple[int, ...], spacing_mm: Spacing) -> tuple[int, int, i
 
 
 def _cut(planes: NDArray[np.generic], box: tuple[int, int, int, int]) -> NDArray[np.generic]:
-    """Cut the box out of each plane; what lies outside the image is air (or False)."""
+    """Crop each plane to the box, padded with air (or False) outside the image."""
     r0, r1, c0, c1 = box
     _, rows, columns = planes.shape
     inside = planes[:, max(r0, 0) : min(r1, rows), max(c0, 0) : min(c1, columns)]
@@ -221,7 +221,7 @@ def _paste(
 
 
 def _between(planes: NDArray[np.float32], chosen: NDArray[np.int64], k: int) -> NDArray[np.float32]:
-    """The plane at slice k, linearly between the two nearest of `chosen`; held at the ends."""
+    """Plane at slice k, interpolated linearly between its neighbours in `chosen`."""
     after = int(np.searchsorted(chosen, k))
     if after == 0 or after == len(chosen):
         held: NDArray[np.float32] = planes[min(after, len(chosen) - 1)]

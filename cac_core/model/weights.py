@@ -1,7 +1,7 @@
-"""Weights on disk: a safetensors file per network and a manifest that says what they are.
+"""Weights on disk: one safetensors file per network and a manifest.
 
-A manifest names architecture, training data, version and the SHA-256 of each file. Weights whose
-bytes do not match are refused; nothing is ever fetched.
+The manifest states architecture, layers, training data, version and the SHA-256 of each file. Files
+that do not match their checksum are refused; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cac_core.errors import WeightsError
+from cac_core.model.layer_table import module_layers
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
+    from cac_core.model.convlstm import ConvLSTMSegmenter
 
-#: The weights that come with this version.
+#: The shipped weights.
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
 NETWORKS = ("heart", "calcium")
-#: Further heart networks are `heart-2`, `heart-3`, ...; the mean of their probabilities counts.
+#: Further heart networks are `heart-2` to `heart-9`; their probabilities are averaged.
 _FURTHER = re.compile(r"heart-[2-9]")
-#: Name and version become the name of a folder of the warehouse, `model=<name>-<version>-<digest>`.
+#: Name and version are part of a warehouse folder, `model=<name>-<version>-<digest>`.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", re.ASCII)
+#: An entry of every configuration that no field states; the model digest covers it.
+_FIXED_CONFIG = {"branches": "both"}
+#: A row of the layer table in the indented manifest, to be written on one line.
+_LAYER_ROW = re.compile(r'\{\s*"part":[^{}]*\}')
 _HINT = "Install the package again, or name a complete folder with --model."
 
 
@@ -51,36 +56,36 @@ class WeightsManifest:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Real chests that any of the networks learnt from: none is fit to judge them."""
+        """Real chests used in training or calibration; never evaluate the weights on these."""
         runs = (run.get("data", {}) for run in self.training.values())
         return tuple(sorted({host for data in runs for host in data.get("hosts", ())}))
 
     @property
     def model_id(self) -> str:
-        """Name, version and the first eight digits of the digest; names the hive partition."""
+        """Name, version and first eight digits of the digest; value of the hive partition."""
         return f"{self.name}-{self.version}-{self.digest[:8]}"
 
 
 def require_plain_name(text: str, what: str) -> None:
-    """Refuse a part of a model id that could not be part of a folder's name.
+    """Check a part of a model id, which becomes part of a folder name.
 
     Raises
     ------
     WeightsError
-        If it holds anything but letters, digits, dots, dashes and underscores, begins with another
-        sign than a letter or digit, or is longer than 60 characters.
+        If it contains anything but ASCII letters, digits, dots, dashes and underscores, does not
+        start with a letter or digit, or is longer than 60 characters.
     """
     if not _PLAIN_NAME.fullmatch(text):
         raise WeightsError(
             f"The {what} of the weights is {text[:60]!r}.",
-            "Use up to 60 letters, digits, dots, dashes and underscores, a letter or digit first.",
+            "Use up to 60 letters, digits, dots, dashes, underscores, letter or digit first.",
         )
 
 
 def verify_weights(folder: Path | None = None) -> WeightsManifest:
-    """Read the manifest of a folder (default: the shipped weights) and check every byte.
+    """Read the manifest of a folder (default: the shipped weights) and verify all checksums.
 
-    Needs no torch.
+    Does not import torch.
 
     Raises
     ------
@@ -88,46 +93,58 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
         If the folder or a file is missing, the manifest is malformed, or a checksum differs.
     """
     folder = (folder or SHIPPED_WEIGHTS).resolve()
+    manifest = _read_manifest(folder)
+    require_plain_name(manifest.name, "name")
+    require_plain_name(manifest.version, "version")
+    files = {item: folder / entry["file"] for item, entry in manifest.networks.items()}
+    if any(file.parent != folder for file in files.values()):
+        raise WeightsError(
+            f"The manifest {folder / MANIFEST} names a file in another folder.", _HINT
+        )
+    for item, file in files.items():
+        _verify_file(file, manifest.networks[item]["sha256"])
+    return manifest
+
+
+def _read_manifest(folder: Path) -> WeightsManifest:
     path = folder / MANIFEST
     try:
-        text = path.read_bytes()
-        manifest = json.loads(text)
+        manifest = json.loads(path.read_bytes())
         items = [*NETWORKS, *sorted(filter(_FURTHER.fullmatch, manifest["networks"]))]
         networks = {item: dict(manifest["networks"][item]) for item in items}
-        name, version = str(manifest["name"]), str(manifest["version"])
-        expected = {item: str(networks[item]["sha256"]) for item in items}
-        files = {item: folder / str(networks[item]["file"]) for item in items}
+        for entry in networks.values():
+            entry["file"], entry["sha256"] = str(entry["file"]), str(entry["sha256"])
         identity = {
-            item: {"sha256": expected[item], "config": networks[item]["config"]} for item in items
+            item: {"sha256": entry["sha256"], "config": entry["config"]}
+            for item, entry in networks.items()
         }
+        name, version = str(manifest["name"]), str(manifest["version"])
         training = dict(manifest.get("training", {}))
     except OSError as error:
         raise WeightsError(f"No weights at {folder} ({error.strerror}).", _HINT) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError(f"The manifest {path} is malformed.", _HINT) from None
-    require_plain_name(name, "name")
-    require_plain_name(version, "version")
-    if any(file.parent != folder for file in files.values()):
-        raise WeightsError(f"The manifest {path} names a file in another folder.", _HINT)
-    for item, file in files.items():
-        try:
-            found = hashlib.sha256(file.read_bytes()).hexdigest()
-        except OSError as error:
-            raise WeightsError(
-                f"The weights {file} cannot be read ({error.strerror}).", _HINT
-            ) from None
-        if found != expected[item]:
-            raise WeightsError(
-                f"The weights {file} were altered: their SHA-256 is {found[:12]}..., "
-                f"the manifest says {expected[item][:12]}...",
-                _HINT,
-            )
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return WeightsManifest(folder, name, version, digest, networks, training)
 
 
+def _verify_file(file: Path, expected: str) -> None:
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(
+            f"The weights {file} cannot be read ({error.strerror}).", _HINT
+        ) from None
+    if found != expected:
+        raise WeightsError(
+            f"The weights {file} were altered: their SHA-256 is {found[:12]}..., "
+            f"the manifest says {expected[:12]}...",
+            _HINT,
+        )
+
+
 def load_network(manifest: WeightsManifest, name: str) -> ConvLSTMSegmenter:
-    """Build one network of a verified folder and load its weights, ready for inference.
+    """Build one network of a verified folder and load its weights, in inference mode.
 
     Raises
     ------
@@ -136,12 +153,14 @@ def load_network(manifest: WeightsManifest, name: str) -> ConvLSTMSegmenter:
     """
     from safetensors.torch import load_file
 
-    from cac_core.model.convlstm import ConvLSTMSegmenter
+    from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
 
     entry = manifest.networks[name]
     file = manifest.folder / str(entry["file"])
     try:
-        network = ConvLSTMSegmenter(_config(entry["config"]))
+        if entry["config"].get("branches", "both") != _FIXED_CONFIG["branches"]:
+            raise ValueError("a network without one of its branches")
+        network = ConvLSTMSegmenter(NetworkConfig.from_manifest(entry["config"]))
         network.load_state_dict(load_file(file))
     except (RuntimeError, TypeError, KeyError, ValueError) as error:
         raise WeightsError(
@@ -160,12 +179,12 @@ def save_weights(
     version: str,
     training: Mapping[str, Any],
 ) -> WeightsManifest:
-    """Write the networks and their manifest; gives the manifest as it verifies.
+    """Write the networks and their manifest; returns the verified manifest.
 
     Parameters
     ----------
     networks : `heart`, `calcium`, and further heart networks as `heart-2` to `heart-9`.
-    training : what they were trained on, and what was measured; any JSON values.
+    training : training and calibration records; any JSON values.
 
     Raises
     ------
@@ -181,30 +200,25 @@ def save_weights(
     for item in networks:
         file = folder / f"{item}.safetensors"
         save_file({k: v.contiguous() for k, v in networks[item].state_dict().items()}, file)
-        file.chmod(0o644)  # safetensors makes files that only their owner can read
+        file.chmod(0o644)  # safetensors creates files that only their owner can read
         entries[item] = {
             "file": file.name,
             "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
             "parameters": sum(p.numel() for p in networks[item].parameters()),
-            "config": dataclasses.asdict(networks[item].config),
+            "config": networks[item].config.as_manifest() | _FIXED_CONFIG,
+            "layers": [dataclasses.asdict(layer) for layer in module_layers(networks[item])],
         }
     manifest = {"name": name, "version": version, "networks": entries, "training": dict(training)}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    text = _LAYER_ROW.sub(lambda row: " ".join(row[0].split()), json.dumps(manifest, indent=2))
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return verify_weights(folder)
 
 
-def _config(values: Mapping[str, Any]) -> NetworkConfig:
-    from cac_core.model.convlstm import NetworkConfig
+def initialise_from(network: nn.Module, earlier: nn.Module) -> bool:
+    """Copy the weights of an equal or smaller network; returns False if it does not fit.
 
-    dilations = tuple(tuple(int(d) for d in block) for block in values["dense_dilations"])
-    return NetworkConfig(**{**values, "dense_dilations": dilations})
-
-
-def take_over(earlier: nn.Module, network: nn.Module) -> bool:
-    """Give a network the weights of an earlier one that is a part of it; False if it is none.
-
-    Where a layer has more inputs than it had, the new ones begin at zero and change nothing; new
-    layers keep what they have. Both must name their layers alike.
+    Weights of additional input channels start at zero, so they do not change the output;
+    additional layers keep their weights. Both networks must use the same layer names.
     """
     had, has = earlier.state_dict(), network.state_dict()
     if not all(name in has and _fits(old.shape, has[name].shape) for name, old in had.items()):
@@ -221,21 +235,19 @@ def _fits(part: Sequence[int], whole: Sequence[int]) -> bool:
     return len(part) == len(whole) and all(a <= b for a, b in zip(part, whole, strict=True))
 
 
-def average(network: nn.Module, earlier: nn.Module) -> None:
-    """Make every parameter and running statistic the mean of both networks' of one size."""
+def average_weights(network: nn.Module, earlier: nn.Module) -> None:
+    """Set every parameter and running statistic to the mean of two networks of equal sizes."""
     before = earlier.state_dict()
-    for name, value in network.state_dict().items():  # these share the memory of the network
+    for name, value in network.state_dict().items():  # shares memory with the network
         if value.is_floating_point():
             value.lerp_(before[name].to(value), 0.5)
 
 
-def favour_class(network: ConvLSTMSegmenter, number: int, offset: float) -> None:
-    """Add `offset` to the score of a class, for good.
+def add_class_bias(network: ConvLSTMSegmenter, class_index: int, offset: float) -> None:
+    """Add `offset` to the score of one class, in the biases of both segmentation heads.
 
-    Training sees calcium far more often than an archive does, and focal loss leaves probabilities
-    too close to one half; an offset chosen on held-out scans undoes both. It goes into the biases
-    of both segmentation heads, whose weighted sum (the weights add to one) then holds it exactly.
+    The attention weights of the heads sum to one, so the fused score shifts by exactly `offset`.
     """
     for segmentation_head in (network.trunk_head, network.sequence_head):
         last: Any = segmentation_head[-1]
-        last.bias.data[number] += offset
+        last.bias.data[class_index] += offset

@@ -1,1 +1,1 @@
-"""Training of both networks on annotated scans."""
+"""Training of the networks: table, samples, batches, loop, calibration, export."""

@@ -1,10 +1,10 @@
-"""What the networks are shown at each step: a function of samples, settings, seed and step only.
+"""Training batches: a function of samples, settings, seed and step only.
 
-The heart network learns whole coarse slices. The calcium network learns patches centred near
-components, small and large ones alike: coronary calcium, other calcium, and bright spots that are
-none (noise, bone at the border). Its loss counts every voxel that can be a candidate, each
-component by the root of its size, and a random share of the rest, which is the subset sampling of
-the majority class that the paper speaks of.
+The heart network is trained on whole coarse slices. The calcium network is trained on patches
+centred near components, small and large ones with equal probability: coronary calcium, other
+calcium, and bright background (noise, bone at the border). Its loss includes every voxel that can
+be a candidate, with each component weighted by the square root of its size, and a random share of
+the other voxels: the paper's subset sampling of the majority class.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from cac_core.components import label_in_plane, reaches_area
 from cac_core.model.convlstm import NetworkConfig
-from cac_core.model.preprocess import HeartFrame, heart_frame, normalise, place_in_heart
+from cac_core.model.preprocess import HeartFrame, heart_frame, heart_position, normalise
 from cac_core.protocol import ScoringProtocol
 from cac_core.training.samples import CROP_MARGIN_PX, Sample
 
@@ -31,21 +31,21 @@ Floats = NDArray[np.float32]
 
 BRIGHT_HU = int(ScoringProtocol().threshold_hu)
 _MIN_AREA_MM2 = ScoringProtocol().min_area_mm2
-#: Classes that the patches of a batch are centred on, in turn: 1 coronary, 2 other, 0 neither.
+#: Class at the centre of each patch of a batch, in turn: 1 coronary, 2 other calcium, 0 neither.
 _CENTRES = (1, 2, 0, 1, 2, 0)
-#: Share of the patches whose place in the heart is kept from a network that is told it: whoever
-#: always knows the place learns it by heart, and not what lies around a calcification.
-_PLACE_NOT_TOLD = 0.3
+#: Share of training patches whose position channels are set to zero: otherwise the network relies
+#: on the position and ignores the surroundings of a calcification.
+_POSITION_DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Stacks of three slices with what is asked of the middle one.
+    """Stacks of three slices with target and loss weight of the middle one.
 
     `stacks` (n, 3, rows + 2 margin, columns + 2 margin), normalised; `target` (n, rows, columns),
-    class indices; `weight` (n, rows, columns), 0 where a pixel does not count; `names` of the
-    samples it was drawn from; `place` in the heart (n, 3, rows + 2 margin, columns + 2 margin),
-    for a network that is told it.
+    class indices; `weight` (n, rows, columns), 0 where a pixel does not contribute to the loss;
+    `names` of the source samples; `position` (n, 3, rows + 2 margin, columns + 2 margin), for a
+    network with position channels.
     """
 
     stacks: Tensor
@@ -53,22 +53,22 @@ class Batch:
     weight: Tensor
     margin: int
     names: tuple[str, ...]
-    place: Tensor | None = None
+    position: Tensor | None = None
 
     def to(self, device: str) -> Batch:
-        """The same on another device."""
+        """A copy on another device."""
         return Batch(
             self.stacks.to(device),
             self.target.to(device),
             self.weight.to(device),
             self.margin,
             self.names,
-            None if self.place is None else self.place.to(device),
+            None if self.position is None else self.position.to(device),
         )
 
 
 class NamedSamples(Protocol):
-    """Samples by number, with the name of each for messages."""
+    """Samples by number, with names for messages."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -80,7 +80,7 @@ class NamedSamples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """How batches are drawn and varied; `vary` is off for validation."""
+    """Sampling and augmentation of batches; `vary` (augmentation) is off for validation."""
 
     size: int
     patch_px: int
@@ -90,7 +90,7 @@ class BatchSettings:
 
 
 class HeartBatches:
-    """Coarse slices of all samples alike, moved, turned, scaled, and varied in HU."""
+    """Coarse slices drawn uniformly from all samples, with geometric and intensity augmentation."""
 
     def __init__(self, samples: NamedSamples, config: NetworkConfig, settings: BatchSettings):
         self.samples, self.settings = samples, settings
@@ -131,11 +131,11 @@ class CalciumBatches:
     def draw(self, step: int) -> Batch:
         """The batch of a step."""
         rng = np.random.default_rng([self.settings.seed, step])
-        stacks, targets, weights, places, names = [], [], [], [], []
+        stacks, targets, weights, positions, names = [], [], [], [], []
         for n in range(self.settings.size):
             number, centre = self._centre(_CENTRES[n % len(_CENTRES)], rng)
-            stack, target, weight, place = self._patch(number, centre, rng)
-            places.append(place)
+            stack, target, weight, position = self._patch(number, centre, rng)
+            positions.append(position)
             stacks.append(stack)
             targets.append(torch.from_numpy(target))
             weights.append(torch.from_numpy(weight))
@@ -146,7 +146,7 @@ class CalciumBatches:
             torch.stack(weights),
             self.margin,
             tuple(names),
-            torch.stack(places) if self.config.place else None,
+            torch.stack(positions) if self.config.position_channels else None,
         )
 
     def _find_components(self, number: int) -> tuple[NDArray[np.int16], ...]:
@@ -175,14 +175,14 @@ class CalciumBatches:
     def _patch(
         self, number: int, centre: NDArray[np.int16], rng: np.random.Generator
     ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.float32], Tensor]:
-        """Three slices with margin, target and weight of the middle one without it, its place."""
+        """Three slices with margin, target and weight of the middle one, position channels."""
         sample = self.samples[number]
         size, margin = self.settings.patch_px, self.margin
         k, reach = int(centre[0]), size // 2 - 8
         middle = np.asarray(centre[1:] + rng.integers(-reach, reach + 1, 2), np.float64)
         step = 1
         if self.settings.vary:
-            # A neighbour two thin slices away is what a thick-slice scan shows.
+            # Neighbours two thin slices away imitate a scan with thick slices.
             thin = sample.spacing_mm[0] <= 3.0 and rng.random() < 0.15
             step = int(rng.choice([-1, 1], p=[0.25, 0.75])) * (2 if thin else 1)
         planes = np.clip([k - step, k, k + step], 0, len(sample.hu) - 1)
@@ -199,26 +199,26 @@ class CalciumBatches:
             frame = _another_frame(frame, rng)
         core = np.s_[margin : margin + size, margin : margin + size]
         hu, inside, calcium = stack[1][core], labels[0][core], labels[1][core]
-        # Outside the heart nothing is asked of the network: the mask removes it.
+        # Outside the heart every voxel is background: the heart mask removes it at inference.
         target = np.where(inside > 0, calcium, 0).astype(np.int64)
         weight = _candidate_weight((hu >= BRIGHT_HU) & (inside > 0), target, sample.pixel_mm2)
         rest = (weight == 0) & (hu < BRIGHT_HU)
         weight[rest & (target > 0) & (hu >= 100)] = 0.3
         weight[rest & (rng.random(hu.shape) < self.settings.background_share)] = 0.1
-        place = place_in_heart(
+        position = heart_position(
             frame,
             torch.full((1, 1, 1), float(k)),
             torch.from_numpy(cut.row),
             torch.from_numpy(cut.column),
         )[0]
-        if self.settings.vary and rng.random() < _PLACE_NOT_TOLD:
-            place = torch.zeros_like(place)
+        if self.settings.vary and rng.random() < _POSITION_DROPOUT:
+            position = torch.zeros_like(position)
         bright_tail = self.config.bright_tail
-        return normalise(torch.from_numpy(stack), bright_tail=bright_tail), target, weight, place
+        return normalise(torch.from_numpy(stack), bright_tail=bright_tail), target, weight, position
 
 
 def _another_frame(frame: HeartFrame, rng: np.random.Generator) -> HeartFrame:
-    """The frame of a mask that is off, as the heart network's is in anatomy it never saw."""
+    """A shifted and scaled frame, as from an inaccurate heart mask."""
     shift, scale = rng.normal(0, (0.15, 0.12, 0.12)), np.exp(rng.normal(0, (0.12, 0.1, 0.1)))
     parts = zip(frame.centre, frame.half, shift, scale, strict=True)
     moved = [(c + h * by, h * times) for c, h, by, times in parts]
@@ -229,10 +229,10 @@ def _another_frame(frame: HeartFrame, rng: np.random.Generator) -> HeartFrame:
 def _candidate_weight(
     bright: NDArray[np.bool_], target: NDArray[np.int64], pixel_mm2: float
 ) -> NDArray[np.float32]:
-    """Weight of bright pixels: a component counts by the root of its size, not by its size.
+    """Loss weight of bright pixels: each component weighs the square root of its size.
 
-    Agreement is decided by small lesions and small false alarms; in a plain mean a single
-    confluent plaque outweighs dozens of them. Components below the minimum area never score.
+    Agreement depends on small lesions and small false positives; in an unweighted mean one
+    confluent plaque outweighs dozens of them. Components below the minimum area weigh nothing.
     """
     weight = np.zeros(bright.shape, np.float32)
     for wanted in range(3):
@@ -245,7 +245,7 @@ def _candidate_weight(
 
 
 def _move(planes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Turn, scale, shift and bend planes (n, rows, columns) alike; their borders are drawn on."""
+    """Random affine and elastic transform of planes (n, rows, columns); borders are extended."""
     angle, scale = rng.normal(0, 0.1), np.exp(rng.normal(0, 0.13))
     stretch = np.exp(rng.normal(0, 0.07))
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale

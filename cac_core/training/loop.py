@@ -1,8 +1,8 @@
 """The training loop of both networks: focal loss, checkpoints, early stopping, a record.
 
-What a step sees depends on the seed and the number of the step alone, and a checkpoint holds all
-else that the next step depends on. A run that was killed and taken up again therefore ends with
-the weights of one that was not (on the same machine and with as many threads).
+The batch of a step depends on the seed and the step number only, and a checkpoint holds all other
+state. A run that was interrupted and resumed therefore ends with the same weights as one that was
+not, on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -28,21 +28,22 @@ from torch.nn.functional import cross_entropy
 from cac_core.errors import TrainingDataError, TrainingError
 from cac_core.model.convlstm import NetworkConfig
 from cac_core.training.batches import Batch, BatchSettings, CalciumBatches, HeartBatches
+from cac_core.training.records import RunData, RunRecord
 from cac_core.training.samples import SampleFiles
 
 Kind = Literal["heart", "calcium"]
-#: Called after every report with (step, steps, training loss, validation loss or None).
-Progress = Callable[[int, int, float, float | None], None]
+#: Called after each validation with (step, steps, training loss, validation loss).
+Progress = Callable[[int, int, float, float], None]
 CHECKPOINT, WEIGHTS, RECORD, CURVES = "checkpoint.pt", "network.pt", "record.json", "curves.csv"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How long and how fast to train; `focal_gamma` as in Lin et al., ICCV 2017.
+    """Length, rate and sampling of a training run; `focal_gamma` as in Lin et al., ICCV 2017.
 
-    `patience` counts validations without a better loss before training stops early. `keep` says
-    which weights the run ends with: those of the best validation, or the last ones. In a short run
-    that goes on from earlier weights the last ones, learnt at the lowest rate, are the better.
+    `patience` is the number of validations without a lower loss before training stops early.
+    `keep` selects the weights at the end: those of the best validation, or the last ones. In a
+    short run from earlier weights the last ones, trained at the lowest rate, are better.
     """
 
     steps: int = 5000
@@ -67,7 +68,7 @@ CALCIUM_SETTINGS = TrainingSettings()
 
 @dataclass
 class _State:
-    """All that the next step depends on."""
+    """All state that the next step depends on."""
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
@@ -106,35 +107,82 @@ def train_network(
     settings: TrainingSettings,
     folder: Path,
     *,
-    data: dict[str, Any] | None = None,
+    data: RunData | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Train a network, or go on where an earlier run in `folder` stopped.
+) -> RunRecord:
+    """Train a network, or resume an interrupted run in `folder`.
 
     Parameters
     ----------
-    kind : which network: `heart` learns the silhouette, `calcium` the class of bright voxels.
-    network : a new network; its `config` states its sizes and receptive field.
-    folder : where checkpoint, weights, curves and record go.
-    data : what the samples are (table digest, split digest); kept in the record.
+    kind : `heart` trains on the heart mask, `calcium` on the class of bright voxels.
+    network : network with its initial weights; `config` states its sizes and receptive field.
+    folder : folder for checkpoint, weights, curves and record.
+    data : description of the samples for the record.
 
     Returns
     -------
-    The record: settings, sizes, data, best step, losses, seconds. The network holds the weights
-    that were to be kept, in inference mode; `folder`/network.pt holds them too.
+    The record of the run. The network has the weights to keep, in inference mode; they are also in
+    `folder`/network.pt.
 
     Raises
     ------
     TrainingDataError
-        If there are no samples of a class that is to be learnt.
+        If a part has no samples, or none of a class that the network is trained on.
     TrainingError
-        If the loss is no longer finite, the disk is full, or the folder holds another run. The
-        last good checkpoint is kept.
+        If the loss is not finite, the disk is full, or the folder holds another run. The last
+        valid checkpoint is kept.
     """
     _check(kind, training, validation)
     record = _record_of(kind, network, training, validation, settings, data)
     identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
+    state = _initial_state(network, settings)
+    _resume(state, folder, identity)
+    source = HeartBatches if kind == "heart" else CalciumBatches
+    config: NetworkConfig = network.config  # type: ignore[assignment]
+    _optimise(
+        state,
+        source(training, config, _batch_settings(settings)).draw,
+        source(validation, config, _batch_settings(settings, vary=False)).draw,
+        settings,
+        checkpoint=lambda: _write(folder / CHECKPOINT, state.stored(identity)),
+        progress=progress,
+    )
+    if settings.keep == "best":
+        network.load_state_dict(state.best)
+    network.eval()
+    return _finish(folder, state, record)
+
+
+def _optimise(
+    state: _State,
+    draw: Callable[[int], Batch],
+    draw_held: Callable[[int], Batch],
+    settings: TrainingSettings,
+    *,
+    checkpoint: Callable[[], None],
+    progress: Progress | None,
+) -> None:
+    """Run the remaining steps, with a validation and a checkpoint every `validate_every` steps."""
+    started = time.perf_counter() - state.seconds
+    recent: list[float] = []
+    for batch in _prefetched(draw, state.step, _last_step(state, settings)):
+        recent.append(_step(state, batch, settings))
+        if state.step % settings.validate_every and state.step != settings.steps:
+            continue
+        loss = _validate(state.network, draw_held, settings)
+        state.seconds = time.perf_counter() - started
+        state.curve.append((state.step, sum(recent) / len(recent), loss))
+        recent = []
+        _keep_best(state, loss)
+        checkpoint()
+        if progress:
+            progress(state.step, settings.steps, state.curve[-1][1], loss)
+        if state.waited >= settings.patience:
+            break
+
+
+def _initial_state(network: nn.Module, settings: TrainingSettings) -> _State:
     # Not channels_last: oneDNN then returns NaN gradients of dilated bfloat16 convolutions.
     network.to(settings.device)
     optimiser = torch.optim.AdamW(
@@ -143,32 +191,7 @@ def train_network(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.steps + 1, pct_start=0.1
     )
-    state = _State(network, optimiser, schedule)
-    _resume(state, folder, identity)
-    source = HeartBatches if kind == "heart" else CalciumBatches
-    config: NetworkConfig = network.config  # type: ignore[assignment]
-    draw = source(training, config, _batch_settings(settings)).draw
-    draw_held = source(validation, config, _batch_settings(settings, vary=False)).draw
-    started = time.perf_counter() - state.seconds
-    recent: list[float] = []
-    for batch in _prefetched(draw, state.step, _last_step(state, settings)):
-        recent.append(_step(state, batch, settings))
-        if state.step % settings.validate_every and state.step != settings.steps:
-            continue
-        loss = _validate(network, draw_held, settings)
-        state.seconds = time.perf_counter() - started
-        state.curve.append((state.step, sum(recent) / len(recent), loss))
-        recent = []
-        _keep_best(state, loss)
-        _write(folder / CHECKPOINT, state.stored(identity))
-        if progress:
-            progress(state.step, settings.steps, state.curve[-1][1], loss)
-        if state.waited >= settings.patience:
-            break
-    if settings.keep == "best":
-        network.load_state_dict(state.best)
-    network.eval()
-    return _finish(folder, state, record)
+    return _State(network, optimiser, schedule)
 
 
 def focal_loss(scores: Tensor, target: Tensor, weight: Tensor, gamma: float) -> Tensor:
@@ -178,7 +201,7 @@ def focal_loss(scores: Tensor, target: Tensor, weight: Tensor, gamma: float) -> 
     ----------
     scores : (n, classes, rows, columns), before softmax.
     target : (n, rows, columns), class indices.
-    weight : (n, rows, columns), 0 where a pixel does not count.
+    weight : (n, rows, columns), 0 for pixels that do not contribute.
     """
     plain = cross_entropy(scores, target, reduction="none")
     certain = torch.exp(-plain)
@@ -186,7 +209,7 @@ def focal_loss(scores: Tensor, target: Tensor, weight: Tensor, gamma: float) -> 
 
 
 def uses_bfloat16(settings: TrainingSettings) -> bool:
-    """Whether to multiply in bfloat16: on request, or where the hardware is built for it."""
+    """Whether to multiply in bfloat16: on request, or where the hardware supports it."""
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
     if settings.device.startswith("cuda"):
@@ -194,28 +217,28 @@ def uses_bfloat16(settings: TrainingSettings) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def load_trained(folder: Path, network: nn.Module) -> dict[str, Any]:
-    """Load the best weights of a finished run into a network; gives the record of the run.
+def load_trained(folder: Path, network: nn.Module) -> RunRecord:
+    """Load the weights of a finished run into a network; returns the record of the run.
 
     Raises
     ------
     TrainingError
-        If the folder holds no finished run, or one of another network.
+        If the folder holds no finished run of such a network.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: RunRecord = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     except (OSError, ValueError, RuntimeError) as error:
         raise TrainingError(
             f"{folder} holds no finished training run ({type(error).__name__}).",
-            "Run the training command again; it goes on where it stopped.",
+            "Run the training command again; it resumes where it stopped.",
         ) from None
     network.eval()
     return record
 
 
 def use_threads(threads: int) -> None:
-    """Threads that torch uses in this process."""
+    """Set the number of threads that torch uses in this process."""
     torch.set_num_threads(threads)
 
 
@@ -224,7 +247,7 @@ def _check(kind: Kind, training: SampleFiles, validation: SampleFiles) -> None:
         if not samples.names:
             raise TrainingDataError(
                 f"The {part} part of the split holds no study.",
-                "Check the column `split` of the training table, or make a new split.",
+                "Check the column `split` of the training table, or create a new split.",
             )
         if kind != "calcium":
             continue
@@ -232,7 +255,7 @@ def _check(kind: Kind, training: SampleFiles, validation: SampleFiles) -> None:
             if not any((samples[i].calcium == number).any() for i in range(len(samples.names))):
                 raise TrainingDataError(
                     f"No study of the {part} part holds {word} calcium.",
-                    "Add annotated studies with some, or check the label mapping.",
+                    "Add annotated studies with such calcium, or check the label mapping.",
                 )
 
 
@@ -242,12 +265,12 @@ def _record_of(
     training: SampleFiles,
     validation: SampleFiles,
     settings: TrainingSettings,
-    data: dict[str, Any] | None,
-) -> dict[str, Any]:
+    data: RunData | None,
+) -> RunRecord:
     record = {
         "kind": kind,
         "architecture": type(network).__name__,
-        "config": dataclasses.asdict(network.config),  # type: ignore[call-overload]
+        "config": network.config.as_manifest(),  # type: ignore[operator, union-attr]
         "parameters": sum(p.numel() for p in network.parameters()),
         "settings": dataclasses.asdict(settings),
         "bfloat16": uses_bfloat16(settings),
@@ -259,7 +282,7 @@ def _record_of(
         ).hexdigest(),
         "data": data or {},
     }
-    stored: dict[str, Any] = json.loads(json.dumps(record))
+    stored: RunRecord = json.loads(json.dumps(record))
     return stored
 
 
@@ -268,7 +291,7 @@ def _batch_settings(settings: TrainingSettings, vary: bool = True) -> BatchSetti
         settings.batch,
         settings.patch_px,
         settings.background_share,
-        # Validation draws from a stream of its own, the same at every validation.
+        # Validation uses a separate random stream, the same at every validation.
         settings.seed if vary else settings.seed + 1_000_000,
         vary,
     )
@@ -279,7 +302,7 @@ def _last_step(state: _State, settings: TrainingSettings) -> int:
 
 
 def _prefetched(draw: Callable[[int], Batch], begin: int, end: int) -> Iterator[Batch]:
-    """Batches of steps begin + 1 to end, each made while the one before is learnt from."""
+    """Batches of steps begin + 1 to end, each prepared during the step before."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(draw, begin + 1) if begin < end else None
         for step in range(begin + 1, end + 1):
@@ -290,7 +313,7 @@ def _prefetched(draw: Callable[[int], Batch], begin: int, end: int) -> Iterator[
 
 
 def _step(state: _State, batch: Batch, settings: TrainingSettings) -> float:
-    """One step of gradient descent; gives the loss."""
+    """One step of gradient descent; returns the loss."""
     state.network.train()
     loss = _loss(state.network, batch, settings)
     value = float(loss.detach())
@@ -298,7 +321,7 @@ def _step(state: _State, batch: Batch, settings: TrainingSettings) -> float:
         raise TrainingError(
             f"The loss is {value} at step {state.step + 1}; the batch held "
             f"{', '.join(sorted(set(batch.names)))}.",
-            "Check these studies, or lower the learning rate; the last good checkpoint is kept.",
+            "Check these studies, or lower the learning rate; the last valid checkpoint is kept.",
         )
     state.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -314,7 +337,7 @@ def _loss(network: nn.Module, batch: Batch, settings: TrainingSettings) -> Tenso
     with torch.autocast(
         torch.device(settings.device).type, torch.bfloat16, enabled=uses_bfloat16(settings)
     ):
-        scores = network.triples(batch.stacks, batch.margin, batch.place)  # type: ignore[operator]
+        scores = network.triples(batch.stacks, batch.margin, batch.position)  # type: ignore[operator]
     return focal_loss(scores.float(), batch.target, batch.weight, settings.focal_gamma)
 
 
@@ -344,18 +367,18 @@ def _resume(state: _State, folder: Path, identity: str) -> None:
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}).",
-            "Remove the folder to begin anew, or name another one.",
+            "Remove the folder to start again, or name another one.",
         ) from None
     if stored["identity"] != identity:
         raise TrainingError(
             f"{folder} holds a run with other data, settings or network.",
-            "Name another folder, or repeat the command that began this run.",
+            "Name another folder, or repeat the command that started this run.",
         )
     state.restore(stored)
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:
-    """Write aside, flush to disk, rename: a checkpoint is whole or it is the one before."""
+    """Write to a temporary file, flush, rename: a checkpoint is always complete."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     _replace(path, buffer.getvalue())
@@ -373,18 +396,16 @@ def _replace(path: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
         raise TrainingError(
             f"{path} cannot be written ({error.strerror}).",
-            "Make room and repeat the command; it goes on from the last checkpoint, which is kept.",
+            "Free disk space and repeat the command; it resumes from the last checkpoint.",
         ) from None
 
 
-def _finish(folder: Path, state: _State, record: dict[str, Any]) -> dict[str, Any]:
-    record = record | {
-        "steps_done": state.step,
-        "stopped_early": state.waited > 0 and state.step < record["settings"]["steps"],
-        "best_step": state.best_step,
-        "best_validation_loss": state.best_loss,
-        "seconds": round(state.seconds, 1),
-    }
+def _finish(folder: Path, state: _State, record: RunRecord) -> RunRecord:
+    record["steps_done"] = state.step
+    record["stopped_early"] = state.waited > 0 and state.step < record["settings"]["steps"]
+    record["best_step"] = state.best_step
+    record["best_validation_loss"] = state.best_loss
+    record["seconds"] = round(state.seconds, 1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "training_loss", "validation_loss"])

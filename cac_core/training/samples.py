@@ -1,4 +1,4 @@
-"""Training samples: what each network needs of an annotated scan, and no more."""
+"""Training samples: the parts of an annotated scan that the networks are trained on."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from cac_core.errors import TrainingDataError
 from cac_core.model.preprocess import Spacing, heart_input, heart_labels
 
-#: Context kept around the heart, in pixels: the calcium network's field, and room for a patch.
+#: Margin of the crop around the heart, in pixels: receptive field of the calcium network and patch.
 CROP_MARGIN_PX = 48
-#: The heart network's mask is not perfect: candidates up to this far outside the true one count.
+#: Candidates up to this far outside the true heart are included: predicted masks are inexact.
 MASK_TOLERANCE_MM = 5.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One annotated scan, cut down; arrays (slice, row, column).
+    """One annotated scan, reduced; arrays (slice, row, column).
 
-    `heart_stack` is the input of the heart network (slices + 2, rows, columns), float16;
-    `heart_label` its coverage in 255ths. `hu`, `inside` and `calcium` are a crop around the heart
-    at native resolution: int16; 0 outside, 1 in the tolerance band, 2 in the heart; class 0
-    background, 1 coronary, 2 non-coronary. `spacing_mm` is that of the crop (slice, row, column).
+    `heart_stack` (slices + 2, rows, columns) is the input of the heart network; `heart_label` the
+    fraction of each pixel inside the heart, in 255ths. `hu`, `inside` and `calcium` are a crop
+    around the heart at native resolution. `inside` is 0 outside the heart, 1 in the tolerance band,
+    2 inside; `calcium` is 0 background, 1 coronary, 2 non-coronary. `spacing_mm` is slice
+    increment, row spacing, column spacing.
     """
 
     heart_stack: NDArray[np.float16]
@@ -51,7 +52,7 @@ def make_sample(
     calcium: NDArray[np.uint8],
     spacing_mm: Spacing,
 ) -> Sample:
-    """Cut an annotated scan down to what training needs; arrays (slice, row, column).
+    """Reduce an annotated scan to a training sample; arrays (slice, row, column).
 
     Raises
     ------
@@ -82,20 +83,20 @@ def make_sample(
 
 
 def save_sample(path: Path, sample: Sample) -> None:
-    """Write a sample aside and rename it: a killed run leaves no half of one."""
+    """Write a sample to a temporary file and rename it, so that no partial file is left."""
     aside = path.with_suffix(".part")
     save_file({name: getattr(sample, name) for name in Sample.__dataclass_fields__}, aside)
-    aside.chmod(0o644)  # safetensors makes files that only their owner can read
+    aside.chmod(0o644)  # safetensors creates files that only their owner can read
     aside.replace(path)
 
 
 class SampleFiles:
-    """Samples on disk, read when they are wanted; as many as fit are kept in memory.
+    """Samples on disk, read on demand and cached in memory.
 
     Parameters
     ----------
     paths : files written by `save_sample`.
-    keep : samples kept in memory; some 7 MB each.
+    keep : maximum number of samples in memory, about 7 MB each.
     """
 
     def __init__(self, paths: Sequence[Path], keep: int = 1000) -> None:
@@ -113,14 +114,14 @@ def load_sample(path: Path) -> Sample:
     Raises
     ------
     TrainingDataError
-        If the file is not there, cut short, or no sample of this version.
+        If the file is missing, truncated, or not a sample of this version.
     """
     try:
         return Sample(**load_file(path))
     except (OSError, SafetensorError, TypeError) as error:
         raise TrainingDataError(
             f"The sample {path} cannot be read ({type(error).__name__}).",
-            "Remove it; the same command makes it again.",
+            "Remove it; the same command creates it again.",
         ) from None
 
 

@@ -1,7 +1,7 @@
-"""Scans that are made to be learnt from, by the names that a training table gives them.
+"""Synthetic and implanted studies by the names that a training table gives them.
 
-`synthetic:SEED` is a person of the generator, `implanted:HOST:SEED` calcium implanted in a deformed
-real chest.
+`synthetic:SEED` is a scan of the analytic generator, `implanted:HOST:SEED` synthetic calcium
+implanted in a deformed real chest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cac_core import phantom
 from cac_core.errors import TrainingDataError
 from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
 from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
-from cac_core.phantom.heldout.frozen_sets import variant_of
+from cac_core.phantom.heldout.implanted import variant_of
 from cac_core.phantom.reader import annotate
 from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.processes import worker_pool
@@ -29,52 +29,85 @@ from schemas.training import TRAINING_SET
 
 SYNTHETIC = "synthetic:"
 IMPLANTED = "implanted:"
-#: A study whose name ends so is scanned as at the paper's external site: 5 mm, 20 mA.
+#: Suffix of studies with the acquisition of the paper's external site: 5 mm, 20 mA.
 LOW_DOSE = ":low-dose"
-#: A study whose name ends so has many plaques, and calcium has no shape of its own.
-TEACHING = ":teaching"
-_SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({TEACHING})?({LOW_DOSE})?")
+#: Suffix of balanced studies, see `synthesise_scan`; existing tables and split digests contain it.
+BALANCED = ":teaching"
+_SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({BALANCED})?({LOW_DOSE})?")
 _IMPLANTED_NAME = re.compile(rf"{IMPLANTED}(?P<host>[^:]+):(?P<seed>\d+)")
 
 
+#: Modules of `cac_core.phantom` and data files that determine the scans and annotations of a study,
+#: by the prefix of its name. Other modules, as those that write DICOM files and registries, do not.
+GENERATOR_FILES: dict[str, tuple[str, ...]] = {
+    SYNTHETIC: (
+        "analytic/anatomy.py",
+        "analytic/blobs.py",
+        "analytic/coronaries.py",
+        "analytic/noise.py",
+        "analytic/noncoronary.py",
+        "analytic/plaques.py",
+        "analytic/scan.py",
+        "analytic/warp.py",
+        "annotated.py",
+        "reader.py",
+        "truth.py",
+    ),
+    IMPLANTED: (
+        "annotated.py",
+        "heldout/grains.py",
+        "heldout/hosts.toml",
+        "heldout/implanted.py",
+        "heldout/real_chests.py",
+        "reader.py",
+        "truth.py",
+    ),
+}
+
+
 def is_made(study: str) -> bool:
-    """Whether a study of a training table is made, rather than read."""
+    """Whether a study of a training table is generated rather than read from files."""
     return study.startswith((SYNTHETIC, IMPLANTED))
 
 
 def host_of(study: str) -> str | None:
-    """The real chest that a study was made from, if it was."""
+    """The real chest of an implanted study; None for other studies."""
     named = _IMPLANTED_NAME.fullmatch(study)
     return named and named["host"]
 
 
+def hosts_of(rows: Sequence[dict[str, str]]) -> list[str]:
+    """The real chests of the implanted studies in rows of a training table."""
+    return sorted({host for row in rows if (host := host_of(row["study"]))})
+
+
 def synthetic_names(
-    studies: int, seed: int, *, low_dose: bool = False, teaching: bool = False
+    studies: int, seed: int, *, low_dose: bool = False, balanced: bool = False
 ) -> list[str]:
-    """Names of as many synthetic studies.
+    """Names of synthetic studies with consecutive seeds.
 
     Parameters
     ----------
-    low_dose : all of them at 5 mm and 20 mA, where noise is mistaken most easily for calcium.
-    teaching : many plaques of every artery and calcium without a shape of its own, see
-        `synthesise_scan`; categories are then not those of people.
+    low_dose : slices of 5 mm at 20 mA, where noise resembles calcium most.
+    balanced : many plaques, in all arteries equally, see `synthesise_scan`; the CAC categories do
+        not follow their distribution in patients.
     """
-    end = (TEACHING if teaching else "") + (LOW_DOSE if low_dose else "")
+    end = (BALANCED if balanced else "") + (LOW_DOSE if low_dose else "")
     return [f"{SYNTHETIC}{number}{end}" for number in range(seed, seed + studies)]
 
 
 def implanted_names(studies: int, seed: int, hosts: Sequence[str]) -> list[str]:
-    """Names of as many studies implanted in each of these real chests."""
+    """Names of `studies` implanted studies for each of these real chests."""
     return [f"{IMPLANTED}{host}:{n}" for host in hosts for n in range(seed, seed + studies)]
 
 
 def made_table(
     names: Sequence[str], annotation: str, data: Path | None, progress: Progress
 ) -> pa.Table:
-    """A training table of studies to be made, without a split; categories from their scans.
+    """A training table of generated studies, without a split.
 
-    All studies implanted in one chest are one patient's, and the chest is their site: it can be
-    left out as a whole.
+    The CAC categories are those of the generated scans. All studies implanted in one chest belong
+    to one patient, and the chest is their site, so that it can be held out as a whole.
     """
     n = len(names)
     with progress.counting("scans") as report, worker_pool(n) as pool:
@@ -89,19 +122,19 @@ def made_table(
 def make_annotated(
     study: str, annotation: str, data: Path | None
 ) -> tuple[AnnotatedScan, NDArray[np.uint8]]:
-    """Make a study of a training table; with its calcium by class as annotated.
+    """Generate a study of a training table; returns the scan and its annotated calcium class.
 
     Parameters
     ----------
     annotation : `truth`, or `reader` for a simulated reader.
-    data : folder of the real chests; implanted studies need it.
+    data : folder of the real chests, for implanted studies.
 
     Raises
     ------
     TrainingDataError
-        If there is no such study, or no such annotation of it.
+        If the name of the study or the annotation is unknown.
     UsageError
-        If the real chests are not there.
+        If the real chests are missing.
     """
     seed = _seed(study)
     host = host_of(study)
@@ -110,30 +143,37 @@ def make_annotated(
     else:
         low_dose = study.endswith(LOW_DOSE)
         settings = draw_external_settings(np.random.default_rng(seed)) if low_dose else None
-        # What is rare in people is met often enough to be learnt.
-        scan = synthesise_scan(seed, settings, rare_times=3.0, teaching=TEACHING in study)
+        # Rare structures are generated more often, so that the networks see enough of them.
+        scan = synthesise_scan(seed, settings, rare_times=3.0, balanced=BALANCED in study)
     if annotation == "truth":
         return scan, scan.calcium_class
     if annotation == "reader":
         return scan, CLASS_OF_SITE[annotate(scan, seed)]
     raise TrainingDataError(
-        f"A study that is made has no annotation {annotation!r}.", "It is `truth` or `reader`."
+        f"Generated studies have no annotation {annotation!r}.", "Use `truth` or `reader`."
     )
 
 
-@lru_cache(maxsize=1)
-def generator_digest() -> str:
-    """Digest of the code that makes scans: other code makes another scan of a seed."""
-    files = sorted(Path(phantom.__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+def generator_digest(study: str) -> str:
+    """SHA-256 of the code that generates such studies: changed code changes the scan of a seed."""
+    return _files_digest(SYNTHETIC if study.startswith(SYNTHETIC) else IMPLANTED)
+
+
+@lru_cache(maxsize=2)
+def _files_digest(prefix: str) -> str:
+    folder = Path(phantom.__file__).parent
+    digest = hashlib.sha256()
+    for name in GENERATOR_FILES[prefix]:
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _seed(study: str) -> int:
     named = _SYNTHETIC_NAME.fullmatch(study) or _IMPLANTED_NAME.fullmatch(study)
     if named is None:
         raise TrainingDataError(
-            f"There is no study {study!r} to be made.",
-            f"Names are {SYNTHETIC}SEED, with {TEACHING}, {LOW_DOSE} or both in this order, and "
+            f"The study name {study!r} is malformed.",
+            f"Names are {SYNTHETIC}SEED, with {BALANCED}, {LOW_DOSE} or both in this order, and "
             f"{IMPLANTED}HOST:SEED.",
         )
     return int(named["seed"])

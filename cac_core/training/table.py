@@ -1,7 +1,7 @@
-"""The training table: reading, checking, splitting, and the digest of a split.
+"""The training table: reading, validation, splitting, and the digest of a split.
 
 Validation and internal test hold a tenth of the studies each, with equal numbers per CAC category,
-as in the paper; sites named external are a test set of their own. No patient is in two parts.
+as in the paper; external sites form a separate test set. No patient is in two parts.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _HINT = "See docs/training.md for the columns."
 
 
 def read_training_table(path: Path) -> pa.Table:
-    """Read and check a training table, CSV or Parquet; columns that may be null may be absent.
+    """Read and validate a training table, CSV or Parquet; nullable columns may be absent.
 
     Raises
     ------
     TrainingDataError
-        If it cannot be read, breaks its schema, or has a patient or study in two parts.
+        If it cannot be read, violates its schema, or has a patient or study in two parts.
     """
     try:
         if path.suffix == ".parquet":
@@ -58,7 +58,7 @@ def read_training_table(path: Path) -> pa.Table:
 
 
 def write_training_table(path: Path, table: pa.Table) -> None:
-    """Write a training table as CSV, or as Parquet where the name ends in .parquet."""
+    """Write a training table as CSV, or as Parquet if the name ends in .parquet."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
@@ -70,7 +70,7 @@ def write_training_table(path: Path, table: pa.Table) -> None:
 
 
 def split_digest(table: pa.Table) -> str:
-    """SHA-256 over study, reader, annotation and part of every row, whatever their order."""
+    """SHA-256 over study, reader, annotation and part of all rows, independent of their order."""
     rows = sorted(
         "\t".join(str(row[name]) for name in ("study", "reader", "annotation", "split"))
         for row in table.to_pylist()
@@ -79,7 +79,7 @@ def split_digest(table: pa.Table) -> str:
 
 
 def rows_of(table: pa.Table, part: str, readers: Collection[str] = ()) -> list[dict[str, str]]:
-    """Rows of one part of the split, by study then reader; `readers` keeps only theirs."""
+    """Rows of one part of the split, sorted by study and reader; `readers` filters by reader."""
     rows = [
         row
         for row in table.to_pylist()
@@ -91,15 +91,15 @@ def rows_of(table: pa.Table, part: str, readers: Collection[str] = ()) -> list[d
 def split_table(
     table: pa.Table, *, seed: int, external_sites: Collection[str] = (), share: float = 0.1
 ) -> pa.Table:
-    """Assign every study to a part.
+    """Assign every study to a part of the split.
 
-    Patients are drawn category by category (that of their first study), so that validation and
-    internal test hold equal numbers of each as far as the data allow.
+    Patients are sampled within the category of their first study, so that validation and internal
+    test hold equal numbers of each category as far as the data allow.
 
     Raises
     ------
     TrainingDataError
-        If a row has no category, an external site does not occur, or a category is too small.
+        If a row has no category, an external site is unknown, or a category is too small.
     """
     rows = table.to_pylist()
     missing = [row["study"] for row in rows if row["cac_category"] is None]
@@ -137,8 +137,8 @@ def _draw(
 ) -> None:
     if len(patients) <= 2 * wanted:
         raise TrainingDataError(
-            f"Category {category} has {len(patients)} patients; validation and internal test take "
-            f"{wanted} each and must leave some to train on.",
+            f"Category {category} has {len(patients)} patients; validation and internal test need "
+            f"{wanted} each, and training at least one.",
             "Add annotated studies of this category.",
         )
     order = rng.permutation(len(patients))
@@ -149,7 +149,7 @@ def _draw(
 
 
 def _check_parts(path: Path, table: pa.Table) -> None:
-    """No patient and no study in two parts."""
+    """Check that no patient and no study is in two parts."""
     for column in ("patient", "study"):
         parts: dict[str, set[str]] = defaultdict(set)
         example = {}

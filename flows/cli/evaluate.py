@@ -1,7 +1,8 @@
-"""`cac evaluate`: agreement of two sources of scores, or of the model with a known truth."""
+"""`cac evaluate`: agreement of two sources of scores, or of the model with the truth."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,41 +22,41 @@ from flows.cli.options import (
 
 
 class _FormerOptions(TyperGroup):
-    """Takes the command line of earlier versions too, which had options in place of commands."""
+    """Accepts the command line of earlier versions, which had options instead of commands."""
 
     # Typer has no public name for the type of a context of its own Click.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command in front that the options of an earlier version mean."""
+        """Insert the command that the options of an earlier version imply."""
         if args and args[0].startswith("-") and args[0] != "--help":
             args = _with_command(args)
-            complain(f"This form of the command is outdated; write: cac evaluate {args[0]} ...")
+            complain(f"This form of the command is deprecated; use: cac evaluate {args[0]} ...")
         return super().parse_args(ctx, args)
 
 
 def _with_command(args: list[str]) -> list[str]:
-    """The arguments of an earlier version with their command in front."""
+    """The arguments of an earlier version, with the command inserted."""
     if any(arg.startswith(("-w", "--warehouse")) for arg in args):
         return ["archive", *args]
-    for place, arg in enumerate(args):
+    for at, arg in enumerate(args):
         name, equals, value = arg.partition("=")
         if name == "--set":
-            rest = args[place + 1 :] if equals else args[place + 2 :]
-            named = [value] if equals else args[place + 1 : place + 2]
-            return ["set", *named, *args[:place], *rest]
+            rest = args[at + 1 :] if equals else args[at + 2 :]
+            named = [value] if equals else args[at + 1 : at + 2]
+            return ["set", *named, *args[:at], *rest]
     return ["synthetic", *args]
 
 
 app = typer.Typer(
     cls=_FormerOptions,
     no_args_is_help=True,
-    help="Compare scores with readings or with a known truth: kappa, r2, ICC, Bland-Altman.",
+    help="Compare scores with readings or with the truth: kappa, r2, ICC, Bland-Altman.",
 )
 
 ByOption = Annotated[
     str | None, typer.Option("--by", help="Columns to group by, separated by commas.")
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder for JSON, studies, estimates, pictures.")
+    Path | None, typer.Option("--out", help="Folder for JSON, studies, estimates, figures.")
 ]
 
 
@@ -68,7 +69,7 @@ def archive(
         str, typer.Option("--source", help="model, model:ID, reader:NAME, visual:NAME or truth.")
     ] = "model",
     against: Annotated[
-        str | None, typer.Option("--against", help="The reference: the same choices.")
+        str | None, typer.Option("--against", help="The reference; same choices as --source.")
     ] = None,
     readings: Annotated[
         Path | None, typer.Option("--readings", help="Table `readings`, CSV or Parquet.")
@@ -82,10 +83,10 @@ def archive(
 ) -> None:
     """Compare the scores of a warehouse with readings, or with the truth of a synthetic archive.
 
-    `--against reader:NAME --readings FILE` for readings, `--truth FILE` for a synthetic archive;
-    by scanner with `--by Manufacturer`.
+    Use `--against reader:NAME --readings FILE` for readings, `--truth FILE` for a synthetic
+    archive, and `--by Manufacturer` to group by scanner.
     """
-    from cac_core.evaluation.evaluate import compare_sources
+    from cac_core.evaluation.agreement import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
 
     if warehouse is None:
@@ -105,17 +106,18 @@ def frozen_set(
         Path | None, typer.Option("--data", help="Folder of real chests, for semi-synthetic.")
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option("--keep", help="Folder to keep the scans of the set in.")
+        Path | None, typer.Option("--keep", help="Folder to cache the scans of the set in.")
     ] = None,
     studies: Annotated[
-        int | None, typer.Option("--studies", help="How many; default: the whole set.", min=2)
+        int | None,
+        typer.Option("--studies", help="Number of studies; default: the whole set.", min=2),
     ] = None,
     model: Annotated[
         list[Path] | None,
         typer.Option(
             "--model",
             "-m",
-            help="Folder of weights. Several for semi-synthetic: each judges chests it never saw.",
+            help="Folder of weights; several for semi-synthetic, one per chest left out.",
         ),
     ] = None,
     by: ByOption = None,
@@ -123,13 +125,13 @@ def frozen_set(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the model with the truth of a frozen test set, whose digest is checked."""
+    """Compare the model with the truth of a frozen test set and check the digest of the set."""
     from cac_core.evaluation.evaluate import evaluate_set
     from flows.runtime.progress import RunProgress
 
     models: list[Path | None] = [*model] if model else [None]
     if len(models) > 1 and name != "semi-synthetic":
-        raise typer.BadParameter("several --model are for the set semi-synthetic")
+        raise typer.BadParameter("only the set semi-synthetic takes several --model")
     _require_out(out)
     progress = RunProgress(console, quiet=quiet)
     result = evaluate_set(name, data, studies, models, _columns(by), progress, keep)
@@ -138,7 +140,7 @@ def frozen_set(
 
 @app.command(epilog="Example: `cac evaluate synthetic --studies 40 --seed 9000`")
 def synthetic(
-    studies: Annotated[int, typer.Option("--studies", help="How many.", min=2)] = 20,
+    studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=2)] = 20,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the first study.", min=0)] = 5000,
     model: Annotated[
         Path | None,
@@ -149,7 +151,7 @@ def synthetic(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Compare the model with the truth of new synthetic scans, made and scored in memory."""
+    """Compare the model with the truth of new synthetic scans, generated in memory."""
     from cac_core.evaluation.evaluate import evaluate_unseen
     from flows.runtime.progress import RunProgress
 
@@ -163,21 +165,21 @@ def _columns(by: str | None) -> tuple[str, ...]:
 
 
 def _require_out(out: Path | None) -> None:
-    """Refuse a folder that the result cannot be written into, before hours are spent on it."""
+    """Check that the result can be written into the folder, before a long evaluation."""
     from flows.pages.evaluation import require_evaluation_folder
 
     if out is not None:
         require_evaluation_folder(out)
 
 
-def _finish(result: dict[str, Any], out: Path | None, as_json: bool) -> None:
+def _finish(result: Mapping[str, Any], out: Path | None, as_json: bool) -> None:
     from flows.cli.tables import agreement_tables
     from flows.pages.evaluation import write_evaluation
 
     if out is not None:
-        write_evaluation(out, result)
+        write_evaluation(out, dict(result))
     if as_json:
         print_json(result)
         return
-    for part in agreement_tables(result):
+    for part in agreement_tables(dict(result)):
         show(part)

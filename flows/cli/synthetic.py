@@ -76,7 +76,7 @@ def demo(
 
     With so few patients, much of the report has no estimate; the report lists what and why.
     """
-    from cac_core.evaluation.evaluate import compare_sources
+    from cac_core.evaluation.agreement import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
     from flows.cli.tables import demo_tables
     from flows.request import LinkageRequest, ScoringRequest
@@ -104,5 +104,5 @@ def demo(
         done = {"agreement": agreement, "linkage": asdict(linked), "report": report}
         print_json(asdict(summary) | places | done)
         return
-    for part in demo_tables(summary, agreement, made, linked, extracts, report):
+    for part in demo_tables(summary, dict(agreement), made, linked, extracts, report):
         show(part)

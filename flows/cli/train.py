@@ -2,44 +2,164 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from flows.cli.options import JsonOption, QuietOption, console, print_json, show
+from flows.cli.options import JsonOption, QuietOption, complain, console, print_json, show
 from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import require_new
 
+if TYPE_CHECKING:
+    from cac_core.training.loop import TrainingSettings
+
 app = typer.Typer(
-    help="Train the networks on your own annotated scans, or on synthetic ones.",
+    help="Train the networks on your own annotated scans, or on synthetic scans.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+
+_ADVANCED = "Advanced"
 
 TableArgument = Annotated[
     Path, typer.Argument(help="Training table (CSV or Parquet); see docs/training.md.")
 ]
 MappingOption = Annotated[
-    Path | None, typer.Option("--mapping", help="TOML that maps your labels to ours.")
+    Path | None, typer.Option("--mapping", help="TOML file that maps your labels to ours.")
 ]
 SamplesOption = Annotated[
     Path | None,
-    typer.Option("--samples", help="Folder for prepared scans; default: beside the table."),
+    typer.Option(
+        "--samples",
+        help="Folder for prepared samples; default: beside the table.",
+        rich_help_panel=_ADVANCED,
+    ),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of real chests, for implanted studies.")
+    Path | None,
+    typer.Option(
+        "--data", help="Folder of real chests, for implanted studies.", rich_help_panel=_ADVANCED
+    ),
 ]
 
 
 class Keep(StrEnum):
-    """Which weights a run ends with."""
+    """Weights at the end of a run: of the best validation, or the last."""
 
     BEST = "best"
     LAST = "last"
+
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
+ReaderOption = Annotated[
+    list[str] | None,
+    typer.Option("--reader", help="Use the annotations of this reader only; may be repeated."),
+]
+StepsOption = Annotated[int | None, typer.Option("--steps", help="Training steps.", min=1)]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Random seed.", min=0)]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
+NetworkOption = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        help="convlstm, or one to compare with: unet, single, mean, ...",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option("--batch", help="Samples per step.", min=1, rich_help_panel=_ADVANCED),
+]
+RateOption = Annotated[
+    float | None,
+    typer.Option("--learning-rate", help="Peak rate.", min=0, rich_help_panel=_ADVANCED),
+]
+PatienceOption = Annotated[
+    int | None,
+    typer.Option(
+        "--patience",
+        help="Validations without a lower loss before training stops.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+KeepOption = Annotated[
+    Keep | None,
+    typer.Option(
+        "--keep",
+        help="Weights to keep: of the best validation, or the last.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option("--precision", help="auto, float32 or bfloat16.", rich_help_panel=_ADVANCED),
+]
+BeginOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--begin",
+        help="Folder of weights to continue training from.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+BeginHeartOption = Annotated[
+    int,
+    typer.Option(
+        "--begin-heart",
+        min=1,
+        help="Number of the heart network in --begin, if it has several.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+LowDoseOption = Annotated[
+    bool,
+    typer.Option(
+        "--low-dose",
+        help="Slices of 5 mm at 20 mA, the highest noise.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+BalancedOption = Annotated[
+    bool,
+    typer.Option(
+        "--balanced",
+        "--teaching",
+        help="Many plaques of any shape, in all arteries equally.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+CoronaryBiasOption = Annotated[
+    float,
+    typer.Option(
+        "--favour-coronary",
+        help="Added to the score of the coronary class.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+MeanWithOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mean-with",
+        help="Initial weights of the calcium network: export the mean of both.",
+        rich_help_panel=_ADVANCED,
+    ),
+]
+HostOption = Annotated[
+    list[str] | None,
+    typer.Option("--host", help="Implant calcium in this real chest; may be repeated."),
+]
+HeartRunsOption = Annotated[
+    list[Path],
+    typer.Option("--heart", help="Folder of a heart network's run; several are averaged."),
+]
+CalciumRunOption = Annotated[
+    Path, typer.Option("--calcium", help="Folder of the calcium network's run.")
+]
 
 
 @app.command("table", epilog="Example: `cac train table own/table.csv --synthetic 600`")
@@ -50,36 +170,28 @@ def table_command(
     annotation: Annotated[
         str, typer.Option("--annotation", help="`truth`, or `reader` for a simulated reader.")
     ] = "truth",
-    low_dose: Annotated[
-        bool, typer.Option("--low-dose", help="All scans at 5 mm and 20 mA, the noisiest.")
-    ] = False,
-    teaching: Annotated[
-        bool,
-        typer.Option("--teaching", help="Many plaques, of every artery as many, of any shape."),
-    ] = False,
-    host: Annotated[
-        list[str] | None,
-        typer.Option("--host", help="Implant them in this real chest instead; may be repeated."),
-    ] = None,
+    low_dose: LowDoseOption = False,
+    balanced: BalancedOption = False,
+    host: HostOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a training table of synthetic studies, or implanted ones, without a split."""
+    """Write a training table of synthetic or implanted studies, without a split."""
     from cac_core.training.synthetic import implanted_names, made_table, synthetic_names
     from cac_core.training.table import write_training_table
 
-    if host and (low_dose or teaching):
-        raise typer.BadParameter("--low-dose and --teaching are for synthetic people, not --host")
+    if host and (low_dose or balanced):
+        raise typer.BadParameter("--low-dose and --balanced cannot be used with --host")
     require_new(out)
     names = (
         implanted_names(synthetic, seed, host)
         if host
-        else synthetic_names(synthetic, seed, low_dose=low_dose, teaching=teaching)
+        else synthetic_names(synthetic, seed, low_dose=low_dose, balanced=balanced)
     )
     table = made_table(names, annotation, data, RunProgress(console, quiet=quiet))
     write_training_table(out, table)
-    _tell({"table": str(out), "studies": table.num_rows}, as_json)
+    _report({"table": str(out), "studies": table.num_rows}, as_json)
 
 
 @app.command("split", epilog="Example: `cac train split table.csv --out split.csv`")
@@ -93,7 +205,7 @@ def split_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Split by patient: a tenth each to validation and internal test, equal per CAC category."""
+    """Split by patient: a tenth each for validation and internal test, equal per CAC category."""
     from cac_core.training.table import (
         read_training_table,
         split_digest,
@@ -127,136 +239,117 @@ def split_command(
 
 @app.command(
     "heart",
-    help="Train the heart network. The same command goes on where a killed run stopped.",
+    help="Train the heart network. The same command resumes an interrupted run.",
     epilog="Example: `cac train heart split.csv --out runs/heart`",
 )
 @app.command(
     "calcium",
-    help="Train the calcium network. The same command goes on where a killed run stopped.",
+    help="Train the calcium network. The same command resumes an interrupted run.",
     epilog="Example: `cac train calcium split.csv --out runs/calcium`",
 )
 def network_command(
     context: typer.Context,
     table: TableArgument,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    out: OutOption,
     mapping: MappingOption = None,
+    reader: ReaderOption = None,
+    steps: StepsOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    begin: BeginOption = None,
+    begin_heart: BeginHeartOption = 1,
+    learning_rate: RateOption = None,
+    batch: BatchOption = None,
+    patience: PatienceOption = None,
+    keep: KeepOption = None,
+    precision: PrecisionOption = None,
+    network: NetworkOption = "convlstm",
     samples: SamplesOption = None,
     data: DataOption = None,
-    reader: Annotated[
-        list[str] | None, typer.Option("--reader", help="Learn from this reader only.")
-    ] = None,
-    network: Annotated[
-        str, typer.Option("--network", help="convlstm, or a baseline: unet, single, mean, ...")
-    ] = "convlstm",
-    steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", min=0)] = None,
-    patience: Annotated[
-        int | None, typer.Option("--patience", help="Validations without gain before it stops.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0)] = None,
-    begin: Annotated[
-        Path | None, typer.Option("--begin", help="Weights whose network is trained further.")
-    ] = None,
-    begin_heart: Annotated[
-        int,
-        typer.Option("--begin-heart", min=1, help="Which of the hearts in --begin, of several."),
-    ] = 1,
-    keep: Annotated[
-        Keep | None,
-        typer.Option("--keep", help="Weights to end with: of the best validation, or the last."),
-    ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="auto, float32 or bfloat16.")
-    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train the network that the command is named after."""
-    from cac_core.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS
-    from cac_core.training.run import train
+    from cac_core.training.prepare import TrainingData
+    from cac_core.training.train import initial_weights, train
 
-    given: dict[str, Any] = {
-        "steps": steps,
-        "batch": batch,
-        "learning_rate": learning_rate,
-        "patience": patience,
-        "seed": seed,
-        "keep": keep and keep.value,
-        "device": device,
-        "precision": precision,
-    }
     kind: Any = context.info_name
-    settings = replace(
-        HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS,
-        **{name: value for name, value in given.items() if value is not None},
+    settings = _settings(
+        kind,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        patience=patience,
+        seed=seed,
+        keep=keep and keep.value,
+        device=device,
+        precision=precision,
     )
     result = train(
         kind,
-        table,
+        TrainingData(table, mapping, samples, data),
         out,
         RunProgress(console, quiet=quiet),
-        mapping_path=mapping,
-        samples=samples,
         readers=reader or (),
         network=network,
         settings=settings,
-        begin=begin,
-        begin_heart=begin_heart,
-        data=data,
+        initial=initial_weights(kind, begin, begin_heart),
     )
-    _tell(result, as_json)
+    _report(result, as_json)
+
+
+def _settings(kind: Any, **given: Any) -> TrainingSettings:
+    """Default settings of a network, changed by the options that were given."""
+    from cac_core.training.train import default_settings
+
+    return replace(
+        default_settings(kind), **{name: v for name, v in given.items() if v is not None}
+    )
 
 
 @app.command(
-    "ship", epilog="Example: `cac train ship split.csv --heart H --calcium C --out weights`"
+    "export", epilog="Example: `cac train export split.csv --heart H --calcium C --out weights`"
 )
-def ship_command(
+@app.command(
+    "ship",
+    hidden=True,
+    epilog="Example: `cac train export split.csv --heart H --calcium C --out weights`",
+)
+def export_command(
+    context: typer.Context,
     table: TableArgument,
-    heart: Annotated[
-        list[Path],
-        typer.Option("--heart", help="Folder of a heart network's run; several are averaged."),
-    ],
-    calcium: Annotated[Path, typer.Option("--calcium", help="Folder of the calcium network's.")],
+    heart: HeartRunsOption,
+    calcium: CalciumRunOption,
     out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
     mapping: MappingOption = None,
     samples: SamplesOption = None,
     data: DataOption = None,
-    favour_coronary: Annotated[
-        float,
-        typer.Option("--favour-coronary", help="Added to the score of the coronary class."),
-    ] = 0.0,
-    mean_with: Annotated[
-        Path | None,
-        typer.Option(
-            "--mean-with", help="Weights that the calcium network began from: ship both's mean."
-        ),
-    ] = None,
+    favour_coronary: CoronaryBiasOption = 0.0,
+    mean_with: MeanWithOption = None,
     version: Annotated[str, typer.Option("--name", help="Version name in the model id.")] = "own",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Calibrate both networks on the validation part and write weights for `cac score --model`."""
-    from cac_core.training.run import ship
+    """Calibrate the networks on the validation part and write weights for `cac score --model`."""
+    from cac_core.training.export import export_weights
+    from cac_core.training.prepare import TrainingData
 
-    result = ship(
+    if context.info_name == "ship":
+        complain("`cac train ship` is deprecated; use `cac train export` with the same options.")
+    result = export_weights(
         heart,
         calcium,
-        table,
+        TrainingData(table, mapping, samples, data),
         out,
         RunProgress(console, quiet=quiet),
-        mapping_path=mapping,
-        samples=samples,
-        favour_coronary=favour_coronary,
+        coronary_bias=favour_coronary,
         mean_with=mean_with,
         version=version,
-        data=data,
     )
-    _tell(result, as_json)
+    _report(result, as_json)
 
 
-def _tell(result: dict[str, Any], as_json: bool) -> None:
+def _report(result: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(result)
         return

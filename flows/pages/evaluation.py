@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cac_core.evaluation.evaluate import estimate_rows
+from cac_core.evaluation.agreement import estimate_rows
 from cac_core.report.figures import Figure, agreement_figure, as_bytes, detection_figure
 from flows.runtime.results_folder import require_replaceable, results_folder
 

@@ -19,8 +19,8 @@ SMALL = NetworkConfig(
     trunk_head=8,
     sequence_head=4,
 )
-#: The same, told what the shipped calcium network is told.
-SMALL_CALCIUM = dataclasses.replace(SMALL, place=True, bright_tail=True)
+#: The same with the inputs of the shipped calcium network.
+SMALL_CALCIUM = dataclasses.replace(SMALL, position_channels=True, bright_tail=True)
 
 
 def random_network(config: NetworkConfig = SMALL, seed: int = 0) -> ConvLSTMSegmenter:
@@ -42,7 +42,7 @@ def _spread(network: ConvLSTMSegmenter) -> None:
     """Scale both heads so that on noise no class wins everywhere."""
     noise = torch.randn(6, 64, 64)
     seen = noise[:, None]
-    if network.config.place:
+    if network.config.position_channels:
         seen = torch.cat([seen, torch.rand(6, 3, 64, 64) * 2 - 1], dim=1)
     with torch.no_grad():
         for head, features in (

@@ -1,60 +1,92 @@
-"""The training deployment: what its plan may hold. The training itself: see test_cli.py."""
+"""The training deployment: it makes the weights that its plan describes."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from cac_core.errors import UsageError
+from cac_core.model.weights import load_network, save_weights, verify_weights
+from cac_core.training import export, prepare
+from cac_core.training.comparison_networks import build_network
 from flows import train_networks as module
+from tests.builders.annotated_studies import write_annotated_studies
+
+PLAN = """
+table = "table.csv"
+mapping = "labels.toml"
+out = "run"
+name = "lab-1"
+favour_coronary = 0.3
+mean_with = "before"
+
+[[heart]]
+steps = 1
+batch = 2
+
+[[heart]]
+begin = "before"
+begin_heart = 2
+steps = 1
+batch = 2
+learning_rate = 0.0
+weight_decay = 0
+
+[calcium]
+begin = "before"
+steps = 1
+batch = 2
+patch_px = 32
+validation_batches = 1
+keep = "last"
+"""
 
 
-def run(path: Path) -> dict[str, object]:
-    return module.train_networks.fn(str(path))
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Annotated studies, earlier weights in `before`, and a plan."""
+    for part in (prepare, export):
+        monkeypatch.setattr(part, "worker_pool", lambda tasks: ThreadPoolExecutor(1))
+    write_annotated_studies(tmp_path)
+    save_weights(
+        tmp_path / "before",
+        {
+            "heart": build_network("convlstm", "heart", 5),
+            "heart-2": build_network("convlstm", "heart", 6),
+            "calcium": build_network("convlstm", "calcium", 5),
+        },
+        name="convlstm",
+        version="before",
+        training={},
+    )
+    (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("table = [", "cannot be read"),
-        ("table = 't.csv'\nfolder = 'x'", r"unknown keys \(folder\) or lacks some \(out\)"),
-        ("table = 't.csv'\nout = 'o'\n[heart]\nepochs = 3", r"unknown key in \[heart\]"),
-    ],
-)
-def test_plans_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=message):
-        run(tmp_path / "plan.toml")
-    assert not (tmp_path / "o").exists()
-
-
-def test_both_networks_then_the_weights(tmp_path: Path, monkeypatch) -> None:
-    calls, told = [], []
-
-    def train(kind, table, out, progress, **options):
-        calls.append((kind, table, out, options["settings"].steps, options["readers"]))
-
-    def ship(hearts, calcium, table, out, progress, **options):
-        assert hearts == [tmp_path / "o" / "heart"]
-        record = dict.fromkeys(
-            ("training_samples", "steps_done", "best_step", "best_validation_loss", "seconds"), 7
-        )
-        return {"model": "m", "training": {"heart": record, "calcium": record}, "out": out}
-
-    monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "ship", ship)
+def test_a_plan_makes_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = []
     monkeypatch.setattr(
-        module, "create_markdown_artifact", lambda text, key: told.append((key, text))
+        module, "create_markdown_artifact", lambda text, key: published.append((key, text))
     )
-    (tmp_path / "plan.toml").write_text(
-        "table = 't.csv'\nout = 'o'\nreaders = ['A']\n[calcium]\nsteps = 11\n", encoding="utf-8"
-    )
-    assert run(tmp_path / "plan.toml")["out"] == tmp_path / "o" / "weights"
-    table = tmp_path / "t.csv"
-    assert calls == [
-        ("heart", table, tmp_path / "o" / "heart", 3000, ["A"]),
-        ("calcium", table, tmp_path / "o" / "calcium", 11, ["A"]),
-    ]
-    assert told[0][0] == "training"
-    assert "| steps_done | 7 | 7 |" in told[0][1]
+    result = module.train_networks.fn(str(folder / "plan.toml"))
+    before, made = verify_weights(folder / "before"), verify_weights(folder / "run" / "weights")
+    assert result["model"] == made.model_id
+    assert made.model_id.startswith("convlstm-lab-1-")
+    assert made.hearts == ("heart", "heart-2")
+    runs = made.training
+    assert runs["heart"]["data"]["begun_from"] is None
+    assert runs["heart-2"]["data"]["begun_from_network"] == "heart-2"
+    assert runs["calcium"]["mean_with"] == before.model_id
+    assert runs["calibration"]["coronary_offset"] == 0.3
+    # Without a learning rate the second heart network keeps its initial weights.
+    for kept, initial in zip(
+        load_network(made, "heart-2").parameters(),
+        load_network(before, "heart-2").parameters(),
+        strict=True,
+    ):
+        assert torch.equal(kept, initial)
+    assert published[0][0] == "training"
+    assert "| | heart | heart-2 | calcium |" in published[0][1]
+    assert "| steps_done | 1 | 1 | 1 |" in published[0][1]

@@ -19,7 +19,7 @@ _BURDEN = {"0": 0.5, "1-100": 0.8, "101-400": 1.1, ">400": 1.4}
 _LEAD_SHARE, _WIRE_SHARE, _STENT_SHARE = 0.05, 0.04, 0.04
 
 
-def draw_elsewhere(
+def draw_noncoronary(
     thorax: Thorax,
     arteries: list[Artery],
     category: str,

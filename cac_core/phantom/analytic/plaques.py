@@ -65,7 +65,7 @@ def draw_plaque(
     return site, chain(part, draw_sigmas(rng, len(part), sigma), density)
 
 
-def draw_taught_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:
+def draw_balanced_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:
     """A plaque to learn from: every artery and branch as often, anywhere along it, of any size."""
     if rng.random() < 0.1:
         site, blobs = ostial_plaque(arteries, rng)

@@ -24,12 +24,12 @@ from cac_core.phantom.analytic.noise import (
     heart_noise_hu,
     metal_streaks,
 )
-from cac_core.phantom.analytic.noncoronary import draw_elsewhere
+from cac_core.phantom.analytic.noncoronary import draw_noncoronary
 from cac_core.phantom.analytic.plaques import (
     BLOOD_HU,
+    draw_balanced_plaque,
     draw_burden,
     draw_plaque,
-    draw_taught_plaque,
     lumen,
     ostial_plaque,
 )
@@ -42,7 +42,7 @@ Floats = NDArray[np.float32]
 #: Category mix of the external cohort in the paper (Results, first paragraph).
 CATEGORY_SHARE = (0.400, 0.262, 0.156, 0.182)
 #: How many times as widely as in people hearts lie and arteries stray in scans to learn from.
-_TAUGHT_SPREAD = 2.0
+_BALANCED_SPREAD = 2.0
 #: Covered range along the body, from below the heart to above the arch, in mm.
 SCAN_RANGE_MM = (-108.0, 112.0)
 
@@ -125,23 +125,28 @@ def synthesise_scan(
     settings: ScanSettings | None = None,
     rare_times: float = 1.0,
     *,
-    teaching: bool = False,
+    balanced: bool = False,
 ) -> SyntheticScan:
     """Make the scan of a seed; the same arguments give the same bytes.
 
-    Anatomy, calcium, acquisition and noise draw from streams of their own, so that the same
-    person can be scanned with other settings. `rare_times` is how many times as often devices and
-    rare calcifications occur as in people; see `draw_elsewhere`. With `teaching` everyone has many
-    plaques, of every artery as many and anywhere along it, and neither these nor the calcium of
-    other sites have a shape of their own: what is left to tell them apart is where they lie. And
-    hearts lie, and arteries stray, more widely than in people, so that a place cannot be learnt by
-    heart; it has to be read from what lies around it. `target_category` then says how much other
-    calcium was drawn, and nothing of the plaques.
+    Anatomy, calcium, acquisition and noise use separate random streams, so that the same person can
+    be scanned with other settings.
+
+    Parameters
+    ----------
+    settings : acquisition; default: drawn from the seed.
+    rare_times : frequency of devices and rare calcifications relative to patients, see
+        `draw_noncoronary`.
+    balanced : a scan for training only. Many plaques, equally in all arteries and anywhere along
+        them, and more non-coronary calcium, both without a characteristic shape, so that a network
+        has to tell them apart by their surroundings. Heart and artery positions vary more than in
+        patients, so that absolute positions are uninformative. `target_category` then determines
+        the amount of non-coronary calcium only.
     """
     streams = [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(4)]
     anatomy_rng, calcium_rng, settings_rng, noise_rng = streams
     settings = settings or draw_settings(settings_rng)
-    spread = _TAUGHT_SPREAD if teaching else 1.0
+    spread = _BALANCED_SPREAD if balanced else 1.0
     thorax = draw_thorax(anatomy_rng, spread)
     category = str(calcium_rng.choice(CAC_CATEGORIES, p=CATEGORY_SHARE))
     arteries = draw_arteries(thorax, calcium_rng, spread)
@@ -156,13 +161,13 @@ def synthesise_scan(
     blood = render(lumen(arteries), calcium.still, grid)
     # Seen where it runs in fat: blood in muscle or beside the liver looks like these.
     tissue[blood.box] += np.clip(BLOOD_HU - tissue[blood.box], 0, blood.hu)
-    for _ in range(2 if teaching else 1):  # twice as much to learn from
-        for site, blobs in draw_elsewhere(thorax, arteries, category, calcium_rng, rare_times):
-            reshaped = teaching and site is not Site.DEVICE
+    for _ in range(2 if balanced else 1):  # twice as much to learn from
+        for site, blobs in draw_noncoronary(thorax, arteries, category, calcium_rng, rare_times):
+            reshaped = balanced and site is not Site.DEVICE
             calcium.place(site, another_form(blobs, calcium_rng) if reshaped else blobs)
-    if teaching:
+    if balanced:
         for _ in range(int(calcium_rng.integers(4, 16))):
-            calcium.add_plaque(*draw_taught_plaque(arteries, calcium_rng))
+            calcium.add_plaque(*draw_balanced_plaque(arteries, calcium_rng))
     else:
         calcium.grow(arteries, burden)
     clean = calcium.picture(noise_rng)

@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +22,8 @@ import pyarrow as pa
 from cac_core.errors import UsageError
 from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
-from cac_core.phantom.heldout.implanted import make_variant
-from cac_core.phantom.heldout.real_chests import Host, host_names, load_host
+from cac_core.phantom.heldout.implanted import variant_of
+from cac_core.phantom.heldout.real_chests import host_names
 from cac_core.phantom.heldout.second_generator import synthesise_second
 
 FROZEN = Path(__file__).with_name("frozen_sets.json")
@@ -63,25 +62,6 @@ def host_of_case(number: int) -> str:
     """The real chest of a study of the set `semi-synthetic`."""
     hosts = host_names()
     return hosts[number % len(hosts)]
-
-
-def variant_of(host: str, seed: int, data: Path | None) -> AnnotatedScan:
-    """A deformed real chest with implanted calcium; see `make_variant`.
-
-    Raises
-    ------
-    UsageError
-        If there is no such chest, or the folder of real chests does not hold it.
-    """
-    if host not in host_names():
-        known = ", ".join(host_names())
-        raise UsageError(f"There is no real chest {host!r}.", f"There are: {known}.")
-    if data is None:
-        raise UsageError(
-            "Calcium implanted in real chests needs their folder.",
-            "Name it with --data; docs/evaluation.md says what it must hold.",
-        )
-    return make_variant(_host(host, data), seed)
 
 
 def kept_case(name: str, number: int, data: Path | None, folder: Path) -> AnnotatedScan:
@@ -133,14 +113,3 @@ def frozen_digest(name: str) -> str | None:
     """The digest under which a whole set was frozen; None where it was not yet."""
     digests: dict[str, str] = json.loads(FROZEN.read_text(encoding="utf-8"))
     return digests.get(name)
-
-
-@lru_cache(maxsize=3)
-def _host(name: str, data: Path) -> Host:
-    try:
-        return load_host(name, data)
-    except FileNotFoundError as error:
-        raise UsageError(
-            f"The real chests are not in {data} ({error}).",
-            "docs/evaluation.md says what the folder must hold.",
-        ) from None

@@ -8,6 +8,8 @@ code that the training generator does not use.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter1d
 
+from cac_core.errors import UsageError
 from cac_core.phantom.annotated import AnnotatedScan, Site
 from cac_core.phantom.heldout.grains import (
     Cloud,
@@ -25,7 +28,7 @@ from cac_core.phantom.heldout.grains import (
     plaque,
     sheet,
 )
-from cac_core.phantom.heldout.real_chests import Host
+from cac_core.phantom.heldout.real_chests import Host, host_names, load_host
 
 Points = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -85,7 +88,7 @@ def make_variant(host: Host, seed: int) -> AnnotatedScan:
     beat = np.cos(phase)[:, None] * swing + np.sin(phase)[:, None] * other
     picture = Picture(tissue, spacing, lambda patch: _soften(patch, sigma), beat)
     target = draw_target(rng)
-    for site, cloud in _elsewhere(lines, valve, host, target, rng):
+    for site, cloud in _noncoronary(lines, valve, host, target, rng):
         picture.place(site, cloud, moves=site is not Site.DESCENDING_AORTA)
     radius = float(rng.uniform(1.2, 2.0))
 
@@ -104,6 +107,40 @@ def make_variant(host: Host, seed: int) -> AnnotatedScan:
         spacing_mm=(float(spacing[0]), float(spacing[1]), float(spacing[2])),
         name=f"{host.name}-{seed}",
     )
+
+
+def variant_of(host: str, seed: int, data: Path | None) -> AnnotatedScan:
+    """The variant of a real chest by name; see `make_variant`.
+
+    Parameters
+    ----------
+    data : folder of the real chests; docs/evaluation.md lists its contents.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or the folder does not contain the chest.
+    """
+    if host not in host_names():
+        known = ", ".join(host_names())
+        raise UsageError(f"There is no real chest {host!r}.", f"There are: {known}.")
+    if data is None:
+        raise UsageError(
+            "Calcium implanted in real chests needs their folder.",
+            "Name it with --data; docs/evaluation.md says what it must hold.",
+        )
+    return make_variant(_load_host(host, data), seed)
+
+
+@lru_cache(maxsize=3)
+def _load_host(name: str, data: Path) -> Host:
+    try:
+        return load_host(name, data)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"The real chests are not in {data} ({error}).",
+            "docs/evaluation.md says what the folder must hold.",
+        ) from None
 
 
 def _draw_deformation(host: Host, centre: Points, rng: np.random.Generator) -> _Deformation:
@@ -181,7 +218,7 @@ def _enclose(heart: NDArray[np.bool_], line: Points, spacing: Points) -> None:
         heart[axes] |= far <= reach**2
 
 
-def _elsewhere(
+def _noncoronary(
     lines: dict[str, Points], valve: Points, host: Host, target: float, rng: np.random.Generator
 ) -> list[tuple[Site, Cloud]]:
     """Calcium of valves and aorta, and now and then of other things."""

@@ -295,7 +295,7 @@ def synthesise_second(seed: int) -> AnnotatedScan:
     arteries = [(site, line - origin) for site, line in chest.arteries]
     for _, line in arteries:
         picture.fill(along(line, radius, 160.0, rng), chest.blood)
-    for site, cloud in _elsewhere(chest, arteries, origin, target, rng):
+    for site, cloud in _noncoronary(chest, arteries, origin, target, rng):
         picture.place(site, cloud, moves=site is not Site.DESCENDING_AORTA)
     weight = np.array(
         [0.09 if s is Site.LM else 0.45 if s is Site.LAD else 0.23 for s, _ in arteries]
@@ -319,7 +319,7 @@ def synthesise_second(seed: int) -> AnnotatedScan:
     )
 
 
-def _elsewhere(
+def _noncoronary(
     chest: _Chest,
     arteries: list[tuple[Site, Points]],
     origin: Points,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from cac_core.model.layer_table import Layer, layers
+from cac_core.model.layer_table import Layer, manifest_layers
 from cac_core.report.cohort.blocks import Block, Report, ReportSection
 from cac_core.report.figures.architecture import Sketch, architecture_figure
 from cac_core.report.page import Column, DataTable
@@ -28,7 +28,7 @@ def architecture_section(report: Report) -> ReportSection:
         block.missing(["the weights that scored this cohort are not at hand"])
         return section
     shown = {"Heart": networks[hearts[0]], "Calcium": networks["calcium"]}
-    rows = {name: layers(entry["config"]) for name, entry in shown.items()}
+    rows = {name: manifest_layers(entry) for name, entry in shown.items()}
     many = _COUNTS.get(len(hearts), f"{len(hearts)} networks")
     drawing = architecture_figure(
         [_sketch(name, rows[name], entry["config"]) for name, entry in shown.items()],

@@ -10,10 +10,12 @@ import pytest
 
 from cac_core.errors import CacError, UsageError
 from cac_core.evaluation import evaluate as evaluation
-from cac_core.evaluation.evaluate import estimate_rows, evaluate_set, summarise, write_evaluation
+from cac_core.evaluation.agreement import estimate_rows
+from cac_core.evaluation.evaluate import evaluate_set, summarise
 from cac_core.model.weights import WeightsManifest
 from cac_core.phantom.heldout.real_chests import host_names
 from flows.cli.options import console
+from flows.pages.evaluation import write_evaluation
 from flows.runtime.progress import RunProgress
 from schemas.results import ESTIMATES
 
@@ -83,7 +85,7 @@ def test_sums_by_hand() -> None:
 
 
 def test_unknown_column_to_group_by() -> None:
-    with pytest.raises(UsageError, match="No column colour to group by"):
+    with pytest.raises(UsageError, match="Unknown columns to group by: colour"):
         summarise(STUDIES, ["colour"])
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError, UsageError
-from cac_core.evaluation.evaluate import compare_sources, estimate_rows
+from cac_core.evaluation.agreement import compare_sources, estimate_rows
 from cac_core.evaluation.sources import Source, pair_sources
 from cac_core.keys import Keyring
 from schemas.registry import READINGS
@@ -131,7 +131,7 @@ def test_truth_of_a_synthetic_archive(warehouse: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ("oracle", "model", "There is no source 'oracle'"),
+        ("oracle", "model", "Unknown source of scores: 'oracle'"),
         ("model", "reader", "readings of 2 readers.*reader:NAME.*a, b"),
         ("model", "reader:c", "no expert reading of 'c'.*a, b"),
         ("model:m2", "reader:a", "no scores of 'm2'.*m1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cac_core.model.classes import decide
+from cac_core.model.classes import classify_lesions
 
 
 def decided(cells: dict[tuple[int, int, int], tuple[float, float, float]]) -> np.ndarray:
@@ -13,7 +13,9 @@ def decided(cells: dict[tuple[int, int, int], tuple[float, float, float]]) -> np
     for at in cells:
         possible[at] = True
     order = [tuple(int(i) for i in at) for at in np.argwhere(possible)]
-    return decide(possible, np.array([cells[at] for at in order], np.float32).reshape(-1, 3))
+    return classify_lesions(
+        possible, np.array([cells[at] for at in order], np.float32).reshape(-1, 3)
+    )
 
 
 def test_a_lone_voxel_gets_its_largest_score() -> None:

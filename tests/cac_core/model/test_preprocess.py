@@ -14,9 +14,9 @@ from cac_core.model.preprocess import (
     heart_input,
     heart_labels,
     heart_mask,
+    heart_position,
     heart_slices,
     normalise,
-    place_in_heart,
 )
 
 
@@ -42,22 +42,22 @@ def test_the_bright_tail_rises_a_quarter_as_fast(hu: int, expected: float) -> No
     assert normalise(torch.tensor([hu]), bright_tail=True).item() == pytest.approx(expected)
 
 
-def test_place_in_the_heart_runs_from_end_to_end() -> None:
+def test_position_runs_from_end_to_end_of_the_heart() -> None:
     mask = np.zeros((30, 60, 80), bool)
     mask[10:21, 20:41, 30:71] = True
     frame = heart_frame(mask)
     assert frame.centre == (15.0, 30.0, 50.0)
     assert frame.half == (5.0, 10.0, 20.0)
-    place = place_in_heart(
+    position = heart_position(
         frame,
         torch.tensor([10.0, 15.0])[:, None, None],
         torch.tensor([0.0, 20.0, 35.0])[:, None],
         torch.tensor([30.0, 60.0]),
     )
-    assert place.shape == (2, 3, 3, 2)
-    assert place[0, :, 1, 0].tolist() == [-1.0, -1.0, -1.0]  # a corner of the heart
-    assert place[1, :, 2, 1].tolist() == [0.0, 0.5, 0.5]
-    assert place[1, 1, 0, 0] == -2.0  # clipped far outside
+    assert position.shape == (2, 3, 3, 2)
+    assert position[0, :, 1, 0].tolist() == [-1.0, -1.0, -1.0]  # a corner of the heart
+    assert position[1, :, 2, 1].tolist() == [0.0, 0.5, 0.5]
+    assert position[1, 1, 0, 0] == -2.0  # clipped far outside
 
 
 def test_a_few_stray_voxels_do_not_move_the_frame() -> None:

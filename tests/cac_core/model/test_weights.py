@@ -6,11 +6,17 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cac_core.errors import WeightsError
-from cac_core.model.weights import load_network, take_over, verify_weights
+from cac_core.model.weights import (
+    initialise_from,
+    load_network,
+    save_weights,
+    verify_weights,
+)
 from tests.builders.networks import SMALL_CALCIUM, random_network, write_random_weights
 
 
@@ -18,9 +24,9 @@ def test_round_trip(tmp_path: Path) -> None:
     manifest = write_random_weights(tmp_path, seed=3)
     assert verify_weights(tmp_path) == manifest
     network, x = load_network(manifest, "calcium"), torch.randn(3, 24, 24)
-    place = torch.rand(1, 3, 24, 24)
-    expected = random_network(SMALL_CALCIUM, 4)(x, 0, place)
-    torch.testing.assert_close(network(x, 0, place), expected, rtol=0, atol=0)
+    position = torch.rand(1, 3, 24, 24)
+    expected = random_network(SMALL_CALCIUM, 4)(x, 0, position)
+    torch.testing.assert_close(network(x, 0, position), expected, rtol=0, atol=0)
     assert not network.training
 
 
@@ -103,22 +109,63 @@ def test_the_shipped_weights_verify() -> None:
         assert found == manifest.networks[name]["parameters"]
 
 
-def test_a_wider_network_takes_over_what_a_smaller_one_knows() -> None:
+@pytest.mark.parametrize(
+    ("name", "mean", "pixel"),
+    [
+        ("heart", [1.08235, -3.83153], [1.11345, -4.04824]),
+        ("heart-2", [2.62449, -1.34278], [3.52034, -1.312]),
+        ("calcium", [3.57493, -0.9258, -0.70478], [3.73701, -1.40339, -0.64776]),
+    ],
+)
+def test_the_shipped_networks_keep_their_scores(
+    name: str, mean: list[float], pixel: list[float]
+) -> None:
+    manifest = verify_weights()
+    assert manifest.model_id == "convlstm-s8-ba7ec772"
+    rng = np.random.default_rng(4)
+    stack = torch.from_numpy(rng.normal(0, 1, (4, 64, 64)).astype(np.float32))
+    position = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 64, 64)).astype(np.float32))
+    network = load_network(manifest, name)
+    scores = network(stack, 0, position if network.config.position_channels else None).double()
+    np.testing.assert_allclose(scores.mean(dim=(0, 2, 3)), mean, atol=1e-4)
+    np.testing.assert_allclose(scores[1, :, 20, 31], pixel, atol=1e-4)
+
+
+def test_saved_weights_have_the_digest_of_the_same_weights_before(tmp_path: Path) -> None:
+    shipped = verify_weights()
+    networks = {name: load_network(shipped, name) for name in shipped.networks}
+    again = save_weights(
+        tmp_path, networks, name="convlstm", version="s8", training=shipped.training
+    )
+    assert (again.model_id, again.digest) == (shipped.model_id, shipped.digest)
+    assert again.networks["calcium"]["layers"] == shipped.networks["calcium"]["layers"]
+
+
+def test_a_network_without_one_of_its_branches_is_refused(tmp_path: Path) -> None:
+    write_random_weights(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["networks"]["calcium"]["config"]["branches"] = "single"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="do not fit the architecture"):
+        load_network(verify_weights(tmp_path), "calcium")
+
+
+def test_a_wider_network_starts_with_the_output_of_a_smaller_one() -> None:
     small = random_network(SMALL_CALCIUM, 1)
     wide = random_network(dataclasses.replace(SMALL_CALCIUM, dense_dilations=((1, 2, 4, 4),)), 2)
-    stack, place = torch.randn(4, 48, 48), torch.rand(2, 3, 48, 48)
-    assert not torch.allclose(wide(stack, 0, place), small(stack, 0, place))
-    assert take_over(small, wide)
-    torch.testing.assert_close(wide(stack, 0, place), small(stack, 0, place))
+    stack, position = torch.randn(4, 48, 48), torch.rand(2, 3, 48, 48)
+    assert not torch.allclose(wide(stack, 0, position), small(stack, 0, position))
+    assert initialise_from(wide, small)
+    torch.testing.assert_close(wide(stack, 0, position), small(stack, 0, position))
 
 
-def test_a_network_that_is_no_part_of_another_gives_it_nothing() -> None:
+def test_a_network_that_does_not_fit_changes_nothing() -> None:
     placeless, network = random_network(), random_network(SMALL_CALCIUM, 2)
     narrow = random_network(dataclasses.replace(SMALL_CALCIUM, trunk_head=4), 3)
     single = random_network(dataclasses.replace(SMALL_CALCIUM, dense_dilations=((1,),)), 4)
     before = {name: value.clone() for name, value in narrow.state_dict().items()}
-    assert not take_over(network, narrow)
-    assert not take_over(network, single)
+    assert not initialise_from(narrow, network)
+    assert not initialise_from(single, network)
     for name, value in narrow.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-    assert take_over(placeless, network)  # the place is three more inputs, which begin at zero
+    assert initialise_from(network, placeless)  # position channels start with zero weights

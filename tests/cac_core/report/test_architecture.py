@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +23,7 @@ def report(**facts: Any) -> Report:
 def networks(*hearts: NetworkConfig, calcium: NetworkConfig) -> dict[str, Any]:
     named = {f"heart-{n}" if n > 1 else "heart": one for n, one in enumerate(hearts, 1)}
     return {
-        name: {"config": dataclasses.asdict(one)}
-        for name, one in (named | {"calcium": calcium}).items()
+        name: {"config": one.as_manifest()} for name, one in (named | {"calcium": calcium}).items()
     }
 
 
@@ -60,6 +58,6 @@ def test_without_a_manifest_the_section_says_so() -> None:
 
 
 def test_a_network_of_one_branch_is_told() -> None:
-    single = NetworkConfig(3, branches="single")
-    made = report(networks=networks(NetworkConfig(2), calcium=single))
+    made = report(networks=networks(NetworkConfig(2), calcium=NetworkConfig(3)))
+    made.facts["networks"]["calcium"]["config"]["branches"] = "single"
     assert architecture_section(made).gaps == ["Calcium: of what is drawn, only `single` is used"]

@@ -51,7 +51,7 @@ def test_a_step_is_always_the_same(source, samples) -> None:
     second = source(samples, SMALL_CALCIUM, SETTINGS)
     second.draw(1)
     one, other = first.draw(5), second.draw(5)
-    for name in ("stacks", "target", "weight", *(["place"] if source is CalciumBatches else [])):
+    for name in ("stacks", "target", "weight", *(["position"] if source is CalciumBatches else [])):
         assert torch.equal(getattr(one, name), getattr(other, name))
     assert not torch.equal(one.stacks, first.draw(6).stacks)
 
@@ -72,33 +72,36 @@ def test_patches_hold_what_they_are_centred_on(samples) -> None:
         assert (middle[batch.weight > 0.5] >= (130 - 50) / 150 - 1e-3).all()
 
 
-def test_patches_know_where_in_the_heart_they_lie(samples) -> None:
-    """A picture whose HU tell its column, so that each pixel of a patch says where it is from."""
+def test_position_channels_follow_the_patch(samples) -> None:
+    """HU equal the column index, so each pixel of a patch shows its origin."""
     sample = samples[0]
     hu = np.broadcast_to(np.arange(sample.hu.shape[2], dtype=np.int16), sample.hu.shape)
-    told = OneSample(replace(sample, hu=hu.copy()))
+    shown = OneSample(replace(sample, hu=hu.copy()))
     frame = heart_frame(sample.inside == 2)
     for vary, tolerance in ((False, 1e-4), (True, 0.35)):
-        batch = CalciumBatches(told, SMALL_CALCIUM, replace(SETTINGS, vary=vary)).draw(3)
-        assert batch.place is not None
-        assert batch.place.shape == (6, 3, *batch.stacks.shape[2:])
+        batch = CalciumBatches(shown, SMALL_CALCIUM, replace(SETTINGS, vary=vary)).draw(3)
+        assert batch.position is not None
+        assert batch.position.shape == (6, 3, *batch.stacks.shape[2:])
         core = np.s_[:, batch.margin : -batch.margin, batch.margin : -batch.margin]
         column = batch.stacks[:, 1][core] * 150 + 50
         expected = (column - frame.centre[2]) / frame.half[2]
-        off = (batch.place[:, 2][core] - expected).abs().flatten()
+        off = (batch.position[:, 2][core] - expected).abs().flatten()
         assert off.quantile(0.5 if vary else 1.0) < tolerance  # noise and another frame, if varied
 
 
-def test_the_place_is_kept_from_some_patches_in_training_only(samples) -> None:
+def test_position_dropout_in_training_only(samples) -> None:
     for vary, low, high in ((False, 0, 0), (True, 0.18, 0.42)):
         batches = CalciumBatches(samples, SMALL_CALCIUM, replace(SETTINGS, vary=vary))
-        places = torch.cat([batches.draw(step).place for step in range(20)])
-        assert low <= (places == 0).all(dim=(1, 2, 3)).double().mean() <= high
+        positions = torch.cat([batches.draw(step).position for step in range(20)])
+        assert low <= (positions == 0).all(dim=(1, 2, 3)).double().mean() <= high
 
 
-def test_a_network_that_is_not_told_its_place_gets_none(samples) -> None:
+def test_no_position_without_position_channels(samples) -> None:
     assert (
-        CalciumBatches(samples, replace(SMALL_CALCIUM, place=False), SETTINGS).draw(0).place is None
+        CalciumBatches(samples, replace(SMALL_CALCIUM, position_channels=False), SETTINGS)
+        .draw(0)
+        .position
+        is None
     )
 
 

@@ -122,7 +122,7 @@ def test_sigkill_in_mid_run(samples, tmp_path: Path) -> None:
     code = f"""
 import torch
 from pathlib import Path
-from tests.cac_core.model.training.test_loop import QUICK, fresh
+from tests.cac_core.training.test_loop import QUICK, fresh
 from cac_core.training.loop import train_network
 from cac_core.training.samples import SampleFiles
 from dataclasses import replace

@@ -35,6 +35,7 @@ COMMANDS = [
     "train split",
     "train heart",
     "train calcium",
+    "train export",
     "train ship",
     "doctor",
 ]
@@ -261,7 +262,7 @@ def test_train_makes_weights_that_score(cac: Cac, tmp_path: Path) -> None:
         assert (run / "curves.csv").exists()
     parts = ("--heart", tmp_path / "heart", "--calcium", tmp_path / "calcium")
     weights = tmp_path / "weights"
-    made = cac("train", "ship", table, *parts, "--out", weights, "--json", timeout=600).json
+    made = cac("train", "export", table, *parts, "--out", weights, "--json", timeout=600).json
     assert made["model"].startswith("convlstm-own-")
     assert made["training"]["calibration"]["scans"] == 1
     again = cac("train", "ship", table, *parts, "--out", weights)

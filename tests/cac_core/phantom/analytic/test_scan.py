@@ -11,8 +11,8 @@ import pytest
 from cac_core.phantom.analytic.anatomy import draw_thorax
 from cac_core.phantom.analytic.coronaries import draw_arteries
 from cac_core.phantom.analytic.noise import Grain, correlated_noise, heart_noise_hu, metal_streaks
-from cac_core.phantom.analytic.noncoronary import draw_elsewhere
-from cac_core.phantom.analytic.plaques import draw_burden, draw_plaque, draw_taught_plaque
+from cac_core.phantom.analytic.noncoronary import draw_noncoronary
+from cac_core.phantom.analytic.plaques import draw_balanced_plaque, draw_burden, draw_plaque
 from cac_core.phantom.analytic.scan import (
     CATEGORY_SHARE,
     ScanSettings,
@@ -109,7 +109,7 @@ def test_every_site_of_the_paper_occurs() -> None:
         rng = np.random.default_rng(seed)
         thorax = draw_thorax(rng)
         arteries = draw_arteries(thorax, rng)
-        seen |= {site for site, _ in draw_elsewhere(thorax, arteries, ">400", rng)}
+        seen |= {site for site, _ in draw_noncoronary(thorax, arteries, ">400", rng)}
         seen.add(draw_plaque(arteries, 300.0, rng)[0])
     assert seen == set(Site) - {Site.NONE}
 
@@ -173,7 +173,7 @@ def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
     thorax = draw_thorax(np.random.default_rng(3))
     arteries = draw_arteries(thorax, np.random.default_rng(4))
     rng = np.random.default_rng(5)
-    sites = [draw_taught_plaque(arteries, rng)[0] for _ in range(800)]
+    sites = [draw_balanced_plaque(arteries, rng)[0] for _ in range(800)]
     shares = [sites.count(site) / 800 for site in (Site.LM, Site.LAD, Site.LCX, Site.RCA)]
     # A tenth is ostial, of the left main and the right artery only.
     assert shares == pytest.approx([0.28, 0.23, 0.23, 0.27], abs=0.05)
@@ -182,12 +182,12 @@ def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
 
 
 def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
-    usual, taught = synthesise_scan(11), synthesise_scan(11, teaching=True)
-    assert taught.settings == usual.settings and taught.target_category == usual.target_category
-    assert not np.array_equal(taught.heart_mask, usual.heart_mask)
-    assert (taught.calcium_class == 1).any()
-    again = synthesise_scan(11, teaching=True)
-    assert np.array_equal(taught.hu, again.hu)
+    usual, balanced = synthesise_scan(11), synthesise_scan(11, balanced=True)
+    assert balanced.settings == usual.settings and balanced.target_category == usual.target_category
+    assert not np.array_equal(balanced.heart_mask, usual.heart_mask)
+    assert (balanced.calcium_class == 1).any()
+    again = synthesise_scan(11, balanced=True)
+    assert np.array_equal(balanced.hu, again.hu)
 
 
 def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
@@ -234,19 +234,19 @@ def test_arteries_that_stray_still_run_just_outside_the_muscle() -> None:
         assert not np.array_equal(arteries[1].line, usual[1].line)
 
 
-@pytest.mark.parametrize(("teaching", "times", "spread"), [(False, 1, 1.0), (True, 2, 2.0)])
+@pytest.mark.parametrize(("balanced", "times", "spread"), [(False, 1, 1.0), (True, 2, 2.0)])
 def test_what_a_scan_to_learn_from_draws_more_of_and_more_widely(
-    monkeypatch: pytest.MonkeyPatch, teaching: bool, times: int, spread: float
+    monkeypatch: pytest.MonkeyPatch, balanced: bool, times: int, spread: float
 ) -> None:
     """Twice as much other calcium; anatomy and courses that vary twice as widely."""
     passed: dict[str, list[Any]] = {}
-    for draw in (draw_elsewhere, draw_thorax, draw_arteries):
+    for draw in (draw_noncoronary, draw_thorax, draw_arteries):
         monkeypatch.setattr(
             f"cac_core.phantom.analytic.scan.{draw.__name__}",
             lambda *given, draw=draw: (
                 passed.setdefault(draw.__name__, []).append(given[-1]) or draw(*given)
             ),
         )
-    synthesise_scan(11, teaching=teaching)
-    assert len(passed["draw_elsewhere"]) == times
+    synthesise_scan(11, balanced=balanced)
+    assert len(passed["draw_noncoronary"]) == times
     assert passed["draw_thorax"] == passed["draw_arteries"] == [spread]

@@ -17,9 +17,8 @@ from cac_core.phantom.heldout.frozen_sets import (
     kept_case,
     make_case,
     set_digest,
-    variant_of,
 )
-from cac_core.phantom.heldout.implanted import make_variant
+from cac_core.phantom.heldout.implanted import make_variant, variant_of
 from cac_core.phantom.heldout.real_chests import load_host
 from cac_core.phantom.heldout.second_generator import synthesise_second
 

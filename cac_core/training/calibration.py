@@ -1,34 +1,41 @@
-"""How much background is favoured: chosen on held-out scans."""
+"""Calibration: the background offset, chosen by category agreement on held-out scans."""
 
 from __future__ import annotations
 
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cac_core.categories import cac_category
-from cac_core.evaluation.evaluate import agreement
+from cac_core.evaluation.agreement import agreement
 from cac_core.model.cascade import Cascade
-from cac_core.model.classes import decide
+from cac_core.model.classes import classify_lesions
 from cac_core.model.preprocess import candidates
 from cac_core.progress import Progress
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium
 from cac_core.scoring.lesions import label_lesions
+from cac_core.training.records import CalibrationRecord
 from cac_core.training.samples import SampleFiles, load_sample
 from schemas.codes import CAC_CATEGORIES
 
-#: Offsets in favour of background that the calibration tries.
+#: Candidate offsets, added to the score of the background class.
 OFFSETS = tuple(round(0.2 * n, 1) for n in range(-4, 16))
 
 
 def calibrate(
     folder: Path, held_out: SampleFiles, pool: Executor, progress: Progress
-) -> dict[str, Any]:
-    """Choose the offset whose categories fit best on scans that taught nothing."""
+) -> CalibrationRecord:
+    """Choose the background offset on held-out scans.
+
+    Parameters
+    ----------
+    folder : uncalibrated weights.
+    held_out : samples of the validation part.
+    pool : worker processes that score them.
+    """
     progress.say(f"calibrating on {len(held_out.names)} held-out scans")
     with progress.counting("scans") as report:
         rows = []
@@ -41,36 +48,40 @@ def calibrate(
     kappas = [agreement(scores, truth)["kappa_linear"] or 0.0 for scores in found]
     losses = np.array(
         [
-            [_apart(score, true) for true, score in zip(truth, scores, strict=True)]
+            [_category_distance(score, true) for true, score in zip(truth, scores, strict=True)]
             for scores in found
         ]
     )
     chosen, best = _one_standard_error(losses)
-    return {
-        "background_offset": OFFSETS[chosen],
-        "scans": len(rows),
-        "kappa_linear": round(kappas[chosen], 3),
-        "offset_of_least_disagreement": OFFSETS[best],
-        "kappa_by_offset": dict(zip(map(str, OFFSETS), np.round(kappas, 3).tolist(), strict=True)),
-    }
+    return CalibrationRecord(
+        background_offset=OFFSETS[chosen],
+        scans=len(rows),
+        kappa_linear=round(kappas[chosen], 3),
+        offset_of_least_disagreement=OFFSETS[best],
+        kappa_by_offset=dict(zip(map(str, OFFSETS), np.round(kappas, 3).tolist(), strict=True)),
+    )
 
 
-def _apart(score: float, truth: float) -> int:
-    """Categories between two scores: what linear-weighted kappa charges for."""
+def _category_distance(score: float, truth: float) -> int:
+    """Number of categories between two scores, the disagreement weight of linear kappa."""
     first, second = (CAC_CATEGORIES.index(str(cac_category(each))) for each in (score, truth))
     return abs(first - second)
 
 
 def _one_standard_error(losses: NDArray[np.float64]) -> tuple[int, int]:
-    """The offset nearest to zero that is within one standard error of the best, and the best.
+    """The offset closest to zero within one standard error of the best, and the best.
 
-    On a few dozen scans the best of many is best by luck, and a large offset does not carry over
-    to other scanners. The rule is of Breiman et al., Classification and Regression Trees, 1984;
-    the error is that of the mean difference on the same scans.
+    On a few dozen scans the best of many offsets is selected by chance, and a large offset does not
+    transfer to other scanners. One-standard-error rule of Breiman et al., Classification and
+    Regression Trees, 1984; the error is that of the mean paired difference.
 
     Parameters
     ----------
-    losses : (offsets, scans).
+    losses : category distances, (offsets, scans).
+
+    Returns
+    -------
+    Indices into `OFFSETS`.
     """
     best = int(np.argmin(losses.mean(axis=1)))
     worse = losses - losses[best]
@@ -80,7 +91,7 @@ def _one_standard_error(losses: NDArray[np.float64]) -> tuple[int, int]:
 
 
 def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
-    """Annotated score of a held-out crop, and its score under each offset, in the drawn heart."""
+    """Annotated score of a held-out crop and its scores by offset, in the annotated heart."""
     cascade, protocol = Cascade.load(folder, threads=1), ScoringProtocol()
     sample = load_sample(path)
     spacing = (
@@ -107,5 +118,6 @@ def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
     scores = cascade.candidate_scores(sample.hu, possible, heart)
     background = np.array([1, 0, 0], np.float32)
     return agatston(sample.calcium), [
-        agatston(decide(possible, scores + np.float32(offset) * background)) for offset in OFFSETS
+        agatston(classify_lesions(possible, scores + np.float32(offset) * background))
+        for offset in OFFSETS
     ]
