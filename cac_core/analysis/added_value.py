@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.models import complete, plain_design
 from cac_core.analysis.plan import DAYS_PER_YEAR, Plan
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.bootstrap import (
     CORRECTED,
     FIXED,
@@ -39,9 +39,6 @@ from cac_core.stats.calibration import (
 from cac_core.stats.cox import time_order
 from cac_core.stats.discrimination import auc, auc_difference
 from cac_core.stats.reclassification import moves
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 _FORMS = {
     "": "Kaplan-Meier form (Pencina 2011), category-free",

@@ -9,10 +9,9 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, level_names, levels_of
-from cac_core.analysis.estimate import Estimate, Floats, Question, guarded, not_estimable
+from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.plan import Plan, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.agreement import (
@@ -28,6 +27,7 @@ from cac_core.stats.agreement import (
     squared_correlation,
     weighted_kappa,
 )
+from cac_core.stats.arrays import Floats, Ints
 from schemas.results import DISCREPANCIES
 
 _WEIGHTINGS: tuple[Weighting, ...] = ("linear", "quadratic", "unweighted")
@@ -43,7 +43,7 @@ class _Pair:
     levels: tuple[str, ...]
     first_common: tuple[str, ...]
     second_common: tuple[str, ...]
-    rows: NDArray[np.int64]
+    rows: Ints
 
 
 def concordance_of_sources(question: Question) -> Iterator[Estimate]:

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients
 from cac_core.analysis.plan import Plan
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _NOT_ESTIMABLE = "not estimable"
 
 
@@ -107,7 +105,7 @@ class Question:
             raise NotEstimableError(f"{wrong} codes other than 0 and 1 in `{event_name}`")
         return chosen, days, event.astype(np.bool_)
 
-    def competing(self, component: str) -> tuple[Floats, NDArray[np.int64]]:
+    def competing(self, component: str) -> tuple[Floats, Ints]:
         """Days and cause (0 censored, 1 the component, 2 the competing event), each (n,).
 
         Raises

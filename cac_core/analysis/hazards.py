@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
@@ -22,12 +21,11 @@ from cac_core.analysis.models import (
 )
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test
 from cac_core.stats.cox_diagnostics import dfbeta, martingale_residuals, proportional_hazards_test
 from cac_core.stats.discrimination import harrell_c
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _FIT = "Cox, Efron ties"
 
 

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
 from cac_core.analysis.models import complete, few_events, fit_terms
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Floats
 from cac_core.stats.missing import ImputationPlan, impute, pool, survival_predictors
-
-Floats = NDArray[np.float64]
 
 
 def imputed_patients(question: Question, outcome: str) -> list[Patients]:

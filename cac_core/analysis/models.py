@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from cac_core.analysis.design import (
@@ -25,6 +24,7 @@ from cac_core.analysis.design import (
 )
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.cox import (
     CollinearColumnError,
     ConstantColumnError,
@@ -34,8 +34,6 @@ from cac_core.stats.cox import (
     require_rank,
 )
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 #: Fewer events per estimated coefficient than this are told with the model.
 EVENTS_PER_PARAMETER = 10
 

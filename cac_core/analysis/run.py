@@ -16,7 +16,7 @@ from cac_core.analysis.concordance import concordance_of_sources
 from cac_core.analysis.curves import incidence, survival, times_observed
 from cac_core.analysis.description import described_as_normal, description
 from cac_core.analysis.design import Patients, members
-from cac_core.analysis.estimate import Estimate, Floats, Question, guarded
+from cac_core.analysis.estimate import Estimate, Question, guarded
 from cac_core.analysis.hazards import (
     cause_specific,
     influence,
@@ -28,6 +28,7 @@ from cac_core.analysis.hazards import (
     univariable,
 )
 from cac_core.analysis.plan import Plan
+from cac_core.stats.arrays import Floats
 from cac_core.stats.bootstrap import Mapper
 from schemas.codes import FlowStep
 from schemas.results import ESTIMATES

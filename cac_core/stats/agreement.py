@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import f as f_distribution
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
+
+from cac_core.stats.arrays import Floats, Ints
+from cac_core.stats.intervals import z_score
 
 Weighting = Literal["linear", "quadratic", "unweighted"]
 
@@ -29,9 +32,7 @@ class Kappa:
     n: int
 
 
-def concordance(
-    first: Sequence[str], second: Sequence[str], levels: Sequence[str]
-) -> NDArray[np.int64]:
+def concordance(first: Sequence[str], second: Sequence[str], levels: Sequence[str]) -> Ints:
     """Counts of each pair of ratings, shape (levels, levels), rows the first rater.
 
     Raises
@@ -90,7 +91,7 @@ def weighted_kappa(
     inner = weights - (row_mean[:, None] + column_mean[None, :]) * (1 - kappa)
     spread = float((share * inner**2).sum()) - (kappa - expected * (1 - kappa)) ** 2
     error = float(np.sqrt(max(spread, 0.0) / n) / (1 - expected))
-    half = float(norm.ppf(0.5 + confidence / 2)) * error
+    half = z_score(confidence) * error
     return Kappa(float(kappa), error, float(kappa) - half, min(float(kappa) + half, 1.0), int(n))
 
 
@@ -168,7 +169,7 @@ def squared_correlation(first: ArrayLike, second: ArrayLike, confidence: float =
     if a.size < 4 or a.std() == 0 or b.std() == 0:
         return Interval(np.nan, np.nan, np.nan, a.size)
     r = float(np.corrcoef(a, b)[0, 1])
-    half = float(norm.ppf(0.5 + confidence / 2)) / np.sqrt(a.size - 3)
+    half = z_score(confidence) / np.sqrt(a.size - 3)
     z = np.arctanh(min(max(r, -1 + 1e-15), 1 - 1e-15))
     low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
     squares = sorted((low**2, high**2))
@@ -185,7 +186,7 @@ def spearman(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> I
     if a.size < 4 or a.std() == 0 or b.std() == 0:
         return Interval(np.nan, np.nan, np.nan, a.size)
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
-    half = float(norm.ppf(0.5 + confidence / 2)) * np.sqrt((1 + r**2 / 2) / (a.size - 3))
+    half = z_score(confidence) * np.sqrt((1 + r**2 / 2) / (a.size - 3))
     z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
     return Interval(r, float(np.tanh(z - half)), float(np.tanh(z + half)), a.size)
 
@@ -231,14 +232,14 @@ def proportion(count: int, n: int, confidence: float = 0.95) -> Interval:
     """A share with the interval of Wilson, J Am Stat Assoc 1927;22:209."""
     if n == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = z_score(confidence)
     p = count / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
 
 
-def _weights(levels: int, weighting: Weighting) -> NDArray[np.float64]:
+def _weights(levels: int, weighting: Weighting) -> Floats:
     at = np.arange(levels)
     distance = np.abs(at[:, None] - at[None, :]) / (levels - 1)
     if weighting == "linear":

@@ -15,12 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
 from cac_core.errors import NotEstimableError
-from cac_core.stats.censoring import checked_times
+from cac_core.stats.arrays import Bools, Floats
+from cac_core.stats.censoring import checked_follow_up
 from cac_core.stats.cox import CoxFit, require_rank
 from cac_core.stats.survival import TestResult
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 _MOST_STEPS, _TOLERANCE = 50, 1e-13
 
 
@@ -37,7 +36,7 @@ def gray_test(days: ArrayLike, cause: ArrayLike, group: ArrayLike, of: int = 1) 
         If nobody had the cause, or there are fewer than two groups.
     """
     codes, labels = np.asarray(cause), np.asarray(group)
-    t, _ = checked_times(days, codes != 0)
+    t, _ = checked_follow_up(days, codes != 0)
     groups = np.unique(labels)
     if not (codes == of).any():
         raise NotEstimableError("no events")
@@ -55,7 +54,7 @@ def gray_test(days: ArrayLike, cause: ArrayLike, group: ArrayLike, of: int = 1) 
 
 
 def _gray(
-    days: Floats, cause: NDArray[np.generic], member: NDArray[np.bool_], of: int
+    days: Floats, cause: NDArray[np.generic], member: Bools, of: int
 ) -> tuple[Floats, Floats]:
     """Scores of the groups (k,) and their covariance (k, k).
 
@@ -118,7 +117,7 @@ class _Follow:
     at: Floats
     deaths: Floats
     weights: Floats
-    own: NDArray[np.bool_]
+    own: Bools
 
 
 def fit_fine_gray(
@@ -126,7 +125,7 @@ def fit_fine_gray(
     days: ArrayLike,
     cause: ArrayLike,
     of: int = 1,
-    kept: NDArray[np.bool_] | None = None,
+    kept: Bools | None = None,
 ) -> CoxFit:
     """Hazard ratios of the subdistribution of a cause, with robust standard errors.
 
@@ -147,7 +146,7 @@ def fit_fine_gray(
         maximum.
     """
     x, codes = np.asarray(design, np.float64), np.asarray(cause)
-    t, _ = checked_times(days, codes != 0)
+    t, _ = checked_follow_up(days, codes != 0)
     if not np.isfinite(x).all():
         raise ValueError("covariates that are missing or not finite")
     if not (codes == of).any():
@@ -176,9 +175,7 @@ def _censored_before(days: Floats, cause: NDArray[np.generic]) -> tuple[Floats, 
     return times, np.concatenate([[1.0], np.cumprod(1 - hazard)[:-1]]), hazard
 
 
-def _prepared(
-    x: Floats, days: Floats, cause: NDArray[np.generic], of: int, kept: NDArray[np.bool_]
-) -> _Follow:
+def _prepared(x: Floats, days: Floats, cause: NDArray[np.generic], of: int, kept: Bools) -> _Follow:
     at, deaths = np.unique(days[cause == of], return_counts=True)
     times, before, _ = _censored_before(days, cause)
     own = before[np.searchsorted(times, days)]

@@ -16,16 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
-from cac_core.stats.censoring import checked_times
-from cac_core.stats.cox import (
-    SMALLEST_PIVOT,
-    Bools,
-    CoxFit,
-    Floats,
-    Ints,
-    checked_design,
-    time_order,
-)
+from cac_core.stats.arrays import Bools, Floats, Ints
+from cac_core.stats.censoring import checked_follow_up
+from cac_core.stats.cox import SMALLEST_PIVOT, CoxFit, checked_design, time_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,7 @@ def proportional_hazards_test(
     x, t, d = x[order] - fit.means, t[order], d[order]
     g = _time_scale(t, d, transform, t, d)
     if followed is not None:
-        g = _time_scale(t, d, transform, *checked_times(*followed))
+        g = _time_scale(t, d, transform, *checked_follow_up(*followed))
     eta = x @ fit.coefficients
     score, whole = _time_score(np.ascontiguousarray(x), np.exp(eta - eta.max()), t, d, g)
     p = x.shape[1]

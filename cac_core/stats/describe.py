@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+from cac_core.stats.arrays import Floats, Ints
 
 #: Shapiro and Wilk's test is worked out for samples up to this size (Royston, Appl Stat
 #: 1995;44:547).
@@ -39,7 +38,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class GroupTest:
     """A test that groups do not differ; NaN, with the reason, where it cannot be done."""
 
     statistic: float
@@ -61,7 +60,7 @@ class Numbers:
     normal: bool
     overall: Summary
     groups: tuple[Summary, ...]
-    test: Difference
+    test: GroupTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Counts:
     overall_missing: int
     counts: tuple[tuple[int, ...], ...]
     missing: tuple[int, ...]
-    test: Difference
+    test: GroupTest
 
 
 def describe_numbers(
@@ -178,7 +177,7 @@ def normality_p(sample: Floats) -> float:
     return float(test(sample).pvalue)
 
 
-def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> Difference:
+def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> GroupTest:
     """Test whether a number differs between groups.
 
     If `normal`, Student's t test with pooled variance for two groups (positive where the first
@@ -199,7 +198,7 @@ def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bo
     )
     reason = _why_not(samples, groups, normal)
     if reason:
-        return Difference(np.nan, (), np.nan, n, method, reason)
+        return GroupTest(np.nan, (), np.nan, n, method, reason)
     df: tuple[float, ...] = ()
     if normal:
         statistic, p_value = (
@@ -215,10 +214,10 @@ def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bo
     else:
         statistic, p_value = _run(stats.kruskal, *samples)
         df = (float(len(samples) - 1),)
-    return Difference(statistic, df, p_value, n, method)
+    return GroupTest(statistic, df, p_value, n, method)
 
 
-def chi_square(counts: ArrayLike, groups: Sequence[str]) -> Difference:
+def chi_square(counts: ArrayLike, groups: Sequence[str]) -> GroupTest:
     """Pearson's chi-square of a table, levels by groups, without continuity correction.
 
     Levels that nobody has are left out. Cells with fewer than five expected are counted in the
@@ -241,12 +240,12 @@ def chi_square(counts: ArrayLike, groups: Sequence[str]) -> Difference:
     elif len(seen) < 2:
         reason = "all values are of one level"
     if reason:
-        return Difference(np.nan, (), np.nan, n, method, reason)
+        return GroupTest(np.nan, (), np.nan, n, method, reason)
     found = stats.chi2_contingency(seen, correction=False)
     small = int((found.expected_freq < 5).sum())
     if small:
         method += f"; fewer than 5 expected in {small} of {seen.size} cells"
-    return Difference(float(found.statistic), (float(found.dof),), float(found.pvalue), n, method)
+    return GroupTest(float(found.statistic), (float(found.dof),), float(found.pvalue), n, method)
 
 
 def _why_not(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> str:
@@ -270,7 +269,7 @@ def _run(test: Callable[..., Any], *samples: Floats, **options: object) -> tuple
     return float(found.statistic), float(found.pvalue)
 
 
-def _codes(values: ArrayLike, count: int, n: int) -> Codes:
+def _codes(values: ArrayLike, count: int, n: int) -> Ints:
     codes = np.asarray(values)
     if codes.shape != (n,):
         raise ValueError(f"{codes.shape} codes for {n} values")

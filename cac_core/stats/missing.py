@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import t as t_distribution
 
 from cac_core.errors import UsageError
-
-Floats = NDArray[np.float64]
+from cac_core.stats.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

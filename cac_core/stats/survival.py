@@ -12,13 +12,14 @@ from typing import Literal
 
 import numpy as np
 from lifelines import KaplanMeierFitter
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, norm
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
 
 from cac_core.errors import NotEstimableError
-from cac_core.stats.censoring import checked_times
+from cac_core.stats.arrays import Floats, Ints
+from cac_core.stats.censoring import checked_follow_up
+from cac_core.stats.intervals import z_score
 
-Floats = NDArray[np.float64]
 IntervalKind = Literal["log-log", "log", "plain"]
 DAYS_PER_YEAR = 365.25
 
@@ -36,9 +37,9 @@ class SurvivalCurve:
     survival: Floats
     ci_low: Floats
     ci_high: Floats
-    at_risk: NDArray[np.int64]
-    events: NDArray[np.int64]
-    censored: NDArray[np.int64]
+    at_risk: Ints
+    events: Ints
+    censored: Ints
 
     def index(self, day: float) -> int:
         """Position of the step that holds on a day."""
@@ -109,8 +110,8 @@ class CumulativeIncidence:
     incidence: Floats
     ci_low: Floats
     ci_high: Floats
-    at_risk: NDArray[np.int64]
-    events: NDArray[np.int64]
+    at_risk: Ints
+    events: Ints
 
     def index(self, day: float) -> int:
         """Position of the step that holds on a day."""
@@ -145,7 +146,7 @@ def kaplan_meier(
     NotEstimableError
         If there is nobody.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     if not len(t):
         raise NotEstimableError("no patients")
     fitted = KaplanMeierFitter().fit(t, d)
@@ -167,13 +168,13 @@ def kaplan_meier(
     )
 
 
-def follow_up(days: ArrayLike, event: ArrayLike) -> SurvivalCurve:
+def reverse_kaplan_meier(days: ArrayLike, event: ArrayLike) -> SurvivalCurve:
     """Time under observation by the reverse Kaplan-Meier method; events censor it.
 
     Schemper and Smith, Control Clin Trials 1996;17:343. On a day with both, those with the event
     leave after those whose observation ends, the mirror of the usual order.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     return kaplan_meier(t, ~d)
 
 
@@ -193,7 +194,7 @@ def log_rank(
     NotEstimableError
         If there are no events, or fewer than two groups with patients.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     labels = np.asarray(group)
     member = np.stack([labels == one for one in groups], axis=1)
     if not d.any():
@@ -235,7 +236,7 @@ def cumulative_incidence(
         If nobody had the cause.
     """
     codes = np.asarray(cause)
-    t, any_cause = checked_times(days, codes != 0)
+    t, any_cause = checked_follow_up(days, codes != 0)
     if not (codes == of).any():
         raise NotEstimableError("no events")
     order = np.argsort(t, kind="stable")
@@ -261,7 +262,7 @@ def event_rate(days: ArrayLike, event: ArrayLike, confidence: float = 0.95) -> R
     NotEstimableError
         If there is no person-time.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     years, count = float(t.sum()) / DAYS_PER_YEAR, int(d.sum())
     if years <= 0:
         raise NotEstimableError("no person-time")
@@ -276,7 +277,7 @@ def _limits(
     survival: Floats, error: Floats, interval: IntervalKind, confidence: float
 ) -> tuple[Floats, Floats]:
     """Pointwise limits; `error` is the standard error of log survival."""
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = z_score(confidence)
     inside = (survival > 0) & (survival < 1)
     low, high = np.full(len(survival), np.nan), np.full(len(survival), np.nan)
     s, e = survival[inside], error[inside]
@@ -314,7 +315,7 @@ def _incidence_limits(
         + np.cumsum(a * incidence**2)
     )
     variance = first + np.cumsum(b) - 2 * (incidence * np.cumsum(c) - np.cumsum(c * incidence))
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = z_score(confidence)
     low, high = np.full(len(incidence), np.nan), np.full(len(incidence), np.nan)
     inside = (incidence > 0) & (incidence < 1) & (variance > 0)
     f = incidence[inside]
