@@ -107,9 +107,8 @@ def report_plan(patients: int, resamples: int) -> None:
     result = json.loads(receiver.recv())
     process.join()
     total = sum(result["seconds"].values())
-    print(
-        f"the shipped plan: {patients:,} patients, {resamples} resamples, {result['threads']} threads"
-    )
+    threads = result["threads"]
+    print(f"the shipped plan: {patients:,} patients, {resamples} resamples, {threads} threads")
     print(f"  {total:7.1f} s, peak {result['mib']:.0f} MiB, {result['rows']} estimates; of these")
     for name, seconds in sorted(result["seconds"].items(), key=lambda item: -item[1])[:6]:
         print(f"  {seconds:7.1f} s  {name}")

@@ -170,7 +170,7 @@ def _categories(question: Question, base: Estimate, first: str, second: str) -> 
 def _kappa(row: Estimate, kappa: Kappa) -> Estimate:
     if not np.isfinite(kappa.value):
         return not_estimable(row, "all readings lie in one category")
-    return replace(row, value=kappa.value, ci_low=kappa.ci_low, ci_high=kappa.ci_high)
+    return row.estimated(kappa, method=row.method)
 
 
 def _scores(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
@@ -211,7 +211,7 @@ def _interval(base: Estimate, statistic: str, found: Interval, method: str) -> E
     row = replace(base, statistic=statistic, method=method)
     if not np.isfinite(found.value):
         return not_estimable(row, "too few patients, or no variation")
-    return replace(row, value=found.value, ci_low=found.ci_low, ci_high=found.ci_high)
+    return row.estimated(found, method=method)
 
 
 def _score(patients: Patients, source: ScoreSource) -> Floats | None:

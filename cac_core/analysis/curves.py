@@ -200,12 +200,8 @@ def _rates(
             yield not_estimable(named, "no patients in this category")
             continue
         rate = event_rate(days[mine], event[mine], question.plan.confidence)
-        yield replace(
-            named,
-            value=rate.per_100_years,
-            ci_low=rate.ci_low,
-            ci_high=rate.ci_high,
-            method="first events per 100 person-years, exact Poisson limits",
+        yield named.estimated(
+            rate, method="first events per 100 person-years, exact Poisson limits"
         )
         yield replace(
             named, statistic="person_years", value=rate.person_years, method="sum of follow-up"

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
-from cac_core.analysis.models import complete, few_events, fit_terms
+from cac_core.analysis.models import (
+    complete,
+    few_events,
+    fit_terms,
+    reference_row,
+    shown_level,
+    term_rows,
+)
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Floats
-from cac_core.stats.missing import ImputationPlan, impute, pool, survival_predictors
+from cac_core.stats.missing import ImputationPlan, Pooled, impute, pool, survival_predictors
 
 
 def imputed_patients(question: Question, outcome: str) -> list[Patients]:
@@ -76,28 +84,27 @@ def pooled_rows(
     yield replace(base, statistic="events_per_parameter", value=steady, method=method)
     for block, columns in zip(models[0].blocks, models[0].columns, strict=True):
         named = replace(base, term=block.term.name)
-        if block.term.levels:
-            yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
+        yield from reference_row(named, block.term)
         for level, reason in block.missing_levels.items():
-            yield not_estimable(replace(named, level=level if block.term.levels else None), reason)
-        for level, column in zip(block.levels, columns, strict=True):
-            if level in block.missing_levels:
-                continue
-            value, low, high = np.exp(
-                [pooled.coefficients[column], pooled.ci_low[column], pooled.ci_high[column]]
-            )
-            share = 100 * pooled.missing_share[column]
-            yield replace(
-                named,
-                level=level if block.term.levels else None,
-                value=float(value),
-                ci_low=float(low),
-                ci_high=float(high),
-                p_value=float(pooled.p_values[column]),
-                method=f"{method}; {share:.0f} % of the variance from what is missing",
-            )
+            yield not_estimable(replace(named, level=shown_level(block.term, level)), reason)
+        yield from term_rows(named, block, columns, partial(_ratio_row, pooled, method))
     for name, reason in absent.items():
         yield not_estimable(replace(base, term=name), reason)
+
+
+def _ratio_row(pooled: Pooled, method: str, row: Estimate, column: int) -> Estimate:
+    value, low, high = np.exp(
+        [pooled.coefficients[column], pooled.ci_low[column], pooled.ci_high[column]]
+    )
+    share = 100 * pooled.missing_share[column]
+    return replace(
+        row,
+        value=float(value),
+        ci_low=float(low),
+        ci_high=float(high),
+        p_value=float(pooled.p_values[column]),
+        method=f"{method}; {share:.0f} % of the variance from what is missing",
+    )
 
 
 def _columns(patients: Patients, terms: Sequence[Term]) -> dict[str, Floats]:

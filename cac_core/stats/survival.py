@@ -122,7 +122,7 @@ class CumulativeIncidence:
 class Rate:
     """Events per 100 person-years with the exact Poisson interval."""
 
-    per_100_years: float
+    value: float
     ci_low: float
     ci_high: float
     person_years: float

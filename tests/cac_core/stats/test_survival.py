@@ -385,7 +385,7 @@ def test_rates_and_exact_limits_equal_those_of_r(cohort: str, level: str) -> Non
     assert found.n_events == expected["events"]
     assert found.person_years == pytest.approx(expected["person_years"], rel=1e-12)
     want = [expected[name] for name in ("rate", "lower", "upper")]
-    assert [found.per_100_years, found.ci_low, found.ci_high] == pytest.approx(want, rel=1e-9)
+    assert [found.value, found.ci_low, found.ci_high] == pytest.approx(want, rel=1e-9)
 
 
 @given(st.integers(1, 60), st.floats(0.6, 0.99))
@@ -399,7 +399,7 @@ def test_limits_of_a_rate_cut_off_the_tails_of_a_poisson(count: int, confidence:
 
 def test_no_events_have_a_rate_of_zero_with_an_upper_limit() -> None:
     found = event_rate([365.25] * 100, [0] * 100)
-    assert (found.per_100_years, found.ci_low) == (0.0, 0.0)
+    assert (found.value, found.ci_low) == (0.0, 0.0)
     assert found.ci_high == pytest.approx(-math.log(0.025), rel=1e-9)  # of a Poisson at 0
 
 
