@@ -21,8 +21,8 @@ Weighting = Literal["linear", "quadratic", "unweighted"]
 class Kappa:
     """Weighted kappa with its large-sample standard error and confidence interval.
 
-    1 is perfect agreement, 0 is what chance gives. NaN where it is not defined (all ratings of
-    both raters in one category, or no rating).
+    1 is perfect agreement, 0 agreement by chance. NaN if undefined (all ratings of both raters in
+    one category, or no ratings).
     """
 
     value: float
@@ -70,11 +70,7 @@ def weighted_kappa(
     ValueError
         If the table is not square, has fewer than two levels, or holds negative counts.
     """
-    counts = np.asarray(matrix, np.float64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
-        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
-    if (counts < 0).any():
-        raise ValueError("counts are negative")
+    counts = _square_counts(matrix)
     n = counts.sum()
     weights = _weights(counts.shape[0], weighting)
     if n == 0:
@@ -97,7 +93,7 @@ def weighted_kappa(
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its confidence interval; NaN where it is not defined."""
+    """An estimate with its confidence interval; NaN if undefined."""
 
     value: float
     ci_low: float
@@ -107,7 +103,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class BlandAltman:
-    """Mean of the differences and the limits that hold 95 % of them."""
+    """Mean difference and 95 % limits of agreement; NaN with fewer than two pairs."""
 
     bias: float
     limit_low: float
@@ -180,7 +176,7 @@ def spearman(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> I
     """Spearman's rank correlation, ties by mean rank.
 
     Interval: Fisher's z of the coefficient r with variance (1 + r^2 / 2) / (n - 3), Bonett and
-    Wright, Psychometrika 2000;65:23. NaN below four pairs or where one side is constant.
+    Wright, Psychometrika 2000;65:23. NaN with fewer than four pairs or if one side is constant.
     """
     a, b = rankdata(np.asarray(first, np.float64)), rankdata(np.asarray(second, np.float64))
     if a.size < 4 or a.std() == 0 or b.std() == 0:
@@ -193,10 +189,10 @@ def spearman(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> I
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Agreement on whether there is any calcium; the first rater is the reference.
+    """Agreement on the presence of calcium; the first rater is the reference.
 
-    Sensitivity and specificity have Wilson's interval, and NaN where the reference never, or
-    always, sees calcium.
+    Sensitivity and specificity have Wilson's interval; NaN if the reference never, or always,
+    finds calcium.
     """
 
     kappa: Kappa
@@ -205,7 +201,7 @@ class Presence:
 
 
 def presence(matrix: ArrayLike) -> Presence:
-    """Agreement on presence, the first level being absence.
+    """Agreement on presence; the first level is absence.
 
     Parameters
     ----------
@@ -216,9 +212,7 @@ def presence(matrix: ArrayLike) -> Presence:
     ValueError
         If the table is not square, has fewer than two levels, or holds negative counts.
     """
-    counts = np.asarray(matrix, np.int64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
-        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
+    counts = _square_counts(matrix)
     both, neither = int(counts[1:, 1:].sum()), int(counts[0, 0])
     over, missed = int(counts[0, 1:].sum()), int(counts[1:, 0].sum())
     return Presence(
@@ -237,6 +231,15 @@ def proportion(count: int, n: int, confidence: float = 0.95) -> Interval:
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
+
+
+def _square_counts(matrix: ArrayLike) -> Floats:
+    counts = np.asarray(matrix, np.float64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
+        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
+    if (counts < 0).any():
+        raise ValueError("counts are negative")
+    return counts
 
 
 def _weights(levels: int, weighting: Weighting) -> Floats:

@@ -37,8 +37,7 @@ SMALLEST_PIVOT = 1e-10
 class CoxFit:
     """A fitted model; arrays (p,) and (p, p) in the order of the design's columns.
 
-    `means` are the column means that were taken off before the fit (coefficients do not depend on
-    them).
+    `means` are the column means subtracted before the fit (coefficients do not depend on them).
     """
 
     coefficients: Floats
@@ -96,29 +95,17 @@ def fit_cox(design: ArrayLike, days: ArrayLike, event: ArrayLike) -> CoxFit:
         return CoxFit(np.zeros(0), np.zeros((0, 0)), null, null, len(t), int(d.sum()), means)
     require_rank(centred)
     scale = centred.std(axis=0)
-    found = maximise(
-        np.ascontiguousarray((centred / scale)[order]),
-        t[order],
-        d[order],
-        np.zeros(x.shape[1]),
-        _MAX_STEPS,
-        _TOLERANCE,
-    )
+    scaled, start = np.ascontiguousarray((centred / scale)[order]), np.zeros(x.shape[1])
+    found = maximise(scaled, t[order], d[order], start, _MAX_STEPS, _TOLERANCE)
     if found.status != CONVERGED:
         raise NotEstimableError("separation: the likelihood grows without bound")
-    return CoxFit(
-        found.beta / scale,
-        np.linalg.inv(found.information) / np.outer(scale, scale),
-        found.log_likelihood,
-        found.log_likelihood_start,
-        len(t),
-        int(d.sum()),
-        means,
-    )
+    covariance = np.linalg.inv(found.information) / np.outer(scale, scale)
+    null, top = found.log_likelihood_start, found.log_likelihood
+    return CoxFit(found.beta / scale, covariance, top, null, len(t), int(d.sum()), means)
 
 
 def hazard_ratio(fit: CoxFit, column: int, confidence: float = 0.95) -> HazardRatio:
-    """exp(coefficient), above 1 where the covariate goes with earlier events; Wald interval."""
+    """exp(coefficient), above 1 if a greater covariate goes with earlier events; Wald interval."""
     value, error = float(fit.coefficients[column]), float(fit.standard_errors[column])
     half = z_score(confidence) * error
     low, middle, high = np.exp([value - half, value, value + half])
@@ -159,7 +146,7 @@ def require_rank(centred: Floats) -> None:
     if constant.size:
         raise ConstantColumnError(tuple(int(column) for column in constant))
     scaled = centred / spread
-    # Not by BLAS: its threads sum in an order of their own, and wait for each other.
+    # Not BLAS, whose threads sum in varying order and wait for each other.
     correlation = np.einsum("ia,ib->ab", scaled, scaled) / len(scaled)
     columns = range(len(correlation))
     pivots = np.array([_pivot(correlation, column) for column in columns])
@@ -188,7 +175,7 @@ class ConstantColumnError(NotEstimableError):
 
 
 class CollinearColumnError(NotEstimableError):
-    """Columns that follow from those before them; `columns` are their numbers."""
+    """Columns that are linear in those before them; `columns` are their numbers."""
 
     def __init__(self, columns: tuple[int, ...]) -> None:
         super().__init__(columns)

@@ -53,7 +53,10 @@ class Discrimination:
 
 @dataclass(frozen=True, slots=True)
 class DeLong:
-    """AUCs of several markers of the same patients, shape (k,), and their covariance (k, k)."""
+    """AUCs of several markers of the same patients, shape (k,), and their covariance (k, k).
+
+    The covariance is NaN with fewer than two events or non-events.
+    """
 
     auc: Floats
     covariance: Floats
@@ -81,19 +84,14 @@ class AucDifference:
 def delong(markers: ArrayLike, event: ArrayLike) -> DeLong:
     """AUCs of one or more markers and their covariance.
 
-    AUC = P(marker of an event > marker of a non-event) + P(equal) / 2. With V10 the share of
-    non-events below each event and V01 the share of events above each non-event, the covariance
-    is cov(V10) / events + cov(V01) / non-events (DeLong, Biometrics 1988;44:837). Equals `pROC`.
+    With V10 the share of non-events below each event and V01 the share of events above each
+    non-event, ties one half, the AUC is the mean of V10 and the covariance cov(V10) / events +
+    cov(V01) / non-events (DeLong, Biometrics 1988;44:837). Equals `pROC`.
 
     Parameters
     ----------
     markers : shape (k, n), one row a marker.
     event : shape (n,), 0 or 1.
-
-    Returns
-    -------
-    DeLong
-        With a covariance of NaN if there are fewer than two events or non-events.
 
     Raises
     ------

@@ -105,14 +105,14 @@ def _derivatives(
     gradient: Floats,
     information: Floats,
 ) -> float:
-    """Log partial likelihood; fills its gradient and the information, from the last time back."""
+    """Log partial likelihood; fills its gradient and the information.
+
+    One pass back in time. s0, s1, s2 sum risk, risk x and risk x x' of the patients at risk; t0,
+    t1, t2 those of the day's events, of which Efron's method subtracts a share for each event. Long
+    on purpose: with the risk set in a function of its own the bootstrap is a tenth slower.
+    """
     n, p = x.shape
-    eta = np.zeros(n)
-    top = -np.inf
-    for i in range(n):
-        for a in range(p):
-            eta[i] += x[i, a] * beta[a]
-        top = max(top, eta[i])
+    eta, top = _linear_predictor(x, beta)
     gradient[:], information[:] = 0.0, 0.0
     s0, s1, s2 = 0.0, np.zeros(p), np.zeros((p, p))
     t1, t2, mean = np.zeros(p), np.zeros((p, p)), np.zeros(p)
@@ -124,21 +124,14 @@ def _derivatives(
         while i >= 0 and days[i] == day:
             risk = np.exp(eta[i] - top)
             s0 += risk
-            for a in range(p):
-                xa = risk * x[i, a]
-                s1[a] += xa
-                for b in range(a + 1):
-                    s2[a, b] += xa * x[i, b]
+            _add_moments(x, i, risk, s1, s2)
             if event[i]:
                 deaths += 1
                 t0 += risk
                 log_likelihood += eta[i] - top
                 for a in range(p):
                     gradient[a] += x[i, a]
-                    xa = risk * x[i, a]
-                    t1[a] += xa
-                    for b in range(a + 1):
-                        t2[a, b] += xa * x[i, b]
+                _add_moments(x, i, risk, t1, t2)
             i -= 1
         for done in range(deaths):
             share = done / deaths
@@ -151,10 +144,38 @@ def _derivatives(
                 gradient[a] -= mean[a]
                 for b in range(a + 1):
                     information[a, b] += (s2[a, b] - share * t2[a, b]) / at_risk - mean[a] * mean[b]
-    for a in range(p):
-        for b in range(a):
-            information[b, a] = information[a, b]
+    _mirror(information)
     return log_likelihood
+
+
+@compiled
+def _linear_predictor(x: Floats, beta: Floats) -> tuple[Floats, float]:
+    """Linear predictor of each patient, and the highest."""
+    eta = np.zeros(len(x))
+    top = -np.inf
+    for i in range(len(x)):
+        for a in range(len(beta)):
+            eta[i] += x[i, a] * beta[a]
+        top = max(top, eta[i])
+    return eta, top
+
+
+@compiled
+def _add_moments(x: Floats, i: int, risk: float, first: Floats, second: Floats) -> None:
+    """Add risk x and the lower triangle of risk x x' of a patient."""
+    for a in range(len(first)):
+        xa = risk * x[i, a]
+        first[a] += xa
+        for b in range(a + 1):
+            second[a, b] += xa * x[i, b]
+
+
+@compiled
+def _mirror(matrix: Floats) -> None:
+    """Copy the lower triangle to the upper."""
+    for a in range(len(matrix)):
+        for b in range(a):
+            matrix[b, a] = matrix[a, b]
 
 
 @compiled

@@ -1,7 +1,6 @@
-"""Survival curves and what is read from them: Kaplan-Meier, log-rank, competing risks, rates.
+"""Survival curves and tests: Kaplan-Meier, log-rank, cumulative incidence, event rates.
 
-`days` and `event` are the time to the event or to censoring and which of the two it was (1, 0).
-A censoring at the time of an event counts as later.
+Conventions: `cac_core.stats.censoring`.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ DAYS_PER_YEAR = 365.25
 class SurvivalCurve:
     """A step function; arrays (m,), one element per distinct time, after a first at day 0.
 
-    `survival` holds from its day until the next; `at_risk` counts those observed just before the
-    day, `events` and `censored` those on it. Limits are NaN where they are not defined (before
-    the first event, after survival has reached 0).
+    `survival` holds from its day until the next; `at_risk` counts patients under observation just
+    before the day, `events` and `censored` those on it. Limits are NaN if undefined (before the
+    first event, after survival has reached 0).
     """
 
     days: Floats
@@ -51,9 +50,9 @@ class SurvivalCurve:
         return int(self.at_risk[at]) if at < len(self.days) else 0
 
     def quantile(self, share: float) -> float:
-        """First day on which survival is at most 1 - share; NaN where it never is.
+        """First day on which survival is at most 1 - share; NaN if it never is.
 
-        Where survival equals it on a stretch, the middle of the stretch, as in R's `quantile` of a
+        If survival equals 1 - share over an interval, its midpoint, as in R's `quantile` of a
         survival curve.
         """
         below = np.flatnonzero(self.survival <= 1 - share + 1e-12)
@@ -85,13 +84,13 @@ class LogRank:
     covariance: Floats
 
     def overall(self) -> TestResult:
-        """Whether any group differs: k - 1 degrees of freedom."""
+        """Test whether any group differs: k - 1 degrees of freedom."""
         seen = np.flatnonzero(np.diag(self.covariance) > 1e-12)[:-1]
         difference = (self.observed - self.expected)[seen]
         return _quadratic(difference, self.covariance[np.ix_(seen, seen)])
 
     def trend(self, scores: Sequence[float] | None = None) -> TestResult:
-        """Whether the hazard rises (or falls) along ordered groups; Tarone, Biometrika 1975;62:679.
+        """Test for a trend of the hazard over ordered groups; Tarone, Biometrika 1975;62:679.
 
         Parameters
         ----------
@@ -136,15 +135,15 @@ def kaplan_meier(
 
     Parameters
     ----------
-    interval : scale on which the limits are symmetric. `log-log` (Stata's) never leaves 0 to 1,
-        `log` is R's default, `plain` the textbook's; the last two are cut at 1.
+    interval : scale on which the limits are symmetric. `log-log` (Stata's default) stays within 0
+        and 1, `log` is R's default, `plain` is linear; the last two are clipped at 1.
 
     Raises
     ------
     ValueError
         For negative or missing times and event codes other than 0 and 1.
     NotEstimableError
-        If there is nobody.
+        If there are no patients.
     """
     t, d = checked_follow_up(days, event)
     if not len(t):
@@ -171,8 +170,8 @@ def kaplan_meier(
 def reverse_kaplan_meier(days: ArrayLike, event: ArrayLike) -> SurvivalCurve:
     """Time under observation by the reverse Kaplan-Meier method; events censor it.
 
-    Schemper and Smith, Control Clin Trials 1996;17:343. On a day with both, those with the event
-    leave after those whose observation ends, the mirror of the usual order.
+    Schemper and Smith, Control Clin Trials 1996;17:343. Patients with an event leave after those
+    whose observation ends on the same day, the reverse of the usual order.
     """
     t, d = checked_follow_up(days, event)
     return kaplan_meier(t, ~d)
@@ -181,13 +180,13 @@ def reverse_kaplan_meier(days: ArrayLike, event: ArrayLike) -> SurvivalCurve:
 def log_rank(
     days: ArrayLike, event: ArrayLike, group: ArrayLike, groups: Sequence[object]
 ) -> LogRank:
-    """Observed less expected events of each group, with its hypergeometric covariance.
+    """Observed and expected events of each group, with the hypergeometric covariance.
 
     Mantel, Cancer Chemother Rep 1966;50:163; R's `survdiff`.
 
     Parameters
     ----------
-    group : shape (n,), for each patient one of `groups`.
+    group : shape (n,), one of `groups` for each patient.
 
     Raises
     ------
@@ -220,20 +219,20 @@ def log_rank(
 def cumulative_incidence(
     days: ArrayLike, cause: ArrayLike, of: int, confidence: float = 0.95
 ) -> CumulativeIncidence:
-    """Aalen-Johansen estimate of one cause among competing ones, exact in ties.
+    """Aalen-Johansen estimate of one cause among competing ones, exact with ties.
+
+    Variance by the delta method (Marubini and Valsecchi 1995, eq. 10.12; R's `cmprsk` has
+    Aalen's), limits symmetric on log(-log).
 
     Parameters
     ----------
     cause : shape (n,), 0 for censored, else the number of the cause that came first.
-    of : the cause whose incidence is wanted.
-
-    Variance by the delta method (Marubini and Valsecchi 1995, eq. 10.12; R's `cmprsk` has
-    Aalen's), limits symmetric in log(-log).
+    of : number of the cause.
 
     Raises
     ------
     NotEstimableError
-        If nobody had the cause.
+        If no patient had the cause.
     """
     codes = np.asarray(cause)
     t, any_cause = checked_follow_up(days, codes != 0)
