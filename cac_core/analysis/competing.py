@@ -13,7 +13,13 @@ from functools import partial
 from cac_core.analysis.design import levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.hazards import fitted
-from cac_core.analysis.models import complete, few_events
+from cac_core.analysis.models import (
+    complete,
+    few_events,
+    reference_row,
+    shown_level,
+    term_rows,
+)
 from cac_core.analysis.plan import ScoreSource, Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.competing import fit_fine_gray, gray_test
@@ -66,24 +72,16 @@ def _fine_gray(
     base = replace(base, n=model.n, n_events=model.n_events)
     method = f"Fine and Gray, {plan.competing} competing, robust"
     method += few_events(model.events_per_parameter)
+
+    def ratio_row(row: Estimate, column: int) -> Estimate:
+        ratio = hazard_ratio(fit, column, plan.confidence)
+        return row.estimated(ratio, p_value=ratio.p_value, method=method)
+
     for block, columns in zip(model.blocks, model.columns, strict=True):
         named = replace(base, term=block.term.name)
-        if block.term.levels:
-            yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
+        yield from reference_row(named, block.term)
         for level, reason in block.missing_levels.items():
-            yield not_estimable(replace(named, level=level if block.term.levels else None), reason)
-        for level, column in zip(block.levels, columns, strict=True):
-            if level in block.missing_levels:
-                continue
-            ratio = hazard_ratio(fit, column, plan.confidence)
-            yield replace(
-                named,
-                level=level if block.term.levels else None,
-                value=ratio.value,
-                ci_low=ratio.ci_low,
-                ci_high=ratio.ci_high,
-                p_value=ratio.p_value,
-                method=method,
-            )
+            yield not_estimable(replace(named, level=shown_level(block.term, level)), reason)
+        yield from term_rows(named, block, columns, ratio_row)
     for name, reason in model.dropped.items():
         yield not_estimable(replace(base, term=name), reason)

@@ -9,10 +9,9 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, level_names, levels_of
-from cac_core.analysis.estimate import Estimate, Floats, Question, guarded, not_estimable
+from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.plan import Plan, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.agreement import (
@@ -28,6 +27,7 @@ from cac_core.stats.agreement import (
     squared_correlation,
     weighted_kappa,
 )
+from cac_core.stats.arrays import Floats, Ints
 from schemas.results import DISCREPANCIES
 
 _WEIGHTINGS: tuple[Weighting, ...] = ("linear", "quadratic", "unweighted")
@@ -43,7 +43,7 @@ class _Pair:
     levels: tuple[str, ...]
     first_common: tuple[str, ...]
     second_common: tuple[str, ...]
-    rows: NDArray[np.int64]
+    rows: Ints
 
 
 def concordance_of_sources(question: Question) -> Iterator[Estimate]:
@@ -170,7 +170,7 @@ def _categories(question: Question, base: Estimate, first: str, second: str) -> 
 def _kappa(row: Estimate, kappa: Kappa) -> Estimate:
     if not np.isfinite(kappa.value):
         return not_estimable(row, "all readings lie in one category")
-    return replace(row, value=kappa.value, ci_low=kappa.ci_low, ci_high=kappa.ci_high)
+    return row.estimated(kappa, method=row.method)
 
 
 def _scores(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
@@ -211,7 +211,7 @@ def _interval(base: Estimate, statistic: str, found: Interval, method: str) -> E
     row = replace(base, statistic=statistic, method=method)
     if not np.isfinite(found.value):
         return not_estimable(row, "too few patients, or no variation")
-    return replace(row, value=found.value, ci_low=found.ci_low, ci_high=found.ci_high)
+    return row.estimated(found, method=method)
 
 
 def _score(patients: Patients, source: ScoreSource) -> Floats | None:

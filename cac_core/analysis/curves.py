@@ -8,26 +8,24 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.headline import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR, ScoreSource
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats, Ints
 from cac_core.stats.survival import (
     CumulativeIncidence,
     SurvivalCurve,
     TestResult,
     cumulative_incidence,
     event_rate,
-    follow_up,
     kaplan_meier,
     log_rank,
+    reverse_kaplan_meier,
 )
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 #: A curve has at most this many points; those of a larger cohort are spread evenly over its steps.
 CURVE_POINTS = 400
 _QUARTILES = (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
@@ -71,7 +69,7 @@ def _follow_up(question: Question, base: Estimate, outcome: str) -> Iterator[Est
     _, days, event = question.outcome(outcome)
     if not len(days):
         raise NotEstimableError("no patients")
-    curve = follow_up(days, event)
+    curve = reverse_kaplan_meier(days, event)
     base = replace(base, n=len(days), n_events=int(event.sum()))
     for name, share in _QUARTILES:
         yield replace(
@@ -90,7 +88,7 @@ def _follow_up(question: Question, base: Estimate, outcome: str) -> Iterator[Est
 
 def _grouped(
     question: Question, outcome: str, source: ScoreSource
-) -> tuple[Floats, Bools, NDArray[np.int64], tuple[str, ...]]:
+) -> tuple[Floats, Bools, Ints, tuple[str, ...]]:
     """Days, events and level of the patients who have a reading of the source."""
     patients, days, event = question.outcome(outcome)
     level = levels_of(patients, source.term)
@@ -202,12 +200,8 @@ def _rates(
             yield not_estimable(named, "no patients in this category")
             continue
         rate = event_rate(days[mine], event[mine], question.plan.confidence)
-        yield replace(
-            named,
-            value=rate.per_100_years,
-            ci_low=rate.ci_low,
-            ci_high=rate.ci_high,
-            method="first events per 100 person-years, exact Poisson limits",
+        yield named.estimated(
+            rate, method="first events per 100 person-years, exact Poisson limits"
         )
         yield replace(
             named, statistic="person_years", value=rate.person_years, method="sum of follow-up"
@@ -263,7 +257,7 @@ def _incidence_rows(base: Estimate, curve: CumulativeIncidence, end: float) -> I
     )
 
 
-def _thinned(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+def _thinned(steps: Ints) -> Ints:
     if len(steps) <= CURVE_POINTS:
         return steps
     return steps[np.unique(np.linspace(0, len(steps) - 1, CURVE_POINTS).astype(np.int64))]

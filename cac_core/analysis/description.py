@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, level_names, levels_of, numbers_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.plan import Plan, Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Ints
 from cac_core.stats.describe import (
-    Difference,
+    GroupTest,
     Summary,
     describe_counts,
     describe_numbers,
@@ -30,7 +30,7 @@ class _Grouping:
     """Patients in groups: the column behind it, the codes (-1 for none) and the groups' names."""
 
     column: str
-    codes: NDArray[np.int64]
+    codes: Ints
     names: tuple[str, ...]
 
     def populations(self, population: str) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def _missing(base: Estimate, count: int) -> Estimate:
     return replace(base, statistic="missing", level=None, value=float(count), method="patients")
 
 
-def _test_row(base: Estimate, test: Difference) -> Estimate:
+def _test_row(base: Estimate, test: GroupTest) -> Estimate:
     if test.reason:
         return not_estimable(replace(base, n=test.n), test.reason)
     df = ", ".join(f"{one:g}" for one in test.df)

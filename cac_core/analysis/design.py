@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from cac_core.analysis.plan import Condition, Population, Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 #: No reading is larger; squares and sums of what is smaller can be computed.
 LARGEST = 1e50
 #: Quantiles of the knots of restricted cubic splines, by number of knots (Harrell, Regression
@@ -31,13 +30,13 @@ _KNOTS = {
 class Patients:
     """Columns of `linked`, each (n,): float64 with NaN, or texts with None, where missing."""
 
-    columns: Mapping[str, NDArray[np.float64] | NDArray[np.object_]]
+    columns: Mapping[str, Floats | NDArray[np.object_]]
     n: int
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Patients:
         """From an Arrow table; dates and anything else that is no number or text is left out."""
-        columns: dict[str, NDArray[np.float64] | NDArray[np.object_]] = {}
+        columns: dict[str, Floats | NDArray[np.object_]] = {}
         for field in table.schema:
             column = table[field.name]
             if pa.types.is_string(field.type):
@@ -91,7 +90,7 @@ class Patients:
             {name: values[keep] for name, values in self.columns.items()}, int(keep.sum())
         )
 
-    def _column(self, name: str) -> NDArray[np.float64] | NDArray[np.object_]:
+    def _column(self, name: str) -> Floats | NDArray[np.object_]:
         if name not in self.columns:
             raise NotEstimableError(f"there is no column `{name}`")
         return self.columns[name]
@@ -122,7 +121,7 @@ def _holds(patients: Patients, condition: Condition) -> Bools:
     return keep
 
 
-def levels_of(patients: Patients, term: Term) -> NDArray[np.int64]:
+def levels_of(patients: Patients, term: Term) -> Ints:
     """Index of each patient's level, -1 where missing, shape (n,).
 
     A binary term has the levels 0 and 1; of texts that are neither its `positive` nor its
@@ -204,7 +203,7 @@ def spline_basis(values: Floats, knots: int) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def indicators(level: NDArray[np.int64], levels: Sequence[int]) -> Floats:
+def indicators(level: Ints, levels: Sequence[int]) -> Floats:
     """A column of 0 and 1 per level, shape (n, len(levels))."""
     wanted = np.asarray(levels, np.int64)
     return np.asarray(level[:, None] == wanted[None, :], np.float64)

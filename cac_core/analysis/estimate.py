@@ -1,26 +1,41 @@
-"""One row of the table `estimates`, and the rule for what cannot be estimated."""
+"""One row of the table `estimates`, and how a row says what cannot be estimated."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients
 from cac_core.analysis.plan import Plan
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _NOT_ESTIMABLE = "not estimable"
+
+
+class HasInterval(Protocol):
+    """A statistic with its confidence interval."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+
+    @property
+    def ci_low(self) -> float:
+        """Lower limit."""
+
+    @property
+    def ci_high(self) -> float:
+        """Upper limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with what it is a number of; fields as the columns of `estimates`."""
+    """One estimated number and what identifies it; fields as the columns of `estimates`."""
 
     analysis: str
     statistic: str
@@ -38,17 +53,35 @@ class Estimate:
     n_events: int | None = None
     method: str | None = None
 
+    def estimated(
+        self,
+        found: HasInterval,
+        *,
+        statistic: str | None = None,
+        method: str | None = None,
+        p_value: float | None = None,
+    ) -> Estimate:
+        """The row with value and interval of a result; `statistic` stays if left out."""
+        return replace(
+            self,
+            statistic=statistic or self.statistic,
+            value=found.value,
+            ci_low=found.ci_low,
+            ci_high=found.ci_high,
+            p_value=p_value,
+            method=method,
+        )
+
     def row(self) -> dict[str, object]:
-        """The row, with null for what is not finite."""
+        """The row, with null for values that are not finite."""
         return {name: _finite(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class Question:
-    """What an analysis is asked: the patients of one population, and the plan.
+    """The input of every analysis: the patients of one population, and the plan.
 
-    `events` are the days to the first event of each component, shape (n,), infinite where it
-    never came.
+    `events` are the days to the first event of each component, shape (n,), infinite without one.
     """
 
     population: str
@@ -64,7 +97,7 @@ class Question:
         model: str | None = None,
         term: str | None = None,
     ) -> Estimate:
-        """An estimate of this population, still without its number."""
+        """An estimate of this population, without its value."""
         return Estimate(
             analysis,
             statistic,
@@ -75,7 +108,7 @@ class Question:
         )
 
     def chosen(self, keep: Bools) -> Question:
-        """The same question of some of the patients."""
+        """The same for some of the patients."""
         return Question(
             self.population,
             self.patients.chosen(keep),
@@ -89,7 +122,7 @@ class Question:
         Raises
         ------
         NotEstimableError
-            If the outcome is not in the table, or its values cannot be right; says how many.
+            If the outcome is not in the table, or some of its values are invalid; says how many.
         """
         event_name, days_name = f"{name}_event", f"{name}_days"
         if event_name not in self.patients.columns:
@@ -107,13 +140,13 @@ class Question:
             raise NotEstimableError(f"{wrong} codes other than 0 and 1 in `{event_name}`")
         return chosen, days, event.astype(np.bool_)
 
-    def competing(self, component: str) -> tuple[Floats, NDArray[np.int64]]:
+    def competing(self, component: str) -> tuple[Floats, Ints]:
         """Days and cause (0 censored, 1 the component, 2 the competing event), each (n,).
 
         Raises
         ------
         NotEstimableError
-            If the table of events does not know the component.
+            If the table of events lacks the component.
         """
         competing = self.plan.competing
         unknown = [c for c in (component, competing) if c not in self.events]
@@ -130,27 +163,27 @@ class Question:
 
 
 def guarded(base: Estimate, analysis: Callable[[], Iterable[Estimate]]) -> Iterator[Estimate]:
-    """What an analysis finds; where it cannot be done, `base` with the reason as its method.
+    """Rows of an analysis; if it cannot be done, `base` with the reason in `method`.
 
-    One analysis that cannot be done never stops the others, and no row lacks its number in silence.
-    Input that the statistics refuse (`ValueError`, of which a singular matrix is one) is such a
-    reason too: by then it lies in the tables.
+    One analysis that fails does not stop the others, and no row lacks its value without a reason.
+    Input that the statistics refuse (`ValueError`, singular matrices included) counts as a reason:
+    at this point it is a matter of the data in the tables.
     """
     try:
-        yield from [row if _told(row) else _without_value(row) for row in analysis()]
+        yield from [row if _is_complete(row) else _without_value(row) for row in analysis()]
     except (NotEstimableError, ValueError) as reason:
         yield not_estimable(base, str(reason))
 
 
 def not_estimable(base: Estimate, reason: str) -> Estimate:
-    """`base` without a value, and why."""
+    """`base` without a value, with the reason."""
     return replace(
         base, value=None, ci_low=None, ci_high=None, method=f"{_NOT_ESTIMABLE}: {reason}"
     )
 
 
-def _told(row: Estimate) -> bool:
-    """Whether a row has its number, or says why not."""
+def _is_complete(row: Estimate) -> bool:
+    """Whether a row has its value, or the reason why not."""
     return _finite(row.value) is not None or str(row.method).startswith(_NOT_ESTIMABLE)
 
 

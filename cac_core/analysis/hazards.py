@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
@@ -18,16 +17,18 @@ from cac_core.analysis.models import (
     few_events,
     fit_terms,
     nested_gain,
+    reference_row,
+    shown_level,
+    term_rows,
     term_test,
 )
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test
 from cac_core.stats.cox_diagnostics import dfbeta, martingale_residuals, proportional_hazards_test
 from cac_core.stats.discrimination import harrell_c
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _FIT = "Cox, Efron ties"
 
 
@@ -159,36 +160,23 @@ def _rows(
     """Rows of a fitted model: a hazard ratio per level, and the figures of the whole model."""
     base = replace(base, n=model.n, n_events=model.n_events)
     method = _FIT + few_events(model.events_per_parameter)
+
+    def ratio_row(row: Estimate, column: int) -> Estimate:
+        ratio = hazard_ratio(model.fit, column, question.plan.confidence)
+        return row.estimated(ratio, p_value=ratio.p_value, method=method)
+
     for at, block in enumerate(model.blocks):
         named = replace(base, term=block.term.name)
-        if block.term.levels:
-            yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
-        for level, column in zip(block.levels, model.columns[at], strict=True):
-            if level in block.missing_levels:
-                continue
-            ratio = hazard_ratio(model.fit, column, question.plan.confidence)
-            yield replace(
-                named,
-                level=_told_level(block.term, level),
-                value=ratio.value,
-                ci_low=ratio.ci_low,
-                ci_high=ratio.ci_high,
-                p_value=ratio.p_value,
-                method=method,
-            )
+        yield from reference_row(named, block.term)
+        yield from term_rows(named, block, model.columns[at], ratio_row)
         if block.missing_levels:
             _, df, p_value = term_test(model, at, patients)
             for level, reason in block.missing_levels.items():
-                row = replace(named, level=_told_level(block.term, level), p_value=p_value)
+                row = replace(named, level=shown_level(block.term, level), p_value=p_value)
                 yield not_estimable(row, f"{reason}; p of the term by likelihood ratio, df {df}")
     for name, reason in model.dropped.items():
         yield not_estimable(replace(base, term=name), reason)
     yield from _whole_model(base, model, method)
-
-
-def _told_level(term: Term, level: str) -> str | None:
-    """A binary term needs no name of its level: it is 1 against 0."""
-    return level if term.levels else None
 
 
 def _whole_model(base: Estimate, model: TermModel, method: str) -> Iterator[Estimate]:
@@ -204,15 +192,13 @@ def _whole_model(base: Estimate, model: TermModel, method: str) -> Iterator[Esti
     yield replace(
         base, statistic="events_per_parameter", value=model.events_per_parameter, method=method
     )
+    yield from guarded(replace(base, statistic="concordance"), partial(_concordance, base, model))
+
+
+def _concordance(base: Estimate, model: TermModel) -> Iterator[Estimate]:
     found = harrell_c(model.ranking(), model.days, model.event)
-    yield replace(
-        base,
-        statistic="concordance",
-        value=found.value,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
-        method=f"Harrell's c of the fitted model{'; ' + found.reason if found.reason else ''}",
-    )
+    method = f"Harrell's c of the fitted model{'; ' + found.reason if found.reason else ''}"
+    yield base.estimated(found, statistic="concordance", method=method)
 
 
 def _kept(model: TermModel) -> tuple[Floats, Bools]:
@@ -236,10 +222,10 @@ def _proportionality(
     base = replace(base, n=model.n, n_events=model.n_events)
     names = [*(block.term.name for block in model.blocks), "global"]
     for name, test, apart in zip(names, (*tests, whole), (*infinite, sum(infinite)), strict=True):
-        told = f"score test of a trend with 1 - Kaplan-Meier, df {test.df}"
+        method = f"score test of a trend with 1 - Kaplan-Meier, df {test.df}"
         if apart:
-            told += f", {apart} of them of levels without events, which add nothing to chi-square"
-        row = replace(base, term=name, value=test.chi2, p_value=test.p_value, method=told)
+            method += f", {apart} of them of levels without events, which add nothing to chi-square"
+        row = replace(base, term=name, value=test.chi2, p_value=test.p_value, method=method)
         if test.df == apart:
             yield not_estimable(row, "one level alone has events")
         elif np.isfinite(test.chi2):
@@ -261,7 +247,7 @@ def _influence(
             yield replace(
                 base,
                 term=block.term.name,
-                level=_told_level(block.term, level),
+                level=shown_level(block.term, level),
                 value=float(moved[column]),
                 method="largest change of the coefficient were one patient left out, in SE",
             )

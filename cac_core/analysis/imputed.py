@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
-from cac_core.analysis.models import complete, few_events, fit_terms
+from cac_core.analysis.models import (
+    TermModel,
+    complete,
+    few_events,
+    fit_terms,
+    reference_row,
+    shown_level,
+    term_rows,
+)
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
-from cac_core.stats.missing import ImputationPlan, impute, pool, survival_predictors
-
-Floats = NDArray[np.float64]
+from cac_core.stats.arrays import Floats
+from cac_core.stats.missing import ImputationPlan, Pooled, impute, pool, survival_predictors
 
 
 def imputed_patients(question: Question, outcome: str) -> list[Patients]:
-    """The plan's number of completed tables of the patients to whom an outcome applies.
+    """Completed tables of the patients to whom an outcome applies, as many as the plan says.
 
-    Columns are imputed as they stand in `linked`, before they are cut into categories; every
-    covariate, every reading and the outcome predict each other.
+    Columns are imputed as in `linked`, before they are cut into categories; all covariates, all
+    readings and the outcome predict each other.
 
     Raises
     ------
     NotEstimableError
-        If there is too little to impute from.
+        If there are too few observed values to impute from.
     """
     plan = question.plan
     patients, days, event = question.outcome(outcome)
@@ -54,52 +61,57 @@ def pooled_rows(
     Raises
     ------
     NotEstimableError
-        If the imputed tables differ in what can be estimated from them.
+        If the imputed tables differ in the terms and levels that can be estimated.
     """
     plan = question.plan
     patients, days, event = question.outcome(outcome)
     keep, absent = complete(patients, terms)
     there = [term for term in terms if term.name not in absent]
     models = [fit_terms(table, there, days, event) for table in tables()]
+    _require_same_terms(models)
+    fits = [model.fit for model in models]
+    pooled = pool(
+        [fit.coefficients for fit in fits],
+        [fit.covariance for fit in fits],
+        np.inf,
+        plan.confidence,
+    )
+    base = replace(base, n=patients.n, n_events=int(event.sum()))
+    per_parameter = models[0].events_per_parameter
+    method = (
+        f"Cox, Efron ties; {plan.imputations} imputations of {int((~keep).sum())} incomplete "
+        f"patients by chained equations, Rubin's rules, seed {plan.seed}{few_events(per_parameter)}"
+    )
+    yield replace(base, statistic="events_per_parameter", value=per_parameter, method=method)
+    for block, columns in zip(models[0].blocks, models[0].columns, strict=True):
+        named = replace(base, term=block.term.name)
+        yield from reference_row(named, block.term)
+        for level, reason in block.missing_levels.items():
+            yield not_estimable(replace(named, level=shown_level(block.term, level)), reason)
+        yield from term_rows(named, block, columns, partial(_ratio_row, pooled, method))
+    for name, reason in absent.items():
+        yield not_estimable(replace(base, term=name), reason)
+
+
+def _require_same_terms(models: Sequence[TermModel]) -> None:
     names = {tuple((b.term.name, b.levels) for b in model.blocks) for model in models}
     if len(names) > 1 or any(model.dropped for model in models):
         raise NotEstimableError("the imputed tables differ in what can be estimated from them")
-    pooled = pool(
-        [model.fit.coefficients for model in models],
-        [model.fit.covariance for model in models],
-        confidence=plan.confidence,
+
+
+def _ratio_row(pooled: Pooled, method: str, row: Estimate, column: int) -> Estimate:
+    value, low, high = np.exp(
+        [pooled.coefficients[column], pooled.ci_low[column], pooled.ci_high[column]]
     )
-    base = replace(base, n=patients.n, n_events=int(event.sum()))
-    steady = models[0].events_per_parameter
-    method = (
-        f"Cox, Efron ties; {plan.imputations} imputations of {int((~keep).sum())} incomplete "
-        f"patients by chained equations, Rubin's rules, seed {plan.seed}{few_events(steady)}"
+    share = 100 * pooled.missing_share[column]
+    return replace(
+        row,
+        value=float(value),
+        ci_low=float(low),
+        ci_high=float(high),
+        p_value=float(pooled.p_values[column]),
+        method=f"{method}; {share:.0f} % of the variance from what is missing",
     )
-    yield replace(base, statistic="events_per_parameter", value=steady, method=method)
-    for block, columns in zip(models[0].blocks, models[0].columns, strict=True):
-        named = replace(base, term=block.term.name)
-        if block.term.levels:
-            yield replace(named, level=block.term.reference_level, value=1.0, method="reference")
-        for level, reason in block.missing_levels.items():
-            yield not_estimable(replace(named, level=level if block.term.levels else None), reason)
-        for level, column in zip(block.levels, columns, strict=True):
-            if level in block.missing_levels:
-                continue
-            value, low, high = np.exp(
-                [pooled.coefficients[column], pooled.ci_low[column], pooled.ci_high[column]]
-            )
-            share = 100 * pooled.missing_share[column]
-            yield replace(
-                named,
-                level=level if block.term.levels else None,
-                value=float(value),
-                ci_low=float(low),
-                ci_high=float(high),
-                p_value=float(pooled.p_values[column]),
-                method=f"{method}; {share:.0f} % of the variance from what is missing",
-            )
-    for name, reason in absent.items():
-        yield not_estimable(replace(base, term=name), reason)
 
 
 def _columns(patients: Patients, terms: Sequence[Term]) -> dict[str, Floats]:

@@ -7,11 +7,10 @@ estimable with the likelihood-ratio p of its term, and everything else keeps its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from cac_core.analysis.design import (
@@ -23,8 +22,10 @@ from cac_core.analysis.design import (
     numbers_of,
     spline_basis,
 )
+from cac_core.analysis.estimate import Estimate
 from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
+from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.cox import (
     CollinearColumnError,
     ConstantColumnError,
@@ -34,8 +35,6 @@ from cac_core.stats.cox import (
     require_rank,
 )
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 #: Fewer events per estimated coefficient than this are told with the model.
 EVENTS_PER_PARAMETER = 10
 
@@ -109,8 +108,38 @@ class TermModel:
         return value, df, float(chi2.sf(max(value, 0.0), df)) if df else float("nan")
 
 
+def shown_level(term: Term, level: str) -> str | None:
+    """The level of a row of `estimates`: none for a binary term, which is 1 against 0."""
+    return level if term.levels else None
+
+
+def term_rows(
+    base: Estimate,
+    block: Block,
+    columns: Sequence[int],
+    row_of: Callable[[Estimate, int], Estimate],
+) -> Iterator[Estimate]:
+    """Rows of the levels of a term that have an estimate.
+
+    Parameters
+    ----------
+    base : a row of the term, without level.
+    columns : columns of the design that belong to `block`.
+    row_of : completes the row of a column of the design.
+    """
+    for level, column in zip(block.levels, columns, strict=True):
+        if level not in block.missing_levels:
+            yield row_of(replace(base, level=shown_level(block.term, level)), column)
+
+
+def reference_row(base: Estimate, term: Term) -> Iterator[Estimate]:
+    """The row of the reference level of a categorical term."""
+    if term.levels:
+        yield replace(base, level=term.reference_level, value=1.0, method="reference")
+
+
 def few_events(per_parameter: float) -> str:
-    """What the method of an estimate adds where there are too few events per parameter."""
+    """Note for the method of an estimate with too few events per parameter, else empty."""
     if per_parameter >= EVENTS_PER_PARAMETER:
         return ""
     return f"; only {per_parameter:.1f} events per parameter"

@@ -16,7 +16,7 @@ from cac_core.analysis.concordance import concordance_of_sources
 from cac_core.analysis.curves import incidence, survival, times_observed
 from cac_core.analysis.description import described_as_normal, description
 from cac_core.analysis.design import Patients, members
-from cac_core.analysis.estimate import Estimate, Floats, Question, guarded
+from cac_core.analysis.estimate import Estimate, Question, guarded
 from cac_core.analysis.hazards import (
     cause_specific,
     influence,
@@ -27,7 +27,10 @@ from cac_core.analysis.hazards import (
     splines,
     univariable,
 )
+from cac_core.analysis.marker_models import MarkerModels
 from cac_core.analysis.plan import Plan
+from cac_core.analysis.predicted_risk import predicted_risk
+from cac_core.stats.arrays import Floats
 from cac_core.stats.bootstrap import Mapper
 from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
@@ -114,7 +117,7 @@ def _of_population(
         yield step(f"{component}, competing risks", partial(_competing, question, component))
     yield step(
         f"{plan.primary}, added value, {plan.resamples} resamples",
-        partial(added_value, question, plan.primary, mapper),
+        partial(_added_value, question, plan.primary, mapper),
     )
 
 
@@ -130,6 +133,12 @@ def _hazards(question: Question, outcome: str) -> Iterator[Estimate]:
     if outcome == question.plan.primary:
         for analysis in (influence, interaction, landmark, splines):
             yield from analysis(question, outcome)
+
+
+def _added_value(question: Question, outcome: str, mapper: Mapper) -> Iterator[Estimate]:
+    models = MarkerModels(question, outcome, mapper)
+    yield from added_value(question, outcome, models)
+    yield from predicted_risk(question, outcome, models)
 
 
 def _competing(question: Question, component: str) -> Iterator[Estimate]:

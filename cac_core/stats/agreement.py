@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import f as f_distribution
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
+
+from cac_core.stats.arrays import Floats, Ints
+from cac_core.stats.intervals import z_score
 
 Weighting = Literal["linear", "quadratic", "unweighted"]
 
@@ -18,8 +21,8 @@ Weighting = Literal["linear", "quadratic", "unweighted"]
 class Kappa:
     """Weighted kappa with its large-sample standard error and confidence interval.
 
-    1 is perfect agreement, 0 is what chance gives. NaN where it is not defined (all ratings of
-    both raters in one category, or no rating).
+    1 is perfect agreement, 0 agreement by chance. NaN if undefined (all ratings of both raters in
+    one category, or no ratings).
     """
 
     value: float
@@ -29,9 +32,7 @@ class Kappa:
     n: int
 
 
-def concordance(
-    first: Sequence[str], second: Sequence[str], levels: Sequence[str]
-) -> NDArray[np.int64]:
+def concordance(first: Sequence[str], second: Sequence[str], levels: Sequence[str]) -> Ints:
     """Counts of each pair of ratings, shape (levels, levels), rows the first rater.
 
     Raises
@@ -69,11 +70,7 @@ def weighted_kappa(
     ValueError
         If the table is not square, has fewer than two levels, or holds negative counts.
     """
-    counts = np.asarray(matrix, np.float64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
-        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
-    if (counts < 0).any():
-        raise ValueError("counts are negative")
+    counts = _square_counts(matrix)
     n = counts.sum()
     weights = _weights(counts.shape[0], weighting)
     if n == 0:
@@ -90,13 +87,13 @@ def weighted_kappa(
     inner = weights - (row_mean[:, None] + column_mean[None, :]) * (1 - kappa)
     spread = float((share * inner**2).sum()) - (kappa - expected * (1 - kappa)) ** 2
     error = float(np.sqrt(max(spread, 0.0) / n) / (1 - expected))
-    half = float(norm.ppf(0.5 + confidence / 2)) * error
+    half = z_score(confidence) * error
     return Kappa(float(kappa), error, float(kappa) - half, min(float(kappa) + half, 1.0), int(n))
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its confidence interval; NaN where it is not defined."""
+    """An estimate with its confidence interval; NaN if undefined."""
 
     value: float
     ci_low: float
@@ -106,7 +103,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class BlandAltman:
-    """Mean of the differences and the limits that hold 95 % of them."""
+    """Mean difference and 95 % limits of agreement; NaN with fewer than two pairs."""
 
     bias: float
     limit_low: float
@@ -168,7 +165,7 @@ def squared_correlation(first: ArrayLike, second: ArrayLike, confidence: float =
     if a.size < 4 or a.std() == 0 or b.std() == 0:
         return Interval(np.nan, np.nan, np.nan, a.size)
     r = float(np.corrcoef(a, b)[0, 1])
-    half = float(norm.ppf(0.5 + confidence / 2)) / np.sqrt(a.size - 3)
+    half = z_score(confidence) / np.sqrt(a.size - 3)
     z = np.arctanh(min(max(r, -1 + 1e-15), 1 - 1e-15))
     low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
     squares = sorted((low**2, high**2))
@@ -179,23 +176,23 @@ def spearman(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> I
     """Spearman's rank correlation, ties by mean rank.
 
     Interval: Fisher's z of the coefficient r with variance (1 + r^2 / 2) / (n - 3), Bonett and
-    Wright, Psychometrika 2000;65:23. NaN below four pairs or where one side is constant.
+    Wright, Psychometrika 2000;65:23. NaN with fewer than four pairs or if one side is constant.
     """
     a, b = rankdata(np.asarray(first, np.float64)), rankdata(np.asarray(second, np.float64))
     if a.size < 4 or a.std() == 0 or b.std() == 0:
         return Interval(np.nan, np.nan, np.nan, a.size)
     r = float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
-    half = float(norm.ppf(0.5 + confidence / 2)) * np.sqrt((1 + r**2 / 2) / (a.size - 3))
+    half = z_score(confidence) * np.sqrt((1 + r**2 / 2) / (a.size - 3))
     z = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
     return Interval(r, float(np.tanh(z - half)), float(np.tanh(z + half)), a.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Agreement on whether there is any calcium; the first rater is the reference.
+    """Agreement on the presence of calcium; the first rater is the reference.
 
-    Sensitivity and specificity have Wilson's interval, and NaN where the reference never, or
-    always, sees calcium.
+    Sensitivity and specificity have Wilson's interval; NaN if the reference never, or always,
+    finds calcium.
     """
 
     kappa: Kappa
@@ -204,7 +201,7 @@ class Presence:
 
 
 def presence(matrix: ArrayLike) -> Presence:
-    """Agreement on presence, the first level being absence.
+    """Agreement on presence; the first level is absence.
 
     Parameters
     ----------
@@ -215,9 +212,7 @@ def presence(matrix: ArrayLike) -> Presence:
     ValueError
         If the table is not square, has fewer than two levels, or holds negative counts.
     """
-    counts = np.asarray(matrix, np.int64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
-        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
+    counts = _square_counts(matrix)
     both, neither = int(counts[1:, 1:].sum()), int(counts[0, 0])
     over, missed = int(counts[0, 1:].sum()), int(counts[1:, 0].sum())
     return Presence(
@@ -231,14 +226,23 @@ def proportion(count: int, n: int, confidence: float = 0.95) -> Interval:
     """A share with the interval of Wilson, J Am Stat Assoc 1927;22:209."""
     if n == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = z_score(confidence)
     p = count / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)), n)
 
 
-def _weights(levels: int, weighting: Weighting) -> NDArray[np.float64]:
+def _square_counts(matrix: ArrayLike) -> Floats:
+    counts = np.asarray(matrix, np.float64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] < 2:
+        raise ValueError(f"a square table of two or more levels is needed, not {counts.shape}")
+    if (counts < 0).any():
+        raise ValueError("counts are negative")
+    return counts
+
+
+def _weights(levels: int, weighting: Weighting) -> Floats:
     at = np.arange(levels)
     distance = np.abs(at[:, None] - at[None, :]) / (levels - 1)
     if weighting == "linear":

@@ -1,8 +1,8 @@
-"""What a marker adds to a model, with models fitted anew in every resample of patients.
+"""Added value of a marker to a model, with all models refitted in every resample of patients.
 
-A resample is named by its number: its patients follow from the seed, that number and the number of
-patients alone. So any split of the work over threads, processes or machines gives the same
-figures, and two markers of the same patients are compared in the same resamples (paired).
+A resample is identified by its number: its patients depend on the seed, that number and the number
+of patients alone. So any split of the work over threads, processes or machines gives the same
+values, and two markers of the same patients are compared in the same resamples (paired).
 """
 
 from __future__ import annotations
@@ -13,31 +13,30 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cac_core.stats.cox import CONVERGED, SINGULAR, UNBOUNDED, comparable, hazard_steps, newton
-from cac_core.stats.discrimination import _auc, _auc_at, _harrell, _uno
-from cac_core.stats.reclassification import (
-    count_components,
-    km_components,
-    moved,
-    weighted_components,
+from cac_core.stats.arrays import Bools, Floats, Ints
+from cac_core.stats.censoring import checked_follow_up
+from cac_core.stats.discrimination import (
+    auc_at_estimate,
+    auc_estimate,
+    harrell_estimate,
+    uno_estimate,
 )
+from cac_core.stats.reclassification import (
+    Reclassification,
+    idi,
+    moves,
+    nri_count,
+    nri_kaplan_meier,
+    nri_weighted,
+)
+from cac_core.stats.risk import fit_risk_model
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
-#: Applies a function to each item and gives the results in order: `map`, or that of a pool.
+#: Applies a function to each item and returns the results in order: `map`, or that of a pool.
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
-#: Refits start at the coefficients of all patients and may end earlier than the fit that is shown.
-_TOLERANCE, _MOST_STEPS = 1e-10, 40
-#: A risk below this may still be on its way to 0: the steps go on until they bring nothing more,
-#: and what is below the second figure then is 0.
-_TOWARDS_ZERO, _ZERO, _LAST_TOLERANCE = 1e-6, 1e-9, 1e-15
-_NO_CUTS: Floats = np.zeros(0)
 _NRI = ("event", "nonevent", "overall")
-#: What is measured of each marker, in this order.
+#: Measures of each marker, in this order.
 METRICS = (
     "lr_chi2_gain",
     *(
@@ -52,9 +51,9 @@ METRICS = (
     "p_down_nonevent",
     "idi",
 )
-#: Net reclassification with the risks of all patients kept as they are, in this order.
+#: Net reclassification with the risks of the fits in all patients, in this order.
 FIXED = tuple(f"nri_{part}_fixed" for part in _NRI)
-#: What is corrected for optimism: how much better models look where they were fitted.
+#: Measures that are corrected for optimism, the gain from judging models where they were fitted.
 CORRECTED = tuple(name for name in METRICS if name.startswith(("auc", "harrell", "uno", "nri")))
 OPTIMISM = tuple(f"{name}_optimism" for name in CORRECTED)
 _CORRECTED = [METRICS.index(name) for name in CORRECTED]
@@ -64,9 +63,20 @@ _CORRECTED = [METRICS.index(name) for name in CORRECTED]
 class MarkerData:
     """A model, and the same model with each marker added, in the same patients.
 
-    Rows are sorted by time, events before censorings (`cac_core.stats.cox.time_order`); `base` is
-    (n, p), each of `full` (n, q). `cuts` are limits of risk categories at the horizon. With
-    `optimism` the models of a resample are judged in all patients too.
+    Parameters
+    ----------
+    base : shape (n, p); rows in the order of time, events before censorings
+        (`cac_core.stats.cox.time_order`).
+    full : shape (n, q) for each marker.
+    days, event : shape (n,), float64 and bool.
+    cuts : limits of risk categories at the horizon, ascending.
+    optimism : whether the models of a resample are evaluated in all patients too.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is missing or infinite, `days` is negative, or rows are not in the
+        order of time.
     """
 
     base: Floats
@@ -77,10 +87,20 @@ class MarkerData:
     cuts: tuple[float, ...]
     optimism: bool = False
 
+    def __post_init__(self) -> None:
+        days, event = checked_follow_up(self.days, self.event)
+        if (np.diff(days) < 0).any() or (~event[:-1] & event[1:] & (np.diff(days) == 0)).any():
+            raise ValueError("rows are not in the order of time, events before censorings")
+        for name, design in {"base": self.base, **self.full}.items():
+            if design.ndim != 2 or len(design) != len(days):
+                raise ValueError(f"{name}: a design {design.shape} for {len(days)} patients")
+            if not np.isfinite(design).all():
+                raise ValueError(f"{name}: covariates that are missing or not finite")
+
 
 @dataclass(frozen=True)
 class MarkerFits:
-    """Coefficients of all patients (per standard deviation) and the risks that follow."""
+    """Coefficients (per standard deviation) and risks of the fits in all patients."""
 
     base: Floats
     full: Mapping[str, Floats]
@@ -90,7 +110,7 @@ class MarkerFits:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Values (resamples, markers, metrics); NaN where a resample gave none."""
+    """Values (resamples, markers, metrics); NaN where a resample has none."""
 
     markers: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -103,7 +123,7 @@ class Resamples:
 
 
 def resampled(n: int, seed: int, number: int) -> Ints:
-    """Rows of resample `number` (n of n with replacement), in rising order, shape (n,)."""
+    """Rows of resample `number` (n of n with replacement), ascending, shape (n,)."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
     counts = np.bincount(generator.integers(0, n, n), minlength=n)
     return np.repeat(np.arange(n), counts)
@@ -111,10 +131,10 @@ def resampled(n: int, seed: int, number: int) -> Ints:
 
 def measure(data: MarkerData) -> tuple[MarkerFits, dict[str, Floats]]:
     """Fits in all patients, and the metrics of each marker in the order of `METRICS`."""
-    base = _fitted(data.base, data.days, data.event, None, data.horizon_days)
+    base = fit_risk_model(data.base, data.days, data.event, data.horizon_days)
     full, full_risk, values = {}, {}, {}
     for name, design in data.full.items():
-        found = _fitted(design, data.days, data.event, None, data.horizon_days)
+        found = fit_risk_model(design, data.days, data.event, data.horizon_days)
         full[name], full_risk[name] = found.coefficients, found.risk
         gain = 2 * (found.log_likelihood - base.log_likelihood)
         values[name] = _metrics(data.days, data.event, base.risk, found.risk, gain, data)
@@ -124,11 +144,11 @@ def measure(data: MarkerData) -> tuple[MarkerFits, dict[str, Floats]]:
 def bootstrap(
     data: MarkerData, fits: MarkerFits, resamples: int, seed: int, mapper: Mapper = map
 ) -> Resamples:
-    """Metrics of every marker in each resample, models fitted anew.
+    """Metrics of every marker in each resample, with refitted models.
 
     Parameters
     ----------
-    mapper : how the resamples are spread; the kernels let other threads run.
+    mapper : spreads the resamples; the kernels release the interpreter lock.
     """
     work = partial(one_resample, data, fits, seed)
     rows = list(mapper(work, range(resamples)))
@@ -145,30 +165,26 @@ def one_resample(data: MarkerData, fits: MarkerFits, seed: int, number: int) -> 
     out = np.full((len(data.full), known + (len(OPTIMISM) if data.optimism else 0)), np.nan)
     if not event.any():
         return out
-    base = _fitted(data.base[rows], days, event, fits.base, data.horizon_days)
+    horizon = data.horizon_days
+    base = fit_risk_model(data.base[rows], days, event, horizon, fits.base)
     for at, (name, design) in enumerate(data.full.items()):
-        fixed = km_components(
-            days,
-            event,
-            *moved(fits.base_risk[rows], fits.full_risk[name][rows], _NO_CUTS),
-            data.horizon_days,
-        )
-        out[at, len(METRICS) : known] = _components(fixed)
-        full = _fitted(design[rows], days, event, fits.full[name], data.horizon_days)
+        moved = moves(fits.base_risk[rows], fits.full_risk[name][rows])
+        out[at, len(METRICS) : known] = _components(nri_kaplan_meier(days, event, *moved, horizon))
+        full = fit_risk_model(design[rows], days, event, horizon, fits.full[name])
         gain = 2 * (full.log_likelihood - base.log_likelihood)
         out[at, : len(METRICS)] = _metrics(days, event, base.risk, full.risk, gain, data)
         if data.optimism:
-            everywhere = _metrics(
-                data.days, data.event, base.of(data.base), full.of(design), gain, data
+            in_all = _metrics(
+                data.days, data.event, base.predict(data.base), full.predict(design), gain, data
             )
-            out[at, known:] = (out[at, : len(METRICS)] - everywhere)[_CORRECTED]
+            out[at, known:] = (out[at, : len(METRICS)] - in_all)[_CORRECTED]
     return out
 
 
 def corrected(apparent: float, optimism: Floats) -> tuple[float, int]:
-    """A value less the mean optimism of the resamples, and how many of them gave one.
+    """A value less the mean optimism of the resamples, and how many of them have one.
 
-    Harrell, Lee and Mark, Stat Med 1996;15:361. NaN where fewer than nine in ten gave one.
+    Harrell, Lee and Mark, Stat Med 1996;15:361. NaN if fewer than nine in ten have one.
     """
     usable = optimism[np.isfinite(optimism)]
     if len(optimism) == 0 or len(usable) < 0.9 * len(optimism):
@@ -177,10 +193,10 @@ def corrected(apparent: float, optimism: Floats) -> tuple[float, int]:
 
 
 def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[float, float, int]:
-    """Lower and upper limit, and how many resamples gave a value.
+    """Lower and upper limit, and how many resamples have a value.
 
-    The plain percentiles (Efron and Tibshirani 1993, chapter 13); NaN where fewer than nine in
-    ten resamples gave one, since those that fail are not a random part of them.
+    Plain percentiles (Efron and Tibshirani 1993, chapter 13); NaN if fewer than nine in ten
+    resamples have a value, since those that fail are not a random sample of them.
     """
     usable = values[np.isfinite(values)]
     if len(values) == 0 or len(usable) < 0.9 * len(values):
@@ -188,84 +204,6 @@ def percentile_interval(values: Floats, confidence: float = 0.95) -> tuple[float
     tail = (1 - confidence) / 2
     low, high = np.quantile(usable, (tail, 1 - tail))
     return float(low), float(high), len(usable)
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """A fit: `coefficients` per SD of the columns to start others from, `beta` of its risks.
-
-    The risk of a patient is 1 - exp(-hazard exp(eta - top)), eta from columns less `centre` over
-    `spread` (1 where a column does not vary).
-    """
-
-    coefficients: Floats
-    risk: Floats
-    log_likelihood: float
-    beta: Floats
-    centre: Floats
-    spread: Floats
-    top: float = np.nan
-    hazard: float = np.nan
-
-    def of(self, design: Floats) -> Floats:
-        """Risks of other patients by this fit, shape (n,)."""
-        eta = comparable((design - self.centre) / self.spread @ self.beta)
-        with np.errstate(over="ignore"):  # far beyond all patients of the fit the risk is 1
-            risk = np.asarray(-np.expm1(-self.hazard * np.exp(eta - self.top)))
-        risk[risk < _ZERO] = 0.0
-        return risk
-
-
-def _fitted(
-    design: Floats, days: Floats, event: Bools, start: Floats | None, horizon_days: float
-) -> _Fit:
-    """Coefficients per SD of the design's columns, risks at the horizon, log-likelihood.
-
-    Columns that do not vary (a level nobody of the resample has) are left out. Where the
-    likelihood has no maximum the risks are those of its limit, 0 in a level without events; all
-    NaN where it has none at all.
-    """
-    centre, spread = design.mean(axis=0), design.std(axis=0)
-    varies = spread > 0
-    spread = np.where(varies, spread, 1.0)
-    scaled = np.ascontiguousarray(((design - centre) / spread)[:, varies])
-    first = np.zeros(scaled.shape[1]) if start is None else np.ascontiguousarray(start[varies])
-    found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
-    if status == SINGULAR and start is not None:
-        # The coefficients of all patients may lie too far out for these.
-        first = np.zeros(scaled.shape[1])
-        found, _, _, log, status = newton(scaled, days, event, first, _MOST_STEPS, _TOLERANCE)
-    coefficients = np.zeros(design.shape[1])
-    coefficients[varies] = found
-    if status not in (CONVERGED, UNBOUNDED):
-        none = np.full(len(days), np.nan)
-        return _Fit(coefficients, none, float("nan"), coefficients, centre, spread)
-    beta = coefficients
-    risk, top, hazard = _risks(scaled @ found, days, event, horizon_days)
-    if (risk < _TOWARDS_ZERO).any():
-        further, _, _, better, status = newton(
-            scaled, days, event, found, _MOST_STEPS, _LAST_TOLERANCE
-        )
-        if status in (CONVERGED, UNBOUNDED):
-            beta, log = np.zeros(design.shape[1]), better
-            beta[varies] = further
-            risk, top, hazard = _risks(scaled @ further, days, event, horizon_days)
-        risk[risk < _ZERO] = 0.0
-    return _Fit(coefficients, risk, log, beta, centre, spread, top, hazard)
-
-
-def _risks(
-    eta: Floats, days: Floats, event: Bools, horizon_days: float
-) -> tuple[Floats, float, float]:
-    """Absolute risks by the horizon, the highest predictor, and the baseline hazard there.
-
-    Risks are equal where linear predictors are equal but for rounding.
-    """
-    eta = comparable(eta)
-    risk = np.exp(eta - eta.max())
-    times, steps = hazard_steps(risk, days, event)
-    hazard = float(steps[times <= horizon_days].sum())
-    return np.asarray(-np.expm1(-hazard * risk)), float(eta.max()), hazard
 
 
 def _metrics(
@@ -277,26 +215,28 @@ def _metrics(
     horizon = data.horizon_days
     values = [gain]
     for first, second in (
-        (_auc(old, event), _auc(new, event)),
-        (_auc_at(old, days, event, horizon), _auc_at(new, days, event, horizon)),
-        (_harrell(old, days, event), _harrell(new, days, event)),
-        (_uno(old, days, event, horizon), _uno(new, days, event, horizon)),
+        (auc_estimate(old, event), auc_estimate(new, event)),
+        (
+            auc_at_estimate(old, days, event, horizon),
+            auc_at_estimate(new, days, event, horizon),
+        ),
+        (harrell_estimate(old, days, event), harrell_estimate(new, days, event)),
+        (uno_estimate(old, days, event, horizon), uno_estimate(new, days, event, horizon)),
     ):
         values += [first, second, second - first]
-    up, down = moved(old, new, _NO_CUTS)
-    shares = km_components(days, event, up, down, horizon)
-    values += [*_components(shares)]
-    values += [*_components(weighted_components(days, event, up, down, horizon))]
-    values += [*_components(count_components(event, up, down))]
-    classes = moved(old, new, np.asarray(data.cuts, np.float64))
-    values += [*_components(km_components(days, event, *classes, horizon))]
-    difference = new - old
-    some = event.any() and not event.all()
-    values += [*shares, difference[event].mean() - difference[~event].mean() if some else np.nan]
-    return np.array(values, np.float64)
+    up, down = moves(old, new)
+    shares = nri_kaplan_meier(days, event, up, down, horizon)
+    classes = moves(old, new, np.asarray(data.cuts, np.float64))
+    for found in (
+        shares,
+        nri_weighted(days, event, up, down, horizon),
+        nri_count(event, up, down),
+        nri_kaplan_meier(days, event, *classes, horizon),
+    ):
+        values += _components(found)
+    return np.array([*values, *shares, idi(old, new, event)], np.float64)
 
 
-def _components(shares: Floats) -> tuple[float, float, float]:
-    """Event, non-event and overall NRI from the four shares of movements."""
-    event, nonevent = shares[0] - shares[1], shares[3] - shares[2]
-    return event, nonevent, event + nonevent
+def _components(found: Reclassification) -> tuple[float, float, float]:
+    """In the order of `_NRI`."""
+    return found.event, found.nonevent, found.overall

@@ -1,11 +1,14 @@
-"""Follow-up with right censoring: what is valid, survival at a horizon, weights for censoring.
+"""Right-censored follow-up: checks, order of time, weights for censoring, survival at a horizon.
 
-The rule of the statistics: wrong input raises `ValueError` that names the argument and the count.
-What cannot be estimated from valid input is NaN with a reason where the rest of the result stands
-without it, as here, and `NotEstimableError` where there is no result at all.
+Conventions of `cac_core.stats`:
 
-Kernels here and in its neighbours take patients in the order of time (ascending, any order among
-ties), float64 and bool arrays, and check nothing.
+- `days` is the follow-up in days and `event` whether it ended with the event (1) or was censored
+  (0). An event and a censoring on one day: the event comes first.
+- Wrong input raises `ValueError`, which names the argument and the count. What valid data cannot
+  estimate raises `NotEstimableError`. Where one part of a result cannot be estimated, such as its
+  interval, that part is NaN and `reason` says why.
+- Compiled kernels take patients in the order of time, as contiguous float64 and bool arrays, and
+  check nothing.
 """
 
 from __future__ import annotations
@@ -13,20 +16,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.compiled import compiled
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
-
-class FollowUp(NamedTuple):
-    """Checked risk and follow-up, in the order of time."""
+class RiskFollowUp(NamedTuple):
+    """A predicted risk with its follow-up, checked and in the order of time; each (n,)."""
 
     risk: Floats
-    time: Floats
-    event: Flags
+    days: Floats
+    event: Bools
 
 
 def checked_values(name: str, values: ArrayLike) -> Floats:
@@ -46,7 +47,7 @@ def checked_values(name: str, values: ArrayLike) -> Floats:
     return array
 
 
-def checked_event(event: ArrayLike, n: int) -> Flags:
+def checked_event(event: ArrayLike, n: int) -> Bools:
     """Event indicators of `n` patients.
 
     Raises
@@ -63,89 +64,70 @@ def checked_event(event: ArrayLike, n: int) -> Flags:
     return np.asarray(codes == 1)
 
 
-def checked_horizon(name: str, horizon: float) -> float:
-    """A time greater than 0, infinity allowed.
+def checked_horizon(horizon_days: float) -> float:
+    """A horizon greater than 0, infinity allowed.
 
     Raises
     ------
     ValueError
         If it is missing, 0 or negative.
     """
-    if not horizon > 0:
-        raise ValueError(f"{name} must be greater than 0, not {horizon}")
-    return float(horizon)
+    if not horizon_days > 0:
+        raise ValueError(f"horizon_days must be greater than 0, not {horizon_days}")
+    return float(horizon_days)
 
 
-def checked_times(time: ArrayLike, event: ArrayLike) -> tuple[Floats, Flags]:
+def checked_follow_up(days: ArrayLike, event: ArrayLike) -> tuple[Floats, Bools]:
     """Follow-up as float64 and events as bool, both (n,), in the given order.
 
     Raises
     ------
     ValueError
-        If lengths differ, a time is missing, infinite or negative, or an event code is neither 0
+        If lengths differ, `days` is missing, infinite or negative, or an event code is neither 0
         nor 1.
     """
-    times = checked_values("time", time)
+    times = checked_values("days", days)
     negative = int((times < 0).sum())
     if negative:
-        raise ValueError(f"time is negative in {negative} of {times.size} patients")
+        raise ValueError(f"days is negative in {negative} of {times.size} patients")
     return times, checked_event(event, times.size)
 
 
-def follow_up(risk: ArrayLike, time: ArrayLike, event: ArrayLike) -> FollowUp:
-    """Check a predicted risk with its follow-up, and put it in the order of time.
+def in_time_order(risk: ArrayLike, days: ArrayLike, event: ArrayLike) -> RiskFollowUp:
+    """Check a predicted risk with its follow-up, and sort both by time.
 
     Raises
     ------
     ValueError
-        If lengths differ, a value is missing or infinite, a time is negative, or an event code is
+        If lengths differ, a value is missing or infinite, `days` is negative, or an event code is
         neither 0 nor 1.
     """
     values = checked_values("risk", risk)
-    if values.size != np.size(time):
-        raise ValueError(f"risk has {values.size} values and time {np.size(time)}")
-    times, events = checked_times(time, event)
+    if values.size != np.size(days):
+        raise ValueError(f"risk has {values.size} values and days {np.size(days)}")
+    times, events = checked_follow_up(days, event)
     order = np.argsort(times, kind="stable")
-    return FollowUp(values[order], times[order], events[order])
-
-
-def censoring_survival(
-    time: ArrayLike, event: ArrayLike, at: ArrayLike, *, before: bool = False
-) -> Floats:
-    """Kaplan-Meier estimate of the probability of being uncensored, G.
-
-    Where an event and a censoring share a time, the censoring comes after: patients with an event
-    at u are not at risk of being censored at u, so G falls by the factor
-    1 - censored(u) / (at risk(u) - events(u)) (`prodlim` with reverse=TRUE; `survival` likewise).
-
-    Parameters
-    ----------
-    time, event : shape (n,), follow-up and event (1) or censoring (0).
-    at : shape (m,), times; past the last follow-up G stays where it is.
-    before : G(t-), which leaves out censorings at t itself, where True; else G(t).
-
-    Raises
-    ------
-    ValueError
-        For follow-up as `follow_up` does.
-    """
-    data = follow_up(np.zeros(np.size(time)), time, event)
-    steps = np.concatenate([[1.0], _uncensored(data.time, data.event)[1]])
-    times = np.asarray(at, np.float64)
-    past = np.searchsorted(data.time, times, "left" if before else "right")
-    return np.asarray(steps[past])
+    return RiskFollowUp(values[order], times[order], events[order])
 
 
 @compiled
-def _uncensored(time: Floats, event: Flags) -> tuple[Floats, Floats]:
-    """G just before and at the time of each patient."""
-    n = time.size
+def censoring_survival(days: Floats, event: Bools) -> tuple[Floats, Floats]:
+    """Kaplan-Meier probability G of being uncensored, just before and at the time of each patient.
+
+    Patients with an event at u are not at risk of being censored at u, so G falls by the factor
+    1 - censored(u) / (at risk(u) - events(u)), as in R's `prodlim` with reverse=TRUE.
+
+    Returns
+    -------
+    G(T-) and G(T), each (n,).
+    """
+    n = days.size
     before, after = np.empty(n), np.empty(n)
     g = 1.0
     start = 0
     while start < n:
         stop, events = start, 0
-        while stop < n and time[stop] == time[start]:
+        while stop < n and days[stop] == days[start]:
             events += event[stop]
             stop += 1
         before[start:stop] = g
@@ -157,17 +139,17 @@ def _uncensored(time: Floats, event: Flags) -> tuple[Floats, Floats]:
 
 
 @compiled
-def _inverse_weights(time: Floats, event: Flags, horizon: float) -> Floats:
-    """Inverse probability of censoring weight of each patient at the horizon.
+def inverse_censoring_weights(days: Floats, event: Bools, horizon_days: float) -> Floats:
+    """Inverse probability of censoring weights (IPCW) at the horizon, shape (n,).
 
-    1 / G(T-) with an event by the horizon, 1 / G(horizon) when followed past it, 0 when censored
-    before.
+    1 / G(T-) with an event by the horizon, 1 / G(horizon) if followed past it, 0 if censored
+    before (Graf, Stat Med 1999;18:2529).
     """
-    before, after = _uncensored(time, event)
-    weights = np.zeros(time.size)
+    before, after = censoring_survival(days, event)
+    weights = np.zeros(days.size)
     g = 1.0
-    for i in range(time.size):
-        if time[i] > horizon:
+    for i in range(days.size):
+        if days[i] > horizon_days:
             weights[i] = 1.0 / g
         else:
             g = after[i]
@@ -177,25 +159,25 @@ def _inverse_weights(time: Floats, event: Flags, horizon: float) -> Floats:
 
 
 @compiled
-def _censoring_influence(
-    time: Floats, event: Flags, horizon: float, contribution: Floats
+def censoring_influence(
+    days: Floats, event: Bools, horizon_days: float, contribution: Floats
 ) -> Floats:
-    """Influence of each patient through G on the mean of contributions weighted by 1 / G.
+    """Influence of each patient, through the estimate of G, on a mean weighted by 1 / G.
 
     With a(u) at risk of censoring and c(u) censored at u, and Q(u) the sum of contributions of
-    those followed longer than u, the derivative in the weight of a patient is
+    those followed longer than u, the influence of a patient is
     1(censored at T by the horizon) Q(T) / (a(T) - c(T)) minus the sum over the times u of censoring
-    up to min(T, horizon) at which the patient is at risk of c(u) / a(u) Q(u) / (a(u) - c(u)). It is
-    the martingale representation of the Kaplan-Meier G, exact with ties.
+    up to min(T, horizon) at which the patient is at risk of c(u) / a(u) Q(u) / (a(u) - c(u)). This
+    is the martingale representation of the Kaplan-Meier G, exact with ties.
     """
-    n = time.size
+    n = days.size
     influence = np.zeros(n)
     remaining = contribution.sum()
     integral = 0.0
     start = 0
-    while start < n and time[start] <= horizon:
+    while start < n and days[start] <= horizon_days:
         stop, events = start, 0
-        while stop < n and time[stop] == time[start]:
+        while stop < n and days[stop] == days[start]:
             events += event[stop]
             remaining -= contribution[stop]
             stop += 1
@@ -212,22 +194,23 @@ def _censoring_influence(
 
 
 @compiled
-def _survival_at(
-    time: Floats, event: Flags, member: Flags, horizon: float
+def survival_at(
+    days: Floats, event: Bools, member: Bools, horizon_days: float
 ) -> tuple[float, float, int]:
-    """Kaplan-Meier survival of the members at the horizon, Greenwood's sum, events by then.
+    """Kaplan-Meier survival of the members at the horizon, Greenwood's sum, and events by then.
 
-    NaN when follow-up of the members ends before the horizon with survival above 0.
+    Survival and sum are NaN if follow-up of the members ends before the horizon with survival
+    above 0.
     """
-    n = time.size
+    n = days.size
     at_risk = 0
     for i in range(n):
         at_risk += member[i]
     survival, greenwood, total = 1.0, 0.0, 0
     start = 0
-    while start < n and time[start] <= horizon and at_risk > 0:
+    while start < n and days[start] <= horizon_days and at_risk > 0:
         stop, events, leaving = start, 0, 0
-        while stop < n and time[stop] == time[start]:
+        while stop < n and days[stop] == days[start]:
             if member[stop]:
                 leaving += 1
                 events += event[stop]
@@ -240,7 +223,7 @@ def _survival_at(
                 survival = 0.0
             total += events
         at_risk -= leaving
-        if at_risk == 0 and survival > 0.0 and time[start] < horizon:
+        if at_risk == 0 and survival > 0.0 and days[start] < horizon_days:
             return np.nan, np.nan, total
         start = stop
     return survival, greenwood, total

@@ -1,7 +1,7 @@
-"""Competing risks beside cause-specific hazards: Gray's test, and the model of Fine and Gray.
+"""Competing risks on the subdistribution: Gray's test, and the model of Fine and Gray.
 
-Everywhere `cause` is 0 for censored, else the number of the cause that came first. Both look at the
-subdistribution: who had another cause stays at risk, ever less as others would have been censored.
+`cause` is 0 for censored, else the number of the cause that came first. In the subdistribution a
+patient with another cause stays at risk, with a weight that falls as others would be censored.
 
 Sources: Gray, Ann Stat 1988;16:1141; Fine and Gray, J Am Stat Assoc 1999;94:496. As R's `cmprsk`.
 """
@@ -15,29 +15,29 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
 from cac_core.errors import NotEstimableError
-from cac_core.stats.censoring import checked_times
-from cac_core.stats.cox import CoxFit, require_rank
+from cac_core.stats.arrays import Bools, Floats
+from cac_core.stats.censoring import checked_follow_up
+from cac_core.stats.cox import CoxFit, checked_design, require_rank
 from cac_core.stats.survival import TestResult
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 _MOST_STEPS, _TOLERANCE = 50, 1e-13
 
 
 def gray_test(days: ArrayLike, cause: ArrayLike, group: ArrayLike, of: int = 1) -> TestResult:
-    """Whether the cumulative incidence of a cause differs between groups (rho = 0).
+    """Test whether the cumulative incidence of a cause differs between groups (rho = 0).
 
     Parameters
     ----------
     days, cause, group : shape (n,); any codes of groups.
+    of : number of the cause.
 
     Raises
     ------
     NotEstimableError
-        If nobody had the cause, or there are fewer than two groups.
+        If no patient had the cause, or there are fewer than two groups.
     """
     codes, labels = np.asarray(cause), np.asarray(group)
-    t, _ = checked_times(days, codes != 0)
+    t, _ = checked_follow_up(days, codes != 0)
     groups = np.unique(labels)
     if not (codes == of).any():
         raise NotEstimableError("no events")
@@ -55,18 +55,16 @@ def gray_test(days: ArrayLike, cause: ArrayLike, group: ArrayLike, of: int = 1) 
 
 
 def _gray(
-    days: Floats, cause: NDArray[np.generic], member: NDArray[np.bool_], of: int
+    days: Floats, cause: NDArray[np.generic], member: Bools, of: int
 ) -> tuple[Floats, Floats]:
     """Scores of the groups (k,) and their covariance (k, k).
 
-    `survival` is that of any cause just before the day, `incidence` of the cause, by group; `c`
-    gathers the weights of the null hazard, which the covariance takes off at the end.
+    By group, `survival` is that of any cause and `incidence` that of the cause, both just before
+    the day; `pooled` is the incidence of the cause under the null hypothesis.
     """
-    k = member.shape[1]
-    at_risk = member.sum(axis=0).astype(np.float64)
+    at_risk, k = member.sum(axis=0).astype(np.float64), member.shape[1]
     survival, incidence, pooled = np.ones(k), np.zeros(k), 0.0
-    score, c, v3 = np.zeros(k), np.zeros((k, k)), np.zeros(k)
-    variance, v2 = np.zeros((k, k)), np.zeros((k, k))
+    score, sums = np.zeros(k), _GraySums(k)
     for day in np.unique(days):
         today = days == day
         mine = member[today & (cause == of)].sum(axis=0).astype(np.float64)
@@ -80,37 +78,55 @@ def _gray(
             whole, events = share.sum(), mine.sum()
             next_pooled = pooled + events / whole
             a = np.diag(share) - np.outer(share, share) / whole
-            c += a * events / (whole * (1 - pooled))
+            sums.null += a * events / (whole * (1 - pooled))
             weights = share * (1 - incidence)
             score += mine - events * weights / weights.sum()
             left = np.divide(1 - next_pooled, after, out=np.zeros(k), where=after > 0)
             if events:
-                t4 = np.where(after > 0, 1 - left, 1.0)
-                tied = np.ones(k)
-                if events > 1:
-                    tied = 1 - (events - 1) / (whole * survival - 1)
-                t3 = np.where(there, tied * survival * events / (whole * risk), 0.0)
-                t1 = a - t4 * c
-                v3 += t4**2 * t3
-                v2 += t1 * (t4 * t3)
-                variance += np.einsum("ik,jk,k->ij", t1, t1, t3)
-            hit = (other > 0) & (after > 0)
-            if hit.any():
+                tied = 1 - (events - 1) / (whole * survival - 1) if events > 1 else np.ones(k)
+                variance = np.where(there, tied * survival * events / (whole * risk), 0.0)
+                slope = np.where(after > 0, 1 - left, 1.0)
+                sums.add(a - slope * sums.null, slope, variance)
+            if (hit := (other > 0) & (after > 0)).any():
                 tied = np.where(other > 1, 1 - (other - 1) / np.maximum(risk - 1, 1), 1.0)
-                t3 = np.where(hit, tied * survival**2 * other / risk**2, 0.0)
-                t1 = left * c
-                v3 += left**2 * t3
-                v2 -= t1 * (left * t3)
-                variance += np.einsum("ik,jk,k->ij", t1, t1, t3)
+                variance = np.where(hit, tied * survival**2 * other / risk**2, 0.0)
+                sums.add(left * sums.null, -left, variance)
             survival, incidence, pooled = after, next_incidence, next_pooled
         at_risk -= member[today].sum(axis=0)
-    crossed = np.einsum("ik,jk->ij", c, v2)
-    return score, variance + np.einsum("ik,jk,k->ij", c, c, v3) + crossed + crossed.T
+    return score, sums.covariance()
+
+
+class _GraySums:
+    """Sums over event days behind the covariance of Gray's scores.
+
+    The weight of a group's events in the scores is linear in the null hazard of later days (`null`
+    sums its coefficients), so the sums keep the terms without, with and with the square of it.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.null, self._plain, self._cross = np.zeros((k, k)), np.zeros((k, k)), np.zeros((k, k))
+        self._square = np.zeros(k)
+
+    def add(self, weights: Floats, slope: Floats, variance: Floats) -> None:
+        """Events of a day: their weights (k, k), slope in the null hazard and variance (k,)."""
+        self._square += slope**2 * variance
+        self._cross += weights * (slope * variance)
+        self._plain += np.einsum("ik,jk,k->ij", weights, weights, variance)
+
+    def covariance(self) -> Floats:
+        """Covariance of the scores, (k, k)."""
+        crossed = np.einsum("ik,jk->ij", self.null, self._cross)
+        square = np.einsum("ik,jk,k->ij", self.null, self.null, self._square)
+        return np.asarray(self._plain + square + crossed + crossed.T)
 
 
 @dataclass(frozen=True)
-class _Follow:
-    """Patients in the order of time, the event days of the cause, and weights at each (m, n)."""
+class _FineGrayData:
+    """Patients in the order of time, and the event days of the cause.
+
+    `at` are the days (m,) and `deaths` their events; `weights` (m, n) those of the patients in the
+    risk set of each day, `own` (m, n) marks the events of each day.
+    """
 
     x: Floats
     days: Floats
@@ -118,7 +134,7 @@ class _Follow:
     at: Floats
     deaths: Floats
     weights: Floats
-    own: NDArray[np.bool_]
+    own: Bools
 
 
 def fit_fine_gray(
@@ -126,30 +142,27 @@ def fit_fine_gray(
     days: ArrayLike,
     cause: ArrayLike,
     of: int = 1,
-    kept: NDArray[np.bool_] | None = None,
+    kept: Bools | None = None,
 ) -> CoxFit:
-    """Hazard ratios of the subdistribution of a cause, with robust standard errors.
+    """Fine and Gray's model: hazard ratios of the subdistribution, with robust standard errors.
 
-    Patients with another cause stay in the risk set with the weight G(t-) / G(T-), G the
-    Kaplan-Meier estimate of staying uncensored. Ties are Breslow's, the variance is the sandwich of
-    Fine and Gray that lets G be estimated, as in `crr`.
+    Patients with another cause stay in the risk set with weight G(t-) / G(T-), G the Kaplan-Meier
+    probability of being uncensored. Ties are Breslow's; the sandwich variance accounts for the
+    estimation of G, as in `crr`.
 
     Parameters
     ----------
     design : shape (n, p), p at least 1.
-    kept : who is at risk of the cause, shape (n,); the others (of a level without events, whose
-        hazard is 0) tell of censoring alone.
+    kept : shape (n,), patients at risk of the cause; the others (of a level without events, whose
+        hazard is 0) count for the censoring alone.
 
     Raises
     ------
     NotEstimableError
-        If nobody had the cause, columns are constant or collinear, or the likelihood has no
-        maximum.
+        Without events, with constant or collinear columns, or without a maximum of the likelihood.
     """
-    x, codes = np.asarray(design, np.float64), np.asarray(cause)
-    t, _ = checked_times(days, codes != 0)
-    if not np.isfinite(x).all():
-        raise ValueError("covariates that are missing or not finite")
+    codes = np.asarray(cause)
+    x, t, _ = checked_design(design, days, codes != 0)
     if not (codes == of).any():
         raise NotEstimableError("no events")
     at_risk = np.ones(len(t), np.bool_) if kept is None else kept
@@ -160,11 +173,9 @@ def fit_fine_gray(
     order = np.lexsort((codes != of, t))
     data = _prepared(scaled[order], t[order], codes[order], of, at_risk[order])
     beta, information, null, top = _newton(data)
-    meat = _meat(data, beta)
     inverse = np.linalg.inv(information)
-    covariance = inverse @ meat @ inverse / np.outer(scale, scale)
-    events = int((codes == of).sum())
-    return CoxFit(beta / scale, covariance, top, null, len(t), events, means)
+    covariance = inverse @ _meat(data, beta) @ inverse / np.outer(scale, scale)
+    return CoxFit(beta / scale, covariance, top, null, len(t), int((codes == of).sum()), means)
 
 
 def _censored_before(days: Floats, cause: NDArray[np.generic]) -> tuple[Floats, Floats, Floats]:
@@ -177,8 +188,8 @@ def _censored_before(days: Floats, cause: NDArray[np.generic]) -> tuple[Floats, 
 
 
 def _prepared(
-    x: Floats, days: Floats, cause: NDArray[np.generic], of: int, kept: NDArray[np.bool_]
-) -> _Follow:
+    x: Floats, days: Floats, cause: NDArray[np.generic], of: int, kept: Bools
+) -> _FineGrayData:
     at, deaths = np.unique(days[cause == of], return_counts=True)
     times, before, _ = _censored_before(days, cause)
     own = before[np.searchsorted(times, days)]
@@ -188,10 +199,10 @@ def _prepared(
     weights = np.where(present, 1.0, np.where(lasting, then[:, None] / own[None, :], 0.0))
     weights[:, ~kept] = 0.0
     hits = (days[None, :] == at[:, None]) & (cause == of)[None, :]
-    return _Follow(x, days, cause, at, deaths.astype(np.float64), weights, hits)
+    return _FineGrayData(x, days, cause, at, deaths.astype(np.float64), weights, hits)
 
 
-def _sums(data: _Follow, beta: Floats) -> tuple[Floats, Floats, Floats]:
+def _sums(data: _FineGrayData, beta: Floats) -> tuple[Floats, Floats, Floats]:
     """At each event day: sum of weights times risk (m,), means (m, p) of x; and weights (m, n)."""
     eta = data.x @ beta
     weighted = data.weights * np.exp(eta - eta.max())[None, :]
@@ -199,7 +210,7 @@ def _sums(data: _Follow, beta: Floats) -> tuple[Floats, Floats, Floats]:
     return total, weighted @ data.x / total[:, None], weighted
 
 
-def _newton(data: _Follow) -> tuple[Floats, Floats, float, float]:
+def _newton(data: _FineGrayData) -> tuple[Floats, Floats, float, float]:
     p = data.x.shape[1]
     hit = data.own.any(axis=0)
 
@@ -235,23 +246,23 @@ def _newton(data: _Follow) -> tuple[Floats, Floats, float, float]:
     raise NotEstimableError("separation: the likelihood grows without bound")
 
 
-def _meat(data: _Follow, beta: Floats) -> Floats:
-    """Sum over patients of the squared influence, that through the censoring weights included."""
+def _meat(data: _FineGrayData, beta: Floats) -> Floats:
+    """Sum over patients of the squared influence, including that through the censoring weights."""
     total, means, weighted = _sums(data, beta)
     step = data.deaths / total  # of the baseline of the subdistribution
     rate = weighted * step[:, None]  # (m, n): w exp(eta) dLambda
-    # Of each patient: its own event, less what was expected of it.
+    # Of each patient: the observed less the expected score.
     at_event = data.own.T.astype(np.float64)
     eta = at_event @ (-means) + at_event.sum(axis=1)[:, None] * data.x
     eta -= rate.sum(axis=0)[:, None] * data.x - rate.T @ means
     return _squared(eta + _through_censoring(data, rate, means))
 
 
-def _through_censoring(data: _Follow, rate: Floats, means: Floats) -> Floats:
+def _through_censoring(data: _FineGrayData, rate: Floats, means: Floats) -> Floats:
     """Influence of each patient through the estimate of G, shape (n, p).
 
-    q(u) sums what is expected from day u on of those who had another cause before u; days go up, so
-    patients join the sums and event days leave them.
+    q(u) sums the expected scores from day u on of the patients with another cause before u. Days
+    ascend: patients enter the sums, event days leave them.
     """
     times, _, hazard = _censored_before(data.days, data.cause)
     starts = np.searchsorted(data.days, times)
@@ -262,7 +273,7 @@ def _through_censoring(data: _Follow, rate: Floats, means: Floats) -> Floats:
     q = np.zeros((len(times), data.x.shape[1]))
     for position, start in enumerate(starts):
         later = slice(first[position], None)
-        before = slice(starts[position - 1] if position else 0, start)  # who left the day before
+        before = slice(starts[position - 1] if position else 0, start)  # left the day before
         expected[later] += rate[later, before].sum(axis=1)
         covariates[later] += rate[later, before] @ data.x[before]
         q[position] = covariates[later].sum(axis=0) - expected[later] @ means[later]

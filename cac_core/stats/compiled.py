@@ -1,4 +1,4 @@
-"""Loops over patients compiled to machine code at first call, by numba."""
+"""Loops over patients, compiled by numba at the first call."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ _SOURCES = _digest_of_sources()
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile at the first call, and keep the machine code for the next process.
+    """Compile at the first call, and cache the machine code for later processes.
 
-    The result is called as the function itself, from Python or from other compiled functions, and
-    lets other threads run. Machine code is kept in `__pycache__` beside the source, or in
-    numba's folder of the user where that is read-only (`NUMBA_CACHE_DIR` names another); where
-    none of them is writable every process compiles anew, which takes seconds.
+    The result can be called from Python and from other compiled functions, and releases the
+    interpreter lock. The cache is `__pycache__` beside the source, or numba's folder of the user if
+    that is read-only (`NUMBA_CACHE_DIR` names another); if neither is writable, every process
+    compiles again, which takes seconds.
 
     Call a kernel with one set of types, contiguous writable float64, int64 and bool arrays:
-    processes that compile the same kernel for different types at the same moment may write over
-    each other's code.
+    processes that compile it for different types at the same time may overwrite each other's code.
     """
     try:
         kernel: Any = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba: "no locator available", nowhere to keep the machine code
+    except RuntimeError:  # numba: "no locator available", no writable cache
         return cast(_Function, numba.njit(nogil=True)(function))
-    # numba asks only whether the file of the function itself has changed, but the code of every
-    # function that it calls is kept with it. An upgrade must not run kernels of the old version.
+    # numba checks only whether the file of the function itself has changed, but caches the code of
+    # every function it calls. An upgrade must not run kernels of the old version.
     kernel._cache._cache_file._source_stamp = _SOURCES
     return cast(_Function, kernel)

@@ -1,6 +1,6 @@
-"""How well a Cox model fits: residuals, influence, and whether hazards are proportional.
+"""Diagnostics of a Cox model: residuals, influence, test of proportional hazards.
 
-All under Efron's handling of tied events, as R's `residuals` and `cox.zph` (survival 3).
+With Efron's handling of tied events, as R's `residuals` and `cox.zph` (survival 3).
 
 Sources: Grambsch and Therneau, Biometrika 1994;81:515; Therneau and Grambsch, Modeling Survival
 Data, Springer 2000.
@@ -16,23 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
-from cac_core.stats.censoring import checked_times
-from cac_core.stats.cox import (
-    SMALLEST_PIVOT,
-    Bools,
-    CoxFit,
-    Floats,
-    Ints,
-    checked_design,
-    time_order,
-)
+from cac_core.stats.arrays import Bools, Floats, Ints
+from cac_core.stats.censoring import checked_follow_up
+from cac_core.stats.cox import SMALLEST_PIVOT, CoxFit, checked_design, time_order
 
 
 @dataclass(frozen=True, slots=True)
 class ProportionalityTest:
     """Score test that the effect of a term does not change over time.
 
-    NaN where the data cannot tell, such as a term that varies at one event time alone.
+    NaN if it cannot be estimated, for instance if a term varies at one event time only.
     """
 
     chi2: float
@@ -54,7 +47,7 @@ def martingale_residuals(
 
 
 def dfbeta(fit: CoxFit, design: ArrayLike, days: ArrayLike, event: ArrayLike) -> Floats:
-    """Change of each coefficient were a patient left out (first order), shape (n, p)."""
+    """First-order change of each coefficient when a patient is left out, shape (n, p)."""
     x, t, d = checked_design(design, days, event)
     order = time_order(t, d)
     eta = fit.linear_predictor(x)
@@ -73,40 +66,35 @@ def proportional_hazards_test(
     infinite: Sequence[int] = (),
     followed: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> tuple[tuple[ProportionalityTest, ...], ProportionalityTest]:
-    """Score test of time-varying effects, per term and over all: R's `cox.zph` since survival 3.
+    """Score tests of time-varying effects, per term and global: `cox.zph` of R's survival 3.
 
-    Tests the coefficient of covariate x g(time), g being one less the Kaplan-Meier estimate just
-    before the event (`km`), or the time itself.
+    Tests covariate x g(time), g being 1 - Kaplan-Meier just before the event (`km`) or the time.
 
     Parameters
     ----------
-    terms : for each term, the columns of the design that belong to it.
-    infinite : for each term, how many coefficients it has beside these columns because a level
-        has no events. They count as degrees of freedom and add nothing to the chi-square, as in
-        `cox.zph` of the model with all levels.
-    followed : days and events of everybody, patients of such levels included, for the
+    terms : for each term, its columns of the design.
+    infinite : for each term, the number of coefficients that are infinite, of levels without
+        events, and have no column. They count as degrees of freedom and add 0 to the chi-square,
+        as in `cox.zph` of the model with all levels.
+    followed : days and events of all patients, those of such levels included, for the
         Kaplan-Meier estimate; those of the design if left out.
     """
     x, t, d = checked_design(design, days, event)
     order = time_order(t, d)
     x, t, d = x[order] - fit.means, t[order], d[order]
-    g = _time_scale(t, d, transform, t, d)
-    if followed is not None:
-        g = _time_scale(t, d, transform, *checked_times(*followed))
+    every = (t, d) if followed is None else checked_follow_up(*followed)
+    g = _time_scale(t, d, transform, *every)
     eta = x @ fit.coefficients
     score, whole = _time_score(np.ascontiguousarray(x), np.exp(eta - eta.max()), t, d, g)
-    p = x.shape[1]
-    full = np.concatenate([np.zeros(p), score])
+    full = np.concatenate([np.zeros(p := x.shape[1]), score])
 
     def test(columns: Sequence[int], more: int) -> ProportionalityTest:
         keep = [*range(p), *(p + column for column in columns)]
-        value = _quadratic_form(full[keep], whole[np.ix_(keep, keep)])
-        df = len(columns) + more
+        value, df = _quadratic_form(full[keep], whole[np.ix_(keep, keep)]), len(columns) + more
         return ProportionalityTest(value, df, float(chi2.sf(value, df)) if df else np.nan)
 
-    apart = infinite or [0] * len(terms)
-    tests = tuple(test(columns, more) for columns, more in zip(terms, apart, strict=True))
-    return tests, test(range(p), sum(apart))
+    more = infinite or [0] * len(terms)
+    return tuple(map(test, terms, more)), test(range(p), sum(more))
 
 
 def _groups(days: Floats, event: Bools) -> list[tuple[int, int, int]]:
@@ -122,8 +110,8 @@ def _groups(days: Floats, event: Bools) -> list[tuple[int, int, int]]:
 def _residuals(x: Floats, risk: Floats, days: Floats, event: Bools) -> tuple[Floats, Floats]:
     """Martingale (n,) and score (n, p) residuals under Efron's weights of tied events.
 
-    Of the steps of a tied time, those who have the event share the later ones in part (Therneau
-    and Grambsch 2000, section 4.2 and its appendix).
+    Patients with a tied event are exposed to a decreasing share of the steps of their time
+    (Therneau and Grambsch 2000, section 4.2 and its appendix).
     """
     n, p = x.shape
     weighted = risk[:, None] * x
@@ -191,7 +179,7 @@ def _quadratic_form(vector: Floats, matrix: Floats) -> float:
 def _time_scale(
     days: Floats, event: Bools, transform: str, all_days: Floats, all_events: Bools
 ) -> Floats:
-    """G at each event (0 elsewhere), its mean over the events taken off."""
+    """G at each event, centred on its mean over the events; 0 for censored patients."""
     if transform == "identity":
         g = days.copy()
     else:

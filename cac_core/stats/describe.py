@@ -1,8 +1,7 @@
 """Description of a cohort by groups: summaries, the choice of mean or median, tests of difference.
 
-Groups and levels come as codes: whole numbers from 0, -1 where the value is missing. Numbers are
-missing where they are NaN. A patient outside all groups counts in the summary of all, not in a
-test.
+Groups and levels are integer codes from 0, -1 for missing; numbers are NaN if missing. A patient
+outside all groups counts in the summary of all patients, not in a test.
 """
 
 from __future__ import annotations
@@ -13,21 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+from cac_core.stats.arrays import Floats, Ints
 
-#: Shapiro and Wilk's test is worked out for samples up to this size (Royston, Appl Stat
-#: 1995;44:547).
+#: Largest sample of Shapiro and Wilk's test (Royston, Appl Stat 1995;44:547).
 SHAPIRO_LARGEST = 5000
 NORMALITY_ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Mean with standard deviation (n - 1), median with quartiles; NaN where not defined."""
+    """Mean with standard deviation (n - 1), median with quartiles; NaN if undefined."""
 
     n: int
     missing: int
@@ -39,8 +36,8 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A test that groups do not differ; NaN, with the reason, where it cannot be done."""
+class GroupTest:
+    """A test that groups do not differ; NaN, with the reason, if it cannot be done."""
 
     statistic: float
     df: tuple[float, ...]
@@ -52,31 +49,31 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A number described: of all, by group, and whether the groups differ.
+    """A continuous variable: summary of all patients and by group, and a test of difference.
 
-    Where `normal`, mean (SD) is the summary to print and the test is one of means; else median
-    (IQR) and ranks.
+    If `normal`, mean (SD) is the summary to print and the test compares means; else median (IQR)
+    and ranks.
     """
 
     normal: bool
     overall: Summary
     groups: tuple[Summary, ...]
-    test: Difference
+    test: GroupTest
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A category described: counts of all and by group, and whether the groups differ.
+    """A categorical variable: counts of all patients and by group, and a test of difference.
 
-    `counts` holds one row per level and one column per group; `overall` counts everybody, also
-    outside the groups; `missing` likewise by group.
+    `counts` has one row per level and one column per group; `overall` includes patients outside
+    the groups; `missing` is by group.
     """
 
     overall: tuple[int, ...]
     overall_missing: int
     counts: tuple[tuple[int, ...], ...]
     missing: tuple[int, ...]
-    test: Difference
+    test: GroupTest
 
 
 def describe_numbers(
@@ -93,12 +90,12 @@ def describe_numbers(
     values : shape (n,), NaN where missing.
     group : shape (n,), codes of `groups`.
     alpha : level of the tests of normality, see `looks_normal`.
-    normal : what was decided before of this variable; by its groups here if left out.
+    normal : whether the variable counts as normal; decided by its groups if left out.
 
     Raises
     ------
     ValueError
-        If lengths differ, a code is of no group, or a value is infinite.
+        If lengths differ, a code is outside the groups, or a value is infinite.
     """
     numbers = np.asarray(values, np.float64)
     codes = _codes(group, len(groups), numbers.size)
@@ -128,7 +125,7 @@ def describe_counts(
     Raises
     ------
     ValueError
-        If lengths differ or a code is of no level or group.
+        If lengths differ or a code is outside the levels or groups.
     """
     level_codes = np.asarray(level)
     level_codes = _codes(level_codes, len(levels), level_codes.size)
@@ -146,9 +143,9 @@ def describe_counts(
 
 
 def summarise(values: ArrayLike) -> Summary:
-    """Summary of one sample; quartiles interpolate as R's default does.
+    """Summary of one sample; quartiles of type 7 of Hyndman and Fan, Am Stat 1996;50:361.
 
-    Type 7 of Hyndman and Fan, Am Stat 1996;50:361. (Stata and SAS use type 2, SPSS type 6.)
+    Type 7 is R's default; Stata and SAS use type 2, SPSS type 6.
     """
     numbers = np.asarray(values, np.float64)
     known = numbers[~np.isnan(numbers)]
@@ -165,26 +162,27 @@ def looks_normal(samples: Sequence[Floats], alpha: float = NORMALITY_ALPHA) -> b
 
     Each sample is tested at `alpha`: by Shapiro and Wilk up to 5000 values, above by D'Agostino
     and Pearson (Biometrika 1973;60:613). A sample of fewer than three values or without spread
-    does not look normal. In large samples small departures decide, so medians are the rule.
+    is not normal. In large samples small departures suffice, so medians are the rule.
     """
     return bool(samples) and all(normality_p(sample) >= alpha for sample in samples)
 
 
 def normality_p(sample: Floats) -> float:
-    """P value of the test of `looks_normal` for one sample; NaN where there is none."""
+    """P value of the test of `looks_normal` for one sample; NaN if it cannot be done."""
     if sample.size < 3 or np.ptp(sample) == 0:
         return np.nan
     test = stats.shapiro if sample.size <= SHAPIRO_LARGEST else stats.normaltest
     return float(test(sample).pvalue)
 
 
-def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> Difference:
-    """Test whether a number differs between groups.
+def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> GroupTest:
+    """Test whether a continuous variable differs between groups.
 
-    If `normal`, Student's t test with pooled variance for two groups (positive where the first
-    has the higher mean), else one-way analysis of variance. If not, the test of Wilcoxon, Mann
+    If `normal`, Student's t test with pooled variance for two groups (positive if the first has
+    the higher mean), one-way analysis of variance for more. Otherwise the test of Wilcoxon, Mann
     and Whitney for two groups (statistic: W of R, the U of the first group; normal approximation
-    with corrections for ties and continuity), else Kruskal and Wallis' with correction for ties.
+    with corrections for ties and continuity), of Kruskal and Wallis with correction for ties for
+    more.
 
     Parameters
     ----------
@@ -199,7 +197,7 @@ def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bo
     )
     reason = _why_not(samples, groups, normal)
     if reason:
-        return Difference(np.nan, (), np.nan, n, method, reason)
+        return GroupTest(np.nan, (), np.nan, n, method, reason)
     df: tuple[float, ...] = ()
     if normal:
         statistic, p_value = (
@@ -215,14 +213,14 @@ def compare_numbers(samples: Sequence[Floats], groups: Sequence[str], normal: bo
     else:
         statistic, p_value = _run(stats.kruskal, *samples)
         df = (float(len(samples) - 1),)
-    return Difference(statistic, df, p_value, n, method)
+    return GroupTest(statistic, df, p_value, n, method)
 
 
-def chi_square(counts: ArrayLike, groups: Sequence[str]) -> Difference:
+def chi_square(counts: ArrayLike, groups: Sequence[str]) -> GroupTest:
     """Pearson's chi-square of a table, levels by groups, without continuity correction.
 
-    Levels that nobody has are left out. Cells with fewer than five expected are counted in the
-    method's name, for the reader to judge (Cochran, Biometrics 1954;10:417).
+    Levels without patients are left out. The method names the number of cells with fewer than
+    five expected (Cochran, Biometrics 1954;10:417).
 
     Parameters
     ----------
@@ -241,12 +239,12 @@ def chi_square(counts: ArrayLike, groups: Sequence[str]) -> Difference:
     elif len(seen) < 2:
         reason = "all values are of one level"
     if reason:
-        return Difference(np.nan, (), np.nan, n, method, reason)
+        return GroupTest(np.nan, (), np.nan, n, method, reason)
     found = stats.chi2_contingency(seen, correction=False)
     small = int((found.expected_freq < 5).sum())
     if small:
         method += f"; fewer than 5 expected in {small} of {seen.size} cells"
-    return Difference(float(found.statistic), (float(found.dof),), float(found.pvalue), n, method)
+    return GroupTest(float(found.statistic), (float(found.dof),), float(found.pvalue), n, method)
 
 
 def _why_not(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> str:
@@ -264,13 +262,13 @@ def _why_not(samples: Sequence[Floats], groups: Sequence[str], normal: bool) -> 
 
 def _run(test: Callable[..., Any], *samples: Floats, **options: object) -> tuple[float, float]:
     with warnings.catch_warnings():
-        # Of nearly equal values, scipy says that precision is lost; the p value says the rest.
+        # scipy warns of lost precision for nearly equal values; the p value is valid.
         warnings.simplefilter("ignore", RuntimeWarning)
         found = test(*samples, **options)
     return float(found.statistic), float(found.pvalue)
 
 
-def _codes(values: ArrayLike, count: int, n: int) -> Codes:
+def _codes(values: ArrayLike, count: int, n: int) -> Ints:
     codes = np.asarray(values)
     if codes.shape != (n,):
         raise ValueError(f"{codes.shape} codes for {n} values")

@@ -1,21 +1,20 @@
-"""Pairs of patients of whom one is known to have the event first, counted by risk.
+"""Comparable pairs of patients, those in which one is known to have the event first.
 
-Counting takes n log n steps: a Fenwick tree over the ranks of risk (Fenwick, Softw Pract Exp
-1994;24:327) tells how many of those put in have a lower risk. Kernels take patients in the order of
-time and check nothing (`cac_core.stats.censoring`).
+Counting pairs takes n log n steps: a Fenwick tree over the ranks of risk (Fenwick, Softw Pract Exp
+1994;24:327) counts the patients with a lower risk. Kernels take patients in the order of time and
+check nothing (`cac_core.stats.censoring`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cac_core.stats.censoring import Flags, Floats
+from cac_core.stats.arrays import Bools, Floats, Ints
 from cac_core.stats.compiled import compiled
 
 
 @compiled
-def _dense_rank(values: Floats) -> tuple[NDArray[np.int64], int]:
+def _dense_rank(values: Floats) -> tuple[Ints, int]:
     """Ranks from 1, equal values alike, and the greatest rank."""
     order = np.argsort(values)
     rank = np.empty(values.size, np.int64)
@@ -46,47 +45,56 @@ def _upto(tree: Floats, rank: int) -> float:
 
 
 @compiled
-def _concordance(risk: Floats, time: Floats, event: Flags, weight: Floats) -> float:
-    """Weighted share of concordant pairs, tied ones counting one half."""
+def concordance_index(risk: Floats, days: Floats, event: Bools, weight: Floats) -> float:
+    """Weighted share of concordant pairs, tied ones counting one half; NaN without pairs.
+
+    Parameters
+    ----------
+    risk, days, event, weight : shape (n,); `weight` is that of the pairs in which the patient has
+        the event first.
+    """
     rank, levels = _dense_rank(risk)
-    pairs = np.zeros((time.size, 3))
-    _pairs_as_first(rank, levels, time, event, weight, pairs)
+    pairs = np.zeros((days.size, 3))
+    _pairs_as_first(rank, levels, days, event, weight, pairs)
     concordant, discordant, tied = pairs[:, 0].sum(), pairs[:, 1].sum(), pairs[:, 2].sum()
     total = concordant + discordant + tied
     return (concordant + 0.5 * tied) / total if total > 0.0 else np.nan
 
 
 @compiled
-def _concordance_influence(risk: Floats, time: Floats, event: Flags, weight: Floats) -> Floats:
-    """Weights of the concordant, discordant and tied pairs of each patient, shape (n, 3)."""
-    n = time.size
+def concordance_pairs(risk: Floats, days: Floats, event: Bools, weight: Floats) -> Floats:
+    """Weights of the concordant, discordant and tied pairs of each patient, shape (n, 3).
+
+    Each pair counts for both of its patients. Parameters as `concordance_index`.
+    """
+    n = days.size
     rank, levels = _dense_rank(risk)
     pairs = np.zeros((n, 3))
-    _pairs_as_first(rank, levels, time, event, weight, pairs)
-    _pairs_as_later(rank, levels, time, event, weight, pairs)
+    _pairs_as_first(rank, levels, days, event, weight, pairs)
+    _pairs_as_later(rank, levels, days, event, weight, pairs)
     return pairs
 
 
 @compiled
 def _pairs_as_first(
-    rank: NDArray[np.int64],
+    rank: Ints,
     levels: int,
-    time: Floats,
-    event: Flags,
+    days: Floats,
+    event: Bools,
     weight: Floats,
     pairs: Floats,
 ) -> None:
     """Add to each event its pairs with those who outlive it.
 
-    Backwards in time; a Fenwick tree over risk holds who is alive. Those censored at the time of
-    an event outlive it and enter the tree before it is asked, the other events of this time after.
+    Backwards in time; a Fenwick tree over risk holds the patients at risk. At each time, censored
+    patients enter the tree before the events are queried, and these events after.
     """
     tree, count = np.zeros(levels + 1), np.zeros(levels + 1)
     alive = 0
-    stop = time.size
+    stop = days.size
     while stop > 0:
         start = stop - 1
-        while start > 0 and time[start - 1] == time[stop - 1]:
+        while start > 0 and days[start - 1] == days[stop - 1]:
             start -= 1
         for i in range(start, stop):
             if not event[i]:
@@ -109,20 +117,20 @@ def _pairs_as_first(
 
 @compiled
 def _pairs_as_later(
-    rank: NDArray[np.int64],
+    rank: Ints,
     levels: int,
-    time: Floats,
-    event: Flags,
+    days: Floats,
+    event: Bools,
     weight: Floats,
     pairs: Floats,
 ) -> None:
     """Add to each patient the pairs with the events that the patient outlives."""
     tree, count = np.zeros(levels + 1), np.zeros(levels + 1)
     earlier = 0.0
-    start, n = 0, time.size
+    start, n = 0, days.size
     while start < n:
         stop = start
-        while stop < n and time[stop] == time[start]:
+        while stop < n and days[stop] == days[start]:
             stop += 1
         for among_events in (True, False):
             for i in range(start, stop):

@@ -1,7 +1,6 @@
-"""Survival curves and what is read from them: Kaplan-Meier, log-rank, competing risks, rates.
+"""Survival curves and tests: Kaplan-Meier, log-rank, cumulative incidence, event rates.
 
-`days` and `event` are the time to the event or to censoring and which of the two it was (1, 0).
-A censoring at the time of an event counts as later.
+Conventions: `cac_core.stats.censoring`.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 from lifelines import KaplanMeierFitter
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2, norm
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
 
 from cac_core.errors import NotEstimableError
-from cac_core.stats.censoring import checked_times
+from cac_core.stats.arrays import Floats, Ints
+from cac_core.stats.censoring import checked_follow_up
+from cac_core.stats.intervals import z_score
 
-Floats = NDArray[np.float64]
 IntervalKind = Literal["log-log", "log", "plain"]
 DAYS_PER_YEAR = 365.25
 
@@ -27,18 +27,18 @@ DAYS_PER_YEAR = 365.25
 class SurvivalCurve:
     """A step function; arrays (m,), one element per distinct time, after a first at day 0.
 
-    `survival` holds from its day until the next; `at_risk` counts those observed just before the
-    day, `events` and `censored` those on it. Limits are NaN where they are not defined (before
-    the first event, after survival has reached 0).
+    `survival` holds from its day until the next; `at_risk` counts patients under observation just
+    before the day, `events` and `censored` those on it. Limits are NaN if undefined (before the
+    first event, after survival has reached 0).
     """
 
     days: Floats
     survival: Floats
     ci_low: Floats
     ci_high: Floats
-    at_risk: NDArray[np.int64]
-    events: NDArray[np.int64]
-    censored: NDArray[np.int64]
+    at_risk: Ints
+    events: Ints
+    censored: Ints
 
     def index(self, day: float) -> int:
         """Position of the step that holds on a day."""
@@ -50,9 +50,9 @@ class SurvivalCurve:
         return int(self.at_risk[at]) if at < len(self.days) else 0
 
     def quantile(self, share: float) -> float:
-        """First day on which survival is at most 1 - share; NaN where it never is.
+        """First day on which survival is at most 1 - share; NaN if it never is.
 
-        Where survival equals it on a stretch, the middle of the stretch, as in R's `quantile` of a
+        If survival equals 1 - share over an interval, its midpoint, as in R's `quantile` of a
         survival curve.
         """
         below = np.flatnonzero(self.survival <= 1 - share + 1e-12)
@@ -84,13 +84,13 @@ class LogRank:
     covariance: Floats
 
     def overall(self) -> TestResult:
-        """Whether any group differs: k - 1 degrees of freedom."""
+        """Test whether any group differs: k - 1 degrees of freedom."""
         seen = np.flatnonzero(np.diag(self.covariance) > 1e-12)[:-1]
         difference = (self.observed - self.expected)[seen]
         return _quadratic(difference, self.covariance[np.ix_(seen, seen)])
 
     def trend(self, scores: Sequence[float] | None = None) -> TestResult:
-        """Whether the hazard rises (or falls) along ordered groups; Tarone, Biometrika 1975;62:679.
+        """Test for a trend of the hazard over ordered groups; Tarone, Biometrika 1975;62:679.
 
         Parameters
         ----------
@@ -109,8 +109,8 @@ class CumulativeIncidence:
     incidence: Floats
     ci_low: Floats
     ci_high: Floats
-    at_risk: NDArray[np.int64]
-    events: NDArray[np.int64]
+    at_risk: Ints
+    events: Ints
 
     def index(self, day: float) -> int:
         """Position of the step that holds on a day."""
@@ -121,7 +121,7 @@ class CumulativeIncidence:
 class Rate:
     """Events per 100 person-years with the exact Poisson interval."""
 
-    per_100_years: float
+    value: float
     ci_low: float
     ci_high: float
     person_years: float
@@ -135,17 +135,17 @@ def kaplan_meier(
 
     Parameters
     ----------
-    interval : scale on which the limits are symmetric. `log-log` (Stata's) never leaves 0 to 1,
-        `log` is R's default, `plain` the textbook's; the last two are cut at 1.
+    interval : scale on which the limits are symmetric. `log-log` (Stata's default) stays within 0
+        and 1, `log` is R's default, `plain` is linear; the last two are clipped at 1.
 
     Raises
     ------
     ValueError
         For negative or missing times and event codes other than 0 and 1.
     NotEstimableError
-        If there is nobody.
+        If there are no patients.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     if not len(t):
         raise NotEstimableError("no patients")
     fitted = KaplanMeierFitter().fit(t, d)
@@ -167,33 +167,33 @@ def kaplan_meier(
     )
 
 
-def follow_up(days: ArrayLike, event: ArrayLike) -> SurvivalCurve:
+def reverse_kaplan_meier(days: ArrayLike, event: ArrayLike) -> SurvivalCurve:
     """Time under observation by the reverse Kaplan-Meier method; events censor it.
 
-    Schemper and Smith, Control Clin Trials 1996;17:343. On a day with both, those with the event
-    leave after those whose observation ends, the mirror of the usual order.
+    Schemper and Smith, Control Clin Trials 1996;17:343. Patients with an event leave after those
+    whose observation ends on the same day, the reverse of the usual order.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     return kaplan_meier(t, ~d)
 
 
 def log_rank(
     days: ArrayLike, event: ArrayLike, group: ArrayLike, groups: Sequence[object]
 ) -> LogRank:
-    """Observed less expected events of each group, with its hypergeometric covariance.
+    """Observed and expected events of each group, with the hypergeometric covariance.
 
     Mantel, Cancer Chemother Rep 1966;50:163; R's `survdiff`.
 
     Parameters
     ----------
-    group : shape (n,), for each patient one of `groups`.
+    group : shape (n,), one of `groups` for each patient.
 
     Raises
     ------
     NotEstimableError
         If there are no events, or fewer than two groups with patients.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     labels = np.asarray(group)
     member = np.stack([labels == one for one in groups], axis=1)
     if not d.any():
@@ -219,23 +219,23 @@ def log_rank(
 def cumulative_incidence(
     days: ArrayLike, cause: ArrayLike, of: int, confidence: float = 0.95
 ) -> CumulativeIncidence:
-    """Aalen-Johansen estimate of one cause among competing ones, exact in ties.
+    """Aalen-Johansen estimate of one cause among competing ones, exact with ties.
+
+    Variance by the delta method (Marubini and Valsecchi 1995, eq. 10.12; R's `cmprsk` has
+    Aalen's), limits symmetric on log(-log).
 
     Parameters
     ----------
     cause : shape (n,), 0 for censored, else the number of the cause that came first.
-    of : the cause whose incidence is wanted.
-
-    Variance by the delta method (Marubini and Valsecchi 1995, eq. 10.12; R's `cmprsk` has
-    Aalen's), limits symmetric in log(-log).
+    of : number of the cause.
 
     Raises
     ------
     NotEstimableError
-        If nobody had the cause.
+        If no patient had the cause.
     """
     codes = np.asarray(cause)
-    t, any_cause = checked_times(days, codes != 0)
+    t, any_cause = checked_follow_up(days, codes != 0)
     if not (codes == of).any():
         raise NotEstimableError("no events")
     order = np.argsort(t, kind="stable")
@@ -261,7 +261,7 @@ def event_rate(days: ArrayLike, event: ArrayLike, confidence: float = 0.95) -> R
     NotEstimableError
         If there is no person-time.
     """
-    t, d = checked_times(days, event)
+    t, d = checked_follow_up(days, event)
     years, count = float(t.sum()) / DAYS_PER_YEAR, int(d.sum())
     if years <= 0:
         raise NotEstimableError("no person-time")
@@ -276,7 +276,7 @@ def _limits(
     survival: Floats, error: Floats, interval: IntervalKind, confidence: float
 ) -> tuple[Floats, Floats]:
     """Pointwise limits; `error` is the standard error of log survival."""
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = z_score(confidence)
     inside = (survival > 0) & (survival < 1)
     low, high = np.full(len(survival), np.nan), np.full(len(survival), np.nan)
     s, e = survival[inside], error[inside]
@@ -314,7 +314,7 @@ def _incidence_limits(
         + np.cumsum(a * incidence**2)
     )
     variance = first + np.cumsum(b) - 2 * (incidence * np.cumsum(c) - np.cumsum(c * incidence))
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = z_score(confidence)
     low, high = np.full(len(incidence), np.nan), np.full(len(incidence), np.nan)
     inside = (incidence > 0) & (incidence < 1) & (variance > 0)
     f = incidence[inside]

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cac_core.stats.cox import CoxFit, fit_cox, time_order
+from cac_core.stats.partial_likelihood import hazard_steps
 from tests.builders.golden import table
 
 CAC = ("0", "1-100", "101-400", ">400")
@@ -78,3 +80,27 @@ def design(
     days = frame[f"{outcome}_days"].to_numpy(float)
     event = frame[f"{outcome}_event"].to_numpy(float)
     return Followed(np.stack(columns, axis=1), days, event, tuple(names), tuple(owned), frame)
+
+
+def baseline(
+    fit: CoxFit, x: np.ndarray, days: np.ndarray, event: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Event times, and Efron's cumulative hazard at covariates of zero there."""
+    order = time_order(days, event == 1)
+    eta = fit.linear_predictor(x)
+    times, steps = hazard_steps(np.exp(eta - eta.mean())[order], days[order], event[order] == 1)
+    return times, np.cumsum(steps) * np.exp(-eta.mean())
+
+
+def absolute_risks(
+    x: np.ndarray,
+    days: np.ndarray,
+    event: np.ndarray,
+    horizon: float,
+    others: np.ndarray | None = None,
+) -> np.ndarray:
+    """Risks by the horizon from `fit_cox`, of its patients or of others: what refits must equal."""
+    fit = fit_cox(x, days, event)
+    times, hazard = baseline(fit, x, days, event)
+    eta = fit.linear_predictor(x if others is None else others)
+    return -np.expm1(-np.append(0.0, hazard)[(times <= horizon).sum()] * np.exp(eta))

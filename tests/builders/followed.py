@@ -13,7 +13,7 @@ HORIZON = 700.0
 class Followed(NamedTuple):
     """Follow-up in days, event indicators, and two predicted risks of the same patients."""
 
-    time: np.ndarray
+    days: np.ndarray
     event: np.ndarray
     risk: np.ndarray
     second: np.ndarray

@@ -25,15 +25,10 @@ from cac_core.stats.bootstrap import (
     percentile_interval,
     resampled,
 )
-from cac_core.stats.cox import absolute_risk, baseline_hazard, fit_cox, time_order
-from cac_core.stats.discrimination import auc, auc_at, harrell_c, uno_c
-from cac_core.stats.reclassification import (
-    idi,
-    nri_count,
-    nri_kaplan_meier,
-    nri_weighted,
-)
-from tests.builders.designs import BASE, Followed, design
+from cac_core.stats.cox import fit_cox, time_order
+from cac_core.stats.discrimination import auc, auc_at_estimate, harrell_c, uno_estimate
+from cac_core.stats.reclassification import idi, moves, nri_count, nri_kaplan_meier, nri_weighted
+from tests.builders.designs import BASE, Followed, absolute_risks, design
 from tests.builders.golden import answer
 
 HORIZON = 3 * 365.25
@@ -110,28 +105,29 @@ def test_a_resample_is_the_analysis_of_its_patients_by_the_public_functions() ->
     for design_of in (data.base, data.full["above"]):
         x = design_of[rows]
         x = x[:, x.std(axis=0) > 0]
-        fit = fit_cox(x, t, d)
-        risks.append(absolute_risk(fit, baseline_hazard(fit, x, t, d), x, HORIZON))
-        logs.append(fit.log_likelihood)
+        risks.append(absolute_risks(x, t, d, HORIZON))
+        logs.append(fit_cox(x, t, d).log_likelihood)
     old, new = risks
     values = dict(zip((*METRICS, *FIXED), found, strict=True))
     assert values["lr_chi2_gain"] == pytest.approx(2 * (logs[1] - logs[0]), rel=1e-6)
-    km, ipw = (form(old, new, t, d, HORIZON) for form in (nri_kaplan_meier, nri_weighted))
-    cut = nri_kaplan_meier(old, new, t, d, HORIZON, CUTS)
-    counted = nri_count(old, new, d)
+    moved = moves(old, new)
+    km, ipw = (form(t, d, *moved, HORIZON) for form in (nri_kaplan_meier, nri_weighted))
+    cut = nri_kaplan_meier(t, d, *moves(old, new, np.array(CUTS)), HORIZON)
+    counted = nri_count(d, *moved)
     for form, want in (("", km), ("_ipw", ipw), ("_categorical", cut), ("_count", counted)):
         got = [values[f"nri_{part}{form}"] for part in ("event", "nonevent", "overall")]
         assert got == pytest.approx([want.event, want.nonevent, want.overall], abs=1e-9)
     assert values["idi"] == pytest.approx(idi(old, new, d), abs=1e-6)
     for name, of in (
         ("auc", lambda risk: auc(risk, d).value),
-        ("auc_time", lambda risk: auc_at(risk, t, d, HORIZON).value),
+        ("auc_time", lambda risk: auc_at_estimate(risk, t, d, HORIZON)),
         ("harrell_c", lambda risk: harrell_c(risk, t, d).value),
-        ("uno_c", lambda risk: uno_c(risk, t, d, HORIZON).value),
+        ("uno_c", lambda risk: uno_estimate(risk, t, d, HORIZON)),
     ):
         assert values[f"{name}_base"] == pytest.approx(of(old), abs=1e-9)
         assert values[f"{name}_gain"] == pytest.approx(of(new) - of(old), abs=1e-9)
-    fixed = nri_kaplan_meier(fits.base_risk[rows], fits.full_risk["above"][rows], t, d, HORIZON)
+    of_all = moves(fits.base_risk[rows], fits.full_risk["above"][rows])
+    fixed = nri_kaplan_meier(t, d, *of_all, HORIZON)
     assert [values[name] for name in FIXED] == pytest.approx(
         [fixed.event, fixed.nonevent, fixed.overall], abs=1e-12
     )
@@ -160,10 +156,8 @@ def test_optimism_is_that_of_a_plain_loop_over_public_functions() -> None:
         t, d = data.days[rows], data.event[rows]
         here, there = [], []
         for x in (data.base, data.full["m"]):
-            fit = fit_cox(x[rows], t, d)
-            hazard = baseline_hazard(fit, x[rows], t, d)
-            here.append(absolute_risk(fit, hazard, x[rows], HORIZON))
-            there.append(absolute_risk(fit, hazard, x, HORIZON))
+            here.append(absolute_risks(x[rows], t, d, HORIZON))
+            there.append(absolute_risks(x[rows], t, d, HORIZON, x))
         every = (data.days, data.event)
         for name, of in (
             ("auc_full", lambda risks, _, event: auc(risks[1], event).value),
@@ -173,9 +167,13 @@ def test_optimism_is_that_of_a_plain_loop_over_public_functions() -> None:
                     harrell_c(risks[1], days, event).value - harrell_c(risks[0], days, event).value
                 ),
             ),
-            ("nri", lambda risks, days, event: nri_kaplan_meier(*risks, days, event, HORIZON)
-             .overall),
-        ):  # fmt: skip
+            (
+                "nri",
+                lambda risks, days, event: (
+                    nri_kaplan_meier(days, event, *moves(*risks), HORIZON).overall
+                ),
+            ),
+        ):
             found[name].append(of(here, t, d) - of(there, *every))
     for name, differences in found.items():
         metric = "nri_overall" if name == "nri" else name
@@ -198,7 +196,8 @@ def test_optimism_changes_no_other_figure_and_is_there_only_where_it_is_asked_fo
 def test_fixed_risks_in_all_patients_give_the_estimate_itself() -> None:
     data = _nasty()
     fits, values = measure(data)
-    found = nri_kaplan_meier(fits.base_risk, fits.full_risk["dl"], data.days, data.event, HORIZON)
+    moved = moves(fits.base_risk, fits.full_risk["dl"])
+    found = nri_kaplan_meier(data.days, data.event, *moved, HORIZON)
     assert values["dl"][METRICS.index("nri_overall")] == pytest.approx(found.overall, abs=1e-12)
 
 
@@ -307,3 +306,26 @@ def test_an_interval_needs_nine_in_ten_resamples(missing: int, told: bool) -> No
 def test_no_resamples_have_no_interval() -> None:
     low, high, usable = percentile_interval(np.zeros(0))
     assert math.isnan(low) and math.isnan(high) and usable == 0
+
+
+# -- wrong input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"base": [[0.1], [np.nan], [0.2]]}, "base: covariates that are missing or not finite"),
+        ({"full": [[0.1], [np.inf], [0.2]]}, "m: covariates that are missing or not finite"),
+        ({"full": [[0.1], [0.2]]}, r"m: a design \(2, 1\) for 3 patients"),
+        ({"event": [1, 2, 0]}, "codes other than 0 and 1"),
+        ({"days": [-1.0, 2.0, 3.0]}, "days is negative in 1 of 3"),
+        ({"days": [1.0, 3.0, 2.0]}, "not in the order of time"),
+        ({"days": [1.0, 2.0, 2.0], "event": [1, 0, 1]}, "events before censorings"),
+    ],
+)
+def test_data_that_are_wrong_are_refused(change, reason: str) -> None:
+    data = {"base": [[1.0], [2.0], [0.0]], "full": [[1.0], [2.0], [0.0]]}
+    data |= {"days": [1.0, 2.0, 3.0], "event": [1, 1, 0]} | change
+    base, full, days = (np.array(data[name], float) for name in ("base", "full", "days"))
+    with pytest.raises(ValueError, match=reason):
+        MarkerData(base, {"m": full}, days, np.array(data["event"]), 2.0, ())

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cac_core.stats import calibration as kernels
+from cac_core.errors import NotEstimableError
 from cac_core.stats.calibration import (
     brier_score,
     calibration_groups,
     net_benefit,
     observed_expected,
 )
-from cac_core.stats.censoring import follow_up
 from tests.builders.followed import HORIZON, followed
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "discrimination.json"
@@ -30,7 +29,7 @@ def _golden(cohort: str) -> dict:
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_groups_equal_survfit(cohort) -> None:
     data, expected = followed(cohort), _golden(cohort)["groups"]
-    found = calibration_groups(data.risk, data.time, data.event, HORIZON, groups=5)
+    found = calibration_groups(data.risk, data.days, data.event, HORIZON, groups=5)
     assert [group.n for group in found] == [group["n"] for group in expected.values()]
     for group, row in zip(found, expected.values(), strict=True):
         assert (group.predicted, group.observed, group.ci_low, group.ci_high) == pytest.approx(
@@ -41,7 +40,7 @@ def test_groups_equal_survfit(cohort) -> None:
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_observed_over_expected(cohort) -> None:
     data, expected = followed(cohort), _golden(cohort)
-    found = observed_expected(data.risk, data.time, data.event, HORIZON)
+    found = observed_expected(data.risk, data.days, data.event, HORIZON)
     everyone, mean = expected["everyone"], expected["mean_risk"]
     assert (found.value, found.ci_low, found.ci_high) == pytest.approx(
         (everyone["risk"] / mean, everyone["low"] / mean, everyone["high"] / mean), abs=1e-12
@@ -51,7 +50,7 @@ def test_observed_over_expected(cohort) -> None:
 @pytest.mark.parametrize(("cohort", "tolerance"), [("plain", 2e-4), ("tied", 2e-2)])
 def test_brier_score_equals_riskregression(cohort, tolerance) -> None:
     data, expected = followed(cohort), _golden(cohort)
-    found = brier_score(data.risk, data.time, data.event, HORIZON)
+    found = brier_score(data.risk, data.days, data.event, HORIZON)
     assert found.value == pytest.approx(expected["brier"], abs=1e-12)
     assert found.reference == pytest.approx(expected["brier_reference"], abs=1e-12)
     assert found.scaled == pytest.approx(1 - expected["brier"] / expected["brier_reference"])
@@ -62,7 +61,7 @@ def test_brier_score_equals_riskregression(cohort, tolerance) -> None:
 def test_standard_error_of_brier_is_the_derivative_in_the_patients_weights() -> None:
     # A patient of weight 1 + 1/m is m + 1 copies beside m of each other patient.
     data = followed("tied")
-    columns = [column[:30] for column in (data.risk, data.time, data.event)]
+    columns = [column[:30] for column in (data.risk, data.days, data.event)]
     found = brier_score(*columns, HORIZON)
     copies, slopes = 2000, []
     for patient in range(30):
@@ -76,7 +75,7 @@ def test_standard_error_of_brier_is_the_derivative_in_the_patients_weights() -> 
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_net_benefit_equals_survfit(cohort) -> None:
     data, expected = followed(cohort), _golden(cohort)
-    found = net_benefit(data.risk, data.time, data.event, HORIZON, expected["thresholds"])
+    found = net_benefit(data.risk, data.days, data.event, HORIZON, expected["thresholds"])
     assert found.model == pytest.approx(expected["net_benefit"], abs=1e-12)
     risk = expected["everyone"]["risk"]
     odds = np.divide(found.thresholds, 1 - found.thresholds)
@@ -101,17 +100,6 @@ def test_by_hand_without_censoring() -> None:
     assert curve.treat_all[0] == pytest.approx(0.25)
 
 
-def test_kernels_equal_their_functions() -> None:
-    data = followed("tied")
-    ordered = follow_up(data.risk, data.time, data.event)
-    columns = (data.risk, data.time, data.event, HORIZON)
-    assert kernels._brier(*ordered, HORIZON) == brier_score(*columns).value
-    levels = np.array([0.2, 0.4])
-    assert kernels._net_benefit(*ordered, HORIZON, levels) == pytest.approx(
-        net_benefit(*columns, levels).model
-    )
-
-
 def test_equal_risks_share_a_group() -> None:
     (one,) = calibration_groups([0.2] * 6, [1, 2, 3, 4, 5, 6], [1, 0, 1, 0, 1, 0], 4)
     assert one.n == 6
@@ -130,9 +118,8 @@ def test_follow_up_that_ends_too_early() -> None:
     assert curve.reasons == ("", "follow-up ends before the horizon")
     assert np.isnan(curve.model).tolist() == [False, True]
     assert observed_expected(risk, time, event, 50).reason == "follow-up ends before the horizon"
-    score = brier_score(risk, time, event, 9)
-    assert math.isnan(score.value)
-    assert score.reason == "no patient followed past the horizon"
+    with pytest.raises(NotEstimableError, match="no patient followed past the horizon"):
+        brier_score(risk, time, event, 9)
 
 
 def test_all_had_the_event() -> None:
@@ -145,18 +132,26 @@ def test_all_had_the_event() -> None:
     assert (group.observed, group.reason) == (1, "no interval: no survivor")
 
 
-def test_no_patients_and_no_risk() -> None:
-    assert observed_expected([], [], [], 1).reason == "no patients"
-    assert observed_expected([0, 0], [5, 6], [0, 1], 1).reason == "every predicted risk is 0"
-    assert brier_score([0.5], [5], [0], 1).reason == "fewer than two patients"
-    assert net_benefit([], [], [], 1, [0.1, 0.2]).reasons == ("no patients", "no patients")
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda: observed_expected([], [], [], 1), "no patients"),
+        (lambda: observed_expected([0, 0], [5, 6], [0, 1], 1), "every predicted risk is 0"),
+        (lambda: brier_score([0.5], [5], [0], 1), "fewer than two patients"),
+        (lambda: net_benefit([], [], [], 1, [0.1, 0.2]), "no patients"),
+    ],
+)
+def test_no_patients_and_no_risk(call, reason: str) -> None:
+    with pytest.raises(NotEstimableError, match=f"^{reason}$"):
+        call()
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: brier_score([0.5, 1.5], [1, 2], [0, 1], 1), "outside 0 to 1 in 1 of 2"),
-        (lambda: brier_score([0.5, 0.5], [1, 2], [0, 1], -1), "horizon must be greater than 0"),
+        (lambda: brier_score([0.5, 0.5], [1, 2], [0, 1], -1), "horizon_days must be greater"),
+        (lambda: brier_score([0.5, 0.5], [1, 2], [0, 1], math.nan), "must be greater than 0"),
         (lambda: calibration_groups([0.5], [1], [0], 1, groups=0), "at least one group"),
         (lambda: calibration_groups([0.5], [1], [3], 1), "codes other than 0 and 1 in 1 of 1"),
         (lambda: net_benefit([0.5], [1], [0], 1, [1.0]), "thresholds"),

@@ -18,18 +18,12 @@ from scipy.stats import chi2, norm
 from cac_core.phantom.registry.cohort import draw_cohort
 from cac_core.stats.agreement import weighted_kappa
 from cac_core.stats.bootstrap import METRICS, MarkerData, bootstrap, measure, percentile_interval
-from cac_core.stats.cox import (
-    absolute_risk,
-    baseline_hazard,
-    fit_cox,
-    hazard_ratio,
-    likelihood_ratio_test,
-    time_order,
-)
+from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test, time_order
 from cac_core.stats.cox_diagnostics import proportional_hazards_test
 from cac_core.stats.describe import chi_square
 from cac_core.stats.discrimination import auc, auc_difference, harrell_c
-from cac_core.stats.reclassification import nri_kaplan_meier
+from cac_core.stats.reclassification import moves, nri_kaplan_meier
+from cac_core.stats.risk import fit_risk_model
 from cac_core.stats.survival import kaplan_meier, log_rank
 
 pytestmark = pytest.mark.slow
@@ -182,8 +176,9 @@ def test_absolute_risk_is_without_bias() -> None:
     def draw() -> tuple[float, float, float]:
         x = rng.normal(size=(1000, 1))
         t, d = _observed(rng, 0.5 * x[:, 0])
-        fit = fit_cox(x, t, d)
-        risk = absolute_risk(fit, baseline_hazard(fit, x, t, d), [[1.0]], 1.0)[0]
+        order = time_order(t, d)
+        fit = fit_risk_model(x[order], t[order], d[order], 1.0)
+        risk = fit.predict(np.array([[1.0]]))[0]
         return risk, risk, risk
 
     _, bias = _covers(draw, 1 - math.exp(-math.exp(0.5)), runs)
@@ -251,12 +246,11 @@ def test_bootstrap_interval_of_the_nri_covers_a_real_effect() -> None:
     """200 cohorts of 400, 120 resamples each; the truth from 200000 patients."""
     rng, runs = np.random.default_rng(112), 200
     large = _two_markers(rng, 200_000)
-    risks = []
-    for x in (large.base, large.full["marker"]):
-        fit = fit_cox(x, large.days, large.event)
-        baseline = baseline_hazard(fit, x, large.days, large.event)
-        risks.append(absolute_risk(fit, baseline, x, 1.0))
-    truth = nri_kaplan_meier(*risks, large.days, large.event, 1.0)
+    old, new = (
+        fit_risk_model(x, large.days, large.event, 1.0).risk
+        for x in (large.base, large.full["marker"])
+    )
+    truth = nri_kaplan_meier(large.days, large.event, *moves(old, new), 1.0)
     inside = dict.fromkeys(("event", "nonevent", "overall"), 0)
     for run in range(runs):
         data = _two_markers(rng, 400)

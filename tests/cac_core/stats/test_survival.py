@@ -17,9 +17,9 @@ from cac_core.stats.cox import fit_cox
 from cac_core.stats.survival import (
     cumulative_incidence,
     event_rate,
-    follow_up,
     kaplan_meier,
     log_rank,
+    reverse_kaplan_meier,
 )
 from tests.builders.designs import CAC, LEVELS, prepared
 from tests.builders.golden import answer, numbers, table
@@ -129,7 +129,7 @@ def test_quantiles_as_in_r_where_the_curve_lies_on_one() -> None:
 def test_follow_up_by_the_reverse_method_equals_that_of_r(cohort: str) -> None:
     frame = table(cohort)
     expected = answer(cohort, "follow_up")
-    curve = follow_up(frame["mace_days"], frame["mace_event"])
+    curve = reverse_kaplan_meier(frame["mace_days"], frame["mace_event"])
     found = [curve.quantile(share) for share in expected["probs"]]
     assert found == expected["reverse_km"]
 
@@ -137,15 +137,15 @@ def test_follow_up_by_the_reverse_method_equals_that_of_r(cohort: str) -> None:
 @pytest.mark.parametrize(
     ("days", "event", "reason"),
     [
-        ([1, -2], [1, 0], "time is negative in 1 of 2"),
-        ([1, math.nan], [1, 0], "time is missing or infinite in 1 of 2"),
+        ([1, -2], [1, 0], "days is negative in 1 of 2"),
+        ([1, math.nan], [1, 0], "days is missing or infinite in 1 of 2"),
         ([1, 2], [1, 3], "event holds codes other than 0 and 1 in 1 of 2"),
         ([1, 2], [1], "event has 1 values where 2 are needed"),
     ],
 )
 @pytest.mark.parametrize(
     "function",
-    [kaplan_meier, follow_up, event_rate, lambda t, d: log_rank(t, d, [0, 1], [0, 1])],
+    [kaplan_meier, reverse_kaplan_meier, event_rate, lambda t, d: log_rank(t, d, [0, 1], [0, 1])],
 )
 def test_wrong_follow_up_is_refused(function, days, event, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
@@ -385,7 +385,7 @@ def test_rates_and_exact_limits_equal_those_of_r(cohort: str, level: str) -> Non
     assert found.n_events == expected["events"]
     assert found.person_years == pytest.approx(expected["person_years"], rel=1e-12)
     want = [expected[name] for name in ("rate", "lower", "upper")]
-    assert [found.per_100_years, found.ci_low, found.ci_high] == pytest.approx(want, rel=1e-9)
+    assert [found.value, found.ci_low, found.ci_high] == pytest.approx(want, rel=1e-9)
 
 
 @given(st.integers(1, 60), st.floats(0.6, 0.99))
@@ -399,7 +399,7 @@ def test_limits_of_a_rate_cut_off_the_tails_of_a_poisson(count: int, confidence:
 
 def test_no_events_have_a_rate_of_zero_with_an_upper_limit() -> None:
     found = event_rate([365.25] * 100, [0] * 100)
-    assert (found.per_100_years, found.ci_low) == (0.0, 0.0)
+    assert (found.value, found.ci_low) == (0.0, 0.0)
     assert found.ci_high == pytest.approx(-math.log(0.025), rel=1e-9)  # of a Poisson at 0
 
 
