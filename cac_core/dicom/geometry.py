@@ -142,14 +142,7 @@ def common_orientation(
         `invalid_geometry` where the cosines are not orthogonal unit vectors, `mixed_orientation`
         where slices differ.
     """
-    rows, columns = orientations[:, :3], orientations[:, 3:]
-    lengths = np.linalg.norm([rows, columns], axis=2)
-    skew = np.abs(np.sum(rows * columns, axis=1))
-    valid = np.isfinite(orientations).all() and bool(
-        (np.abs(lengths - 1) <= unit_vector_tolerance).all()
-        and (skew <= unit_vector_tolerance).all()
-    )
-    if not valid:
+    if not _are_orthonormal(orientations, unit_vector_tolerance):
         raise GeometryError(GeometryFault.INVALID_GEOMETRY, "direction cosines not orthonormal")
     first = middle_row(orientations)
     # The chord between unit vectors; the arc cosine would lose all digits at small angles.
@@ -160,6 +153,17 @@ def common_orientation(
     row = first[:3] / np.linalg.norm(first[:3])
     column = first[3:] - row * (first[3:] @ row)
     return np.concatenate([row, column / np.linalg.norm(column)])
+
+
+def _are_orthonormal(orientations: NDArray[np.float64], tolerance: float) -> bool:
+    rows, columns = orientations[:, :3], orientations[:, 3:]
+    lengths = np.linalg.norm([rows, columns], axis=2)
+    skew = np.abs(np.sum(rows * columns, axis=1))
+    return bool(
+        np.isfinite(orientations).all()
+        and (np.abs(lengths - 1) <= tolerance).all()
+        and (skew <= tolerance).all()
+    )
 
 
 def middle_row(values: NDArray[np.float64]) -> Vector:

@@ -66,15 +66,11 @@ def preview_rows(
     for index, choice in sorted(key_slices(lesions, heart_mask).items()):
         box = np.s_[index, rows, columns]
         labels = _labels(heart_mask[box], calcium_class[box])
-        placed: dict[str, object] = {
-            "slice_index": index,
-            "slice_position_mm": float(positions_mm[index]),
-            "shown_for": choice.value,
-            "agatston": float(by_slice[index]),
-            "first_row": rows.start,
-            "first_column": columns.start,
-        }
-        found.append(placed | _images(hu[box].astype(np.float32), labels, spacing_mm))
+        row = _images(hu[box].astype(np.float32), labels, spacing_mm)
+        row |= {"first_row": rows.start, "first_column": columns.start}
+        row |= {"slice_index": index, "slice_position_mm": float(positions_mm[index])}
+        row |= {"shown_for": choice.value, "agatston": float(by_slice[index])}
+        found.append(row)
     return found
 
 

@@ -70,6 +70,18 @@ class QualityMeasure:
     limit: str
 
 
+_NOISE_FORMULA = (
+    f"{_MAD_TO_SD} x median(abs(d - median(d))) / sqrt(2), over the differences d of pixels "
+    f"{_LAG_MM:g} mm apart along rows and columns; both lie in the heart mask and in a "
+    f"neighbourhood ({_TISSUE_MM:g} mm square) with a mean of {_SOFT_TISSUE_HU[0]:g} to "
+    f"{_SOFT_TISSUE_HU[1]:g} HU"
+)
+_NOISE_SOURCE = (
+    "median absolute deviation: Rousseeuw and Croux, J Am Stat Assoc 1993;88:1273; soft tissue "
+    "from a smoothed image: Christianson et al., AJR 2015;205:W93"
+)
+
+
 def quality_measures(limits: QualityLimits = QualityLimits()) -> tuple[QualityMeasure, ...]:
     """Describe the measures behind `quality_flags`, with the given limits."""
     low, high = limits.heart_volume_ml
@@ -77,16 +89,8 @@ def quality_measures(limits: QualityLimits = QualityLimits()) -> tuple[QualityMe
         QualityMeasure(
             name="noise_hu",
             meaning="image noise in soft tissue of the heart",
-            formula=(
-                f"{_MAD_TO_SD} x median(abs(d - median(d))) / sqrt(2), over the differences d of "
-                f"pixels {_LAG_MM:g} mm apart along rows and columns; both lie in the heart mask "
-                f"and in a neighbourhood ({_TISSUE_MM:g} mm square) with a mean of "
-                f"{_SOFT_TISSUE_HU[0]:g} to {_SOFT_TISSUE_HU[1]:g} HU"
-            ),
-            source=(
-                "median absolute deviation: Rousseeuw and Croux, J Am Stat Assoc 1993;88:1273; "
-                "soft tissue from a smoothed image: Christianson et al., AJR 2015;205:W93"
-            ),
+            formula=_NOISE_FORMULA,
+            source=_NOISE_SOURCE,
             unit="HU",
             direction="higher is worse",
             flag=QualityFlag.HIGH_NOISE,
