@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.index import ArchiveIndex, index_archive
-from cac_core.dicom.select import SelectionRules, select_series
+from cac_core.dicom.rules import SelectionRules
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from tasks.step import step

@@ -14,7 +14,8 @@ from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from cac_core.dicom import codestream, pixels
-from cac_core.dicom.volume import ReadLimits, read_volume
+from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 from tests.builders.ct_series import thorax, write_ct_series, write_enhanced_ct

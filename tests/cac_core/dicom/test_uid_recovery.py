@@ -11,9 +11,11 @@ import pytest
 
 from cac_core.dicom.header import WANTED
 from cac_core.dicom.header_values import uid_text
-from cac_core.dicom.index import HeaderLimits, index_archive
+from cac_core.dicom.index import index_archive
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.part10 import DEFLATED, EXPLICIT_BIG
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.rules import load_rules
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import decide_studies
 from cac_core.dicom.uid_recovery import recover_identity

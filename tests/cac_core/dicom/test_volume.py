@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cac_core.dicom import datafile
-from cac_core.dicom.volume import CtVolume, ReadLimits, read_volume
+from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 from tests.builders.ct_series import thorax, write_ct_series, write_enhanced_ct
