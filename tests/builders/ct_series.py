@@ -1,4 +1,4 @@
-"""Writes small axial CT series with every defect the volume assembly must notice.
+"""Writes small axial CT series with every defect that the volume reader must detect.
 
 The content is given in the canonical orientation (slice to the head, row to posterior, column
 to the patient's left) and stored in whatever orientation is asked for, so that a test knows
