@@ -1,4 +1,4 @@
-"""Connected components within a slice, and the minimum area that a lesion must reach."""
+"""Boxes and connected components of masks, and the minimum area that a lesion must reach."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ def label_in_plane(
     n_pixels = np.bincount(labels.ravel(), minlength=count + 1)
     n_pixels[0] = 0
     return np.asarray(labels, np.int32), n_pixels
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Return the smallest box around a (slice, row, column) mask; None for an empty mask."""
+    found = ndimage.find_objects(np.asarray(mask, bool).view(np.uint8), max_label=1)[0]
+    return None if found is None else (found[0], found[1], found[2])
 
 
 def reaches_area(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cac_core.components import bounding_box
 from schemas.codes import QualityFlag
 
 #: Distance of the subtracted pixels: beyond the correlation length of noise under soft kernels (2
@@ -159,7 +160,7 @@ def noise_hu(
     -------
     NaN where the mask holds fewer than 200 pairs of pixels.
     """
-    box = _bounding_box(heart_mask)
+    box = bounding_box(heart_mask)
     if box is None:
         return math.nan
     step = math.ceil((box[0].stop - box[0].start) / _MAX_SLICES)
@@ -222,8 +223,3 @@ def _differences(
     near[axis], far[axis] = slice(None, -lag), slice(lag, None)
     both = region[tuple(near)] & region[tuple(far)]
     return np.asarray(values[tuple(near)][both] - values[tuple(far)][both], np.float32)
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    found = ndimage.find_objects(np.asarray(mask, bool).view(np.uint8), max_label=1)[0]
-    return None if found is None else (found[0], found[1], found[2])

@@ -307,7 +307,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "bad_worker"
 
 
-def test_a_crash_or_hang_loses_one_file_only(tmp_path: Path, module: str) -> None:
+def test_a_faulty_reader_loses_one_file_only(tmp_path: Path, module: str) -> None:
     paths = [str(path) for path in write_slices(tmp_path, 40)]
     bad = {5: "kill1", 6: "hang", 30: "kill2"}
     for number, name in bad.items():
