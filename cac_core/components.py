@@ -44,7 +44,14 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
 def reaches_area(
     n_pixels: NDArray[np.intp], pixel_mm2: float, min_area_mm2: float
 ) -> NDArray[np.bool_]:
-    """Whether components of `n_pixels` have at least the minimum area, rounding errors aside."""
+    """Whether components have at least the minimum area, apart from rounding errors.
+
+    Parameters
+    ----------
+    n_pixels : (n,), number of pixels of each component.
+    pixel_mm2 : area of a pixel.
+    min_area_mm2 : minimum area.
+    """
     return np.asarray(n_pixels * pixel_mm2 >= min_area_mm2 * (1 - _AREA_TOLERANCE))
 
 

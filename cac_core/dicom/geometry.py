@@ -114,7 +114,13 @@ def grid_tolerance_mm(
     absolute_mm: float = GRID_TOLERANCE_MM,
     relative: float = GRID_TOLERANCE_RELATIVE,
 ) -> float:
-    """Return the largest distance of a slice from the regular grid, for a slice increment."""
+    """Return the largest distance of a slice from the regular grid.
+
+    Parameters
+    ----------
+    spacing_mm : slice increment.
+    absolute_mm, relative : the larger one counts; `relative` is a share of the slice increment.
+    """
     return max(absolute_mm, relative * spacing_mm)
 
 
@@ -269,6 +275,11 @@ def check_transverse(
 
     Below the limit the slices may still be axial slices of a tilted gantry.
 
+    Parameters
+    ----------
+    orientation : (6,), from `common_orientation`.
+    max_tilted_gantry_deg : largest angle between slice normal and body axis.
+
     Raises
     ------
     GeometryError
@@ -353,7 +364,17 @@ def canonical_affine(
 def group_by_position(
     along: Vector, *, same_position_mm: float = SAME_POSITION_MM
 ) -> tuple[tuple[int, ...], ...]:
-    """Group slices (n,) by their position along the normal, in ascending order."""
+    """Group slices by position, in ascending order.
+
+    Parameters
+    ----------
+    along : (n,), positions along the normal in mm.
+    same_position_mm : slices closer than this share a position.
+
+    Returns
+    -------
+    Indices of the slices at each position.
+    """
     order = np.argsort(along, kind="stable")
     breaks = np.flatnonzero(np.diff(along[order]) > same_position_mm) + 1
     return tuple(tuple(int(i) for i in part) for part in np.split(order, breaks))

@@ -79,6 +79,11 @@ def key_slices(lesions: Lesions, heart_mask: NDArray[np.bool_]) -> dict[int, Pre
 
     Up to four slices with the most coronary calcium by Agatston score. Without coronary calcium, up
     to two slices with the most other calcium, and the middle slice of the heart.
+
+    Parameters
+    ----------
+    lesions : lesions that were scored.
+    heart_mask : (slice, row, column), not empty.
     """
     chosen = _most(lesions, CORONARY, MAX_SLICES)
     if chosen:
