@@ -103,7 +103,7 @@ def test_images_of_the_key_slice(tmp_path: Path) -> None:
     assert (row["study_key"], row["protocol_digest"]) == (key(1), PROTOCOL.digest)
     assert (row["slice_index"], row["shown_for"]) == (10, "coronary")
     assert row["agatston"] == pytest.approx(result.score["agatston"])
-    # Where the slice lies in the scanner, as its header says.
+    # Position of the slice in the scanner, from its header.
     position = sorted(float(dcmread(p).ImagePositionPatient[2]) for p in tmp_path.rglob("*.dcm"))
     assert row["slice_position_mm"] == pytest.approx(position[10])
     assert float(str(result.score["seconds_preview"])) > 0

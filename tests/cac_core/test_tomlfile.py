@@ -32,11 +32,11 @@ class _Model(BaseModel):
 def test_every_fault_is_named_without_values() -> None:
     with pytest.raises(ValidationError) as caught:
         _Model.model_validate({"inner": {"limit": 0, "name": "secret", "colour": 1}})
-    told = faults_of(caught.value)
-    assert "`inner.limit`: Input should be greater than or equal to 1" in told
-    assert "`inner.name`: three letters at most" in told
-    assert "unknown key `inner.colour`" in told
-    assert "secret" not in told and "\n" not in told
+    message = faults_of(caught.value)
+    assert "`inner.limit`: Input should be greater than or equal to 1" in message
+    assert "`inner.name`: three letters at most" in message
+    assert "unknown key `inner.colour`" in message
+    assert "secret" not in message and "\n" not in message
 
 
 @pytest.mark.parametrize(

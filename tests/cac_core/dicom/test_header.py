@@ -406,7 +406,7 @@ def test_other_objects_than_ct_need_no_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sex", "born", "told"),
+    ("sex", "born", "expected"),
     [
         ("M ", "19500312", ("M", 1950)),
         ("o", "", ("O", None)),
@@ -415,10 +415,10 @@ def test_other_objects_than_ct_need_no_pixels(tmp_path: Path) -> None:
     ],
 )
 def test_sex_and_year_of_birth_are_kept(
-    sex: str, born: str, told: tuple[str | None, int | None], tmp_path: Path
+    sex: str, born: str, expected: tuple[str | None, int | None], tmp_path: Path
 ) -> None:
     content = IDENTITY + element(0x0020000D, b"UI", b"1.2.3.4.5")
     content += element(0x0020000E, b"UI", b"1.2.3.4.6")
     patient = element(0x00100030, b"DA", born.encode()) + element(0x00100040, b"CS", sex.encode())
     row = read_bytes(tmp_path, part10(IDENTITY + patient + content[len(IDENTITY) :]))
-    assert (row["PatientSex"], row["patient_birth_year"]) == told
+    assert (row["PatientSex"], row["patient_birth_year"]) == expected

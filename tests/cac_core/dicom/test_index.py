@@ -59,7 +59,7 @@ def touch(path: Path) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """One study over two folders, two studies in one, files that are no DICOM."""
+    """One study in two folders, two studies in one, and files that are not DICOM."""
     root = tmp_path / "archive"
     write_slices(root / "a", 3, SeriesInstanceUID="1.1", StudyInstanceUID="1")
     write_slices(root / "b" / "deep", 2, SeriesInstanceUID="1.2", StudyInstanceUID="1")
@@ -268,10 +268,10 @@ def test_no_identifier_is_stored(tmp_path: Path) -> None:
 
 
 def test_progress_is_reported(archive: Path) -> None:
-    told: list[tuple[int, int]] = []
-    index(archive, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (10, 10)
-    assert told == sorted(told)
+    reported: list[tuple[int, int]] = []
+    index(archive, progress=lambda done, total: reported.append((done, total)))
+    assert reported[-1] == (10, 10)
+    assert reported == sorted(reported)
 
 
 def test_every_file_of_pydicom_gives_a_row() -> None:

@@ -167,7 +167,7 @@ def test_short_rle_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 def test_panicking_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicError(BaseException):
-        """Stands for a panic in Rust, which is no Exception."""
+        """Represents a panic in Rust, which is not an Exception."""
 
     class Decoder:
         def as_array(self, *_: object, **__: object) -> None:

@@ -56,7 +56,7 @@ def test_phantom_scanned_feet_first(shared_data: Path) -> None:
     assert volume.spacing_mm == (3.0, 0.488, 0.488)
     assert volume.acquisition.patient_position == "FFS"
     assert QualityFlag.PADDING_REPLACED in volume.flags
-    # Each slice lies where its own header puts it.
+    # Each slice is at the position of its header.
     for path in paths[::9]:
         dataset = dcmread(path)
         z = float(dataset.ImagePositionPatient[2])

@@ -134,9 +134,9 @@ R = SeriesReason
 def test_wrong_values_reject(changes: dict[str, Any], reason: SeriesReason) -> None:
     (row,) = decide(series_row(**changes))
     assert row["reason"] == reason.value
-    beside = decide(series_row(1), series_row(2, **changes))
-    assert [item["selected"] for item in beside] == [True, False]
-    assert beside[1]["reason"] == reason.value
+    both = decide(series_row(1), series_row(2, **changes))
+    assert [item["selected"] for item in both] == [True, False]
+    assert both[1]["reason"] == reason.value
 
 
 @pytest.mark.parametrize(
