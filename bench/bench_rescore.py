@@ -25,7 +25,8 @@ from typing import Any
 from cac_core.cohort.store import Warehouse
 from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.rules import load_rules
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from cac_core.model.cascade import Cascade

@@ -15,7 +15,7 @@ CATEGORY_EDGES = (1, 100, 400)
 
 
 def cac_category(agatston: float | None) -> str | None:
-    """Category of one score; None where there is no score (None or NaN).
+    """Return the category of a score; None for None and NaN.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def cac_category(agatston: float | None) -> str | None:
     return CAC_CATEGORIES[(agatston >= first) + (agatston > second) + (agatston > third)]
 
 
-#: Levels at which visual grades and scores are compared: Supplemental Table 3.
+#: Levels at which visual grades and scores are compared (Supplemental Table 3 of that paper).
 VISUAL_LEVELS = ("absent", "present", "extensive")
 _LEVEL_OF = {
     "absent": "absent",
@@ -45,10 +45,10 @@ _LEVEL_OF = {
 
 
 def visual_level(word: str | None) -> str | None:
-    """Level of a visual grade or of a category of the Agatston score; None where there is none.
+    """Return the level of a visual grade or of a category of the Agatston score; None for None.
 
-    Equivocal counts as present, as few grades are equivocal; extensive means an estimate above 400
-    (Miller et al., J Nucl Med 2023, Methods and Supplemental Table 3).
+    Equivocal counts as present, because few grades are equivocal; extensive means an estimate above
+    400 (Miller et al., J Nucl Med 2023, Methods and Supplemental Table 3).
 
     Raises
     ------
@@ -58,5 +58,5 @@ def visual_level(word: str | None) -> str | None:
     if word is None:
         return None
     if word not in _LEVEL_OF:
-        raise ValueError(f"{word!r} is no visual grade and no category")
+        raise ValueError(f"{word!r} is neither a visual grade nor a category")
     return _LEVEL_OF[word]

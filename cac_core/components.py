@@ -1,4 +1,4 @@
-"""Connected components within a slice, and the minimum area that a lesion must reach."""
+"""Boxes and connected components of masks, and the minimum area that a lesion must reach."""
 
 from __future__ import annotations
 
@@ -35,10 +35,23 @@ def label_in_plane(
     return np.asarray(labels, np.int32), n_pixels
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """Return the smallest box around a (slice, row, column) mask; None for an empty mask."""
+    found = ndimage.find_objects(np.asarray(mask, bool).view(np.uint8), max_label=1)[0]
+    return None if found is None else (found[0], found[1], found[2])
+
+
 def reaches_area(
     n_pixels: NDArray[np.intp], pixel_mm2: float, min_area_mm2: float
 ) -> NDArray[np.bool_]:
-    """Whether components of `n_pixels` have at least the minimum area, rounding errors aside."""
+    """Whether components have at least the minimum area, apart from rounding errors.
+
+    Parameters
+    ----------
+    n_pixels : (n,), number of pixels of each component.
+    pixel_mm2 : area of a pixel.
+    min_area_mm2 : minimum area.
+    """
     return np.asarray(n_pixels * pixel_mm2 >= min_area_mm2 * (1 - _AREA_TOLERANCE))
 
 

@@ -1,8 +1,8 @@
 """Machine-readable codes: study status, reasons, quality flags, lesion classes, categories.
 
-A failure is a row. Each member below is written verbatim into the `reason` or
-`quality_flags` column of a table; its `description` goes into the data dictionary.
-Renaming a member changes published data: add, do not rename.
+Every failure is a row. The values below are written into the `reason` or `quality_flags` column of
+a table; their descriptions go into the data dictionary. Renaming a value changes published data:
+add values, do not rename them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from enum import StrEnum
 
 
 class DescribedCode(StrEnum):
-    """A string enum whose members carry a one-line description for people."""
+    """A string enum whose members have a one-line description."""
 
     description: str
 
     def __new__(cls, value: str, description: str = "") -> DescribedCode:
-        """Make a member from its value and description."""
+        """Create a member from value and description."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.description = description
@@ -24,24 +24,24 @@ class DescribedCode(StrEnum):
 
 
 class Status(DescribedCode):
-    """What became of one study."""
+    """Outcome of scoring one study."""
 
     SCORED = "scored", "an Agatston score was computed"
-    REJECTED = "rejected", "the study cannot be scored soundly; `reason` says why"
-    FAILED = "failed", "scoring broke off; the study is tried again by `cac retry`"
+    REJECTED = "rejected", "the data do not allow a valid score; `reason` says why"
+    FAILED = "failed", "scoring failed; `cac retry` scores the study again"
 
 
 class FileReason(DescribedCode):
-    """Why a file of the archive contributes no instance."""
+    """Why a file of the archive is not a usable instance."""
 
     EMPTY_FILE = "empty_file", "the file has zero bytes"
     NOT_DICOM = "not_dicom", "the file is not a DICOM Part 10 file or data set"
     TRUNCATED = "truncated", "the file ends inside its header or its pixel data"
-    UNREADABLE_HEADER = "unreadable_header", "the header breaks the DICOM encoding rules"
+    UNREADABLE_HEADER = "unreadable_header", "the header violates the DICOM encoding rules"
     HEADER_LIMITS = "header_limits", "the header exceeds the limits on size, depth, items or time"
-    NO_PERMISSION = "no_permission", "the operating system refused to open or read the file"
-    VANISHED = "vanished", "the file was listed but could not be opened any more"
-    SYMLINK_LOOP = "symlink_loop", "a symbolic link that leads back into its own path"
+    NO_PERMISSION = "no_permission", "the operating system denied access to the file"
+    VANISHED = "vanished", "the file was listed but no longer exists"
+    SYMLINK_LOOP = "symlink_loop", "a symbolic link that points back into its own path"
     DICOMDIR = "dicomdir", "a media directory record, not an image"
     MISSING_STUDY_UID = "missing_study_uid", "StudyInstanceUID is absent or empty"
     MISSING_SERIES_UID = "missing_series_uid", "SeriesInstanceUID is absent or empty"
@@ -50,41 +50,41 @@ class FileReason(DescribedCode):
 
 
 class SeriesReason(DescribedCode):
-    """Why a series of a study was not chosen as its CTAC series."""
+    """Why a series was not selected as the CTAC series of its study."""
 
-    UNUSABLE_FILES = "unusable_files", "files lack UIDs or have a header that cannot be read"
+    UNUSABLE_FILES = "unusable_files", "files without UIDs or with an unreadable header"
     NOT_CT = "not_ct", "Modality is not CT"
     NOT_CT_IMAGE = "not_ct_image", "SOP class is neither CT nor Enhanced CT Image Storage"
     LOCALIZER = "localizer", "ImageType or description marks a localizer (scout, topogram)"
-    DERIVED = "derived", "a reformat, fused, captured or otherwise derived series"
-    NOT_AXIAL = "not_axial", "ImageType or orientation says the slices are not axial"
+    DERIVED = "derived", "a reformatted, fused, captured or otherwise derived series"
+    NOT_AXIAL = "not_axial", "the slices are not axial by ImageType or orientation"
     CONTRAST_AGENT = "contrast_agent", "the header names a contrast agent"
     KVP_OUT_OF_RANGE = "kvp_out_of_range", "KVP lies outside the accepted range"
-    TOO_FEW_SLICES = "too_few_slices", "fewer slices than the rule table asks for"
-    COVERAGE_TOO_SHORT = "coverage_too_short", "the slices cover too little along the axis"
+    TOO_FEW_SLICES = "too_few_slices", "fewer slices than the rules require"
+    COVERAGE_TOO_SHORT = "coverage_too_short", "the slices cover too short a range"
     FIELD_OF_VIEW_TOO_SMALL = "field_of_view_too_small", "reconstruction diameter is too small"
     GATED_CARDIAC = "gated_cardiac", "an ECG-gated or dedicated cardiac (calcium, CTA) scan"
     EXCLUDED_DESCRIPTION = "excluded_description", "the description matches an excluding pattern"
     EXCLUDED_KERNEL = "excluded_kernel", "a lung, bone or edge-enhancing reconstruction kernel"
-    NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing marks it as CTAC and the rules ask for a mark"
-    OUTRANKED = "outranked", "a plausible CTAC series, but another of the study ranks higher"
+    NO_CTAC_EVIDENCE = "no_ctac_evidence", "no mark of CTAC, which the rules require"
+    OUTRANKED = "outranked", "a plausible CTAC series, but another one ranks higher"
 
 
 class StudyReason(DescribedCode):
-    """Why a study carries no score."""
+    """Why a study has no score."""
 
-    NO_CT_SERIES = "no_ct_series", "the study holds no CT series"
-    NO_CTAC_SERIES = "no_ctac_series", "the study holds CT, but no series passes the CTAC rules"
+    NO_CT_SERIES = "no_ct_series", "the study has no CT series"
+    NO_CTAC_SERIES = "no_ctac_series", "the study has CT series, but none passes the CTAC rules"
     SEVERAL_PATIENTS = "several_patients", "files of the study name more than one patient"
     CONFLICTING_COPIES = (
         "conflicting_copies",
-        "files with one SOPInstanceUID hold different pixels or geometry",
+        "files with the same SOPInstanceUID differ in pixels or geometry",
     )
     MISSING_POSITION = "missing_position", "a slice lacks ImagePositionPatient"
     MISSING_ORIENTATION = "missing_orientation", "a slice lacks ImageOrientationPatient"
     MISSING_PIXEL_SPACING = "missing_pixel_spacing", "PixelSpacing is absent, zero or negative"
     MISSING_RESCALE = "missing_rescale", "RescaleSlope or RescaleIntercept is absent or unusable"
-    NOT_HOUNSFIELD = "not_hounsfield", "RescaleType or the photometric rule says: not HU"
+    NOT_HOUNSFIELD = "not_hounsfield", "RescaleType or PhotometricInterpretation is not that of HU"
     INVALID_GEOMETRY = "invalid_geometry", "orientation or position values are not usable numbers"
     IMPLAUSIBLE_GEOMETRY = (
         "implausible_geometry",
@@ -95,25 +95,25 @@ class StudyReason(DescribedCode):
     MIXED_MATRIX = "mixed_matrix", "slices of different Rows, Columns or PixelSpacing"
     MIXED_ACQUISITIONS = "mixed_acquisitions", "two acquisitions or frames of reference mixed"
     GANTRY_TILT = "gantry_tilt", "the positions run oblique to the slice normal"
-    DUPLICATE_POSITIONS = "duplicate_positions", "two different slices at one position"
-    MISSING_SLICES = "missing_slices", "one or more slices are missing inside the series"
+    DUPLICATE_POSITIONS = "duplicate_positions", "different slices at the same position"
+    MISSING_SLICES = "missing_slices", "slices are missing within the series"
     UNEVEN_SPACING = "uneven_spacing", "the slice positions do not lie on a regular grid"
     TOO_FEW_SLICES = "too_few_slices", "too few readable slices for a volume"
-    TOO_LARGE = "too_large", "declared size exceeds the limits on pixels, frames or bytes"
+    TOO_LARGE = "too_large", "the declared size exceeds the limits on pixels, frames or bytes"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax", "no decoder for this syntax"
     PIXEL_HEADER_MISMATCH = (
         "pixel_header_mismatch",
-        "code stream or pixel data contradict Rows x Columns",
+        "code stream or pixel data contradict the header",
     )
-    TRUNCATED_PIXEL_DATA = "truncated_pixel_data", "pixel data are shorter than the header says"
-    DECODE_FAILED = "decode_failed", "the decoder refused the pixel data"
-    UNREADABLE_FILE = "unreadable_file", "a chosen file could not be read any more"
-    FILES_CHANGED = "files_changed", "a chosen file changed between index and scoring"
-    CONTRAST_ENHANCED = "contrast_enhanced", "the blood pool is as bright as contrast medium"
+    TRUNCATED_PIXEL_DATA = "truncated_pixel_data", "pixel data are shorter than declared"
+    DECODE_FAILED = "decode_failed", "the decoder could not decode the pixel data"
+    UNREADABLE_FILE = "unreadable_file", "a selected file could not be read"
+    FILES_CHANGED = "files_changed", "a selected file changed between index and scoring"
+    CONTRAST_ENHANCED = "contrast_enhanced", "the blood pool has the HU of contrast medium"
     NO_HEART = "no_heart", "the heart network found no plausible heart"
-    TIMEOUT = "timeout", "scoring took longer than the limit per study"
-    WORKER_DIED = "worker_died", "the worker process died on this study, alone, more than once"
-    OUT_OF_MEMORY = "out_of_memory", "the study needed more memory than the limit per worker"
+    TIMEOUT = "timeout", "scoring exceeded the time limit per study"
+    WORKER_DIED = "worker_died", "the worker process died repeatedly on this study alone"
+    OUT_OF_MEMORY = "out_of_memory", "the study exceeded the memory limit per worker"
     INTERNAL_ERROR = (
         "internal_error",
         "an error in this program; `detail` names the exception class",
@@ -123,26 +123,32 @@ class StudyReason(DescribedCode):
 class RowReason(DescribedCode):
     """Why a row of a registry extract is in quarantine."""
 
-    UNREADABLE_LINE = "unreadable_line", "the line has too few or too many fields, or is cut short"
+    UNREADABLE_LINE = "unreadable_line", "the line has too few or too many fields, or is truncated"
     BLANK_LINE = "blank_line", "the line is empty"
-    MISSING_VALUE = "missing_value", "a value that the table needs is empty"
-    UNPARSED_DATE = "unparsed_date", "the text fits no date format of the mapping"
-    UNPARSED_NUMBER = "unparsed_number", "the text is no number"
-    UNMAPPED_CODE = "unmapped_code", "the code is neither ours nor in the mapping's codes"
-    OUT_OF_RANGE = "out_of_range", "the value is outside what the column allows"
+    MISSING_VALUE = "missing_value", "a required value is empty"
+    UNPARSED_DATE = "unparsed_date", "the text matches no date format of the mapping"
+    UNPARSED_NUMBER = "unparsed_number", "the text is not a number"
+    UNMAPPED_CODE = "unmapped_code", "the code is neither standard nor in the mapping"
+    OUT_OF_RANGE = "out_of_range", "the value is outside the range of the column"
     DATE_ORDER = "date_order", "discharge or procedure before admission, or a date in the future"
-    BEFORE_BIRTH = "before_birth", "the record is older than the patient"
-    AFTER_DEATH = "after_death", "the record begins after the patient's death"
-    AFTER_COVERAGE = "after_coverage", "the record begins after the registry's coverage ends"
-    BEFORE_COVERAGE = "before_coverage", "the record begins before the registry's coverage begins"
+    BEFORE_BIRTH = "before_birth", "the record is dated before the birth of the patient"
+    AFTER_DEATH = "after_death", "the record begins after the death of the patient"
+    AFTER_COVERAGE = "after_coverage", "the record begins after the coverage of the registry"
+    BEFORE_COVERAGE = (
+        "before_coverage",
+        "the record begins before the coverage of the registry begins",
+    )
     CONFLICTING_ROWS = "conflicting_rows", "rows of one patient (and day) contradict each other"
-    CONFLICTING_MATCH = "conflicting_match", "accession number and patient name different studies"
-    SHARED_ACCESSION = "shared_accession", "the accession number is that of several patients"
+    CONFLICTING_MATCH = (
+        "conflicting_match",
+        "accession number and patient match different studies",
+    )
+    SHARED_ACCESSION = "shared_accession", "several patients have this accession number"
     ACCESSION_OUTSIDE_WINDOW = (
         "accession_outside_window",
         "the study of this accession number is too far from the row's date",
     )
-    AMBIGUOUS_MATCH = "ambiguous_match", "several studies or several rows fit equally well"
+    AMBIGUOUS_MATCH = "ambiguous_match", "several studies or rows match equally well"
     SEX_DIFFERS = "sex_differs", "rows of the patient, or row and scan, give different sexes"
     BIRTH_YEAR_DIFFERS = (
         "birth_year_differs",
@@ -151,21 +157,24 @@ class RowReason(DescribedCode):
 
 
 class FlowStep(DescribedCode):
-    """Where a patient left the cohort, in this order, or that it is in the analysis."""
+    """Step at which a patient is excluded from the cohort, in order, or `included`."""
 
     NO_CLINICAL_RECORD = "no_clinical_record", "scanned, but not in the clinical table"
     NO_CTAC_STUDY = "no_ctac_study", "in the clinical table, but no CTAC study near that date"
-    NO_SCORE = "no_score", "the CTAC study has no score; the table `scores` says why"
-    NO_STUDY_DATE = "no_study_date", "the scan has no date, so that no follow-up begins"
+    NO_SCORE = "no_score", "the CTAC study has no score; see the table `scores`"
+    NO_STUDY_DATE = "no_study_date", "the scan has no date, so follow-up has no start"
     KNOWN_CAD = "known_cad", "infarction or revascularisation at or before the scan"
-    MISSING_COVARIATE = "missing_covariate", "a covariate that the plan needs is missing"
+    MISSING_COVARIATE = "missing_covariate", "a covariate of the plan is missing"
     CONFLICTING_DEATH = "conflicting_death", "death records contradict each other"
-    NO_FOLLOW_UP = "no_follow_up", "coverage ends, or the patient died or left, by the scan's day"
+    NO_FOLLOW_UP = (
+        "no_follow_up",
+        "coverage, life or membership ends on or before the day of the scan",
+    )
     INCLUDED = "included", "in the analysis"
 
 
 class QualityFlag(DescribedCode):
-    """A property of a scored volume that a reader of the score should know."""
+    """A property of a scored volume that matters for interpreting its score."""
 
     LOSSY_COMPRESSION = "lossy_compression", "the pixels were once lossily compressed"
     KVP_NOT_120 = "kvp_not_120", "KVP differs from 120 and the 130 HU threshold was kept"
@@ -177,42 +186,45 @@ class QualityFlag(DescribedCode):
     GAPPED_SLICES = "gapped_slices", "SliceThickness is below the slice increment"
     DUPLICATE_SLICES_DROPPED = "duplicate_slices_dropped", "identical slices were merged"
     PADDING_REPLACED = "padding_replaced", "padding pixels were set to air"
-    INSTANCE_NUMBER_GAP = "instance_number_gap", "InstanceNumber has a gap at an end"
+    INSTANCE_NUMBER_GAP = "instance_number_gap", "InstanceNumber has a gap or does not start at 1"
     SPACING_ATTRIBUTE_MISMATCH = (
         "spacing_attribute_mismatch",
-        "header spacing contradicts positions",
+        "SpacingBetweenSlices contradicts the positions",
     )
-    MIXED_PIXEL_REPRESENTATION = "mixed_pixel_representation", "signed and unsigned slices mixed"
+    MIXED_PIXEL_REPRESENTATION = (
+        "mixed_pixel_representation",
+        "signed and unsigned slices are mixed",
+    )
     MISSING_RESCALE_TYPE = "missing_rescale_type", "RescaleType is absent; HU assumed (CT default)"
-    IMPLAUSIBLE_HU = "implausible_hu", "air or soft tissue is far from its expected HU"
+    IMPLAUSIBLE_HU = "implausible_hu", "air or soft tissue is not at its expected HU"
     NO_CTAC_EVIDENCE = "no_ctac_evidence", "nothing in the header marks the series as CTAC"
-    SEVERAL_CTAC_SERIES = "several_ctac_series", "the study holds more than one CTAC candidate"
+    SEVERAL_CTAC_SERIES = "several_ctac_series", "the study has more than one CTAC candidate"
     INCOMPLETE_HEADER = "incomplete_header", "attributes used for selection are missing"
     PATIENT_ID_INCOMPLETE = (
         "patient_id_incomplete",
-        "files of the scored series lack PatientID; other files of the study name the patient",
+        "files of the scored series lack PatientID; it is known from other files of the study",
     )
     STUDY_DATE_REPAIRED = (
         "study_date_repaired",
-        "StudyDate was not written as DICOM asks (dashes, dots or a time)",
+        "StudyDate is not in DICOM form (dashes, dots or a time)",
     )
     STUDY_DATE_FROM_SERIES = (
         "study_date_from_series",
-        "no usable StudyDate; SeriesDate, AcquisitionDate or ContentDate was taken",
+        "no usable StudyDate; SeriesDate, AcquisitionDate or ContentDate is used",
     )
-    SEVERAL_STUDY_DATES = "several_study_dates", "files of the study name different dates"
-    DECIMAL_COMMA = "decimal_comma", "numbers of the header are written with a decimal comma"
+    SEVERAL_STUDY_DATES = "several_study_dates", "files of the study have different dates"
+    DECIMAL_COMMA = "decimal_comma", "numbers in the header have a decimal comma"
     STRAY_IMAGES_SET_ASIDE = (
         "stray_images_set_aside",
-        "a localizer, capture or repeated slice among the slices was left out",
+        "a localizer, capture or repeated slice was excluded",
     )
     REPEATED_SOP_INSTANCE_UID = (
         "repeated_sop_instance_uid",
-        "different slices carry one SOPInstanceUID",
+        "different slices have the same SOPInstanceUID",
     )
     SEVERAL_FRAMES_OF_REFERENCE = (
         "several_frames_of_reference",
-        "every slice names a frame of reference of its own; the positions make one grid",
+        "every slice has its own frame of reference; the positions form one grid",
     )
     UNSPECIFIED_RESCALE_TYPE = (
         "unspecified_rescale_type",
@@ -220,35 +232,38 @@ class QualityFlag(DescribedCode):
     )
     ORIENTATION_CONTRADICTS_HEADER = (
         "orientation_contradicts_header",
-        "the anatomy lies upside down or back to front against what the header says",
+        "the anatomy is upside down or back to front compared with the header",
     )
     MIRRORED_OR_SITUS_INVERSUS = (
         "mirrored_or_situs_inversus",
-        "heart and liver lie on the other side: a mirrored picture, or situs inversus",
+        "heart and liver are on the opposite side: a mirrored image, or situs inversus",
     )
     HEART_ON_THE_RIGHT = (
         "heart_on_the_right",
-        "the heart lies on the right: dextrocardia, or a mirrored picture without the liver",
+        "the heart is on the right: dextrocardia, or a mirrored image without the liver",
     )
     HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
     HEART_TRUNCATED = "heart_truncated", "the heart touches the first or last slice"
-    HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume outside the usual range"
+    HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume is outside the usual range"
 
 
 class CalciumClass(DescribedCode):
-    """Class of a calcified lesion, as the calcium network separates them."""
+    """Class of a calcified lesion, from the calcium network."""
 
     CORONARY = "coronary", "coronary artery calcification"
     NONCORONARY = "noncoronary", "calcification of valves, aorta, pericardium or other"
 
 
 class PreviewChoice(DescribedCode):
-    """Why a slice of a scored volume was kept as a picture."""
+    """Why an image of a slice is kept."""
 
-    CORONARY = "coronary", "one of the four slices with most coronary calcium"
-    NONCORONARY = "noncoronary", "one of the two slices with most other calcium; no coronary there"
-    MID_HEART = "mid_heart", "middle of the heart; the study has no coronary calcium"
+    CORONARY = "coronary", "one of the four slices with the most coronary calcium"
+    NONCORONARY = (
+        "noncoronary",
+        "one of the two slices with the most non-coronary calcium",
+    )
+    MID_HEART = "mid_heart", "middle slice of the heart; no coronary calcium"
 
 
-#: Agatston categories as the paper words them, in order; see `cac_core.categories`.
+#: Categories of the Agatston score, in order; see `cac_core.categories`.
 CAC_CATEGORIES: tuple[str, ...] = ("0", "1-100", "101-400", ">400")

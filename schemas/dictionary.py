@@ -15,7 +15,7 @@ from schemas.score import SCORES
 from schemas.series import SERIES
 from schemas.table import ColumnSpec, TableSpec
 
-#: Every table, in the order data pass through them.
+#: All tables, in the order of the data flow.
 TABLES: tuple[TableSpec, ...] = (
     INSTANCES,
     SERIES,
@@ -49,7 +49,7 @@ _CODES: tuple[type[codes.DescribedCode], ...] = (
 
 
 def dictionary() -> dict[str, object]:
-    """All tables with their columns, and all codes with their meaning."""
+    """Return all tables with their columns, and all codes with their meaning."""
     return {
         "tables": {
             table.name: {
@@ -66,7 +66,7 @@ def dictionary() -> dict[str, object]:
 
 
 def dictionary_markdown() -> str:
-    """The data dictionary as a Markdown document."""
+    """Return the data dictionary as a Markdown document."""
     parts = ["# Data dictionary", ""]
     for table in TABLES:
         parts += [f"## `{table.name}`", "", table.description, ""]

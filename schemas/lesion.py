@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.codes import CalciumClass
-from schemas.columns import STUDY_KEY
+from schemas.columns import PROTOCOL_DIGEST, SLICE_INDEX, STUDY_KEY, code, count
 from schemas.table import ColumnSpec, TableSpec
 
 LESIONS = TableSpec(
@@ -13,28 +13,24 @@ LESIONS = TableSpec(
     "One row per calcified lesion: a connected component of calcium pixels within one slice.",
     (
         STUDY_KEY,
-        ColumnSpec("protocol_digest", pa.string(), "digest of the scoring protocol"),
-        ColumnSpec(
-            "calcium_class", pa.string(), "coronary or non-coronary lesion", codes=CalciumClass
-        ),
-        ColumnSpec(
-            "slice_index", pa.int32(), "slice of the volume, 0 at the feet end", unit="1", ge=0
-        ),
+        PROTOCOL_DIGEST,
+        code("calcium_class", "coronary or non-coronary lesion", CalciumClass),
+        SLICE_INDEX,
         ColumnSpec(
             "centroid_row",
             pa.float64(),
-            "row of the lesion's centre, 0 at the front of the patient",
+            "row of the centroid of the lesion, 0 at the front of the patient",
             unit="pixel",
             ge=0,
         ),
         ColumnSpec(
             "centroid_column",
             pa.float64(),
-            "column of the lesion's centre, 0 at the patient's right",
+            "column of the centroid of the lesion, 0 at the right of the patient",
             unit="pixel",
             ge=0,
         ),
-        ColumnSpec("n_pixels", pa.int32(), "pixels of the lesion", unit="1", ge=1),
+        count("n_pixels", "pixels of the lesion", ge=1),
         ColumnSpec("area_mm2", pa.float64(), "area of the lesion", unit="mm2", ge=0),
         ColumnSpec("peak_hu", pa.int32(), "largest HU of the lesion", unit="HU"),
         ColumnSpec("mean_hu", pa.float64(), "mean HU of the lesion", unit="HU"),
@@ -48,8 +44,6 @@ LESIONS = TableSpec(
             unit="1",
             ge=0,
         ),
-        ColumnSpec(
-            "volume_mm3", pa.float64(), "number of voxels times voxel volume", unit="mm3", ge=0
-        ),
+        ColumnSpec("volume_mm3", pa.float64(), "number of voxels x voxel volume", unit="mm3", ge=0),
     ),
 )

@@ -1,191 +1,100 @@
-"""Table `scores`: one row per study, model and protocol, whatever became of the study."""
+"""Table `scores`: one row per study, model and protocol, scored or not."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 from schemas.codes import CAC_CATEGORIES, Status, StudyReason
-from schemas.columns import CTAC_ROLE, PATIENT_KEY, SHA256_PATTERN, STUDY_KEY
+from schemas.columns import (
+    CTAC_ROLE,
+    KVP,
+    PATIENT_KEY,
+    PROTOCOL_DIGEST,
+    STUDY_KEY,
+    code,
+    integer,
+    number,
+    sha256,
+    text,
+)
 from schemas.table import ColumnSpec, TableSpec
 
 SCORES = TableSpec(
     "scores",
-    "One row per study x model x protocol: the Agatston score or the reason why there is none.",
+    "One row per study x model x protocol: the Agatston score, or the reason for none.",
     (
         STUDY_KEY,
         PATIENT_KEY,
         ColumnSpec("study_date", pa.date32(), "date of the study", nullable=True),
-        ColumnSpec("status", pa.string(), "what became of the study", codes=Status),
-        ColumnSpec(
-            "reason",
-            pa.string(),
-            "why there is no score; null when scored",
-            nullable=True,
-            codes=StudyReason,
-        ),
-        ColumnSpec(
-            "detail",
-            pa.string(),
-            "the numbers behind the reason, never an identifier",
-            nullable=True,
-        ),
-        ColumnSpec(
-            "agatston",
-            pa.float64(),
-            "Agatston score of coronary calcium inside the heart",
-            unit="1",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
+        code("status", "outcome of scoring the study", Status),
+        code("reason", "why there is no score; null where scored", StudyReason, nullable=True),
+        text("detail", "numbers that explain the reason, never an identifier"),
+        number("agatston", "Agatston score of coronary calcium inside the heart", "1", ge=0),
+        number(
             "agatston_noncoronary",
-            pa.float64(),
             "Agatston score of non-coronary calcium inside the heart (valves, aortic root)",
-            unit="1",
-            nullable=True,
+            "1",
             ge=0,
         ),
-        ColumnSpec(
+        code(
             "cac_category",
-            pa.string(),
             "category of the Agatston score: below 1, up to 100, up to 400, above 400",
+            CAC_CATEGORIES,
             nullable=True,
-            codes=CAC_CATEGORIES,
         ),
-        ColumnSpec(
-            "calcium_volume_mm3",
-            pa.float64(),
-            "volume of the coronary lesions",
-            unit="mm3",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
+        number("calcium_volume_mm3", "volume of the coronary lesions", "mm3", ge=0),
+        number(
             "calcium_mass_mg",
-            pa.float64(),
             "mass of the coronary lesions; null where no calibration is set",
-            unit="mg",
-            nullable=True,
+            "mg",
             ge=0,
         ),
-        ColumnSpec(
-            "n_lesions",
-            pa.int32(),
-            "coronary lesions, counted slice by slice",
-            unit="1",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
-            "heart_volume_ml",
-            pa.float64(),
-            "volume of the heart mask",
-            unit="ml",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
-            "noise_hu",
-            pa.float64(),
-            "image noise in soft tissue of the heart; higher is worse",
-            unit="HU",
-            nullable=True,
-            ge=0,
-        ),
+        integer("n_lesions", "coronary lesions, counted slice by slice", "1", ge=0),
+        number("heart_volume_ml", "volume of the heart mask", "ml", ge=0),
+        number("noise_hu", "image noise in soft tissue of the heart; higher is worse", "HU", ge=0),
         ColumnSpec(
             "quality_flags",
             pa.string(),
-            "flags that apply, separated by semicolons, in alphabetical order; empty when none",
+            "flags in alphabetical order, separated by semicolons; empty where there are none",
         ),
-        ColumnSpec(
-            "threshold_hu", pa.float64(), "calcium threshold applied", unit="HU", nullable=True
+        number("threshold_hu", "calcium threshold applied", "HU"),
+        integer("n_slices", "slices of the scored volume", ge=1),
+        number(
+            "slice_increment_mm", "distance between slices, from ImagePositionPatient", "mm", ge=0
         ),
-        ColumnSpec("n_slices", pa.int32(), "slices of the scored volume", nullable=True, ge=1),
-        ColumnSpec(
-            "slice_increment_mm",
-            pa.float64(),
-            "distance of neighbouring slices, from ImagePositionPatient",
-            unit="mm",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
-            "row_spacing_mm",
-            pa.float64(),
-            "distance of neighbouring rows",
-            unit="mm",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
-            "column_spacing_mm",
-            pa.float64(),
-            "distance of neighbouring columns",
-            unit="mm",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
-            "slice_thickness_mm",
-            pa.float64(),
-            "SliceThickness of the header",
-            unit="mm",
-            nullable=True,
-        ),
-        ColumnSpec("Manufacturer", pa.string(), "DICOM Manufacturer", nullable=True),
-        ColumnSpec("ManufacturerModelName", pa.string(), "DICOM scanner model", nullable=True),
-        ColumnSpec("KVP", pa.float64(), "tube voltage", unit="kV", nullable=True),
-        ColumnSpec("XRayTubeCurrent", pa.float64(), "tube current", unit="mA", nullable=True),
-        ColumnSpec("ConvolutionKernel", pa.string(), "reconstruction kernel", nullable=True),
-        ColumnSpec("TransferSyntaxUID", pa.string(), "encoding of the pixels", nullable=True),
+        number("row_spacing_mm", "distance between rows", "mm", ge=0),
+        number("column_spacing_mm", "distance between columns", "mm", ge=0),
+        number("slice_thickness_mm", "SliceThickness of the header", "mm"),
+        text("Manufacturer", "DICOM Manufacturer"),
+        text("ManufacturerModelName", "DICOM scanner model"),
+        KVP,
+        number("XRayTubeCurrent", "tube current", "mA"),
+        text("ConvolutionKernel", "reconstruction kernel"),
+        text("TransferSyntaxUID", "encoding of the pixels"),
         CTAC_ROLE,
-        ColumnSpec(
+        sha256(
             "instances_digest",
-            pa.string(),
-            "SHA-256 over the chosen SOP instances (of all instances where none was chosen)",
-            pattern=SHA256_PATTERN,
+            "SHA-256 over the selected SOP instances (over all where no series is selected)",
         ),
-        ColumnSpec(
+        sha256(
             "pixel_digest",
-            pa.string(),
             "SHA-256 over the HU values and geometry that were scored",
             nullable=True,
-            pattern=SHA256_PATTERN,
         ),
         ColumnSpec("model_digest", pa.string(), "SHA-256 of weights and configuration"),
-        ColumnSpec("protocol_digest", pa.string(), "digest of the scoring protocol"),
+        PROTOCOL_DIGEST,
         ColumnSpec("core_version", pa.string(), "version of the core that scored"),
-        ColumnSpec("run_id", pa.string(), "the run that wrote the row"),
-        ColumnSpec("scored_at", pa.timestamp("us", tz="UTC"), "when the row was written"),
-        ColumnSpec(
-            "seconds_read",
-            pa.float64(),
-            "reading and assembling the volume",
-            unit="s",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec("seconds_heart", pa.float64(), "heart network", unit="s", nullable=True, ge=0),
-        ColumnSpec(
-            "seconds_calcium", pa.float64(), "calcium network", unit="s", nullable=True, ge=0
-        ),
-        ColumnSpec(
-            "seconds_model", pa.float64(), "both networks together", unit="s", nullable=True, ge=0
-        ),
-        ColumnSpec(
-            "seconds_score",
-            pa.float64(),
-            "lesions, score and quality",
-            unit="s",
-            nullable=True,
-            ge=0,
-        ),
-        ColumnSpec(
+        ColumnSpec("run_id", pa.string(), "run that wrote the row"),
+        ColumnSpec("scored_at", pa.timestamp("us", tz="UTC"), "time when the row was written"),
+        number("seconds_read", "reading and assembling the volume", "s", ge=0),
+        number("seconds_heart", "heart network", "s", ge=0),
+        number("seconds_calcium", "calcium network", "s", ge=0),
+        number("seconds_model", "both networks together", "s", ge=0),
+        number("seconds_score", "lesions, score and quality", "s", ge=0),
+        number(
             "seconds_preview",
-            pa.float64(),
-            "pictures of the key slices; null where they are switched off",
-            unit="s",
-            nullable=True,
+            "images of the key slices; null where they are switched off",
+            "s",
             ge=0,
         ),
     ),

@@ -1,7 +1,7 @@
-"""How a table is declared: columns with type, unit, meaning and checks, once, for every use.
+"""Declares tables: columns with type, unit, meaning and checks, in one place.
 
-One `TableSpec` gives the Arrow schema with unit and description as field metadata, the pandera
-schema that checks every border, and the data dictionary.
+A `TableSpec` yields the Arrow schema (with unit and description as field metadata), the pandera
+schema that validates the table, and the data dictionary.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ KEY_PATTERN = r"^[0-9a-f]{32}$"
 
 
 class InvalidTableError(Exception):
-    """A table breaks its contract. Lists every failing column and check, never a value.
+    """A table violates its schema. Lists every failed column and check, never a value.
 
     Parameters
     ----------
     table : name of the table.
-    failures : one line per column and check that failed.
+    failures : one line per failed column and check.
     """
 
     def __init__(self, table: str, failures: tuple[str, ...]) -> None:
@@ -34,15 +34,15 @@ class InvalidTableError(Exception):
         self.failures = failures
 
     def __str__(self) -> str:
-        return f"table `{self.table}` breaks its schema: " + "; ".join(self.failures)
+        return f"table `{self.table}` violates its schema: " + "; ".join(self.failures)
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """One column: Arrow type, unit, meaning, and what its values must satisfy.
+    """One column: Arrow type, unit, meaning, and checks of its values.
 
-    `codes` restricts the values to those given (an enum class or strings); `pattern` is a regular
-    expression; `ge` and `le` are inclusive bounds. Nulls pass where `nullable`.
+    `codes` restricts the values to an enum class or strings; `pattern` is a regular expression;
+    `ge` and `le` are inclusive bounds. Nulls are valid where `nullable`.
     """
 
     name: str
@@ -58,16 +58,16 @@ class ColumnSpec:
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        """The values that `codes` admits, in order; empty where any value is."""
+        """Values that `codes` allows, in order; empty without `codes`."""
         return () if self.codes is None else tuple(str(code) for code in self.codes)
 
     def arrow_field(self) -> pa.Field:
-        """The Arrow field, with `unit` and `description` in its metadata."""
+        """Return the Arrow field, with `unit` and `description` in its metadata."""
         metadata = {"description": self.description, "unit": self.unit}
         return pa.field(self.name, self.type, nullable=self.nullable, metadata=metadata)
 
     def pandera_column(self) -> pp.Column:
-        """The pandera column with every check of this specification."""
+        """Return the pandera column with all checks."""
         checks: list[pp.Check] = []
         if self.codes is not None:
             checks.append(pp.Check.isin(list(self.allowed)))
@@ -77,7 +77,7 @@ class ColumnSpec:
             checks.append(pp.Check.ge(self.ge))
         if self.le is not None:
             checks.append(pp.Check.le(self.le))
-        # pandera 0.35 knows neither zoned Arrow timestamps nor bytes: the cast in `validate` does.
+        # pandera 0.35 does not support zoned timestamps and bytes: `validate` casts them.
         unknown = pa.types.is_timestamp(self.type) or pa.types.is_binary(self.type)
         dtype = None if unknown else self.type
         return pp.Column(dtype, checks, nullable=self.nullable, unique=self.unique)
@@ -101,7 +101,7 @@ class TableSpec:
 
     @property
     def pandera_schema(self) -> pp.DataFrameSchema:
-        """The pandera schema: types, ranges, codes and uniqueness; no column more or less."""
+        """The pandera schema: types, ranges, codes, uniqueness, and exactly these columns."""
         return pp.DataFrameSchema(
             {column.name: column.pandera_column() for column in self.columns},
             strict=True,
@@ -110,7 +110,7 @@ class TableSpec:
         )
 
     def empty(self) -> pa.Table:
-        """A table of no rows."""
+        """Return a table without rows."""
         return self.arrow_schema.empty_table()
 
     def from_rows(self, rows: Iterable[Mapping[str, object]]) -> pa.Table:
@@ -119,7 +119,7 @@ class TableSpec:
         Raises
         ------
         InvalidTableError
-            If a key is no column of this table, or the rows break a check.
+            If a key is not a column of this table, or a check fails.
         """
         materialised = list(rows)
         self._check_names({c.name for c in self.columns}.union(*materialised))
@@ -135,12 +135,12 @@ class TableSpec:
         return self.validate(table)
 
     def validate(self, table: pa.Table) -> pa.Table:
-        """Check all rules at once and return the table under the declared Arrow schema.
+        """Check all rules, and return the table with the declared Arrow schema.
 
         Raises
         ------
         InvalidTableError
-            With one line per column and check that failed and the number of bad values.
+            With one line per failed column and check, and the number of invalid values.
         """
         self._check_names(table.column_names)
         if table.num_rows:
@@ -151,10 +151,7 @@ class TableSpec:
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
 
     def completed(self, table: pa.Table) -> pa.Table:
-        """The table with the columns that it lacks and that may be null, all null.
-
-        A table of an earlier version lacks those that were added since.
-        """
+        """Add missing nullable columns, filled with nulls, to a table of an earlier version."""
         for column in self.columns:
             if column.nullable and column.name not in table.column_names:
                 values = pa.nulls(table.num_rows, column.type)
@@ -162,14 +159,14 @@ class TableSpec:
         return table
 
     def failures(self, table: pa.Table) -> list[tuple[int, str, str]]:
-        """Every value that breaks a check of its column: row, column, check.
+        """List every value that fails a check of its column: row, column, check.
 
-        For tables from outside, whose bad rows are set aside rather than refused as a whole.
+        For external tables, whose invalid rows go to quarantine.
 
         Raises
         ------
         InvalidTableError
-            If the columns themselves are wrong.
+            If columns are missing or unknown.
         """
         self._check_names(table.column_names)
         try:
@@ -179,7 +176,7 @@ class TableSpec:
         return []
 
     def _cases(self, error: SchemaError, table: pa.Table) -> list[tuple[int, str, str]]:
-        """Rows of one failed check. pandera 0.35 gives the values of Arrow tables, not the rows."""
+        """Rows of one failed check; pandera 0.35 reports values of Arrow tables, not rows."""
         if error.reason_code not in (
             SchemaErrorReason.DATAFRAME_CHECK,
             SchemaErrorReason.SERIES_CONTAINS_NULLS,
@@ -203,12 +200,12 @@ class TableSpec:
 
 
 def _relaxed(schema: pa.Schema) -> pa.Schema:
-    """The schema with every field nullable, so that nulls reach the checks and are reported."""
+    """Make every field nullable, so that nulls reach the checks and are reported."""
     return pa.schema([item.with_nullable(True) for item in schema], metadata=schema.metadata)
 
 
 def _summary(errors: SchemaErrors) -> tuple[str, ...]:
-    """Failures as `column: check (n values)`; values are left out, they may identify people."""
+    """Failures as `column: check (n values)`, without values, which may identify patients."""
     counts: dict[tuple[str, str], int] = {}
     for case in errors.failure_cases.to_pylist():
         key = (str(case["column"]), str(case["check"]))

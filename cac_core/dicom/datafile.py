@@ -133,6 +133,11 @@ def quiet_pydicom() -> Iterator[None]:
 def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
     """Read the files of one series, each with its pixel data.
 
+    Parameters
+    ----------
+    paths : files of the series.
+    limits : largest number of files, bytes and inflated bytes.
+
     Raises
     ------
     StudyError

@@ -23,6 +23,7 @@ from pydicom.dataset import Dataset
 from cac_core.dicom import datafile
 from cac_core.dicom.enhanced import enhanced_frames, is_enhanced
 from cac_core.dicom.frames import single_frame
+from cac_core.dicom.header_geometry import POSITION_COLUMNS
 from cac_core.dicom.hounsfield import declared_padding, to_hounsfield
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.pixels import FrameReader, pixel_layout
@@ -30,7 +31,7 @@ from cac_core.errors import StudyError
 from schemas.codes import FileReason, StudyReason
 
 _SERIES = ["study_key", "SeriesInstanceUID"]
-_POSITION = [f"position_{axis}_mm" for axis in "xyz"]
+_POSITION = list(POSITION_COLUMNS)
 #: Columns that say which files hold the same instance; see `instance_numbers`.
 IDENTITY_COLUMNS = (*_SERIES, "SOPInstanceUID", *_POSITION, "reason")
 _DUPLICATE = FileReason.DUPLICATE_INSTANCE.value

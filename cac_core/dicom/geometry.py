@@ -114,7 +114,13 @@ def grid_tolerance_mm(
     absolute_mm: float = GRID_TOLERANCE_MM,
     relative: float = GRID_TOLERANCE_RELATIVE,
 ) -> float:
-    """Return the largest distance of a slice from the regular grid, for a slice increment."""
+    """Return the largest distance of a slice from the regular grid.
+
+    Parameters
+    ----------
+    spacing_mm : slice increment.
+    absolute_mm, relative : the larger one counts; `relative` is a share of the slice increment.
+    """
     return max(absolute_mm, relative * spacing_mm)
 
 
@@ -142,14 +148,7 @@ def common_orientation(
         `invalid_geometry` where the cosines are not orthogonal unit vectors, `mixed_orientation`
         where slices differ.
     """
-    rows, columns = orientations[:, :3], orientations[:, 3:]
-    lengths = np.linalg.norm([rows, columns], axis=2)
-    skew = np.abs(np.sum(rows * columns, axis=1))
-    valid = np.isfinite(orientations).all() and bool(
-        (np.abs(lengths - 1) <= unit_vector_tolerance).all()
-        and (skew <= unit_vector_tolerance).all()
-    )
-    if not valid:
+    if not _are_orthonormal(orientations, unit_vector_tolerance):
         raise GeometryError(GeometryFault.INVALID_GEOMETRY, "direction cosines not orthonormal")
     first = middle_row(orientations)
     # The chord between unit vectors; the arc cosine would lose all digits at small angles.
@@ -160,6 +159,17 @@ def common_orientation(
     row = first[:3] / np.linalg.norm(first[:3])
     column = first[3:] - row * (first[3:] @ row)
     return np.concatenate([row, column / np.linalg.norm(column)])
+
+
+def _are_orthonormal(orientations: NDArray[np.float64], tolerance: float) -> bool:
+    rows, columns = orientations[:, :3], orientations[:, 3:]
+    lengths = np.linalg.norm([rows, columns], axis=2)
+    skew = np.abs(np.sum(rows * columns, axis=1))
+    return bool(
+        np.isfinite(orientations).all()
+        and (np.abs(lengths - 1) <= tolerance).all()
+        and (skew <= tolerance).all()
+    )
 
 
 def middle_row(values: NDArray[np.float64]) -> Vector:
@@ -265,6 +275,11 @@ def check_transverse(
 
     Below the limit the slices may still be axial slices of a tilted gantry.
 
+    Parameters
+    ----------
+    orientation : (6,), from `common_orientation`.
+    max_tilted_gantry_deg : largest angle between slice normal and body axis.
+
     Raises
     ------
     GeometryError
@@ -349,7 +364,17 @@ def canonical_affine(
 def group_by_position(
     along: Vector, *, same_position_mm: float = SAME_POSITION_MM
 ) -> tuple[tuple[int, ...], ...]:
-    """Group slices (n,) by their position along the normal, in ascending order."""
+    """Group slices by position, in ascending order.
+
+    Parameters
+    ----------
+    along : (n,), positions along the normal in mm.
+    same_position_mm : slices closer than this share a position.
+
+    Returns
+    -------
+    Indices of the slices at each position.
+    """
     order = np.argsort(along, kind="stable")
     breaks = np.flatnonzero(np.diff(along[order]) > same_position_mm) + 1
     return tuple(tuple(int(i) for i in part) for part in np.split(order, breaks))

@@ -24,7 +24,7 @@ from cac_core.dicom.deidentify import (
     decode_text,
 )
 from cac_core.dicom.descriptions import TextPolicy, defined_modality
-from cac_core.dicom.header_geometry import geometry_columns
+from cac_core.dicom.header_geometry import COSINE_COLUMNS, POSITION_COLUMNS, geometry_columns
 from cac_core.dicom.header_texts import TEXT_TAGS, text_columns
 from cac_core.dicom.header_values import (
     binary_double,
@@ -106,9 +106,7 @@ HEADER_COLUMNS: tuple[str, ...] = (
     *("ManufacturerModelName", "ConvolutionKernel", "LossyImageCompression", "SeriesNumber"),
     *("AcquisitionNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "row_spacing_mm", "column_spacing_mm", "SliceThickness"),
-    *("position_x_mm", "position_y_mm", "position_z_mm"),
-    *("row_cosine_x", "row_cosine_y", "row_cosine_z"),
-    *("column_cosine_x", "column_cosine_y", "column_cosine_z"),
+    *(*POSITION_COLUMNS, *COSINE_COLUMNS),
     *("frame_increment_mm", "frame_coverage_mm", "KVP", "XRayTubeCurrent", "Exposure"),
     *("ReconstructionDiameter", "GantryDetectorTilt", "has_contrast_agent", "has_gating"),
     *("PatientSex", "patient_birth_year"),

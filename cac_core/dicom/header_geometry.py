@@ -7,8 +7,9 @@ from cac_core.dicom.header_values import decimal_strings
 from cac_core.dicom.increment import increment_and_extent
 from cac_core.dicom.part10 import RawHeader
 
-_POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
-_COSINE_COLUMNS = (
+#: Columns of `instances` with ImagePositionPatient and ImageOrientationPatient.
+POSITION_COLUMNS = ("position_x_mm", "position_y_mm", "position_z_mm")
+COSINE_COLUMNS = (
     *("row_cosine_x", "row_cosine_y", "row_cosine_z"),
     *("column_cosine_x", "column_cosine_y", "column_cosine_z"),
 )
@@ -22,10 +23,10 @@ def geometry_columns(raw: RawHeader) -> dict[str, object]:
         row["row_spacing_mm"], row["column_spacing_mm"] = spacing
     orientation = decimal_strings(_value(raw, tags.ImageOrientationPatient), 6)
     if orientation is not None:
-        row.update(zip(_COSINE_COLUMNS, orientation, strict=True))
+        row.update(zip(COSINE_COLUMNS, orientation, strict=True))
     position = decimal_strings(_value(raw, tags.ImagePositionPatient), 3)
     if position is not None:
-        row.update(zip(_POSITION_COLUMNS, position, strict=True))
+        row.update(zip(POSITION_COLUMNS, position, strict=True))
     if len(raw.positions) > 1 and orientation is not None:
         row.update(_frame_spacing(raw.positions, orientation))
     return row

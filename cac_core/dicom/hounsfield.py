@@ -32,6 +32,11 @@ def declared_padding(dataset: Dataset, bits_allocated: int, signed: bool) -> Pad
     """Return the padding of a data set (PS3.3 C.7.5.1.1.2); None where not declared.
 
     The VR depends on PixelRepresentation and is often wrong, so the value is read modulo 2^bits.
+
+    Parameters
+    ----------
+    dataset : one file.
+    bits_allocated, signed : representation of the pixels.
     """
     value = datafile.integer(dataset, "PixelPaddingValue")
     if value is None:

@@ -22,8 +22,6 @@ from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.table import InvalidTableError
 
-__all__ = ["ArchiveIndex", "ArchivePaths", "HeaderLimits", "index_archive"]
-
 #: Reasons that may disappear although size and modification time stay the same.
 _TRANSIENT = frozenset((FileReason.NO_PERMISSION.value, FileReason.VANISHED.value))
 

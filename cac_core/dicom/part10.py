@@ -92,8 +92,7 @@ def walk_header(
     raw.little_endian = raw.transfer_syntax != EXPLICIT_BIG
     if start >= window.size:
         return
-    explicit = _is_explicit(window, start, raw)
-    _walk_data_set(window, start, raw, wanted, nested, explicit)
+    _walk_data_set(window, start, raw, wanted, nested)
 
 
 def _data_set_start(window: Window, raw: RawHeader) -> int:
@@ -164,13 +163,9 @@ def _is_explicit(window: Window, start: int, raw: RawHeader) -> bool:
 
 
 def _walk_data_set(
-    window: Window,
-    position: int,
-    raw: RawHeader,
-    wanted: frozenset[int],
-    nested: frozenset[int],
-    explicit: bool,
+    window: Window, position: int, raw: RawHeader, wanted: frozenset[int], nested: frozenset[int]
 ) -> None:
+    explicit = _is_explicit(window, position, raw)
     order = "<" if raw.little_endian else ">"
     read_head = struct.Struct(order + "HH2sH").unpack_from
     read_long = struct.Struct(order + "I").unpack_from

@@ -99,6 +99,11 @@ class PixelLayout:
 def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
     """Return the pixel layout of a data set.
 
+    Parameters
+    ----------
+    dataset : one file.
+    limits : largest matrix, number of frames and number of pixels.
+
     Raises
     ------
     StudyError
@@ -118,13 +123,7 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
     if syntax not in _NATIVE and syntax not in _PLUGINS:
         raise StudyError(StudyReason.UNSUPPORTED_TRANSFER_SYNTAX)
     _check_grey_scale(dataset)
-    allocated = datafile.integer(dataset, "BitsAllocated") or 0
-    stored = datafile.integer(dataset, "BitsStored") or allocated
-    high_bit = datafile.integer(dataset, "HighBit")
-    odd_bits = not 1 < stored <= allocated or high_bit not in (None, stored - 1)
-    if allocated not in (8, 16) or odd_bits:
-        detail = f"{allocated} bits allocated, {stored} stored, high bit {high_bit}"
-        raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
+    allocated, stored = _bits(dataset)
     if "PixelData" not in dataset:
         raise StudyError(StudyReason.TRUNCATED_PIXEL_DATA, "no pixel data")
     representation = datafile.integer(dataset, "PixelRepresentation")
@@ -135,6 +134,18 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
     return PixelLayout(
         rows, columns, n_frames, allocated, stored, signed, syntax, _has_embedded_overlay(dataset)
     )
+
+
+def _bits(dataset: Dataset) -> tuple[int, int]:
+    """Return BitsAllocated and BitsStored."""
+    allocated = datafile.integer(dataset, "BitsAllocated") or 0
+    stored = datafile.integer(dataset, "BitsStored") or allocated
+    high_bit = datafile.integer(dataset, "HighBit")
+    invalid = not 1 < stored <= allocated or high_bit not in (None, stored - 1)
+    if allocated not in (8, 16) or invalid:
+        detail = f"{allocated} bits allocated, {stored} stored, high bit {high_bit}"
+        raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
+    return allocated, stored
 
 
 def _check_size(rows: int, columns: int, n_frames: int, limits: ReadLimits) -> None:

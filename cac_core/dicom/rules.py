@@ -163,7 +163,13 @@ def load_rules(path: Path | None = None) -> SelectionRules:
 
 
 def text_policy(rules: SelectionRules, *, keep: bool = False) -> TextPolicy:
-    """Return the words of a header that the rules need; with `keep`, whole descriptions."""
+    """Return which words of a header are kept for the rules.
+
+    Parameters
+    ----------
+    rules : rules of the selection.
+    keep : keep descriptions whole, except for identifiers of the patient.
+    """
     described = {"SeriesDescription", "ProtocolName"}
     patterns = (
         *(rule.pattern for rule in rules.exclude),

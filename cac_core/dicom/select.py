@@ -18,11 +18,9 @@ import pyarrow as pa
 
 from cac_core.dicom.descriptions import plain_words
 from cac_core.dicom.header import CT_IMAGE_CLASSES
-from cac_core.dicom.rules import SelectionRules, load_rules
+from cac_core.dicom.rules import SelectionRules
 from schemas.codes import SeriesReason
 from schemas.series import SERIES
-
-__all__ = ["SelectionRules", "load_rules", "select_series"]
 
 Row = dict[str, Any]
 #: Evidence of a series without a mark of CTAC.

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cac_core.dicom.header_geometry import COSINE_COLUMNS, POSITION_COLUMNS
 from cac_core.dicom.increment import increment_and_extent
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
@@ -31,8 +32,7 @@ _VALUES = (
 )
 #: Pseudonyms: their order depends on the secret, so only an unambiguous value is used.
 _PATIENT, _FRAME = "patient_key", "FrameOfReferenceUID"
-_COSINES = [f"{axis}_cosine_{part}" for axis in ("row", "column") for part in "xyz"]
-_POSITION = [f"position_{part}_mm" for part in "xyz"]
+_COSINES, _POSITION = list(COSINE_COLUMNS), list(POSITION_COLUMNS)
 
 
 def series_table(instances: pa.Table) -> pa.Table:

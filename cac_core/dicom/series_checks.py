@@ -72,7 +72,13 @@ def common_acquisition(datasets: Sequence[Dataset]) -> AcquisitionInfo:
 
 
 def series_flags(slices: Sequence[Frame], spacing_mm: float) -> set[QualityFlag]:
-    """Return the flags from the headers of the slices, given the measured slice increment."""
+    """Return the flags from the headers of the slices.
+
+    Parameters
+    ----------
+    slices : the slices of the volume.
+    spacing_mm : slice increment of the fitted grid.
+    """
     flags: set[QualityFlag] = set()
     tolerance = grid_tolerance_mm(spacing_mm)
     if round(spacing_mm, 2) > THICK_SLICES_MM:

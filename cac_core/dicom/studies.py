@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.dicom.duplicates import IDENTITY_COLUMNS, instance_numbers
+from cac_core.dicom.header_geometry import POSITION_COLUMNS
 from cac_core.dicom.select import MISSING_PREFIX, NO_MARK, TIE
 from cac_core.dicom.series import member_rows
 from schemas.codes import FileReason, QualityFlag, SeriesReason, StudyReason
 from schemas.instance import DATE_SOURCES
 
 Row = dict[str, Any]
-_PLACE = [f"position_{axis}_mm" for axis in "xyz"]
 #: Columns that the score row takes from the selected series.
 HEADER = ("Manufacturer", "ManufacturerModelName", "KVP", "XRayTubeCurrent", "ConvolutionKernel")
 _NOT_CT = frozenset((SeriesReason.NOT_CT.value, SeriesReason.NOT_CT_IMAGE.value))
@@ -33,7 +33,7 @@ _DATE_RANKS = {source: max(0, rank - 1) for rank, source in enumerate(DATE_SOURC
 
 
 @dataclass(slots=True)
-class _Named:
+class _PatientsAndDates:
     """Patients and dates in the files of a study.
 
     `patients` by series; `dates` as (rank of the source, series, date, source, instances).
@@ -86,7 +86,7 @@ _SCHEMA = pa.schema(
 def _decide(
     study: str,
     series: list[Row],
-    named: _Named,
+    named: _PatientsAndDates,
     reason: StudyReason | None,
     flags: Sequence[QualityFlag],
     rules_digest: str,
@@ -121,7 +121,9 @@ def _decide(
     }
 
 
-def _selected_digest(chosen: Row, named: _Named, patient: str | None, date: dt.date | None) -> str:
+def _selected_digest(
+    chosen: Row, named: _PatientsAndDates, patient: str | None, date: dt.date | None
+) -> str:
     """Digest of the selected series, and of patient and date where other series state them.
 
     A change in those other series must cause the study to be scored again.
@@ -215,19 +217,26 @@ def chosen_files(instances: pa.Table, studies: pa.Table) -> pa.Table:
     shared = frame.loc[differs, "number"].unique()
     frame["copy_of"] = frame["number"].where(frame["number"].isin(shared)).astype("Int64")
     frame = frame[stands | differs].sort_values(
-        ["study_key", "SOPInstanceUID", *_PLACE, "copy_of", "content_digest", "size_bytes"]
+        [
+            "study_key",
+            "SOPInstanceUID",
+            *POSITION_COLUMNS,
+            "copy_of",
+            "content_digest",
+            "size_bytes",
+        ]
     )
     columns = ["study_key", "path_key", "size_bytes", "mtime_ns", "copy_of"]
     return pa.Table.from_pandas(frame[columns], preserve_index=False)
 
 
-def _named(instances: pa.Table) -> defaultdict[str, _Named]:
+def _named(instances: pa.Table) -> defaultdict[str, _PatientsAndDates]:
     """Patients and dates by study, from all files, usable or not."""
     names = ["study_key", "SeriesInstanceUID", "patient_key", "study_date", "study_date_source"]
     known = instances.filter(pc.is_valid(instances["study_key"]))
     # Copies of an instance count once.
     groups = known.group_by(names).aggregate([("SOPInstanceUID", "count_distinct")])
-    found: defaultdict[str, _Named] = defaultdict(_Named)
+    found: defaultdict[str, _PatientsAndDates] = defaultdict(_PatientsAndDates)
     for row in groups.to_pylist():
         study, series, date = row["study_key"], row["SeriesInstanceUID"], row["study_date"]
         found[study].patients[series].add(row["patient_key"])

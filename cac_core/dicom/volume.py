@@ -37,8 +37,6 @@ from cac_core.dicom.slice_stack import stack_slices
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 
-__all__ = ["AcquisitionInfo", "CtVolume", "ReadLimits", "read_volume"]
-
 
 @dataclass(frozen=True)
 class CtVolume:

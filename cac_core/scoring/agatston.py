@@ -21,17 +21,8 @@ from numpy.typing import NDArray
 
 from cac_core.categories import cac_category
 from cac_core.protocol import ScoringProtocol
-from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions, density_weight
+from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions
 from schemas.codes import QualityFlag
-
-__all__ = [
-    "GRANI_2018_THRESHOLDS_HU",
-    "REFERENCE_KVP",
-    "CalciumScore",
-    "density_weight",
-    "score_calcium",
-    "threshold_for_kvp",
-]
 
 #: Tube voltage for which the 130 HU threshold and the density weights are defined.
 REFERENCE_KVP = 120.0

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cac_core.components import bounding_box
+
 #: Blood at or above this is enhanced: halfway between dense unenhanced blood on a miscalibrated
 #: scanner (60 + 10 HU) and the late phase (110 HU).
 CONTRAST_THRESHOLD_HU = 90.0
@@ -47,7 +49,7 @@ def blood_pool_hu(
     -------
     The 75th percentile of 8 mm block means of soft tissue in the mask; NaN below 40 ml of it.
     """
-    box = _bounding_box(heart_mask)
+    box = bounding_box(heart_mask)
     if box is None:
         return math.nan
     factors = _block_factors(spacing_mm)
@@ -112,14 +114,6 @@ def _block_means(
         rows = total.reshape(n_rows, by_row, -1).sum(axis=1)
         means[index] = rows.reshape(n_rows, n_columns, by_column).sum(axis=2)
     return means / np.float32(by_slice * by_row * by_column)
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    found = ndimage.find_objects(mask.astype(np.uint8), max_label=1)
-    if not found or found[0] is None:
-        return None
-    slices, rows, columns = found[0]
-    return slices, rows, columns
 
 
 def _block_ml(factors: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> float:

@@ -226,9 +226,6 @@ def _measure(
     weight = density_weight(peak, protocol, threshold_hu)
     volume = area * increment
     mean_hu = mean(pixels.hu)
-    # The calibration is per ml, the volume in mm3.
-    calibration = protocol.mass_calibration_mg_per_ml_hu
-    mass_factor = math.nan if calibration is None else calibration / 1000.0
     return Lesions(
         slice_index=slices[order],
         calcium_class=classes[order],
@@ -239,7 +236,13 @@ def _measure(
         weight=weight,
         agatston=area * weight * (increment / protocol.reference_increment_mm),
         volume_mm3=volume,
-        mass_mg=volume * mean_hu * mass_factor,
+        mass_mg=volume * mean_hu * _mass_factor(protocol),
         centroid_row=mean(pixels.index[1]),
         centroid_column=mean(pixels.index[2]),
     )
+
+
+def _mass_factor(protocol: ScoringProtocol) -> float:
+    """Calcium mass in mg per mm3 and HU; NaN without a calibration, which is per ml."""
+    calibration = protocol.mass_calibration_mg_per_ml_hu
+    return math.nan if calibration is None else calibration / 1000.0

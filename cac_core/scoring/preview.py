@@ -66,15 +66,11 @@ def preview_rows(
     for index, choice in sorted(key_slices(lesions, heart_mask).items()):
         box = np.s_[index, rows, columns]
         labels = _labels(heart_mask[box], calcium_class[box])
-        placed: dict[str, object] = {
-            "slice_index": index,
-            "slice_position_mm": float(positions_mm[index]),
-            "shown_for": choice.value,
-            "agatston": float(by_slice[index]),
-            "first_row": rows.start,
-            "first_column": columns.start,
-        }
-        found.append(placed | _images(hu[box].astype(np.float32), labels, spacing_mm))
+        row = _images(hu[box].astype(np.float32), labels, spacing_mm)
+        row |= {"first_row": rows.start, "first_column": columns.start}
+        row |= {"slice_index": index, "slice_position_mm": float(positions_mm[index])}
+        row |= {"shown_for": choice.value, "agatston": float(by_slice[index])}
+        found.append(row)
     return found
 
 
@@ -83,6 +79,11 @@ def key_slices(lesions: Lesions, heart_mask: NDArray[np.bool_]) -> dict[int, Pre
 
     Up to four slices with the most coronary calcium by Agatston score. Without coronary calcium, up
     to two slices with the most other calcium, and the middle slice of the heart.
+
+    Parameters
+    ----------
+    lesions : lesions that were scored.
+    heart_mask : (slice, row, column), not empty.
     """
     chosen = _most(lesions, CORONARY, MAX_SLICES)
     if chosen:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cac_core.components import bounding_box
 from schemas.codes import QualityFlag
 
 #: Distance of the subtracted pixels: beyond the correlation length of noise under soft kernels (2
@@ -70,6 +71,18 @@ class QualityMeasure:
     limit: str
 
 
+_NOISE_FORMULA = (
+    f"{_MAD_TO_SD} x median(abs(d - median(d))) / sqrt(2), over the differences d of pixels "
+    f"{_LAG_MM:g} mm apart along rows and columns; both lie in the heart mask and in a "
+    f"neighbourhood ({_TISSUE_MM:g} mm square) with a mean of {_SOFT_TISSUE_HU[0]:g} to "
+    f"{_SOFT_TISSUE_HU[1]:g} HU"
+)
+_NOISE_SOURCE = (
+    "median absolute deviation: Rousseeuw and Croux, J Am Stat Assoc 1993;88:1273; soft tissue "
+    "from a smoothed image: Christianson et al., AJR 2015;205:W93"
+)
+
+
 def quality_measures(limits: QualityLimits = QualityLimits()) -> tuple[QualityMeasure, ...]:
     """Describe the measures behind `quality_flags`, with the given limits."""
     low, high = limits.heart_volume_ml
@@ -77,16 +90,8 @@ def quality_measures(limits: QualityLimits = QualityLimits()) -> tuple[QualityMe
         QualityMeasure(
             name="noise_hu",
             meaning="image noise in soft tissue of the heart",
-            formula=(
-                f"{_MAD_TO_SD} x median(abs(d - median(d))) / sqrt(2), over the differences d of "
-                f"pixels {_LAG_MM:g} mm apart along rows and columns; both lie in the heart mask "
-                f"and in a neighbourhood ({_TISSUE_MM:g} mm square) with a mean of "
-                f"{_SOFT_TISSUE_HU[0]:g} to {_SOFT_TISSUE_HU[1]:g} HU"
-            ),
-            source=(
-                "median absolute deviation: Rousseeuw and Croux, J Am Stat Assoc 1993;88:1273; "
-                "soft tissue from a smoothed image: Christianson et al., AJR 2015;205:W93"
-            ),
+            formula=_NOISE_FORMULA,
+            source=_NOISE_SOURCE,
             unit="HU",
             direction="higher is worse",
             flag=QualityFlag.HIGH_NOISE,
@@ -155,7 +160,7 @@ def noise_hu(
     -------
     NaN where the mask holds fewer than 200 pairs of pixels.
     """
-    box = _bounding_box(heart_mask)
+    box = bounding_box(heart_mask)
     if box is None:
         return math.nan
     step = math.ceil((box[0].stop - box[0].start) / _MAX_SLICES)
@@ -218,8 +223,3 @@ def _differences(
     near[axis], far[axis] = slice(None, -lag), slice(lag, None)
     both = region[tuple(near)] & region[tuple(far)]
     return np.asarray(values[tuple(near)][both] - values[tuple(far)][both], np.float32)
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    found = ndimage.find_objects(np.asarray(mask, bool).view(np.uint8), max_label=1)[0]
-    return None if found is None else (found[0], found[1], found[2])

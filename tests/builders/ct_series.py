@@ -1,8 +1,8 @@
-"""Writes small axial CT series with every defect the volume assembly must notice.
+"""Writes small axial CT series with every defect that the volume reader must detect.
 
 The content is given in the canonical orientation (slice to the head, row to posterior, column
-to the patient's left) and stored in whatever orientation is asked for, so that a test knows
-what must come back.
+to the patient's left) and stored in the requested orientation, so that a test knows the expected
+volume.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _UID_ROOT = "2.25.1203"
 
 
 def thorax(n_slices: int = 24, rows: int = 64, columns: int = 64) -> NDArray[np.int16]:
-    """Draw a body of soft tissue in air with two lungs, unlike its own mirror images.
+    """Return a body of soft tissue in air with two lungs, different from its mirror images.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def thorax(n_slices: int = 24, rows: int = 64, columns: int = 64) -> NDArray[np.
 
 @dataclass(frozen=True)
 class SeriesOptions:
-    """Knobs of `write_ct_series`; see there."""
+    """Options of `write_ct_series`."""
 
     hu: NDArray[np.int16] | None = None
     n_slices: int = 24

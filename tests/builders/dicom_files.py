@@ -16,7 +16,7 @@ CAPTURE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 LITTLE = str(ExplicitVRLittleEndian)
 IMPLICIT = str(ImplicitVRLittleEndian)
 
-#: What each vendor's attenuation scan says of itself.
+#: Header attributes of the attenuation scans of each vendor.
 VENDORS: dict[str, dict[str, Any]] = {
     "ge": {
         "Manufacturer": "GE MEDICAL SYSTEMS",

@@ -1,4 +1,4 @@
-"""Components within a slice and the minimum area, with areas that rounding puts below it."""
+"""Components within a slice, and areas that rounding puts below the minimum."""
 
 from __future__ import annotations
 

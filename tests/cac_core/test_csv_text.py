@@ -1,4 +1,4 @@
-"""CSV cells that a spreadsheet would run, read back with the standard library."""
+"""CSV cells that a spreadsheet would execute, read back with the standard library."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_numbers_stay_numbers() -> None:
     assert _read(table)[1:] == [["-1.5", "-3", "-0.25"], ["2", "4", "+1e-9"]]
 
 
-def test_a_header_is_no_formula_either() -> None:
+def test_headers_are_escaped_too() -> None:
     assert _read(pa.table({"=A1": [1]}))[0] == ["'=A1"]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))))
-def test_every_text_can_be_had_back(texts: list[str]) -> None:
+def test_every_text_can_be_recovered(texts: list[str]) -> None:
     rows = _read(pa.table({"a": pa.array(texts, pa.string()), "n": pa.array(range(len(texts)))}))
     for text, row in zip(texts, rows[1:], strict=True):
         assert row[0] in (text, "'" + text)

@@ -1,4 +1,4 @@
-"""Errors cross process borders whole, and say what to do."""
+"""Errors survive pickling, and say what to do."""
 
 from __future__ import annotations
 

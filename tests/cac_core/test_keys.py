@@ -70,7 +70,7 @@ def test_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["abc\r", "abc\r\n", " abc\t", "\ufeffabc", "\ufeff abc\n"])
-def test_what_stands_around_a_secret_is_no_part_of_it(
+def test_white_space_and_byte_order_mark_are_not_part_of_the_secret(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAC_LINKAGE_KEY", value)

@@ -1,4 +1,4 @@
-"""Ctrl-C is answered by the first process of a run alone."""
+"""Only the main process of a run handles Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from cac_core.processes import WorkerPool, without_interrupts
 
 
-def test_it_waits_for_the_thread_that_was_deaf() -> None:
+def test_an_interrupt_waits_until_it_is_unblocked() -> None:
     with pytest.raises(KeyboardInterrupt):
         with without_interrupts():
             signal.raise_signal(signal.SIGINT)
@@ -20,7 +20,7 @@ def test_it_waits_for_the_thread_that_was_deaf() -> None:
     assert not heard
 
 
-def test_processes_of_a_pool_do_not_hear_it() -> None:
+def test_processes_of_a_pool_ignore_it() -> None:
     resource_tracker._resource_tracker._stop()  # as in a process that has started none yet
     with WorkerPool(1) as pool:
         blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ()).result()
@@ -28,7 +28,7 @@ def test_processes_of_a_pool_do_not_hear_it() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-def test_after_an_interruption_nothing_is_waited_for() -> None:
+def test_an_interruption_ends_the_tasks() -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), WorkerPool(1) as pool:
         assert pool.submit(abs, -1).result() == 1

@@ -1,4 +1,4 @@
-"""The digest names the rules, not how they are written."""
+"""The digest depends on the rules, not on how they are written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_digest_is_stable() -> None:
     assert ScoringProtocol().digest == pickle.loads(pickle.dumps(ScoringProtocol())).digest
 
 
-def test_digest_does_not_know_integers_from_floats() -> None:
+def test_integers_and_floats_have_the_same_digest() -> None:
     assert ScoringProtocol(threshold_hu=130).digest == ScoringProtocol(threshold_hu=130.0).digest
 
 

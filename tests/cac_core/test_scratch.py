@@ -1,4 +1,4 @@
-"""Working folders: closed to others, gone at the end, cleared away where a process was killed."""
+"""Working folders: private, removed at the end, or later where a process was killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ with database(Resources(scratch=Path(sys.argv[1]))) as (connection, folder):
 """
 
 
-def test_it_is_closed_to_others_and_gone_at_the_end(tmp_path: Path) -> None:
+def test_it_is_private_and_removed_at_the_end(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         with pytest.raises(ZeroDivisionError), scratch_folder("cac-x-", tmp_path) as folder:
@@ -44,7 +44,7 @@ def test_identifiers_of_a_killed_linkage_are_removed_by_the_next(tmp_path: Path)
         assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_what_is_in_use_or_of_somebody_else_stays(tmp_path: Path) -> None:
+def test_folders_in_use_or_of_another_user_are_kept(tmp_path: Path) -> None:
     number = "0" * 32
     others = [
         tmp_path / "cac-x-results",
@@ -64,7 +64,7 @@ def test_what_is_in_use_or_of_somebody_else_stays(tmp_path: Path) -> None:
     assert (tmp_path / f"cac-x-{number[:-1]}1").read_text() == "a file"
 
 
-def test_a_folder_left_behind_is_shown_before_it_goes(tmp_path: Path) -> None:
+def test_a_left_over_folder_is_reported_before_removal(tmp_path: Path) -> None:
     left = tmp_path / f"cac-x-{'a' * 32}"
     left.mkdir()
     shown: list[Path] = []

@@ -1,4 +1,4 @@
-"""The settings file: defaults, overrides, anchoring of paths, refusal of unknown keys."""
+"""The settings file: defaults, overrides, relative paths, unknown keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_without_a_file_the_defaults() -> None:
     assert settings.cluster.kind == "local"
 
 
-def test_relative_paths_are_anchored_at_the_file(tmp_path) -> None:
+def test_relative_paths_refer_to_the_folder_of_the_file(tmp_path) -> None:
     path = tmp_path / "cac.toml"
     path.write_text('archive = ["a", "/b"]\nwarehouse = "w"\nkey_file = "k"\n')
     settings = load_settings(path)
@@ -27,7 +27,7 @@ def test_relative_paths_are_anchored_at_the_file(tmp_path) -> None:
     assert settings.key_file == tmp_path / "k"
 
 
-def test_a_url_is_left_as_it_is(tmp_path) -> None:
+def test_a_url_is_not_changed(tmp_path) -> None:
     path = tmp_path / "cac.toml"
     path.write_text('warehouse = "s3://bucket/cac"\n')
     assert load_settings(path).warehouse == "s3://bucket/cac"
@@ -44,7 +44,7 @@ def test_a_url_is_left_as_it_is(tmp_path) -> None:
         ("archive = [", "not valid TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, text, named) -> None:
+def test_invalid_keys_are_named(tmp_path, text, named) -> None:
     path = tmp_path / "cac.toml"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
@@ -59,7 +59,7 @@ def test_a_missing_file_is_named(tmp_path) -> None:
         load_settings(tmp_path / "none.toml")
 
 
-def test_public_settings_hold_no_place_that_could_identify(tmp_path) -> None:
+def test_public_settings_hold_no_identifying_path(tmp_path) -> None:
     path = tmp_path / "cac.toml"
     path.write_text('archive = ["/archive/DOE_JOHN"]\nkey_file = "secret.key"\n')
     text = str(load_settings(path).public())
@@ -67,7 +67,7 @@ def test_public_settings_hold_no_place_that_could_identify(tmp_path) -> None:
     assert "secret.key" not in text
 
 
-def test_tls_files_of_a_cluster_are_whole_and_for_a_tls_address(tmp_path: Path) -> None:
+def test_tls_files_are_complete_and_need_a_tls_address(tmp_path: Path) -> None:
     config = tmp_path / "cac.toml"
     files = 'tls_ca_file = "ca.pem"\ntls_cert = "run.pem"\n'
     for text, message in (

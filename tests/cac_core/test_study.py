@@ -27,7 +27,7 @@ PROTOCOL = ScoringProtocol()
 
 
 class Oracle:
-    """A cascade that knows the answer: a block for a heart, and calcium where it was put."""
+    """A cascade with a known result: a block as heart, and calcium at a given place."""
 
     def __init__(self, calcium: np.ndarray | None = None, *, heart: bool = True) -> None:
         self.calcium, self.heart = calcium, heart
@@ -95,7 +95,7 @@ def test_a_scored_study(tmp_path: Path) -> None:
     assert score["seconds_heart"] == 0.1
 
 
-def test_pictures_of_the_key_slice(tmp_path: Path) -> None:
+def test_images_of_the_key_slice(tmp_path: Path) -> None:
     hu, classes = heart_volume(250)
     work = work_on(write_ct_series(tmp_path, hu=hu))
     result = run(work, Oracle(classes))
@@ -103,7 +103,7 @@ def test_pictures_of_the_key_slice(tmp_path: Path) -> None:
     assert (row["study_key"], row["protocol_digest"]) == (key(1), PROTOCOL.digest)
     assert (row["slice_index"], row["shown_for"]) == (10, "coronary")
     assert row["agatston"] == pytest.approx(result.score["agatston"])
-    # Where the slice lies in the scanner, as its header says.
+    # Position of the slice in the scanner, from its header.
     position = sorted(float(dcmread(p).ImagePositionPatient[2]) for p in tmp_path.rglob("*.dcm"))
     assert row["slice_position_mm"] == pytest.approx(position[10])
     assert float(str(result.score["seconds_preview"])) > 0
@@ -132,7 +132,7 @@ def test_contrast_in_the_blood(tmp_path: Path) -> None:
     assert (score["status"], score["reason"]) == ("rejected", "contrast_enhanced")
 
 
-def test_a_file_that_changed_or_went(tmp_path: Path) -> None:
+def test_a_changed_or_removed_file(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path)
     work = work_on(paths)
     paths[3].write_bytes(paths[3].read_bytes() + b"\0\0")
@@ -151,7 +151,7 @@ def test_a_file_that_changed_or_went(tmp_path: Path) -> None:
         (type("PanicException", (BaseException,), {})(), "internal_error"),
     ],
 )
-def test_whatever_is_raised_becomes_the_row(
+def test_every_exception_becomes_the_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, reason: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -165,7 +165,7 @@ def test_whatever_is_raised_becomes_the_row(
 
 
 @pytest.mark.parametrize("leave", [KeyboardInterrupt, SystemExit])
-def test_interrupts_pass(
+def test_interrupts_are_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: type[BaseException]
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -177,7 +177,7 @@ def test_interrupts_pass(
         score_study(work, Oracle(), PROTOCOL)  # type: ignore[arg-type]
 
 
-def test_a_heart_larger_than_any_is_none(tmp_path: Path) -> None:
+def test_an_implausibly_large_heart(tmp_path: Path) -> None:
     class Everything:
         def segment(self, hu: np.ndarray, spacing_mm: Any, **options: Any) -> Segmentation:
             whole = np.ones(hu.shape, bool)

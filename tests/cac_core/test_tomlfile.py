@@ -1,4 +1,4 @@
-"""TOML files that people write: a fault is told in one line, with its key and without values."""
+"""TOML files of users: a fault is reported in one line, with its key and without values."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ class _Model(BaseModel):
     inner: _Inner = _Inner()
 
 
-def test_every_fault_is_named_and_no_value_is_told() -> None:
+def test_every_fault_is_named_without_values() -> None:
     with pytest.raises(ValidationError) as caught:
         _Model.model_validate({"inner": {"limit": 0, "name": "secret", "colour": 1}})
-    told = faults_of(caught.value)
-    assert "`inner.limit`: Input should be greater than or equal to 1" in told
-    assert "`inner.name`: three letters at most" in told
-    assert "unknown key `inner.colour`" in told
-    assert "secret" not in told and "\n" not in told
+    message = faults_of(caught.value)
+    assert "`inner.limit`: Input should be greater than or equal to 1" in message
+    assert "`inner.name`: three letters at most" in message
+    assert "unknown key `inner.colour`" in message
+    assert "secret" not in message and "\n" not in message
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [(None, "cannot be read"), (b"a = [", "not valid TOML"), (b"\xff\xfe", "not valid TOML")],
 )
-def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_files_that_are_not_toml_are_refused(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
     path = tmp_path / "plan.toml"
     if content is not None:
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""A table that breaks its contract is refused, with every failing column and no value."""
+"""A table that violates its schema is refused, with every failed column and no value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations: DICOM SEG and NIfTI laid on their series, and refused where they do not fit."""
+"""Annotations: DICOM SEG and NIfTI placed on their series, and refused where they do not match."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def masks(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {"Heart": heart, "LAD": lad, "mitral annulus": valve}
 
 
-def test_a_seg_lies_where_it_was_drawn(tmp_path: Path, mapping, series) -> None:
+def test_a_seg_keeps_its_position(tmp_path: Path, mapping, series) -> None:
     paths, volume = series
     drawn = masks(volume.hu.shape)
     write_seg(tmp_path / "seg.dcm", paths, volume, drawn)
@@ -58,7 +58,7 @@ def test_a_seg_lies_where_it_was_drawn(tmp_path: Path, mapping, series) -> None:
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "LAI"])
-def test_a_nifti_lies_where_it_was_drawn_whatever_its_axes(
+def test_a_nifti_keeps_its_position_with_any_axes(
     tmp_path: Path, mapping, series, axes: str
 ) -> None:
     _, volume = series
@@ -96,7 +96,7 @@ def test_an_unknown_label_is_named(tmp_path: Path, mapping, series) -> None:
         read_annotation(tmp_path / "a.nii.gz", mapping, volume.affine, volume.hu.shape)
 
 
-def test_files_that_are_no_annotation(tmp_path: Path, mapping, series) -> None:
+def test_files_that_are_not_annotations(tmp_path: Path, mapping, series) -> None:
     paths, volume = series
     for name, content in (("a.nii.gz", b"nonsense"), ("a.dcm", b"nonsense"), ("b.dcm", None)):
         if content is None:
@@ -115,7 +115,7 @@ def test_files_that_are_no_annotation(tmp_path: Path, mapping, series) -> None:
         ("heart = ['A']\n[coronary]\nLAD = ['a']", "maps 'a' both to heart and to coronary"),
     ],
 )
-def test_mappings_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_mappings_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "labels.toml").write_text(text, encoding="utf-8")
     with pytest.raises(TrainingDataError, match=message):
         read_mapping(tmp_path / "labels.toml")

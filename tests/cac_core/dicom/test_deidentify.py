@@ -1,4 +1,4 @@
-"""The patient's own data are found in texts in every spelling people use."""
+"""Identifiers of the patient are masked in texts in every usual spelling."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_names(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["CT slice Rest", "Hawkeye libido", "BOLUS"])
-def test_two_letters_are_whole_words(text: str) -> None:
+def test_names_of_two_letters_match_whole_words_only(text: str) -> None:
     assert scrub(text, name="Li^Bo") == text
 
 
@@ -94,17 +94,17 @@ def test_birth_dates(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["12.3.1947", "11.3.1948", "CT 3.0 B30s 120 kV", "11 mm 47"])
-def test_other_numbers_stay(text: str) -> None:
+def test_other_numbers_are_kept(text: str) -> None:
     assert scrub(text, born="19470311") == text
 
 
-def test_of_device_texts_whole_words_only() -> None:
+def test_device_texts_are_masked_by_whole_words() -> None:
     identity = Identity((b"Philip^Joe",), (b"12",), b"", UTF8)
     assert mask_whole_words(b"Philips Joe 12", UTF8, identity) == "Philips *** ***"
 
 
 @given(st.text(max_size=40), st.text(max_size=12), st.text(max_size=12))
-def test_nothing_raises_and_nothing_else_is_lost(text: str, name: str, number: str) -> None:
+def test_no_text_raises_and_other_words_are_kept(text: str, name: str, number: str) -> None:
     scrubbed = scrub(text.encode("utf-8", "replace").decode(), name=name, number=number) or ""
     for part in scrubbed.split("***"):
         assert part.strip() == "" or part.strip() in "".join(

@@ -1,4 +1,4 @@
-"""Of a description stay the words that name nobody and those that a rule needs."""
+"""Descriptions keep the words that identify nobody and those that a rule needs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KEYS = Keyring(b"a secret of the description tests")
         ("AC Meier CT", "AC * CT"),
         ("Thorax 120 kV 20mAs 2.5 mm", "Thorax 120 kV 20mAs 2.5 mm"),
         ("+49 30 1234", "+* * *"),
-        # Of a word that a rule needs stays what the rule needs.
+        # Only the needed part of a word is kept.
         ("WagnerScore 3.0", "*Score 3.0"),
         ("CalcWagner", "Calc*"),
     ],
@@ -51,12 +51,12 @@ def test_words(text: str, kept: str) -> None:
     assert reduce_description(text, POLICY._replace(keep=True)) == text
 
 
-def test_a_hidden_word_keeps_its_neighbours_apart() -> None:
+def test_a_hidden_word_separates_its_neighbours() -> None:
     assert plain_words("NON * GATED") == "NON * GATED"
     assert reduce_description("NON Meier GATED", POLICY) == "NON * GATED"
 
 
-def test_the_words_of_a_site_are_kept(tmp_path: Path) -> None:
+def test_words_of_the_rules_of_a_site_are_kept(tmp_path: Path) -> None:
     site = tmp_path / "site.toml"
     site.write_text(
         "[[prefer]]\nname='ours'\npattern='\\bSCHWAECHUNG HERZ MITTE\\b'\n"
@@ -77,7 +77,7 @@ WORDS = st.sampled_from(" ".join(TEXTS).split())
 
 
 @given(st.lists(st.one_of(WORDS, st.text(max_size=8)), max_size=8).map(" ".join))
-def test_no_rule_answers_otherwise(text: str) -> None:
+def test_no_rule_gives_another_result(text: str) -> None:
     reduced = reduce_description(text, POLICY)
     for pattern in POLICY.patterns:
         before, after = (
@@ -95,7 +95,7 @@ def test_image_types_and_modalities_come_from_lists() -> None:
     assert reduce_device_text("Symbia meier@x.org 0301234567") == "Symbia * *"
 
 
-def test_another_policy_reads_again(tmp_path: Path) -> None:
+def test_another_policy_reads_the_headers_again(tmp_path: Path) -> None:
     write_slices(tmp_path, 2, SeriesDescription="CTAC Wagner")
 
     def index(keep: bool, previous: object = None) -> tuple[int, set[str]]:
@@ -113,7 +113,7 @@ def test_another_policy_reads_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("vendor", sorted(VENDORS))
-def test_the_choice_is_the_same_on_reduced_words(tmp_path: Path, vendor: str) -> None:
+def test_the_selection_is_the_same_on_reduced_words(tmp_path: Path, vendor: str) -> None:
     write_slices(tmp_path, 24, **VENDORS[vendor])
     evidence = set()
     for texts in (POLICY, POLICY._replace(keep=True)):
@@ -126,7 +126,7 @@ def test_the_choice_is_the_same_on_reduced_words(tmp_path: Path, vendor: str) ->
 _EQUIPMENT = {"Manufacturer", "ManufacturerModelName", "ConvolutionKernel"}
 
 
-def test_markers_in_every_attribute_reach_no_table(tmp_path: Path) -> None:
+def test_identifiers_in_every_attribute_reach_no_table(tmp_path: Path) -> None:
     (path,) = write_slices(tmp_path, 1)
     dataset = pydicom.dcmread(path)
     fixed = {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"}
@@ -149,7 +149,7 @@ def test_markers_in_every_attribute_reach_no_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["U*MAP", "CTAC NON**GATED", "*AC* CT", "exam*summary"])
-def test_asterisks_of_the_text_only_separate(text: str) -> None:
+def test_asterisks_in_the_text_separate_words(text: str) -> None:
     plain = plain_words(text.replace("*", " "))
     for policy in (POLICY, POLICY._replace(keep=True)):
         reduced = plain_words(reduce_description(text, policy))
@@ -169,7 +169,7 @@ def test_asterisks_of_the_text_only_separate(text: str) -> None:
         ("Lung^Wei", {"ConvolutionKernel": "LUNG"}),
     ],
 )
-def test_the_name_of_the_patient_chooses_no_series(
+def test_the_name_of_the_patient_does_not_affect_the_selection(
     tmp_path: Path, name: str, header: dict[str, str]
 ) -> None:
     found = []

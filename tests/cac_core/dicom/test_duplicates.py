@@ -1,4 +1,4 @@
-"""Copies of an instance: equal ones count once, different encodings agree, others are refused."""
+"""Copies of an instance: equal ones count once, re-encoded ones agree, others are refused."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_copy_with_another_name_in_the_header_agrees(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("secret", [b"1", b"2", b"3"])
-def test_a_compressed_copy_that_ends_early_is_passed_over(tmp_path: Path, secret: bytes) -> None:
+def test_a_truncated_compressed_copy_is_skipped(tmp_path: Path, secret: bytes) -> None:
     paths = write(tmp_path / "a")
     expected = volume_digest(tmp_path, secret)
     dataset = pydicom.dcmread(paths[3])
@@ -123,7 +123,7 @@ def test_a_copy_with_other_geometry_is_refused(
         resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in order.files])
 
 
-def test_a_late_conflicting_copy_is_a_new_identity(tmp_path: Path) -> None:
+def test_a_new_conflicting_copy_changes_the_digest(tmp_path: Path) -> None:
     paths = write(tmp_path / "a")
     before, _ = study(tmp_path)
     shutil.copy(paths[3], tmp_path / "equal")
@@ -134,7 +134,7 @@ def test_a_late_conflicting_copy_is_a_new_identity(tmp_path: Path) -> None:
     assert study(tmp_path)[0]["instances_digest"] != before["instances_digest"]
 
 
-def test_slices_of_one_uid_are_slices(tmp_path: Path) -> None:
+def test_slices_with_one_uid_are_not_copies(tmp_path: Path) -> None:
     for path in write(tmp_path / "a"):
         dataset = pydicom.dcmread(path)
         dataset.SOPInstanceUID = "1.2.3.9"
@@ -144,8 +144,8 @@ def test_slices_of_one_uid_are_slices(tmp_path: Path) -> None:
     assert len(study(tmp_path)[1].files) == 24
 
 
-def test_a_cut_slice_of_a_shared_uid_is_not_passed_over(tmp_path: Path) -> None:
-    """Only a whole copy of the same slice stands in for a truncated file."""
+def test_a_truncated_slice_with_a_shared_uid_is_not_skipped(tmp_path: Path) -> None:
+    """Only a complete copy of the same slice replaces a truncated file."""
     for path in write(tmp_path / "a"):
         dataset = pydicom.dcmread(path)
         dataset.SOPInstanceUID = "1.2.3.9"

@@ -1,4 +1,4 @@
-"""Slice grids and canonical axes, against hand-worked numbers."""
+"""Slice grids and canonical axes, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_irregular_positions_have_a_fault(z: list[float], fault: GeometryFault) 
     assert fault_of(positions(z), AXIAL) == fault
 
 
-def test_one_missing_slice_of_two_hundred_is_noticed() -> None:
+def test_one_missing_slice_of_two_hundred_is_detected() -> None:
     z = np.delete(np.arange(200) * 0.6, 100)
     assert fault_of(positions(z), AXIAL) == GeometryFault.MISSING_SLICES
 
@@ -84,7 +84,7 @@ def test_small_errors_of_one_slice_are_accepted(off: float) -> None:
 
 
 @pytest.mark.parametrize("off", [0.4, -0.4, 1.0])
-def test_larger_errors_of_one_slice_are_not(off: float) -> None:
+def test_larger_errors_of_one_slice_are_refused(off: float) -> None:
     z = np.arange(20) * 3.0
     z[7] += off
     assert fault_of(positions(z), AXIAL) == GeometryFault.UNEVEN_SPACING
@@ -108,7 +108,7 @@ def test_tilted_slices_stacked_along_the_table_are_gantry_tilt() -> None:
     assert fault_of(positions(np.arange(10) * 3.0), orientation) == GeometryFault.GANTRY_TILT
 
 
-def test_one_slice_reconstructed_off_centre_is_noticed() -> None:
+def test_one_slice_reconstructed_off_centre_is_detected() -> None:
     shifted = positions(np.arange(10) * 3.0)
     shifted[4, 0] += 5
     assert fault_of(shifted, AXIAL) == GeometryFault.UNEVEN_SPACING
@@ -125,7 +125,7 @@ def test_one_slice_reconstructed_off_centre_is_noticed() -> None:
         ([[2, 0, 0, 0, 2, 0]], GeometryFault.INVALID_GEOMETRY),
     ],
 )
-def test_orientations_that_do_not_fit(cosines: list[list[float]], fault: GeometryFault) -> None:
+def test_invalid_and_mixed_orientations(cosines: list[list[float]], fault: GeometryFault) -> None:
     with pytest.raises(GeometryError) as caught:
         common_orientation(np.array(cosines, float))
     assert caught.value.fault == fault
@@ -165,7 +165,7 @@ IN_PLANE = [
     st.tuples(st.integers(1, 6), st.integers(1, 6)),
     st.tuples(st.floats(0.3, 5), st.floats(0.3, 5)),
 )
-def test_affine_puts_each_stored_pixel_where_dicom_puts_it(
+def test_affine_agrees_with_the_standard_for_every_pixel(
     signs: tuple[int, int, bool],
     n_slices: int,
     shape: tuple[int, int],

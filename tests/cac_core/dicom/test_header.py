@@ -113,7 +113,7 @@ def test_agrees_with_pydicom_on_its_own_files() -> None:
     assert sum(expect_agreement(path) for path in paths) > 100
 
 
-def test_every_real_file_ends_in_a_row(shared_data: Path) -> None:
+def test_every_real_file_gives_a_row(shared_data: Path) -> None:
     files = [path for path in shared_data.rglob("*") if path.is_file()]
     assert sum(expect_agreement(path) for path in files[:: max(1, len(files) // 120)]) > 20
     rows = [read(path) for path in files]
@@ -218,7 +218,7 @@ def test_truncation_keeps_the_header(tmp_path: Path) -> None:
     assert read(short)["reason"] == "truncated"
 
 
-def test_huge_matrix_is_truncated_not_allocated(tmp_path: Path) -> None:
+def test_a_huge_matrix_is_not_allocated(tmp_path: Path) -> None:
     row = read(write_dicom(tmp_path / "huge", ct_dataset(Rows=65535, Columns=65535)))
     assert (row["reason"], row["Rows"]) == ("truncated", 65535)
 
@@ -234,7 +234,7 @@ def test_huge_matrix_is_truncated_not_allocated(tmp_path: Path) -> None:
         (part10(IDENTITY + b"\x20\x00\x0d\x00\x00\x00" + b"\xff" * 64), "unreadable_header"),
     ],
 )
-def test_files_that_are_no_dicom(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_dicom(tmp_path: Path, content: bytes, reason: str) -> None:
     assert read_bytes(tmp_path, content)["reason"] == reason
 
 
@@ -243,7 +243,7 @@ def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     assert read(tmp_path)["reason"] == "not_dicom"
 
 
-def test_broken_elements_are_read_again_leniently(tmp_path: Path) -> None:
+def test_malformed_elements_are_read_again_by_pydicom(tmp_path: Path) -> None:
     content = write_dicom(tmp_path / "slice", ct_dataset()).read_bytes()
     at = content.index(struct.pack("<HH", 0x0010, 0x0010))
     unknown = struct.pack("<HH2sH", 9, 0x1001, b"ZZ", 2) + b"??"
@@ -259,7 +259,7 @@ def test_dicomdir() -> None:
 
 @pytest.fixture
 def quickly() -> Any:
-    """Hostile files cost general readers minutes and gigabytes; here each is done at once."""
+    """Hostile files cost general readers minutes and gigabytes; here they are refused at once."""
     start = time.process_time()
     yield
     assert time.process_time() - start < 3.0
@@ -289,7 +289,7 @@ def test_deflate_bomb(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quickly")
-def test_a_long_value_is_jumped_over_not_read(tmp_path: Path) -> None:
+def test_a_long_value_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "slice"
     content = write_dicom(path, ct_dataset()).read_bytes()
     at = content.index(struct.pack("<HH", 0x0010, 0x0010))
@@ -366,7 +366,7 @@ def test_odd_values(
     assert read_bytes(tmp_path, part10(body))[column] == expected
 
 
-def test_free_texts_are_scrubbed(tmp_path: Path) -> None:
+def test_free_texts_are_deidentified(tmp_path: Path) -> None:
     dataset = ct_dataset(
         SeriesDescription="CTAC musterERIKA 12.03.1950 acc4711",
         StudyDescription="Perfusion, mrn 0012345 (1950-03-12)",
@@ -378,11 +378,11 @@ def test_free_texts_are_scrubbed(tmp_path: Path) -> None:
     assert row["SeriesDescription"] == "CTAC ****** *** ***"
     assert row["StudyDescription"] == "Perfusion, *** (***)"
     assert row["ProtocolName"] == "Cardiac *** ***"
-    # Of the scanner's own fields whole words only: Philip must not turn Philips into ***s.
+    # Device texts are masked by whole words: for Philip, Philips stays.
     assert row["ManufacturerModelName"] == "Mustermaker ***"
 
 
-def test_scrubs_names_in_other_character_sets(tmp_path: Path) -> None:
+def test_names_in_other_character_sets_are_masked(tmp_path: Path) -> None:
     dataset = ct_dataset(
         SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Jörg", SeriesDescription="MÜLLER AC"
     )
@@ -394,19 +394,19 @@ def test_scrubs_names_in_other_character_sets(tmp_path: Path) -> None:
     assert read(write_dicom(tmp_path / "slice", dataset))["SeriesDescription"] == "CTAC ***"
 
 
-def test_short_identifiers_do_not_eat_the_text(tmp_path: Path) -> None:
+def test_short_identifiers_do_not_mask_other_text(tmp_path: Path) -> None:
     dataset = ct_dataset(PatientID="12", PatientName="Ed", SeriesDescription="CTAC 120 kV 12 red")
     row = read(write_dicom(tmp_path / "slice", dataset), texts=TextPolicy(keep=True))
     assert row["SeriesDescription"] == "CTAC 120 kV *** red"
 
 
-def test_objects_that_are_no_ct_need_no_pixels(tmp_path: Path) -> None:
+def test_other_objects_than_ct_need_no_pixels(tmp_path: Path) -> None:
     dataset = ct_dataset(Modality="OT", SOPClassUID=CAPTURE_CLASS, PixelData=None)
     assert read(write_dicom(tmp_path / "capture", dataset))["reason"] is None
 
 
 @pytest.mark.parametrize(
-    ("sex", "born", "told"),
+    ("sex", "born", "expected"),
     [
         ("M ", "19500312", ("M", 1950)),
         ("o", "", ("O", None)),
@@ -414,11 +414,11 @@ def test_objects_that_are_no_ct_need_no_pixels(tmp_path: Path) -> None:
         ("Mustermann", "unknown", (None, None)),
     ],
 )
-def test_of_the_patient_sex_and_year_of_birth_stay(
-    sex: str, born: str, told: tuple[str | None, int | None], tmp_path: Path
+def test_sex_and_year_of_birth_are_kept(
+    sex: str, born: str, expected: tuple[str | None, int | None], tmp_path: Path
 ) -> None:
     content = IDENTITY + element(0x0020000D, b"UI", b"1.2.3.4.5")
     content += element(0x0020000E, b"UI", b"1.2.3.4.6")
     patient = element(0x00100030, b"DA", born.encode()) + element(0x00100040, b"CS", sex.encode())
     row = read_bytes(tmp_path, part10(IDENTITY + patient + content[len(IDENTITY) :]))
-    assert (row["PatientSex"], row["patient_birth_year"]) == told
+    assert (row["PatientSex"], row["patient_birth_year"]) == expected

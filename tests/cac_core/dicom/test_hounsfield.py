@@ -30,7 +30,7 @@ def test_equals_the_formula(
 
 
 @pytest.mark.parametrize("padding_hu", [-2000, -2048, -3024])
-def test_values_no_scan_can_hold_become_air(padding_hu: int) -> None:
+def test_implausibly_low_values_become_air(padding_hu: int) -> None:
     stored = np.array([[padding_hu, 40], [-1010, 900]], np.int16)
     hu, replaced = to_hounsfield(stored, 1.0, 0.0, None)
     assert replaced
@@ -42,14 +42,14 @@ def test_noise_below_air_is_clipped_without_a_flag() -> None:
     assert (hu.tolist(), replaced) == ([[-1024, 0]], False)
 
 
-def test_declared_padding_becomes_air_wherever_it_lies_below_tissue() -> None:
+def test_declared_padding_below_tissue_becomes_air() -> None:
     stored = np.array([[5, 5, 5], [5, 1064, 7], [5, 5, 5]], np.uint16)
     hu, replaced = to_hounsfield(stored, 1.0, -1000.0, Padding(5, 7))
     assert replaced
     assert hu.tolist() == [[-1024] * 3, [-1024, 64, -1024], [-1024] * 3]
 
 
-def test_declared_padding_of_zero_spares_water_inside_the_body() -> None:
+def test_declared_padding_of_zero_keeps_water_inside_the_body() -> None:
     stored = np.full((7, 7), 40, np.int16)
     stored[0] = 0
     stored[3, 3] = 0
@@ -74,7 +74,7 @@ def test_padding_already_air_changes_nothing() -> None:
         (None, None, True, None),
     ],
 )
-def test_padding_is_read_in_the_sign_of_the_pixels(
+def test_padding_has_the_sign_of_the_pixels(
     value: int | None, limit: int | None, signed: bool, expected: Padding | None
 ) -> None:
     dataset = Dataset()

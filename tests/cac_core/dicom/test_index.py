@@ -1,4 +1,4 @@
-"""The archive index: every layout, every bad file a row, nothing opened twice, nothing personal."""
+"""The archive index: any layout, a row for every faulty file, no repeated reads, no identifiers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom import index as index_module
 from cac_core.dicom.files import scan_archive
 from cac_core.dicom.header_pool import read_headers
-from cac_core.dicom.index import ArchiveIndex, HeaderLimits, fitting_rows, index_archive
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.index import ArchiveIndex, fitting_rows, index_archive
+from cac_core.dicom.limits import HeaderLimits
+from cac_core.dicom.rules import load_rules
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring
@@ -57,7 +59,7 @@ def touch(path: Path) -> None:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """One study over two folders, two studies in one, files that are no DICOM."""
+    """One study in two folders, two studies in one, and files that are not DICOM."""
     root = tmp_path / "archive"
     write_slices(root / "a", 3, SeriesInstanceUID="1.1", StudyInstanceUID="1")
     write_slices(root / "b" / "deep", 2, SeriesInstanceUID="1.2", StudyInstanceUID="1")
@@ -96,11 +98,11 @@ def test_spelling_of_the_root_does_not_matter(
     assert index(archive / "a" / "1.1-000").n_files == 1
 
 
-def test_workers_do_not_change_the_table(archive: Path) -> None:
+def test_the_number_of_workers_does_not_change_the_table(archive: Path) -> None:
     assert index(archive, workers=1).instances.equals(index(archive, workers=3).instances)
 
 
-def test_nothing_changed(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unchanged_files_are_not_opened(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = index(archive)
 
     def refuse(paths: list[str], *_: object, **__: object) -> list[object]:
@@ -114,7 +116,7 @@ def test_nothing_changed(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert second.reasons == first.reasons
 
 
-def test_new_changed_and_vanished(archive: Path) -> None:
+def test_new_changed_and_removed_files(archive: Path) -> None:
     first = index(archive)
     touch(archive / "a" / "1.1-001")
     (archive / "a" / "1.1-002").unlink()
@@ -145,7 +147,7 @@ def test_previous_from_parquet(archive: Path, tmp_path: Path) -> None:
     assert second.instances.equals(index(archive).instances)
 
 
-def test_an_index_of_an_earlier_version_is_read_anew(archive: Path, tmp_path: Path) -> None:
+def test_an_index_of_an_earlier_version_is_read_again(archive: Path, tmp_path: Path) -> None:
     store = Warehouse(tmp_path / "warehouse")
     found = index(archive)
     store.replace(INSTANCES, found.instances)
@@ -157,14 +159,14 @@ def test_an_index_of_an_earlier_version_is_read_anew(archive: Path, tmp_path: Pa
     assert again.instances.equals(found.instances)
 
 
-def test_another_secret_or_schema_starts_anew(archive: Path) -> None:
+def test_another_secret_or_schema_reads_everything_again(archive: Path) -> None:
     first = index(archive)
     other = index_archive([archive], Keyring(b"another"), previous=first.instances)
     assert other.n_opened == 10
     assert index(archive, previous=first.instances.drop(["KVP"])).n_opened == 10
 
 
-def test_a_duplicate_takes_over_when_the_first_goes(archive: Path) -> None:
+def test_a_duplicate_replaces_a_removed_file(archive: Path) -> None:
     original, copy = archive / "a" / "1.1-000", archive / "copy"
     copy.write_bytes(original.read_bytes())
     first = index(archive)
@@ -198,7 +200,7 @@ def test_outside_folders_are_followed_once(archive: Path, tmp_path: Path) -> Non
     assert str(archive / "one" / "7-000") in {str(path) for path in found.paths.values()}
 
 
-def test_links_cannot_multiply(tmp_path: Path) -> None:
+def test_links_do_not_multiply_files(tmp_path: Path) -> None:
     for level in range(30):
         folder = tmp_path / f"{level:02d}"
         folder.mkdir()
@@ -215,7 +217,7 @@ def test_pipes_are_not_opened(archive: Path) -> None:
     assert found.n_opened == 10
 
 
-def test_refused_folders_are_rows(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folders_are_rows(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
 
     def guarded(path: str) -> Any:
@@ -230,7 +232,7 @@ def test_refused_folders_are_rows(archive: Path, monkeypatch: pytest.MonkeyPatch
     assert index(archive, previous=found.instances).instances.num_rows == 10
 
 
-def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+def test_undecodable_file_names(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     (folder / os.fsdecode(b"gr\xfc\xdfe\nnew")).write_bytes(b"no dicom")
@@ -244,13 +246,13 @@ def test_empty_archive(tmp_path: Path) -> None:
     assert index(tmp_path, previous=found.instances).n_files == 0
 
 
-def test_wrong_roots_are_told(tmp_path: Path) -> None:
+def test_missing_roots_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read") as caught:
         index(tmp_path / "gone")
     assert caught.value.hint
 
 
-def test_nothing_personal_is_stored(tmp_path: Path) -> None:
+def test_no_identifier_is_stored(tmp_path: Path) -> None:
     write_slices(
         tmp_path / "Muster_Erika",
         2,
@@ -265,14 +267,14 @@ def test_nothing_personal_is_stored(tmp_path: Path) -> None:
         assert secret not in text
 
 
-def test_progress_is_told(archive: Path) -> None:
-    told: list[tuple[int, int]] = []
-    index(archive, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (10, 10)
-    assert told == sorted(told)
+def test_progress_is_reported(archive: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    index(archive, progress=lambda done, total: reported.append((done, total)))
+    assert reported[-1] == (10, 10)
+    assert reported == sorted(reported)
 
 
-def test_pydicom_files_all_end_in_a_row() -> None:
+def test_every_file_of_pydicom_gives_a_row() -> None:
     folder = Path(get_testdata_files("CT_small.dcm")[0]).parent
     found = index(folder)
     assert found.instances.num_rows == found.n_files
@@ -305,7 +307,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "bad_worker"
 
 
-def test_only_the_bad_files_are_lost(tmp_path: Path, module: str) -> None:
+def test_a_faulty_reader_loses_one_file_only(tmp_path: Path, module: str) -> None:
     paths = [str(path) for path in write_slices(tmp_path, 40)]
     bad = {5: "kill1", 6: "hang", 30: "kill2"}
     for number, name in bad.items():
@@ -320,12 +322,12 @@ def test_only_the_bad_files_are_lost(tmp_path: Path, module: str) -> None:
     }
 
 
-def test_readers_that_do_not_start_are_a_fault(tmp_path: Path) -> None:
+def test_readers_that_do_not_start_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(CacError, match="did not start"):
         read_headers(["x"], KEYS, workers=1, limits=HeaderLimits(), worker_module="no_such_module")
 
 
-def test_no_reader_stays(archive: Path) -> None:
+def test_all_readers_are_ended(archive: Path) -> None:
     index(archive)
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     if children.exists():
@@ -334,20 +336,20 @@ def test_no_reader_stays(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [2**34, -(2**34), -1, 0])
-def test_any_modification_time_is_a_row(tmp_path: Path, seconds: int) -> None:
+def test_any_modification_time_gives_a_row(tmp_path: Path, seconds: int) -> None:
     paths = write_slices(tmp_path, 24)
     os.utime(paths[3], ns=(seconds * 10**9, seconds * 10**9))
     found = index(tmp_path)
     assert found.instances.num_rows == 24 and found.reasons == {}
     assert index(tmp_path, previous=found.instances).n_opened == 0
-    # The worker that reads the file later sees the time that the index saw.
+    # The worker sees the same time as the index.
     series = select_series(series_table(found.instances), load_rules())
     wanted = wanted_studies(found.instances, series, Identity("a" * 64, "b" * 16, "c" * 16))
     (order,) = work_orders(wanted, found.instances, found.paths)
     study_module._check_unchanged(order)
 
 
-def test_odd_names_are_rows(tmp_path: Path) -> None:
+def test_unusual_file_names_give_rows(tmp_path: Path) -> None:
     (source,) = write_slices(tmp_path / "source", 1)
     names = [b"a\nb.dcm", b"\xff\xfe", b"-rf", b"tab\t", "\u202e.dcm".encode(), b"x" * 255]
     folder = tmp_path / "odd"
@@ -372,7 +374,7 @@ ODD = st.one_of(
 
 @given(st.data())
 @hypothesis.settings(max_examples=12, deadline=None)
-def test_a_row_that_fits_no_column_is_its_own_loss(data: st.DataObject) -> None:
+def test_an_invalid_row_does_not_affect_others(data: st.DataObject) -> None:
     names = (*index_module._NAMES,)
     good = dict.fromkeys(names) | {
         "path_key": KEYS.path_key("good"),
@@ -396,7 +398,7 @@ def test_a_row_that_fits_no_column_is_its_own_loss(data: st.DataObject) -> None:
     assert wanted_studies(table, decided, Identity("a" * 64, "b" * 16, "c" * 16)).num_rows >= 1
 
 
-def test_a_bad_row_keeps_its_study(tmp_path: Path) -> None:
+def test_an_invalid_row_keeps_its_study(tmp_path: Path) -> None:
     values = dict.fromkeys(index_module._NAMES) | {
         "path_key": KEYS.path_key("bad"),
         "size_bytes": 1,

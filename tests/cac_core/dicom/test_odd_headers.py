@@ -1,4 +1,4 @@
-"""Headers that are strange but can be read: scored with a flag, or refused with the reason."""
+"""Irregular headers: scored with a flag, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -84,32 +84,32 @@ def add(paths: list[Path], source: int, **changes: Any) -> list[Path]:
 
 
 @pytest.mark.parametrize("spacing", [0.06, 20.5, 400.0, 3000.0])
-def test_slice_increments_of_no_scanner(tmp_path: Path, spacing: float) -> None:
+def test_implausible_slice_increments(tmp_path: Path, spacing: float) -> None:
     error = error_of(write_ct_series(tmp_path, n_slices=4, spacing_mm=spacing))
     assert (error.reason, error.rejected) == (R.IMPLAUSIBLE_GEOMETRY, True)
     assert "slice increment" in error.detail
 
 
 @pytest.mark.parametrize("spacing", [0.2, 10.0, 20.0])
-def test_slice_increments_of_scanners(tmp_path: Path, spacing: float) -> None:
+def test_plausible_slice_increments(tmp_path: Path, spacing: float) -> None:
     paths = write_ct_series(tmp_path, n_slices=4, spacing_mm=spacing)
     assert read_volume(paths).spacing_mm[0] == spacing
 
 
 @pytest.mark.parametrize("pixels", [(1e-6, 1e-6), (0.05, 4.0), (4.0, 9.0), (500.0, 500.0)])
-def test_pixel_spacings_of_no_scanner(tmp_path: Path, pixels: tuple[float, float]) -> None:
+def test_implausible_pixel_spacings(tmp_path: Path, pixels: tuple[float, float]) -> None:
     paths = write_ct_series(tmp_path, n_slices=4, pixel_spacing_mm=pixels)
     assert error_of(paths).reason == R.IMPLAUSIBLE_GEOMETRY
 
 
-def test_a_field_of_view_wider_than_any_scanner(tmp_path: Path) -> None:
+def test_an_implausible_field_of_view(tmp_path: Path) -> None:
     knobs: dict[str, Any] = {"n_slices": 4, "rows": 260, "columns": 260}
     error = error_of(write_ct_series(tmp_path, pixel_spacing_mm=(4.0, 4.0), **knobs))
     assert (error.reason, error.detail[:13]) == (R.IMPLAUSIBLE_GEOMETRY, "field of view")
 
 
 @pytest.mark.parametrize("text", ["nan\\nan", "inf\\inf", "1_0\\1_0", "abc\\1"])
-def test_pixel_spacings_that_are_no_numbers(tmp_path: Path, text: str) -> None:
+def test_invalid_pixel_spacings(tmp_path: Path, text: str) -> None:
     paths = rewrite(write_ct_series(tmp_path, n_slices=4), PixelSpacing=text)
     assert error_of(paths).reason in (R.INVALID_GEOMETRY, R.MISSING_PIXEL_SPACING)
 
@@ -118,7 +118,9 @@ def test_pixel_spacings_that_are_no_numbers(tmp_path: Path, text: str) -> None:
     ("slope", "intercept"),
     [("1e30", "0"), ("1e-30", "0"), ("1", "1e30"), ("inf", "0"), ("0", "0"), ("1", "-1e6")],
 )
-def test_rescales_that_give_no_hounsfield_units(tmp_path: Path, slope: str, intercept: str) -> None:
+def test_rescales_that_cannot_give_hounsfield_units(
+    tmp_path: Path, slope: str, intercept: str
+) -> None:
     paths = write_ct_series(tmp_path, n_slices=4)
     rewrite(paths, slice(2, 3), RescaleSlope=slope, RescaleIntercept=intercept)
     assert error_of(paths).reason == R.MISSING_RESCALE
@@ -180,7 +182,7 @@ def damage(datasets: list[Dataset], dice: random.Random) -> None:
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(seed=st.integers(0, 2**32))
-def test_any_header_value_ends_in_a_volume_or_a_reason(tmp_path: Path, seed: int) -> None:
+def test_any_header_value_gives_a_volume_or_a_reason(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     datasets = ct_datasets(SeriesOptions(n_slices=4, rows=12, columns=12))
     paths = [tmp_path / f"{index}.dcm" for index in range(4)]
@@ -217,11 +219,11 @@ def test_any_header_value_ends_in_a_volume_or_a_reason(tmp_path: Path, seed: int
         ("1_0", None),
     ],
 )
-def test_decimal_commas_where_they_are_clear(text: str, value: float | None) -> None:
+def test_unambiguous_decimal_commas(text: str, value: float | None) -> None:
     assert decimal_string(text.encode()) == value
 
 
-def test_one_clear_comma_settles_its_neighbours() -> None:
+def test_one_unambiguous_comma_decides_for_the_element() -> None:
     assert decimal_strings(b"1,024\\0,5", 2) == (1.024, 0.5)
     assert decimal_strings(b"1,024\\0.5", 2) is None
     assert plain_decimals(["1,000"], largest=100.0) == ["1.000"]
@@ -246,7 +248,7 @@ def test_a_series_with_decimal_commas(tmp_path: Path, digits: int) -> None:
     assert volume.acquisition.kvp == 120
 
 
-def test_an_intercept_that_may_be_a_thousand_is_not_guessed(tmp_path: Path) -> None:
+def test_an_ambiguous_intercept_is_refused(tmp_path: Path) -> None:
     paths = rewrite(write_ct_series(tmp_path), RescaleIntercept="-1,024")
     assert error_of(paths).reason == R.MISSING_RESCALE
 
@@ -264,7 +266,7 @@ def test_an_intercept_that_may_be_a_thousand_is_not_guessed(tmp_path: Path) -> N
         {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "ImagePositionPatient": None},
     ],
 )
-def test_a_stray_image_is_set_aside(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_stray_image_is_excluded(tmp_path: Path, changes: dict[str, Any]) -> None:
     paths = write_ct_series(tmp_path)
     plain = read_volume(paths)
     volume = read_volume(add(paths, 3, **changes)[::-1])
@@ -272,13 +274,13 @@ def test_a_stray_image_is_set_aside(tmp_path: Path, changes: dict[str, Any]) -> 
     assert volume.pixel_digest == plain.pixel_digest
 
 
-def test_strays_are_not_set_aside_where_slices_would_be_missing(tmp_path: Path) -> None:
+def test_strays_are_not_excluded_where_slices_are_missing(tmp_path: Path) -> None:
     error = error_of(write_ct_series(tmp_path, changes={9: {"ImageOrientationPatient": CORONAL}}))
     assert error.reason == R.MIXED_ORIENTATION
     assert "missing" in error.detail
 
 
-def test_a_mixture_is_no_series_with_strays(tmp_path: Path) -> None:
+def test_a_mixture_is_refused(tmp_path: Path) -> None:
     changes = {k: {"ImageOrientationPatient": CORONAL} for k in range(16, 24)}
     assert error_of(write_ct_series(tmp_path, changes=changes)).reason == R.MIXED_ORIENTATION
 
@@ -299,13 +301,13 @@ def test_a_slice_repeated_by_another_acquisition(tmp_path: Path) -> None:
         assert volume.flags == (Q.STRAY_IMAGES_SET_ASIDE,)
 
 
-def test_a_repeat_that_nothing_tells_apart_is_refused(tmp_path: Path) -> None:
+def test_an_ambiguous_repeat_is_refused(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path)
     paths = add(paths, 7, SOPInstanceUID="2.25.5", PixelData=other_pixels(paths[7]))
     assert error_of(paths).reason == R.DUPLICATE_POSITIONS
 
 
-def test_two_whole_acquisitions_are_refused(tmp_path: Path) -> None:
+def test_two_complete_acquisitions_are_refused(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path, n_slices=6)
     for index in range(6):
         again = {"SOPInstanceUID": f"2.25.5.{index}", "AcquisitionNumber": 2}
@@ -316,22 +318,22 @@ def test_two_whole_acquisitions_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{"KVP": 80}, {"ConvolutionKernel": "B70f"}], ids=["voltage", "kernel"]
 )
-def test_the_first_slice_does_not_speak_for_the_others(
+def test_the_first_slice_does_not_decide_for_the_others(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     paths = write_ct_series(tmp_path, changes={k: changes for k in range(12, 24)})
     assert error_of(paths).reason == R.MIXED_ACQUISITIONS
 
 
-def test_what_the_first_slice_lacks_the_next_one_tells(tmp_path: Path) -> None:
+def test_values_missing_in_the_first_slice_come_from_the_next(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path, changes={0: {"KVP": None, "ConvolutionKernel": None}})
     volume = read_volume(paths)
     assert (volume.acquisition.kvp, volume.acquisition.kernel) == (120, "B31s")
     assert volume.flags == ()
 
 
-def test_order_of_files_decides_nothing(tmp_path: Path) -> None:
-    """Values that differ within what is taken for rounding, in every order of the files."""
+def test_the_order_of_files_does_not_matter(tmp_path: Path) -> None:
+    """Values that differ by rounding, in every order of the files."""
     changes = {
         k: {
             "PixelSpacing": [4.0 + 1e-5 * (k % 7), 4.0],
@@ -424,7 +426,7 @@ def test_an_unspecified_rescale_type_with_other_values(
     assert error.reason == R.NOT_HOUNSFIELD
 
 
-def test_pydicom_is_as_strict_as_before(tmp_path: Path) -> None:
+def test_the_settings_of_pydicom_are_restored(tmp_path: Path) -> None:
     before = config.settings.reading_validation_mode
     paths = rewrite(write_ct_series(tmp_path, n_slices=4), PixelSpacing="4,0\\4,0")
     assert isinstance(read_volume(paths), CtVolume)

@@ -1,4 +1,4 @@
-"""Decoding of every transfer syntax, and refusal of what decoders must not see."""
+"""Decoding of every transfer syntax, and refusal of streams before decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from cac_core.dicom import codestream, pixels
-from cac_core.dicom.volume import ReadLimits, read_volume
+from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 from tests.builders.ct_series import thorax, write_ct_series, write_enhanced_ct
@@ -119,7 +120,7 @@ def test_stream_of_another_size_is_refused_before_decoding(
     assert len(decoded) == 1  # the sound first slice only
 
 
-def test_giant_jpeg_2000_claim_costs_nothing(tmp_path: Path) -> None:
+def test_a_giant_jpeg_2000_size_allocates_nothing(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path, n_slices=3, syntax=uid.JPEG2000Lossless)
     for path in paths:
         frame = first_frame(path)
@@ -131,7 +132,7 @@ def test_giant_jpeg_2000_claim_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("syntax", SIZED, ids=lambda syntax: syntax.keyword)
-def test_cut_stream(tmp_path: Path, syntax: uid.UID) -> None:
+def test_truncated_stream(tmp_path: Path, syntax: uid.UID) -> None:
     paths = write_ct_series(tmp_path, n_slices=3, syntax=syntax)
     frame = first_frame(paths[1])
     replace_frame(paths[1], frame[: len(frame) // 2])
@@ -140,7 +141,7 @@ def test_cut_stream(tmp_path: Path, syntax: uid.UID) -> None:
 
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEG2000Lossless, uid.JPEGLSLossless])
 @pytest.mark.parametrize("share", [0.4, 0.8])
-def test_file_cut_inside_its_compressed_pixels(
+def test_file_truncated_in_its_compressed_pixels(
     tmp_path: Path, syntax: uid.UID, share: float
 ) -> None:
     paths = write_ct_series(tmp_path, syntax=syntax)
@@ -151,7 +152,7 @@ def test_file_cut_inside_its_compressed_pixels(
 
 
 @pytest.mark.parametrize("syntax", [uid.RLELossless, *SIZED], ids=lambda syntax: syntax.keyword)
-def test_garbage_instead_of_a_stream(tmp_path: Path, syntax: uid.UID) -> None:
+def test_random_bytes_instead_of_a_stream(tmp_path: Path, syntax: uid.UID) -> None:
     paths = write_ct_series(tmp_path, n_slices=3, syntax=syntax)
     replace_frame(paths[1], b"\x12\x34" * 200)
     assert reason_of(paths) == R.DECODE_FAILED
@@ -166,7 +167,7 @@ def test_short_rle_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 def test_panicking_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicError(BaseException):
-        """Stands for a panic in Rust, which is no Exception."""
+        """Represents a panic in Rust, which is not an Exception."""
 
     class Decoder:
         def as_array(self, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Files of real scanners and of other projects' test suites: a volume or a reason, always."""
+"""Files of real scanners and test suites of other projects: always a volume or a reason."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_phantom_scanned_feet_first(shared_data: Path) -> None:
     assert volume.spacing_mm == (3.0, 0.488, 0.488)
     assert volume.acquisition.patient_position == "FFS"
     assert QualityFlag.PADDING_REPLACED in volume.flags
-    # Each slice lies where its own header puts it.
+    # Each slice is at the position of its header.
     for path in paths[::9]:
         dataset = dcmread(path)
         z = float(dataset.ImagePositionPatient[2])
@@ -92,7 +92,7 @@ def test_tilted_gantry(shared_data: Path) -> None:
     assert caught.value.reason == StudyReason.GANTRY_TILT
 
 
-def test_tilt_is_seen_in_the_positions_alone(shared_data: Path, tmp_path: Path) -> None:
+def test_tilt_is_detected_from_the_positions(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "gantry_tilt" / "S21610" / "S2010"
     paths = []
     for path in files_in(folder):
@@ -157,13 +157,13 @@ def odd_files(shared_data: Path) -> Iterator[Path]:
         yield from files_in(folder)[:4]
 
 
-def test_every_odd_file_ends_in_a_reason(shared_data: Path) -> None:
+def test_every_irregular_file_gives_a_reason(shared_data: Path) -> None:
     for path in odd_files(shared_data):
         outcome([path])
         outcome([path, path])
 
 
-def test_every_file_of_pydicom_ends_in_a_reason(tmp_path: Path) -> None:
+def test_every_file_of_pydicom_gives_a_reason(tmp_path: Path) -> None:
     reasons: list[StudyReason] = []
     for name in get_testdata_files():
         path = Path(name)
@@ -190,7 +190,7 @@ def test_lossy_jpeg_of_twelve_bits_is_unsupported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_mutated_files_end_in_a_volume_or_a_reason(
+def test_mutated_files_give_a_volume_or_a_reason(
     tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Bytes changed, cut out or repeated anywhere, in single-frame and multi-frame files."""

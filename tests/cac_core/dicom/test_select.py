@@ -13,8 +13,8 @@ from pydicom.data import get_testdata_files
 
 from cac_core.dicom.descriptions import plain_words
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.rules import text_policy
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.rules import load_rules, text_policy
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import (
     chosen_files,
@@ -131,12 +131,12 @@ R = SeriesReason
         ({"ConvolutionKernel": "Br64d\\3"}, R.EXCLUDED_KERNEL),
     ],
 )
-def test_what_is_wrong_rejects(changes: dict[str, Any], reason: SeriesReason) -> None:
+def test_wrong_values_reject(changes: dict[str, Any], reason: SeriesReason) -> None:
     (row,) = decide(series_row(**changes))
     assert row["reason"] == reason.value
-    beside = decide(series_row(1), series_row(2, **changes))
-    assert [item["selected"] for item in beside] == [True, False]
-    assert beside[1]["reason"] == reason.value
+    both = decide(series_row(1), series_row(2, **changes))
+    assert [item["selected"] for item in both] == [True, False]
+    assert both[1]["reason"] == reason.value
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_descriptions_that_mark_a_ctac(description: str) -> None:
 
 
 @pytest.mark.parametrize("description", ["CHEST", "THORAX VAC", "ACUTE", "NON AC", "TACO", None])
-def test_descriptions_that_mark_nothing(description: str | None) -> None:
+def test_descriptions_without_a_mark(description: str | None) -> None:
     row = series_row(SeriesDescription=description, ManufacturerModelName="Sensation 64")
     assert "no_ctac_evidence" in decide(row)[0]["evidence"].split(";")
 
@@ -176,7 +176,7 @@ def test_nac_is_not_ac() -> None:
     assert (nac["reason"], ac["selected"]) == ("excluded_description", True)
 
 
-def test_missing_lowers_the_rank_only() -> None:
+def test_missing_values_lower_the_rank_only() -> None:
     whole, bare = decide(
         series_row(2),
         series_row(1, KVP=None, ConvolutionKernel=None, ImageType=None, coverage_mm=None),
@@ -208,7 +208,7 @@ def test_nm_frame_of_reference_is_evidence() -> None:
     assert [row["selected"] for row in rows] == [False, True, False]
     assert "nm_frame_of_reference" in rows[1]["evidence"]
     assert "no_ctac_evidence" not in rows[1]["evidence"]
-    # The frame of another study's NM series says nothing.
+    # The frame of an NM series of another study is not evidence.
     alone, _ = decide(series_row(2, **chest), nuclear | {"study_key": KEYS.study_key("t")})
     assert "nm_frame_of_reference" not in alone["evidence"]
 
@@ -230,7 +230,7 @@ def test_ties_are_broken_in_order() -> None:
     assert [row["SeriesInstanceUID"] for row in decide(*equal) if row["selected"]] == [first]
 
 
-def test_row_order_and_neighbours_do_not_matter() -> None:
+def test_row_order_and_other_studies_do_not_matter() -> None:
     chance = random.Random(3)
     descriptions = ["CTAC", "CTAC rest", "CTAC stress", "CHEST", "Scout", "SmartScore", None]
     rows = [
@@ -245,7 +245,7 @@ def test_row_order_and_neighbours_do_not_matter() -> None:
         assert {row["SeriesInstanceUID"]: row for row in decide(*rows)} == reference
 
 
-def test_a_whole_series_goes_before_a_truncated_one() -> None:
+def test_a_complete_series_ranks_above_a_truncated_one() -> None:
     cut, whole = decide(
         series_row(1, SeriesDescription="CTAC rest", n_truncated=1),
         series_row(2, SeriesDescription="CTAC stress"),
@@ -308,7 +308,7 @@ def test_study_reasons_flags_and_digests() -> None:
         ("no toml", "not valid TOML"),
     ],
 )
-def test_faults_are_named(tmp_path: Path, text: str, named: str) -> None:
+def test_faults_of_the_rules_file_are_named(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "site.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=named.replace(".", r"\.")):
@@ -391,7 +391,7 @@ def test_series_numbers_from_files(tmp_path: Path) -> None:
     paths = write_slices(tmp_path, 24, 4.5)
     paths[3].write_bytes(paths[3].read_bytes()[:-10])
     (tmp_path / "copy").write_bytes(paths[4].read_bytes())
-    # A whole copy of a truncated file stands in for it.
+    # A complete copy replaces a truncated file.
     (tmp_path / "whole").write_bytes(paths[5].read_bytes())
     paths[5].write_bytes(paths[5].read_bytes()[:-10])
     instances, series = archive_tables(tmp_path)
@@ -412,7 +412,7 @@ def test_series_numbers_from_files(tmp_path: Path) -> None:
     assert KEYS.path_key(str(paths[5])) not in files
 
 
-def test_files_without_uids_do_not_vanish(tmp_path: Path) -> None:
+def test_files_without_uids_keep_their_study(tmp_path: Path) -> None:
     write_slices(tmp_path / "a", 22, SeriesInstanceUID=None, StudyInstanceUID="1.7")
     write_slices(tmp_path / "b", 22, SOPInstanceUID=None, StudyInstanceUID="1.8")
     write_slices(tmp_path / "c", 22, StudyInstanceUID="")
@@ -424,7 +424,7 @@ def test_files_without_uids_do_not_vanish(tmp_path: Path) -> None:
     assert set(study_reasons(series).values()) == {StudyReason.NO_CTAC_SERIES}
 
 
-def test_a_stray_localizer_does_not_speak_for_the_series(tmp_path: Path) -> None:
+def test_a_stray_localizer_does_not_affect_the_series(tmp_path: Path) -> None:
     write_slices(tmp_path, 24)
     stray = ct_dataset(
         ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
@@ -450,7 +450,7 @@ def test_digest_follows_the_instances_not_the_paths(tmp_path: Path) -> None:
     assert archive_tables(tmp_path / "b")[1]["instances_digest"].to_pylist() != digest
 
 
-def test_pydicom_smartscore_is_not_chosen() -> None:
+def test_the_smartscore_series_of_pydicom_is_not_selected() -> None:
     folder = Path(get_testdata_files("CT_small.dcm")[0]).parent / "dicomdirtests"
     _, series = archive_tables(folder)
     rows = series.to_pylist()
@@ -462,14 +462,14 @@ def test_pydicom_smartscore_is_not_chosen() -> None:
 def test_real_series(shared_data: Path) -> None:
     _, series = archive_tables(shared_data, keep=True)
     rows = series.to_pylist()
-    # Which words are kept decides nothing.
+    # The kept words do not affect the selection.
     _, reduced = archive_tables(shared_data)
     decisions = ["study_key", "SeriesInstanceUID", "selected", "reason", "evidence", "ctac_role"]
     assert reduced.select(decisions).equals(series.select(decisions))
     reasons = {row["SeriesDescription"]: row["reason"] for row in rows if row["Modality"] == "CT"}
     assert reasons["STEREOTAXIS"] == "field_of_view_too_small"
     assert reasons["Exam Summary"] == "not_ct_image"
-    # Its header names no contrast agent: the pixels must tell, after the volume is read.
+    # Its header has no contrast agent: only the pixels show the contrast medium.
     assert reasons["CHEST  3.0  B40f"] is None
     selected = [row["study_key"] for row in rows if row["selected"]]
     assert len(selected) == len(set(selected))

@@ -1,4 +1,4 @@
-"""What a study is: one patient, one date, one series, whatever its files say and where they lie."""
+"""Studies: one patient, one date, one series, independent of file names and order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cac_core.cohort.worklist import Identity, rejected_unread, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.rules import load_rules
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from cac_core.study import StudyWork
@@ -45,7 +46,7 @@ def study(folder: Path, keys: Keyring = KEYS) -> tuple[dict[str, Any], StudyWork
 
 @pytest.mark.parametrize("other", [{"PatientID": "B"}, {"PatientID": "B", **NUCLEAR}])
 @pytest.mark.parametrize("cut", [None, -10])
-def test_two_patients_of_one_study_are_scored_under_neither(
+def test_a_study_of_two_patients_is_not_scored(
     tmp_path: Path, other: dict[str, Any], cut: int | None
 ) -> None:
     write_slices(tmp_path / "a", 24, PatientID="A")
@@ -65,7 +66,7 @@ def test_a_copy_under_another_patient_counts(tmp_path: Path) -> None:
     assert study(tmp_path)[0]["reason"] == "several_patients"
 
 
-def test_spellings_of_one_patient_are_one(tmp_path: Path) -> None:
+def test_spellings_of_one_patient_are_equal(tmp_path: Path) -> None:
     write_slices(tmp_path, 24, PatientID="mrn 0012345")
     write_slices(tmp_path, 1, PatientID=" MRN0012345", **NUCLEAR)
     row, order = study(tmp_path)
@@ -73,7 +74,7 @@ def test_spellings_of_one_patient_are_one(tmp_path: Path) -> None:
     assert order.flags == ()
 
 
-def test_a_missing_patient_is_no_second_one(tmp_path: Path) -> None:
+def test_a_missing_patient_is_not_a_second_one(tmp_path: Path) -> None:
     write_slices(tmp_path, 24, PatientID=None)
     write_slices(tmp_path, 1, PatientID="A", **NUCLEAR)
     row, order = study(tmp_path)
@@ -81,7 +82,7 @@ def test_a_missing_patient_is_no_second_one(tmp_path: Path) -> None:
     assert order.flags == (QualityFlag.PATIENT_ID_INCOMPLETE,)
 
 
-def test_a_corrected_patient_is_a_new_identity(tmp_path: Path) -> None:
+def test_a_corrected_patient_changes_the_digest(tmp_path: Path) -> None:
     write_slices(tmp_path, 24, PatientID="A1")
     before = study(tmp_path)[0]
     write_slices(tmp_path, 24, PatientID="B1")  # the same sizes
@@ -121,7 +122,7 @@ def test_a_corrected_patient_is_a_new_identity(tmp_path: Path) -> None:
         ({"StudyDate": "09/04/2020"}, None, None),
     ],
 )
-def test_the_date_is_what_is_there(
+def test_the_date_and_its_substitutes(
     tmp_path: Path, header: dict[str, Any], expected: dt.date | None, flag: str | None
 ) -> None:
     write_slices(tmp_path, 24, **header)
@@ -143,7 +144,7 @@ def test_missing_attributes_are_flagged(tmp_path: Path) -> None:
     assert study(tmp_path)[1].flags == (QualityFlag.INCOMPLETE_HEADER,)
 
 
-def test_rivals_without_a_mark_are_no_ctac(tmp_path: Path) -> None:
+def test_other_series_without_a_mark_are_not_ctac(tmp_path: Path) -> None:
     write_slices(tmp_path, 24)
     plain = {"SeriesDescription": "CHEST", "ManufacturerModelName": "Sensation 64"}
     write_slices(tmp_path, 24, **RIVAL, **plain)
@@ -152,7 +153,7 @@ def test_rivals_without_a_mark_are_no_ctac(tmp_path: Path) -> None:
     assert study(tmp_path)[1].flags == (QualityFlag.SEVERAL_CTAC_SERIES,)
 
 
-def test_series_that_cannot_be_told_apart_are_flagged(tmp_path: Path) -> None:
+def test_indistinguishable_series_are_flagged(tmp_path: Path) -> None:
     plain = {"SeriesDescription": "CHEST", "ManufacturerModelName": "Sensation 64"}
     write_slices(tmp_path, 24, **plain)
     write_slices(tmp_path, 24, **(plain | RIVAL))
@@ -162,7 +163,7 @@ def test_series_that_cannot_be_told_apart_are_flagged(tmp_path: Path) -> None:
     }
 
 
-def test_a_capture_is_no_ct_series(tmp_path: Path) -> None:
+def test_a_capture_is_not_a_ct_series(tmp_path: Path) -> None:
     write_slices(tmp_path, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
     assert study(tmp_path)[0]["reason"] == "no_ct_series"
 
@@ -178,7 +179,9 @@ def test_a_capture_is_no_ct_series(tmp_path: Path) -> None:
         {"SeriesDescription": "CTAC 3.0"},
     ],
 )
-def test_the_secret_does_not_choose_the_series(tmp_path: Path, difference: dict[str, Any]) -> None:
+def test_the_secret_does_not_affect_the_selection(
+    tmp_path: Path, difference: dict[str, Any]
+) -> None:
     first = {"AcquisitionTime": "101400", "SeriesTime": "101400", "AcquisitionNumber": "1"}
     write_slices(tmp_path, 24, **first)
     write_slices(tmp_path, 24, **(first | RIVAL | difference))
@@ -198,7 +201,7 @@ def test_the_secret_does_not_choose_the_series(tmp_path: Path, difference: dict[
         ({"KVP": ("130", "120")}, "KVP", 120.0),
     ],
 )
-def test_contradictions_within_a_series_follow_the_majority(
+def test_contradictions_within_a_series_are_decided_by_majority(
     tmp_path: Path, values: dict[str, Any], column: str, expected: object
 ) -> None:
     ((keyword, (one, other)),) = values.items()
@@ -220,7 +223,7 @@ def test_contradictions_within_a_series_follow_the_majority(
 @settings(
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_names_copies_and_secrets_change_nothing(
+def test_names_copies_and_secrets_do_not_matter(
     tmp_path: Path, order: list[int], copied: set[int], secret: bytes
 ) -> None:
     source = tmp_path / "source"

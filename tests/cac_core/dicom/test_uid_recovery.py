@@ -11,9 +11,11 @@ import pytest
 
 from cac_core.dicom.header import WANTED
 from cac_core.dicom.header_values import uid_text
-from cac_core.dicom.index import HeaderLimits, index_archive
+from cac_core.dicom.index import index_archive
+from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.part10 import DEFLATED, EXPLICIT_BIG
-from cac_core.dicom.select import load_rules, select_series
+from cac_core.dicom.rules import load_rules
+from cac_core.dicom.select import select_series
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import decide_studies
 from cac_core.dicom.uid_recovery import recover_identity
@@ -75,7 +77,7 @@ def data(path: Path) -> bytes:
     return content[content.index(b"\x10\x00\x10\x00PN") :]
 
 
-def test_a_study_named_inside_a_sequence_is_not_the_file_s(tmp_path: Path) -> None:
+def test_a_study_uid_inside_a_sequence_is_not_used(tmp_path: Path) -> None:
     other = struct.pack("<HH2sH8s", 0x0020, 0x000D, b"UI", 8, b"9.9.9.9\0")
     other += struct.pack("<HH2sH8s", 0x0020, 0x000E, b"UI", 8, b"9.9.9.8\0")
     closing = struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
@@ -84,7 +86,7 @@ def test_a_study_named_inside_a_sequence_is_not_the_file_s(tmp_path: Path) -> No
     assert uid_text(found, 0x0020000D) == "1.2.3.4"
 
 
-def test_two_candidates_are_no_answer(tmp_path: Path) -> None:
+def test_two_candidates_give_no_result(tmp_path: Path) -> None:
     one = data(write_dicom(tmp_path / "one", ct_dataset()))
     other = data(write_dicom(tmp_path / "two", ct_dataset(StudyInstanceUID="9.9")))
     assert recover_identity(one + other, WANTED) == {}
@@ -100,7 +102,7 @@ def test_limits_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["zlib header", "fault in the pixels"])
-def test_a_broken_deflate_stream_names_its_study(tmp_path: Path, broken: str) -> None:
+def test_a_corrupt_deflate_stream_keeps_its_study(tmp_path: Path, broken: str) -> None:
     noise = np.random.default_rng(1).integers(0, 256, 128 * 128 * 2, np.uint8).tobytes()
     data = ct_dataset(PatientID="A", Rows=128, Columns=128, PixelData=noise)
     path = write_dicom(tmp_path / "slice", data, DEFLATED)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cac_core.dicom import datafile
-from cac_core.dicom.volume import CtVolume, ReadLimits, read_volume
+from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 from tests.builders.ct_series import thorax, write_ct_series, write_enhanced_ct
@@ -232,7 +233,7 @@ def test_padding_is_flagged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(volume.hu[:, 3:], thorax()[:, 3:])
 
 
-def test_digest_tells_pixels_and_geometry_apart(tmp_path: Path) -> None:
+def test_digest_depends_on_pixels_and_geometry(tmp_path: Path) -> None:
     hu = thorax()
     hu[3, 30, 30] += 1
     digests = {
@@ -258,7 +259,7 @@ def test_limits(tmp_path: Path) -> None:
     read_volume(paths, limits=ReadLimits(max_pixels=64 * 64 * 10, max_slices=10))
 
 
-def test_files_that_vanish_may_be_tried_again(tmp_path: Path) -> None:
+def test_removed_files_are_a_failure(tmp_path: Path) -> None:
     paths = write_ct_series(tmp_path)
     paths[3].unlink()
     error = error_of(paths)
@@ -266,7 +267,7 @@ def test_files_that_vanish_may_be_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no DICOM at all", b"\0" * 132, b"\0" * 128 + b"DICM"])
-def test_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_images(tmp_path: Path, content: bytes) -> None:
     paths = write_ct_series(tmp_path)
     paths[3].write_bytes(content)
     error = error_of(paths)
@@ -278,7 +279,7 @@ def test_no_files() -> None:
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
-def test_a_file_cut_in_its_pixels(tmp_path: Path, kept: float) -> None:
+def test_a_file_truncated_in_its_pixels(tmp_path: Path, kept: float) -> None:
     paths = write_ct_series(tmp_path)
     content = paths[3].read_bytes()
     paths[3].write_bytes(content[: int(kept * len(content))])
@@ -297,7 +298,7 @@ def test_a_programming_fault_is_an_internal_error(
     assert not error.rejected
 
 
-def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> CtVolume:
         raise MemoryError
 
@@ -305,10 +306,8 @@ def test_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert error_of(write_ct_series(tmp_path)).reason == R.OUT_OF_MEMORY
 
 
-def test_nothing_needed_is_skipped_on_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A keyword forgotten in READ_KEYWORDS would read as absent: compare with reading all."""
+def test_no_needed_element_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An element missing from READ_KEYWORDS counts as absent: compare with reading all."""
     header = {
         "Exposure": 12,
         "PixelPaddingValue": 24,

@@ -110,5 +110,5 @@ def test_rule_table_takes_the_entry_and_nothing_between_entries() -> None:
     )
 
 
-def test_the_protocols_own_threshold_is_kept() -> None:
+def test_the_threshold_of_the_protocol_is_kept() -> None:
     assert threshold_for_kvp(120.0, replace(DEFAULT, threshold_hu=90.0)) == (90.0, ())

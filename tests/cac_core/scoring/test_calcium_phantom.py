@@ -92,7 +92,7 @@ def test_total(scorer: Any) -> None:
 
 
 def test_other_rules_miss_the_published_scores(scorer: Any) -> None:
-    """The phantom tells the rules apart; otherwise agreement with it would say little."""
+    """The phantom distinguishes the rules; otherwise agreement would mean little."""
 
     def total(protocol: ScoringProtocol) -> float:
         return sum(scorer(insert, protocol).agatston for insert in SCORED)

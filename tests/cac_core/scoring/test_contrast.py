@@ -1,4 +1,4 @@
-"""The contrast guard: synthetic chests with known blood, and real enhanced scans."""
+"""Detection of contrast: synthetic chests with known blood, and real enhanced scans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pixels make a lesion, and what is measured on it: hand-worked cases."""
+"""Pixels and measures of a lesion: cases computed by hand."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_minimum_area(row_mm: float, n_pixels: int, kept: bool) -> None:
     assert (len(lesions) == 1) is kept
 
 
-def test_minimum_area_rejects_each_lesion_for_itself() -> None:
+def test_minimum_area_applies_to_each_lesion() -> None:
     # Two pixels of 0.36 mm2 each apart: 0.72 mm2 together, three touching: 1.08 mm2.
     hu = volume([[150, 0, 150, 0, 150, 150, 150]])
     lesions = find(hu, spacing_mm=(3.0, 0.6, 0.6))
@@ -143,7 +143,7 @@ def test_touching_classes_are_two_lesions() -> None:
     assert split.weight.tolist() == [1, 4, 4]
 
 
-def test_calcium_outside_the_heart_or_unclassed_does_not_count() -> None:
+def test_calcium_outside_the_heart_or_unclassified_does_not_count() -> None:
     hu = volume([[500, 0, 500, 0, 500]])
     heart = np.array([[[True, True, False, True, True]]])
     calcium = np.array([[[1, 0, 1, 0, 0]]], np.uint8)
@@ -217,7 +217,7 @@ def test_order_and_centroid() -> None:
     assert lesions.centroid_column.tolist() == [1.5, 5.0, 0.5, 0.0]
 
 
-def test_nothing_to_find() -> None:
+def test_no_lesions() -> None:
     hu = np.full((2, 3, 3), 500, np.int16)
     nothing = np.zeros(hu.shape, np.uint8)
     for lesions in (
@@ -230,7 +230,7 @@ def test_nothing_to_find() -> None:
         assert lesions.rows("0" * 32, "p") == []
 
 
-def test_views_that_are_not_contiguous() -> None:
+def test_non_contiguous_arrays() -> None:
     hu = np.zeros((2, 6, 6), np.int16)
     hu[:, ::2, ::2] = 210
     view = hu[:, ::2, ::2]
@@ -265,12 +265,12 @@ def test_rows_fit_the_table() -> None:
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.0, 1.0, 1.0), (3.0, -1.0, 1.0), (3.0, 1.0, math.nan)])
-def test_a_spacing_that_is_none_is_refused(spacing_mm: tuple[float, float, float]) -> None:
+def test_an_invalid_spacing_is_refused(spacing_mm: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="spacing"):
         find(volume([[150]]), spacing_mm=spacing_mm)
 
 
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_inconsistent_arrays_are_refused() -> None:
     hu = np.full((2, 3, 3), 150, np.int16)
     with pytest.raises(ValueError, match="share one shape"):
         find(hu, heart=np.ones((2, 3, 4), bool))

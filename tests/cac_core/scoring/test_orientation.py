@@ -1,4 +1,4 @@
-"""Pictures that contradict their headers are flagged, and no others: phantoms and real chests."""
+"""Volumes that contradict their headers are flagged, and no others: phantoms and real chests."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_chest_from_its_labels(shared_data: Path) -> None:
     assert flags(volume, np.s_[::-1]) == CONTRADICTS  # type: ignore[arg-type]
 
 
-def test_dextrocardia_is_no_mirrored_picture(shared_data: Path) -> None:
+def test_dextrocardia_is_not_a_mirrored_image(shared_data: Path) -> None:
     """The heart on the right above a liver on the right."""
     hu, _, spacing = chest(shared_data / "chest_motion_artefact" / "kernel_b")
     heart = np.zeros(hu.shape, bool)
@@ -108,7 +108,7 @@ def test_a_field_that_reaches_down_to_the_bowels(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (24, 16, 16), (6, 400, 400), (40, 1, 1)])
-def test_what_is_no_chest_gives_no_verdict(shape: tuple[int, int, int]) -> None:
+def test_other_volumes_than_chests_give_no_flag(shape: tuple[int, int, int]) -> None:
     noise = np.random.default_rng(1).normal(0, 300, shape)
     pictures = [np.full(shape, -1024), np.full(shape, 40), np.full(shape, 3000), noise]
     pictures.append(ndimage.gaussian_filter(noise, 2) * 10)

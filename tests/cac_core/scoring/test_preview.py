@@ -1,4 +1,4 @@
-"""Key slices: the right ones, the right pixels, within the budget, nothing but the heart."""
+"""Key slices: choice, pixels, size limit, and nothing but the heart."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def pixels(png: object) -> Any:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_the_slices_with_most_coronary_calcium_are_kept() -> None:
+def test_the_slices_with_the_most_coronary_calcium_are_kept() -> None:
     hu, classes, heart = volume()
     for index, columns in ((5, 2), (6, 9), (8, 7), (11, 5), (12, 3), (14, 8)):
         put(hu, classes, index, 1, columns)
@@ -94,7 +94,7 @@ def test_grey_values_and_labels_are_those_of_the_volume() -> None:
     assert np.array_equal(label, wanted[10:54, 20:70])
 
 
-def test_fine_volumes_have_their_pixels_merged_and_lose_no_calcium() -> None:
+def test_pixels_of_fine_volumes_are_merged_without_loss_of_calcium() -> None:
     hu, classes = np.full((6, 700, 720), 40, np.int16), np.zeros((6, 700, 720), np.uint8)
     heart = np.zeros(hu.shape, bool)
     heart[1:5, 100:600, 90:610] = True
@@ -124,7 +124,7 @@ def test_a_heart_at_the_edge_is_not_cut() -> None:
     assert pixels(row["image_png"]).shape[1] == 80 - row["first_column"]
 
 
-def test_without_a_heart_there_is_nothing_to_cut_out() -> None:
+def test_an_empty_heart_mask_is_refused() -> None:
     hu, classes, heart = volume()
     with pytest.raises(ValueError, match="empty"):
         rows(hu, classes, np.zeros_like(heart))
@@ -137,10 +137,10 @@ def test_without_a_heart_there_is_nothing_to_cut_out() -> None:
     noise=st.floats(0, 400),
     spacing=st.floats(0.3, 2.0),
 )
-def test_pictures_keep_within_the_budget(
+def test_images_keep_within_the_size_limit(
     seed: int, side: int, noise: float, spacing: float
 ) -> None:
-    """Whatever the pixels hold, noise without any order included."""
+    """For any pixels, including pure noise."""
     rng = np.random.default_rng(seed)
     hu = rng.normal(40, noise, (6, side, side)).astype(np.int16)
     heart = np.zeros(hu.shape, bool)

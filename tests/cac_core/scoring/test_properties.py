@@ -1,4 +1,4 @@
-"""The score against a flood fill written apart, and what must leave it as it is."""
+"""The score against an independent flood fill, and transformations that must not change it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_flood_fill_agrees(scan: Scan, spacing_mm: Any, protocol: ScoringProto
 
 @given(scans(), SPACINGS, PROTOCOLS, st.sampled_from([(0,), (1,), (2,), (0, 1), (0, 1, 2)]))
 @settings(max_examples=100, deadline=None)
-def test_flips_leave_the_score(
+def test_flips_do_not_change_the_score(
     scan: Scan, spacing_mm: Any, protocol: ScoringProtocol, axes: tuple[int, ...]
 ) -> None:
     hu, calcium, heart = scan
@@ -113,7 +113,7 @@ def test_flips_leave_the_score(
 
 @given(scans(), SPACINGS, PROTOCOLS)
 @settings(max_examples=100, deadline=None)
-def test_exchanging_rows_and_columns_leaves_the_score(
+def test_exchanging_rows_and_columns_does_not_change_the_score(
     scan: Scan, spacing_mm: Any, protocol: ScoringProtocol
 ) -> None:
     hu, calcium, heart = scan

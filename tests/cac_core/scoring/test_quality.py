@@ -60,7 +60,7 @@ def test_calcium_edges_and_gradients_are_not_noise() -> None:
     assert noise_hu(hu + ramp, heart, SPACING) == pytest.approx(clean, rel=0.1)
 
 
-def test_no_noise_and_nothing_to_measure_on() -> None:
+def test_no_noise_and_too_small_masks() -> None:
     hu, heart = heart_in_lung(np.zeros((36, 112, 112)))
     assert noise_hu(hu, heart, SPACING) == 0.0
     assert math.isnan(noise_hu(hu, np.zeros_like(heart), SPACING))
@@ -69,7 +69,7 @@ def test_no_noise_and_nothing_to_measure_on() -> None:
     assert math.isnan(noise_hu(hu, tiny, SPACING))
 
 
-def test_a_heart_without_soft_tissue_still_has_a_noise() -> None:
+def test_noise_of_a_heart_without_soft_tissue() -> None:
     hu, heart = heart_in_lung(noise_of(20.0))
     assert noise_hu(hu - np.int16(600), heart, SPACING) == pytest.approx(20, rel=0.25)
 

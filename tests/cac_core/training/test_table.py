@@ -100,5 +100,5 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="cannot be read"):
         read_training_table(tmp_path / "t.parquet")
     (tmp_path / "t.csv").write_text("study,annotation,reader,patient\na,b,c,d\na,b,c,d\n")
-    with pytest.raises(TrainingDataError, match="breaks its schema"):
+    with pytest.raises(TrainingDataError, match="violates its schema"):
         read_training_table(tmp_path / "t.csv")
