@@ -91,8 +91,8 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
         that is missing or lacks a column.
     """
     settings = load_settings(None if request.config is None else Path(request.config))
-    wanted = settings.linkage
-    path = Path(request.mapping) if request.mapping else wanted.mapping
+    options = settings.linkage
+    path = Path(request.mapping) if request.mapping else options.mapping
     if path is None:
         raise UsageError(
             "No mapping is named.",
@@ -101,27 +101,32 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
         )
     mapping = load_mapping(path)
     check_rules(mapping.rules)
-    outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else wanted.outcomes)
+    outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else options.outcomes)
     keyring = load_keyring(settings.key_file)
     warehouse = open_warehouse(request.warehouse, settings)
     parts = warehouse.parts()
-    model_id = chosen_model(warehouse, request.model or wanted.model)
+    model = chosen_model(warehouse, request.model or options.model)
     warehouse.check_writable()
-    found = [one for source in mapping.source for one in find_extracts(source, path.parent)]
-    for extract in found:
-        check_header(extract)
-    suppress = wanted.suppress_small_cells if request.suppress is None else request.suppress
+    suppress = options.suppress_small_cells if request.suppress is None else request.suppress
     return PreparedLinkage(
-        warehouse,
-        parts,
-        settings,
-        keyring,
-        mapping,
-        outcomes,
-        tuple(found),
-        model_id,
-        Disclosure(suppress),
+        warehouse=warehouse,
+        parts=parts,
+        settings=settings,
+        keyring=keyring,
+        mapping=mapping,
+        outcomes=outcomes,
+        extracts=_checked_extracts(mapping, path.parent),
+        model_id=model,
+        disclosure=Disclosure(suppress),
     )
+
+
+def _checked_extracts(mapping: SiteMapping, base: Path) -> tuple[Extract, ...]:
+    """Files of all sources, whose headers have the columns of the mapping."""
+    extracts = [one for source in mapping.source for one in find_extracts(source, base)]
+    for extract in extracts:
+        check_header(extract)
+    return tuple(extracts)
 
 
 def dry_run(request: LinkageRequest) -> LinkageDryRun:

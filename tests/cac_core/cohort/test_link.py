@@ -296,7 +296,7 @@ def test_a_required_covariate_must_exist(tmp_path: Path) -> None:
     mapping = MAPPING.replace("[[source]]", '[rules]\nrequired = ["shoe"]\n[[source]]', 1)
     rules = load_mapping(write_site(tmp_path, mapping)).rules
     with pytest.raises(
-        UsageError, match=r"require shoe, which is no covariate\. Covariates are age_"
+        UsageError, match=r"require shoe, which is not a covariate\. Covariates are age_"
     ):
         check_rules(rules)
 

@@ -27,8 +27,8 @@ def test_the_shipped_outcomes_are_those_of_the_linked_table() -> None:
     ("old", "new", "told"),
     [
         ('["death", "mi"]', '["death", "stroke"]', "death_mi names `stroke`"),
-        ("[outcome.death_mi]", "[outcome.Death-MI]", "use small letters"),
-        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in capitals, without dots"),
+        ("[outcome.death_mi]", "[outcome.Death-MI]", "use lower-case letters"),
+        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in upper case, without dots"),
         ('codes = ["I200"]', "", "needs some"),
         ('rule = "exclude"', 'rule = "forget"', "early.rule"),
         ("days = 90", "days = 0", "early.days"),

@@ -55,8 +55,8 @@ def test_a_draft_reads_its_own_extract(registry: Registry, tmp_path: Path) -> No
 
 def test_what_cannot_be_known_is_asked(registry: Registry, tmp_path: Path) -> None:
     write_extracts(registry, "flat", tmp_path, 1)
-    assert "what is 1, 2, 9?" in propose_mapping(tmp_path / "patienten.csv")
-    assert "what is unbekannt?" in propose_mapping(tmp_path / "faelle.csv")
+    assert "unknown: 1, 2, 9;" in propose_mapping(tmp_path / "patienten.csv")
+    assert "unknown: unbekannt;" in propose_mapping(tmp_path / "faelle.csv")
 
 
 def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None:
@@ -78,6 +78,6 @@ def test_no_value_but_usual_codes_is_in_a_draft(tmp_path: Path) -> None:
     path = tmp_path / "Erika Mustermann.csv"
     path.write_text("id,scan_date,sex\nP1,2015-06-01,MUSTERMANN-77\nP2,2015-06-02,F\n", "utf-8")
     draft = propose_mapping(path)
-    assert "MUSTERMANN" not in draft and "what is AAAAAAAAAA-99?" in draft
+    assert "MUSTERMANN" not in draft and "unknown: AAAAAAAAAA-99;" in draft
     assert draft.count("Mustermann") == 1  # the file must be named for the mapping to find it
     assert 'name = "clinical"' in draft

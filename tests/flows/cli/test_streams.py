@@ -55,8 +55,8 @@ def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     # Whatever a library writes to number 1 or 2 would end up in that file.
     code = f"""
 import os
-from flows.cli.streams import settle_streams
-settle_streams()
+from flows.cli.streams import prepare_streams
+prepare_streams()
 file = os.open("{tmp_path}/table", os.O_CREAT | os.O_WRONLY)
 os._exit(0 if file > 2 else 1)
 """
@@ -77,7 +77,7 @@ def test_letters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
     assert done.returncode == 1
     assert "There is no warehouse" in done.stderr
     code = (
-        "from flows.cli.streams import settle_streams; settle_streams(); "
+        "from flows.cli.streams import prepare_streams; prepare_streams(); "
         "print('Müller 数据'); import sys; sys.stdout.flush()"
     )
     printed = subprocess.run(

@@ -22,7 +22,7 @@ from flows.runtime.environment import (
     private_folder,
     site_reporting,
 )
-from flows.runtime.isolation import flag, settled, working_folder
+from flows.runtime.isolation import flag, isolated_settings, working_folder
 from tests.flows.conftest import Cac
 
 #: Imports Prefect as a run without a site's server does, and tells what it then believes.
@@ -226,7 +226,7 @@ def test_doctor_names_a_prefect_home_that_cannot_be_written_and_goes_on(
 def test_the_environment_is_as_before_after_a_run(home: Path) -> None:
     os.environ["PREFECT_API_KEY"] = "site"
     try:
-        with settled(home):
+        with isolated_settings(home):
             assert "PREFECT_API_KEY" not in os.environ
             os.environ["NEW"] = "1"
         assert os.environ["PREFECT_API_KEY"] == "site" and "NEW" not in os.environ

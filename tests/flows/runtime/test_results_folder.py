@@ -106,7 +106,7 @@ def test_a_folder_without_a_list_of_ours_is_refused(tmp_path: Path, told: str | 
     (out / "index.html").write_bytes(b"a page of somebody else")
     if told is not None:
         (out / LIST).write_text(told, encoding="utf-8")
-    with pytest.raises(UsageError, match="no report"):
+    with pytest.raises(UsageError, match="not a report"):
         require_replaceable(out, "report")
 
 
@@ -246,7 +246,7 @@ def test_a_command_writes_no_file_over_one_of_the_user(
         text=True,
         check=False,
     )
-    assert done.returncode == 2 and "is there already" in " ".join(done.stderr.split())
+    assert done.returncode == 2 and "exists already" in " ".join(done.stderr.split())
     assert sorted(tmp_path.iterdir()) == sorted(mine)
     assert {path.read_bytes() for path in mine} == {b"study,annotation\n"}
 
