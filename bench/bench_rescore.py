@@ -2,7 +2,7 @@
 
     python -m bench.bench_rescore [--studies 16] [--archive DIR]
 
-Makes a synthetic archive (or uses an existing one), scores it with `cac score`, then scores the same
+Makes a synthetic archive (or takes one), scores it with `cac score`, then scores the same
 studies in a plain loop of one process, without Prefect and Dask, and times writing the rows alone.
 Prints seconds per study by stage, the share of orchestration (worker time without a study), the
 fixed cost of a run, and the ratio of its throughput to that of the plain loop.
