@@ -7,8 +7,7 @@ from pathlib import Path
 
 from cac_core.cohort.export import export_tables, write_tables
 from cac_core.cohort.linked import read_linked
-from cac_core.settings import load_settings
-from flows.request import open_warehouse
+from flows.request import open_warehouse, read_settings
 from flows.runtime.results_folder import results_folder
 from flows.summaries import ExportedFile, ExportSummary
 
@@ -25,7 +24,7 @@ def export_linked(
     CacError
         If nothing is linked yet, or the folder cannot be written.
     """
-    store = open_warehouse(warehouse, load_settings(None if config is None else Path(config)))
+    store = open_warehouse(warehouse, read_settings(config))
     cohort = read_linked(store)
     written = []
     with results_folder(out, "export", whole=False) as folder:

@@ -31,8 +31,8 @@ from cac_core.cohort.store import Warehouse
 from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
-from cac_core.settings import Settings, load_settings
-from flows.request import LinkageRequest, open_warehouse
+from cac_core.settings import Settings
+from flows.request import LinkageRequest, open_warehouse, read_settings
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.summaries import (
@@ -90,7 +90,7 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
         For the first fault: settings, mapping, outcome definition, secret, scores, or an extract
         that is missing or lacks a column.
     """
-    settings = load_settings(None if request.config is None else Path(request.config))
+    settings = read_settings(request.config)
     options = settings.linkage
     path = Path(request.mapping) if request.mapping else options.mapping
     if path is None:

@@ -10,7 +10,6 @@ import datetime as dt
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
+from cac_core.tomlfile import read_toml
 from schemas.registry import REGISTRY_TABLES
 
 _TABLES = {table.name: table for table in REGISTRY_TABLES}
@@ -213,13 +213,9 @@ def load_mapping(path: Path) -> SiteMapping:
     UsageError
         If it cannot be read, or has an unknown key, column, code or unit.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"The mapping {path} cannot be read ({_why(error)}).",
-            "Draft one from an extract with: cac link --propose FILE",
-        ) from None
+    values = read_toml(
+        path, "The mapping", "Draft one from an extract with: cac link --propose FILE"
+    )
     try:
         return SiteMapping.model_validate(values)
     except ValidationError as error:
@@ -230,10 +226,6 @@ def load_mapping(path: Path) -> SiteMapping:
         raise UsageError(
             f"The mapping {path}: {where}: {reason}{more}.", "See docs/linkage.md for an example."
         ) from None
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _place(location: tuple[int | str, ...], values: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ Read from TOML (`outcomes.toml` is the paper's), validated, and passed to SQL as
 from __future__ import annotations
 
 import re
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
+from cac_core.tomlfile import faults_of, read_toml
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
@@ -141,22 +141,16 @@ def load_outcomes(path: Path | None = None) -> OutcomeDefinition:
     UsageError
         If it cannot be read, or names an undefined component.
     """
-    shipped = files("cac_core.cohort").joinpath("outcomes.toml")
-    name = str(path or "outcomes.toml")
+    source = path or files("cac_core.cohort").joinpath("outcomes.toml")
+    values = read_toml(
+        source,
+        "The outcome definition",
+        "Leave out --outcomes to use the paper's definitions.",
+    )
     try:
-        text = (path or shipped).read_text(encoding="utf-8")
-        return OutcomeDefinition.model_validate(tomllib.loads(text))
+        return OutcomeDefinition.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        reason = first["msg"].removeprefix("Value error, ")
         raise UsageError(
-            f"The outcome definition {name}: {where}: {reason}.",
+            f"The outcome definition {source}: {faults_of(error)}.",
             "docs/linkage.md describes the file.",
-        ) from None
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or str(error)
-        raise UsageError(
-            f"The outcome definition {name} cannot be read ({cause}).",
-            "Leave out --outcomes to use the paper's definitions.",
         ) from None

@@ -1,4 +1,4 @@
-"""Jobs that fan nothing out start no server of their own, and tell a site's server as before."""
+"""Jobs in one process start no server, and report to a site's server."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def test_a_linkage_needs_no_server_and_no_home(cac: Cac, tmp_path: Path, mapping
     assert (outcome.code, outcome.json["outcome"]) == (0, "linked"), outcome.err
     assert not list(home.rglob("server.log"))
     assert not list(home.rglob("prefect.db"))
-    told = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet")
-    assert (told.code, told.json["outcome"], told.err) == (0, "unchanged", "")
+    reported = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet")
+    assert (reported.code, reported.json["outcome"], reported.err) == (0, "unchanged", "")

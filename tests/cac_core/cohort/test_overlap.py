@@ -1,4 +1,4 @@
-"""What is said of a registry that seems to be about other people."""
+"""Overlap of registry and archive, and likely causes of a small one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_other_spellings_of_identifiers(
     )
 
 
-def test_the_smaller_side_counts_where_both_have_dates(tmp_path: Path) -> None:
+def test_the_smaller_side_within_the_common_period_counts(tmp_path: Path) -> None:
     years = [*range(2000, 2016)]
     path = write_site(tmp_path, clinical=[f"P{y},{y}-06-01,,60,M,1,0" for y in years])
     _, parts = make_parts(path, tmp_path / "w")
@@ -55,7 +55,7 @@ def test_the_smaller_side_counts_where_both_have_dates(tmp_path: Path) -> None:
     assert Overlap(0, 0).rate == 0.0
 
 
-def test_studies_of_other_kinds_count_where_no_study_has_a_score(tmp_path: Path) -> None:
+def test_unscored_studies_count_only_if_none_is_scored(tmp_path: Path) -> None:
     path = write_site(tmp_path, clinical=[f"P{n},2015-06-01,,60,M,1,0" for n in range(9)])
     _, parts = make_parts(path, tmp_path / "w")
     scans = studies(*((f"P{n}", DAY) for n in range(8)))
@@ -67,6 +67,6 @@ def test_studies_of_other_kinds_count_where_no_study_has_a_score(tmp_path: Path)
     assert overlap(parts, none, one, 3) == Overlap(1, 8)
 
 
-def test_no_identifier_is_told(tmp_path: Path) -> None:
+def test_no_identifier_is_reported(tmp_path: Path) -> None:
     found = _misspelt(tmp_path, ["00471177"], ["471177", "5.5E+7"])
     assert not any("4711" in text or "5.5E" in text for text in found.described())
