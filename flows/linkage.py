@@ -24,7 +24,7 @@ from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
 from cac_core.cohort.link_checks import linkage_warnings, require_matches, require_usable
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
-from cac_core.cohort.overlap import misspelt
+from cac_core.cohort.overlap import rewritten_identifiers
 from cac_core.cohort.parts import Part, PartStore
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
 from cac_core.cohort.store import Warehouse
@@ -197,7 +197,7 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
         parts, scores, identifiers, prepared.mapping, prepared.outcomes, prepared.keyring
     )
     warnings = linkage_warnings(prepared.mapping, parts, scores)
-    warnings += misspelt(parts, scores, prepared.keyring).described()
+    warnings += rewritten_identifiers(parts, scores, prepared.keyring).described()
     # Reads the parts where they are staged; publishing moves them.
     codes = unknown_codes(parts, prepared.outcomes)
     digest = linkage_digest(*inputs)

@@ -44,7 +44,7 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
-class Misspelt:
+class RewrittenIdentifiers:
     """Patient identifiers that are not in the archive as written, by probable cause."""
 
     unknown: int
@@ -83,7 +83,9 @@ def overlap(
     return Overlap(matched, max(matched, possible))
 
 
-def misspelt(parts: Sequence[Part], scores: pa.Table, keyring: Keyring) -> Misspelt:
+def rewritten_identifiers(
+    parts: Sequence[Part], scores: pa.Table, keyring: Keyring
+) -> RewrittenIdentifiers:
     """Look up the identifiers of the clinical table in the archive, also in other spellings."""
     archive = set(scores["patient_key"].drop_null().to_pylist())
     # Sorted, so that the sample is reproducible.
@@ -96,7 +98,7 @@ def misspelt(parts: Sequence[Part], scores: pa.Table, keyring: Keyring) -> Missp
             for identifier in unknown
         )
 
-    return Misspelt(
+    return RewrittenIdentifiers(
         len(unknown),
         sum(bool(_SCIENTIFIC.fullmatch(identifier.strip())) for identifier in unknown),
         known(lambda i: [i.zfill(n) for n in range(len(i) + 1, _LONGEST + 1)]),

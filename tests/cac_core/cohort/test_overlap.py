@@ -8,15 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cac_core.cohort.overlap import Misspelt, Overlap, misspelt, overlap
+from cac_core.cohort.overlap import Overlap, RewrittenIdentifiers, overlap, rewritten_identifiers
 from tests.builders.registries import KEYRING, make_parts, studies, write_site
 
 DAY = dt.date(2015, 6, 1)
 
 
-def _misspelt(folder: Path, archived: list[str], given: list[str]) -> Misspelt:
+def _misspelt(folder: Path, archived: list[str], given: list[str]) -> RewrittenIdentifiers:
     path = write_site(folder, clinical=[f"{i},2015-06-01,,60,M,1,0" for i in given])
-    return misspelt(
+    return rewritten_identifiers(
         make_parts(path, folder / "w")[1], studies(*((i, DAY) for i in archived)), KEYRING
     )
 
@@ -24,16 +24,16 @@ def _misspelt(folder: Path, archived: list[str], given: list[str]) -> Misspelt:
 @pytest.mark.parametrize(
     ("archived", "given", "found"),
     [
-        (["0012", "0034", "9999"], ["12", "34", "9999"], Misspelt(2, 0, 2, 0, 0)),
-        (["12", "34"], ["0012", "34"], Misspelt(1, 0, 0, 1, 0)),
-        (["100101000000"], ["1.00101E+11"], Misspelt(1, 1, 0, 0, 0)),
-        (["012"], ["12.0"], Misspelt(1, 0, 0, 0, 1)),
-        (["A1"], ["B1"], Misspelt(1, 0, 0, 0, 0)),
-        (["A1"], ["a1"], Misspelt(0, 0, 0, 0, 0)),
+        (["0012", "0034", "9999"], ["12", "34", "9999"], RewrittenIdentifiers(2, 0, 2, 0, 0)),
+        (["12", "34"], ["0012", "34"], RewrittenIdentifiers(1, 0, 0, 1, 0)),
+        (["100101000000"], ["1.00101E+11"], RewrittenIdentifiers(1, 1, 0, 0, 0)),
+        (["012"], ["12.0"], RewrittenIdentifiers(1, 0, 0, 0, 1)),
+        (["A1"], ["B1"], RewrittenIdentifiers(1, 0, 0, 0, 0)),
+        (["A1"], ["a1"], RewrittenIdentifiers(0, 0, 0, 0, 0)),
     ],
 )
 def test_other_spellings_of_identifiers(
-    archived: list[str], given: list[str], found: Misspelt, tmp_path: Path
+    archived: list[str], given: list[str], found: RewrittenIdentifiers, tmp_path: Path
 ) -> None:
     assert _misspelt(tmp_path, archived, given) == found
     assert len(found.described()) == sum(
