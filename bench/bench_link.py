@@ -1,11 +1,10 @@
-"""How long a linkage of registry size takes, and how much memory, beside the same work in pandas.
+"""Time and memory of a linkage of registry size, compared with the same work in pandas.
 
     python -m bench.bench_link [--encounters 10000000] [--studies 200000] [--scratch DIR]
 
-Writes extracts as CSV, makes canonical parts and links them as `cac link` does (without Prefect,
-which adds its start), then does the same joins in pandas, each in a process of its own. Prints
-seconds, peak memory and their ratios, for a tenth of the rows and for all of them, and whether both
-found the same events.
+Writes extracts as CSV, makes canonical parts and links them as `cac link` does, but without
+Prefect, then does the same joins in pandas, each in a separate process. Prints seconds, peak memory
+and their ratios, for a tenth of the rows and for all, and whether both find the same events.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,9 @@ from cac_core.cohort.mapping import load_mapping
 from cac_core.cohort.outcomes import load_outcomes
 from cac_core.cohort.parts import PartStore
 from cac_core.keys import Keyring
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _KEYS = Keyring(b"a secret of the benchmark")
 _BEGIN, _END = dt.date(2008, 1, 1), dt.date(2019, 12, 31)
@@ -87,8 +90,8 @@ def main() -> None:
             print(f"{n_encounters:,} encounters, {n_studies:,} studies")
             ours, theirs = (_measured(work, site) for work in (link_site, link_site_in_pandas))
             for name, done in (("cac link", ours), ("pandas", theirs)):
-                told = ", ".join(f"{k} {v}" for k, v in done["found"].items())
-                print(f"  {name:9} {done['seconds']:6.1f} s  {done['mib']:6.0f} MiB  {told}")
+                listed = ", ".join(f"{k} {v}" for k, v in done["found"].items())
+                print(f"  {name:9} {done['seconds']:6.1f} s  {done['mib']:6.0f} MiB  {listed}")
             print(f"  time {theirs['seconds'] / ours['seconds']:.2f} x, memory "
                   f"{theirs['mib'] / ours['mib']:.2f} x in pandas, "
                   f"same events: {ours['found'] == theirs['found']}")  # fmt: skip
@@ -97,7 +100,7 @@ def main() -> None:
 
 
 def write_site(folder: Path, n_encounters: int, n_studies: int) -> None:
-    """Extracts and scores: nine people in ten of the encounters were never scanned."""
+    """Write extracts and scans; nine of ten people with encounters were never scanned."""
     folder.mkdir()
     rng = np.random.default_rng(n_encounters)
     people = 10 * n_studies
@@ -111,7 +114,7 @@ def write_site(folder: Path, n_encounters: int, n_studies: int) -> None:
         "sex": rng.choice(["F", "M"], n_studies),
     }
     died = np.flatnonzero(rng.random(people) < 0.05)
-    # After every record of the person, so that no record outlives its person.
+    # Deaths come after every record of the person.
     deaths = {"id": ids[died], "died": _dates(np.full(len(died), span - 1))}
     who = rng.integers(0, people, n_encounters)
     admit = rng.integers(0, span - 20, n_encounters)
@@ -138,7 +141,7 @@ def write_site(folder: Path, n_encounters: int, n_studies: int) -> None:
 
 
 def link_site(folder: Path) -> dict[str, int]:
-    """The work of `cac link`: canonical parts with all checks, then the linkage."""
+    """Canonical parts with all checks, then the linkage, as `cac link` does."""
     mapping = load_mapping(folder / "site.toml")
     resources = Resources(memory_limit="2GB", threads=2, scratch=folder)
     store = PartStore(folder / "wh", folder / "wh" / "_staging")
@@ -171,42 +174,13 @@ def link_site(folder: Path) -> dict[str, int]:
 
 
 def link_site_in_pandas(folder: Path) -> dict[str, int]:
-    """The same events and days by hand in pandas, without quarantine and checks."""
+    """The same events and days in pandas, without quarantine and checks."""
     import pandas as pd
 
-    def read(name: str, *dates: str) -> pd.DataFrame:
-        return pd.read_csv(folder / f"{name}.csv", dtype=str).assign(
-            **{d: lambda t, d=d: pd.to_datetime(t[d]) for d in dates}
-        )
-
-    clinical, deaths = read("clinical", "scan"), read("deaths", "died")
-    records = read("encounters", "admit", "discharge", "px_date")
-    end = pd.Timestamp(_END)
-    code = records.dx.str.replace(".", "", regex=False)
-    inpatient = records.kind == "D"
-    mi = inpatient & code.str.startswith(("I21", "I22")) & records.role.isin(["M", "1"])
-    angina = inpatient & code.str.startswith("I200") & (records.role == "M")
-    treated = records.px.fillna("").str.replace(".", "", regex=False).str.startswith("1IJ50")
-    stays = records.loc[records.kind != "A", ["id", "admit", "discharge"]].sort_values(
-        ["id", "admit"]
-    )
-    # An episode of care: stays that touch; its events are of the day it began.
-    last = stays.groupby("id").discharge.cummax().groupby(stays.id).shift()
-    stays["episode"] = (last.isna() | ((stays.admit - last).dt.days > 1)).cumsum()
-    begin = stays.groupby("episode").admit.transform("min").rename("begin")
-    first = records.join(begin).begin.fillna(records.admit)
-    parts = [
-        pd.DataFrame({"id": records.id[at], "day": day[at], "kind": kind})
-        for kind, at, day in (
-            ("mi", mi, first),
-            ("angina", angina, first),
-            ("treated", treated, records.px_date),
-        )
-    ]
-    parts.append(pd.DataFrame({"id": deaths.id, "day": deaths.died, "kind": "death"}))
-    events = pd.concat(parts)
+    clinical, deaths = _read(folder, "clinical", "scan"), _read(folder, "deaths", "died")
+    events = _events_in_pandas(folder, deaths)
     people = clinical.merge(deaths, on="id", how="left")
-    people["end"] = people.died.fillna(end)
+    people["end"] = people.died.fillna(pd.Timestamp(_END))
     events = events.merge(people[["id", "scan", "end"]], on="id")
     prior = events[(events.day <= events.scan) & events.kind.isin(["mi", "treated"])].id.unique()
     people = people[~people.id.isin(prior)]
@@ -225,27 +199,65 @@ def link_site_in_pandas(folder: Path) -> dict[str, int]:
     return found
 
 
+def _read(folder: Path, name: str, *dates: str) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(folder / f"{name}.csv", dtype=str).assign(
+        **{d: lambda t, d=d: pd.to_datetime(t[d]) for d in dates}
+    )
+
+
+def _events_in_pandas(folder: Path, deaths: pd.DataFrame) -> pd.DataFrame:
+    """Columns `id`, `day` and `kind` of all events, whoever was scanned."""
+    import pandas as pd
+
+    records = _read(folder, "encounters", "admit", "discharge", "px_date")
+    code = records.dx.str.replace(".", "", regex=False)
+    inpatient = records.kind == "D"
+    mi = inpatient & code.str.startswith(("I21", "I22")) & records.role.isin(["M", "1"])
+    angina = inpatient & code.str.startswith("I200") & (records.role == "M")
+    treated = records.px.fillna("").str.replace(".", "", regex=False).str.startswith("1IJ50")
+    stays = records.loc[records.kind != "A", ["id", "admit", "discharge"]].sort_values(
+        ["id", "admit"]
+    )
+    # Episodes of care: stays that touch; a diagnosis counts from the first day of its episode.
+    last = stays.groupby("id").discharge.cummax().groupby(stays.id).shift()
+    stays["episode"] = (last.isna() | ((stays.admit - last).dt.days > 1)).cumsum()
+    begin = stays.groupby("episode").admit.transform("min").rename("begin")
+    first = records.join(begin).begin.fillna(records.admit)
+    parts = [
+        pd.DataFrame({"id": records.id[at], "day": day[at], "kind": kind})
+        for kind, at, day in (
+            ("mi", mi, first),
+            ("angina", angina, first),
+            ("treated", treated, records.px_date),
+        )
+    ]
+    parts.append(pd.DataFrame({"id": deaths.id, "day": deaths.died, "kind": "death"}))
+    return pd.concat(parts)
+
+
 def _dates(days: np.ndarray) -> np.ndarray:
     return (np.datetime64(_BEGIN) + days.astype("timedelta64[D]")).astype(str)
 
 
 def _measured(work: Callable[[Path], dict[str, int]], folder: Path) -> dict:
-    """Run in a fresh process; seconds and peak memory of that process alone."""
+    """Result, seconds and peak memory of the work in a new process."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(work, folder, sender))
     process.start()
     sender.close()
-    told = json.loads(receiver.recv())
+    result = json.loads(receiver.recv())
     process.join()
-    return told
+    return result
 
 
 def _send(work: Callable[[Path], dict[str, int]], folder: Path, sender) -> None:
     start = perf_counter()
     found = work(folder)
     seconds = perf_counter() - start
-    # Not ru_maxrss: a process inherits that of the one which started it.
+    # Not ru_maxrss, which a process inherits from its parent.
     status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     mib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
     sender.send(json.dumps({"found": found, "seconds": seconds, "mib": mib}))

@@ -1,12 +1,11 @@
-"""Where the time of a rescoring goes, and what orchestration adds to it.
+"""Time of a rescoring run by stage, and the share of orchestration.
 
     python -m bench.bench_rescore [--studies 16] [--archive DIR]
 
-Makes a synthetic archive (or takes one), scores it with `cac score` as a user does, then scores the
-same studies once more in a plain loop of one process, without Prefect and Dask, and writes the rows
-once more by themselves. Prints seconds per study by stage, the share of orchestration (worker time
-of the scoring in which no study was worked on), what a run costs once, and the ratio of its
-throughput to the plain loop's.
+Makes a synthetic archive (or takes one), scores it with `cac score`, then scores the same
+studies in a plain loop of one process, without Prefect and Dask, and times writing the rows alone.
+Prints seconds per study by stage, the share of orchestration (worker time without a study), the
+fixed cost of a run, and the ratio of its throughput to that of the plain loop.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def main() -> None:
 
 
 def report(archive: Path, warehouse: Path) -> None:
-    """Run, run plainly, and print both."""
+    """Run both, and print the comparison."""
     workers = len(os.sched_getaffinity(0))
     start = perf_counter()
     summary = run_cac(archive, warehouse)
@@ -85,7 +84,7 @@ def report(archive: Path, warehouse: Path) -> None:
     totals = [sum(row[stage] for stage in _STAGES) for row in rows]
     print(f"{'study':<12}{statistics.median(totals):>10.3f}{statistics.fmean(totals):>10.3f}")
     busy, scoring = sum(totals), summary["seconds_scoring"]
-    # Rejected studies have no times of their own: what they cost counts as orchestration here.
+    # Rejected studies have no recorded times: their cost counts as orchestration here.
     print(f"share of orchestration, at most         {1 - busy / (scoring * workers):.1%}")
     print(f"start, index and end, once per run      {wall - scoring:.1f} s")
     plain = plain_loop(archive, len(scores))
@@ -95,7 +94,7 @@ def report(archive: Path, warehouse: Path) -> None:
 
 
 def run_cac(archive: Path, warehouse: Path) -> dict[str, Any]:
-    """Score the archive in a process of its own and give its summary."""
+    """Score the archive in a separate process and return its summary."""
     command = [str(Path(sys.executable).with_name("cac")), "score", str(archive), "--json"]
     done = subprocess.run(
         [*command, "-w", str(warehouse)],

@@ -1,1 +1,1 @@
-"""Composition: Prefect flows, clusters, progress and the `cac` command line."""
+"""Prefect flows, the modules behind the other commands, and the `cac` command line."""

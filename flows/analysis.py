@@ -25,7 +25,7 @@ from cac_core.analysis.estimate import Estimate
 from cac_core.analysis.headline import headline
 from cac_core.analysis.plan import Plan, load_plan
 from cac_core.analysis.run import ANALYSIS_VERSION, Step, estimates_table, steps
-from cac_core.cohort.outcomes import OutcomeDefinition
+from cac_core.cohort.linked import LinkedCohort, read_linked
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError
 from cac_core.settings import Settings, load_settings
@@ -34,8 +34,6 @@ from flows.request import open_warehouse
 from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
-from schemas.linkage import EVENTS, FLOW, LINKAGES
-from schemas.linked import linked_table
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.table import InvalidTableError, TableSpec
 from tasks.resampling import over_dask
@@ -59,23 +57,13 @@ class AnalysisRequest:
 
 
 @dataclass(frozen=True)
-class Cohort:
-    """What the last linkage of a warehouse left: its run, and the tables to analyse."""
-
-    run: dict[str, Any]
-    linked: pa.Table
-    events: pa.Table
-    flow: pa.Table
-
-
-@dataclass(frozen=True)
 class PreparedAnalysis:
     """A checked request: the plan is sound and there is a linked cohort."""
 
     warehouse: Warehouse
     settings: Settings
     plan: Plan
-    cohort: Cohort
+    cohort: LinkedCohort
 
     @property
     def digest(self) -> str:
@@ -97,30 +85,15 @@ def prepare_analysis(request: AnalysisRequest) -> PreparedAnalysis:
     Raises
     ------
     CacError
-        For the first thing that is wrong: settings, plan, warehouse, or nothing linked yet.
+        For the first fault: settings, plan, warehouse, nothing linked yet, or a value of `linked`
+        that no patient can have.
     """
     settings = load_settings(None if request.config is None else Path(request.config))
     plan = load_plan(Path(request.plan) if request.plan else settings.analysis.plan)
     warehouse = open_warehouse(request.warehouse, settings)
-    return PreparedAnalysis(warehouse, settings, plan, read_cohort(warehouse))
-
-
-def read_cohort(warehouse: Warehouse) -> Cohort:
-    """The tables of the last linkage.
-
-    Raises
-    ------
-    CacError
-        If nothing was linked yet, or a value of `linked` is none that a patient can have.
-    """
-    runs = warehouse.read(LINKAGES).sort_by("started_at").to_pylist()
-    if not runs:
-        raise CacError(f"Nothing is linked in {warehouse.url} yet.", "Run `cac link` first.")
-    outcomes = OutcomeDefinition.model_validate(json.loads(runs[-1]["definition"]))
-    spec = linked_table(tuple(outcomes.outcome))
-    linked = warehouse.read(spec)
-    _require_sound(spec, linked)
-    return Cohort(runs[-1], linked, warehouse.read(EVENTS), warehouse.read(FLOW))
+    cohort = read_linked(warehouse)
+    _require_sound(cohort.spec, cohort.linked)
+    return PreparedAnalysis(warehouse, settings, plan, cohort)
 
 
 def _require_sound(spec: TableSpec, linked: pa.Table) -> None:

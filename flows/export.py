@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from cac_core.cohort.export import export_tables, write_tables
-from cac_core.cohort.outcomes import OutcomeDefinition
-from cac_core.errors import CacError
-from cac_core.settings import load_settings
-from flows.request import open_warehouse
+from cac_core.cohort.linked import read_linked
+from flows.request import open_warehouse, read_settings
 from flows.runtime.results_folder import results_folder
 from flows.summaries import ExportedFile, ExportSummary
-from schemas.linkage import EVENTS, LINKAGES
-from schemas.linked import linked_table
 
 
 def export_linked(
@@ -29,19 +24,17 @@ def export_linked(
     CacError
         If nothing is linked yet, or the folder cannot be written.
     """
-    store = open_warehouse(warehouse, load_settings(None if config is None else Path(config)))
-    runs = store.read(LINKAGES).sort_by("started_at").to_pylist()
-    if not runs:
-        raise CacError(f"Nothing is linked in {store.url} yet.", "Run `cac link` first.")
-    outcomes = OutcomeDefinition.model_validate(json.loads(runs[-1]["definition"]))
-    linked, events = store.read(linked_table(tuple(outcomes.outcome))), store.read(EVENTS)
+    store = open_warehouse(warehouse, read_settings(config))
+    cohort = read_linked(store)
     written = []
     with results_folder(out, "export", whole=False) as folder:
         for shape in shapes:
-            tables = export_tables(linked, events, outcomes, shape, runs[-1]["site"])
+            tables = export_tables(
+                cohort.linked, cohort.events, cohort.outcomes, shape, cohort.run["site"]
+            )
             files = write_tables(tables, folder, file_format)
             written += [
                 ExportedFile(str(out / path.name), table.num_rows)
                 for path, table in zip(files, tables.values(), strict=True)
             ]
-    return ExportSummary(runs[-1]["run_id"], written)
+    return ExportSummary(cohort.run["run_id"], written)

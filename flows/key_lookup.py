@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow.compute as pc
 
 from cac_core.dicom.index import index_archive
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
-from cac_core.settings import load_settings
-from flows.request import archive_roots, index_workers
+from flows.request import archive_roots, index_workers, read_settings
 from flows.summaries import KeyLookup
 
 
@@ -31,7 +29,7 @@ def lookup_key(key: str, archive: Sequence[str], config: str | None) -> KeyLooku
             "The first argument is not a key.",
             "A key has 32 lower-case hexadecimal digits, as in the tables.",
         )
-    settings = load_settings(None if config is None else Path(config))
+    settings = read_settings(config)
     roots = archive_roots(tuple(archive), settings)
     found = index_archive(roots, load_keyring(settings.key_file), workers=index_workers(settings))
     table = found.instances

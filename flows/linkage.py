@@ -24,15 +24,15 @@ from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
 from cac_core.cohort.link_checks import linkage_warnings, require_matches, require_usable
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
-from cac_core.cohort.overlap import misspelt
+from cac_core.cohort.overlap import rewritten_identifiers
 from cac_core.cohort.parts import Part, PartStore
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
 from cac_core.cohort.store import Warehouse
 from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
-from cac_core.settings import Settings, load_settings
-from flows.request import LinkageRequest, open_warehouse
+from cac_core.settings import Settings
+from flows.request import LinkageRequest, open_warehouse, read_settings
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.summaries import (
@@ -90,9 +90,9 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
         For the first fault: settings, mapping, outcome definition, secret, scores, or an extract
         that is missing or lacks a column.
     """
-    settings = load_settings(None if request.config is None else Path(request.config))
-    wanted = settings.linkage
-    path = Path(request.mapping) if request.mapping else wanted.mapping
+    settings = read_settings(request.config)
+    options = settings.linkage
+    path = Path(request.mapping) if request.mapping else options.mapping
     if path is None:
         raise UsageError(
             "No mapping is named.",
@@ -101,27 +101,32 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
         )
     mapping = load_mapping(path)
     check_rules(mapping.rules)
-    outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else wanted.outcomes)
+    outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else options.outcomes)
     keyring = load_keyring(settings.key_file)
     warehouse = open_warehouse(request.warehouse, settings)
     parts = warehouse.parts()
-    model_id = chosen_model(warehouse, request.model or wanted.model)
+    model = chosen_model(warehouse, request.model or options.model)
     warehouse.check_writable()
-    found = [one for source in mapping.source for one in find_extracts(source, path.parent)]
-    for extract in found:
-        check_header(extract)
-    suppress = wanted.suppress_small_cells if request.suppress is None else request.suppress
+    suppress = options.suppress_small_cells if request.suppress is None else request.suppress
     return PreparedLinkage(
-        warehouse,
-        parts,
-        settings,
-        keyring,
-        mapping,
-        outcomes,
-        tuple(found),
-        model_id,
-        Disclosure(suppress),
+        warehouse=warehouse,
+        parts=parts,
+        settings=settings,
+        keyring=keyring,
+        mapping=mapping,
+        outcomes=outcomes,
+        extracts=_checked_extracts(mapping, path.parent),
+        model_id=model,
+        disclosure=Disclosure(suppress),
     )
+
+
+def _checked_extracts(mapping: SiteMapping, base: Path) -> tuple[Extract, ...]:
+    """Files of all sources, whose headers have the columns of the mapping."""
+    extracts = [one for source in mapping.source for one in find_extracts(source, base)]
+    for extract in extracts:
+        check_header(extract)
+    return tuple(extracts)
 
 
 def dry_run(request: LinkageRequest) -> LinkageDryRun:
@@ -192,7 +197,7 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
         parts, scores, identifiers, prepared.mapping, prepared.outcomes, prepared.keyring
     )
     warnings = linkage_warnings(prepared.mapping, parts, scores)
-    warnings += misspelt(parts, scores, prepared.keyring).described()
+    warnings += rewritten_identifiers(parts, scores, prepared.keyring).described()
     # Reads the parts where they are staged; publishing moves them.
     codes = unknown_codes(parts, prepared.outcomes)
     digest = linkage_digest(*inputs)

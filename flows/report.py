@@ -18,7 +18,6 @@ from cac_core.analysis.headline import headline
 from cac_core.analysis.run import estimates_table
 from cac_core.analysis.supplement import ANALYSES as SUPPLEMENTS
 from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
-from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.cohort.scores import scores_of
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
@@ -175,8 +174,7 @@ def _supplemented(prepared: PreparedReport) -> pa.Table:
 def _report(prepared: PreparedReport, estimates: pa.Table) -> Report:
     analysis = prepared.analysis
     run, store = analysis.cohort.run, analysis.warehouse
-    definition = OutcomeDefinition.model_validate_json(run["definition"])
-    labels = {name: one.description for name, one in definition.outcome.items()}
+    labels = {name: one.description for name, one in analysis.cohort.outcomes.outcome.items()}
     return Report(
         Numbers(hide_small(estimates) if prepared.suppress else estimates),
         analysis.plan,

@@ -126,7 +126,7 @@ def prepare_indexing(
     CacError
         For the first fault: settings, archive, warehouse, secret, or rules.
     """
-    settings = load_settings(None if config is None else Path(config))
+    settings = read_settings(config)
     roots = archive_roots(archive, settings)
     store = open_warehouse(warehouse, settings)
     keyring, rules = load_keyring(settings.key_file), load_rules(settings.rules)
@@ -147,6 +147,17 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit is {request.limit}.", "Give a number of studies, 1 or more.")
     return PreparedScoring(indexing, weights, request.limit, request.retry_failed)
+
+
+def read_settings(config: str | None) -> Settings:
+    """Settings of the file that a command or deployment names, else the defaults.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or is invalid.
+    """
+    return load_settings(None if config is None else Path(config))
 
 
 def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, ...]:

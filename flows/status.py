@@ -6,8 +6,7 @@ from pathlib import Path
 
 from cac_core.cohort.database import run_sql
 from cac_core.errors import CacError
-from cac_core.settings import load_settings
-from flows.request import open_warehouse
+from flows.request import open_warehouse, read_settings
 from flows.summaries import StatusSummary
 from schemas.run import RUNS
 from schemas.score import SCORES
@@ -27,7 +26,7 @@ def warehouse_status(
     CacError
         If there is no warehouse at that place, or the page cannot be written.
     """
-    store = open_warehouse(warehouse, load_settings(None if config is None else Path(config)))
+    store = open_warehouse(warehouse, read_settings(config))
     if not store.exists():
         raise CacError(
             f"There is no warehouse at {store.url}.", "Make one with: cac score ARCHIVE -w DIR"

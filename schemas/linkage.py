@@ -1,4 +1,4 @@
-"""What the linkage says of itself: rows in quarantine, the cohort flow, match rates."""
+"""Tables about the linkage itself: quarantine, cohort flow, match rates, events, runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
 
 QUARANTINE = TableSpec(
     "quarantine",
-    "One row per row and column of an extract that could not be used, and why; never a value of "
-    "an identifier. Where only a cell was set aside the row is used without it.",
+    "One row per unusable row or cell of an extract, with the reason; never a value of an "
+    "identifier. If only a cell is unusable, its row is used without it.",
     (
-        ColumnSpec("table", pa.string(), "canonical table the row was meant for"),
+        ColumnSpec("table", pa.string(), "canonical table of the row"),
         ColumnSpec("source", pa.string(), "name of the source in the mapping"),
-        ColumnSpec("source_file", pa.string(), "source, and the file's place among its files"),
+        ColumnSpec("source_file", pa.string(), "source, and the number of the file in it"),
         ColumnSpec("source_line", pa.int64(), "line of the file", nullable=True, ge=1),
-        text("column", "canonical column at fault; null where it is the whole row"),
-        ColumnSpec("reason", pa.string(), "why the row is here", codes=RowReason),
+        text("column", "canonical column at fault; null for the whole row"),
+        ColumnSpec("reason", pa.string(), "reason", codes=RowReason),
         text("value_shape", "the value with A for letters and 9 for digits; null for identifiers"),
         ColumnSpec(
             "row_kept",
@@ -31,7 +31,7 @@ QUARANTINE = TableSpec(
 
 FLOW = TableSpec(
     "flow",
-    "One row per patient: where it left the cohort, or that it is in the analysis.",
+    "One row per patient: the step at which it left the cohort, or its inclusion.",
     (
         ColumnSpec(
             "patient_key",
@@ -42,18 +42,18 @@ FLOW = TableSpec(
         ),
         ColumnSpec("step_number", pa.int8(), "order of the step", ge=1),
         ColumnSpec("step", pa.string(), "the step at which the patient left", codes=FlowStep),
-        text("detail", "the covariate that is missing, or the record that told of known disease"),
+        text("detail", "the missing covariate, or the record of known disease"),
         ColumnSpec("n_studies", pa.int32(), "CTAC studies of the patient in the archive", ge=0),
     ),
 )
 
 MATCHES = TableSpec(
     "matches",
-    "How many clinical rows found their study, by year, site and source.",
+    "Clinical rows with a matching study, by year, site and source.",
     (
         ColumnSpec("study_year", pa.int32(), "year of the clinical row's study date"),
         ColumnSpec("site", pa.string(), "site of the mapping"),
-        ColumnSpec("source_file", pa.string(), "source, and the file's place among its files"),
+        ColumnSpec("source_file", pa.string(), "source, and the number of the file in it"),
         ColumnSpec("n_rows", pa.int64(), "clinical rows", ge=0),
         ColumnSpec("n_by_key_and_date", pa.int64(), "matched by patient and study date", ge=0),
         ColumnSpec("n_by_accession", pa.int64(), "matched by accession number", ge=0),
@@ -78,14 +78,14 @@ EVENTS = TableSpec(
 
 LINKAGES = TableSpec(
     "linkages",
-    "One row per linkage: what went in, what came of it, and every digest behind it.",
+    "One row per linkage: inputs, results, digests and versions.",
     (
         ColumnSpec("run_id", pa.string(), "start time and a random suffix", unique=True),
         ColumnSpec("started_at", pa.timestamp("us", tz="UTC"), "start of the run"),
         ColumnSpec("finished_at", pa.timestamp("us", tz="UTC"), "end of the run"),
         ColumnSpec("site", pa.string(), "site of the mapping"),
         ColumnSpec("model_id", pa.string(), "model whose scores were linked"),
-        ColumnSpec("inputs_digest", pa.string(), "SHA-256 over all that the linkage depends on"),
+        ColumnSpec("inputs_digest", pa.string(), "SHA-256 over everything the linkage depends on"),
         ColumnSpec("extracts", pa.int64(), "files of extracts", ge=1),
         ColumnSpec("extracts_read", pa.int64(), "files that were read in this run", ge=0),
         ColumnSpec("rows", pa.int64(), "usable rows of all extracts", ge=0),
@@ -96,7 +96,7 @@ LINKAGES = TableSpec(
         ColumnSpec("outcomes", pa.string(), "JSON object: outcome to number of events"),
         ColumnSpec("seconds", pa.float64(), "wall time of the run", unit="s", ge=0),
         ColumnSpec("core_version", pa.string(), "version of the core"),
-        ColumnSpec("mapping", pa.string(), "JSON object: the mapping as it was read"),
+        ColumnSpec("mapping", pa.string(), "JSON object: the mapping, without file names"),
         ColumnSpec("definition", pa.string(), "JSON object: the outcome definition"),
         ColumnSpec("versions", pa.string(), "JSON object: Python and library versions"),
     ),

@@ -1,4 +1,4 @@
-"""Table `linked`: one row per patient in the analysis."""
+"""Table `linked`: one row per included patient."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _category(name: str, description: str) -> ColumnSpec:
 def _outcome_columns(outcome: str) -> tuple[ColumnSpec, ColumnSpec]:
     return (
         ColumnSpec(
-            f"{outcome}_event", pa.int8(), f"1 where `{outcome}` occurred", "0/1", True, ge=0, le=1
+            f"{outcome}_event", pa.int8(), f"1 if `{outcome}` occurred", "0/1", True, ge=0, le=1
         ),
         ColumnSpec(
             f"{outcome}_days", pa.int32(), f"days to `{outcome}` or censoring", "d", True, ge=0
@@ -37,7 +37,7 @@ def linked_table(outcomes: Sequence[str] = DEFAULT_OUTCOMES) -> TableSpec:
     covariates = [c for c in (*CLINICAL.columns, *PERFUSION.columns) if c.name not in identified]
     return TableSpec(
         "linked",
-        "One row per patient in the analysis: covariates, calcium by three readings, outcomes.",
+        "One row per included patient: covariates, calcium by three readings, outcomes.",
         (
             ColumnSpec(
                 "patient_key", pa.string(), "keyed pseudonym of the patient", pattern=KEY_PATTERN

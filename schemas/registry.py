@@ -1,4 +1,4 @@
-"""Canonical registry tables: what every site's extract becomes before it is linked."""
+"""Canonical registry tables: the common form of every site's extracts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CLINICAL = TableSpec(
     unique_together=("patient_id", "study_date"),
 )
 
-#: What numbers may be from which columns of `clinical` are computed.
+#: Plausible ranges of the inputs that columns of `clinical` are computed from.
 AUXILIARY_RANGES = (
     ColumnSpec("weight_kg", pa.float64(), "body weight", "kg", True, ge=2, le=400),
     ColumnSpec("height_cm", pa.float64(), "body height", "cm", True, ge=40, le=250),
@@ -95,18 +95,18 @@ DEATHS = TableSpec(
 
 FOLLOW_UP = TableSpec(
     "follow_up",
-    "How long the registry watched a patient, where that differs from its general coverage.",
+    "Observation period of a patient, if it differs from the general coverage.",
     (
         _PATIENT,
         ColumnSpec("coverage_end", pa.date32(), "last day of observation", nullable=True),
-        ColumnSpec("emigration_date", pa.date32(), "day the patient moved away", nullable=True),
+        ColumnSpec("emigration_date", pa.date32(), "day of emigration", nullable=True),
     ),
     unique_together=("patient_id",),
 )
 
 READINGS = TableSpec(
     "readings",
-    "Calcium readings by people: expert annotation and visual estimate.",
+    "Calcium readings by human readers: expert annotation and visual estimate.",
     (
         _PATIENT,
         _STUDY_DATE,
@@ -129,16 +129,16 @@ READINGS = TableSpec(
 )
 
 REGISTRY_TABLES = (CLINICAL, PERFUSION, ENCOUNTERS, DEATHS, FOLLOW_UP, READINGS)
-#: Where a canonical row came from; kept beside it, so that a later check can name file and line.
+#: Origin of a canonical row, so that later checks can name file and line.
 PROVENANCE = (
-    ColumnSpec("source_file", pa.string(), "source, and the file's place among its files"),
-    ColumnSpec("source_line", pa.int64(), "line of the file (row, where it has no lines)", ge=1),
+    ColumnSpec("source_file", pa.string(), "source, and the number of the file in it"),
+    ColumnSpec("source_line", pa.int64(), "line of the file; row, for formats without lines", ge=1),
 )
 
 
 def stored_table(table: TableSpec) -> TableSpec:
-    """A canonical table as `registry/<table>/` holds it: with the provenance of each row.
+    """A canonical table as stored in `registry/<table>/`, with the provenance of each row.
 
-    Rows are checked part by part; that rows are unique together is checked over all parts.
+    Uniqueness of rows is checked over all parts, not in each.
     """
     return replace(table, columns=(*table.columns, *PROVENANCE), unique_together=())

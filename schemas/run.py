@@ -8,10 +8,10 @@ from schemas.table import ColumnSpec, TableSpec
 
 RUNS = TableSpec(
     "runs",
-    "One row per run: what was asked, what came of it, and every version and digest behind it.",
+    "One row per run: job, counts, digests and versions.",
     (
         ColumnSpec("run_id", pa.string(), "start time and a random suffix", unique=True),
-        ColumnSpec("job", pa.string(), "which job ran", codes=("nightly-rescore", "retry")),
+        ColumnSpec("job", pa.string(), "job", codes=("nightly-rescore", "retry")),
         ColumnSpec("started_at", pa.timestamp("us", tz="UTC"), "start of the run"),
         ColumnSpec("finished_at", pa.timestamp("us", tz="UTC"), "end of the run"),
         ColumnSpec(
@@ -35,7 +35,7 @@ RUNS = TableSpec(
         ColumnSpec("protocol_digest", pa.string(), "digest of the scoring protocol"),
         ColumnSpec("rules_digest", pa.string(), "digest of the series selection rules"),
         ColumnSpec("core_version", pa.string(), "version of the core"),
-        ColumnSpec("settings", pa.string(), "JSON object: the resolved settings, no secret"),
+        ColumnSpec("settings", pa.string(), "JSON object: the resolved settings, without secrets"),
         ColumnSpec("versions", pa.string(), "JSON object: Python and library versions"),
     ),
 )

@@ -1,1 +1,1 @@
-"""Prefect tasks and what runs in a Dask worker; thin, a verb each."""
+"""What Prefect sees of a job (steps, shards) and what Dask runs (studies, resamples)."""

@@ -1,6 +1,6 @@
-"""Dask processes without an HTTP server: all they listen on is their own, authenticated channel.
+"""Dask processes without an HTTP server, so that they listen only on their authenticated channel.
 
-Dask starts the server even where the dashboard is switched off. It asks nobody who they are.
+Dask starts the server even if the dashboard is off, and the server authenticates nobody.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from distributed import Scheduler, Worker
 
 
 class ClosedScheduler(Scheduler):
-    """A scheduler that answers nothing over HTTP."""
+    """A scheduler without HTTP."""
 
     def start_http_server(self, *arguments: Any, **options: Any) -> None:
         """Open no port."""
 
 
 class ClosedWorker(Worker):
-    """A worker that answers nothing over HTTP."""
+    """A worker without HTTP."""
 
     def start_http_server(self, *arguments: Any, **options: Any) -> None:
         """Open no port."""

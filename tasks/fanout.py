@@ -1,4 +1,4 @@
-"""Drives studies through a Dask cluster: a small window, one result at a time, no study lost."""
+"""Sends studies to a Dask cluster: few at a time, one result each, and none lost."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from cac_core.study import StudyResult, StudyWork, unscored
 from schemas.codes import StudyReason
 from tasks.worker import score_on_worker
 
+_Submit = Callable[[StudyWork], Future[StudyResult]]
+
 
 def score_studies(
     client: Client,
@@ -25,58 +27,71 @@ def score_studies(
     previews: bool = True,
     on_result: Callable[[StudyResult], None],
 ) -> None:
-    """Score every study, in any order, and hand each result on as it comes.
+    """Score every study, in any order, and pass each result on as it arrives.
 
-    With `previews`, a result holds pictures of the study's key slices.
+    A study whose worker died is scored once more with no other study of this call in flight; if
+    its worker dies again, it is recorded as failed.
 
-    At most `window` studies are in flight. Each future is released as soon as its row is taken,
-    so that a dying worker loses only what it was working on. Studies whose worker died are tried
-    once more with nothing else of this call in flight; one that kills again is recorded as
-    failed.
+    Parameters
+    ----------
+    timeout_s : time limit per study.
+    window : largest number of studies in flight.
+    previews : add images of the key slices to each result.
 
     Raises
     ------
     Exception
         Only for faults of the cluster itself (scheduler lost, connection closed).
     """
-    suspects: list[StudyWork] = []
 
     def submit(work: StudyWork) -> Future[StudyResult]:
         arguments = (work, protocol, timeout_s, previews)
         return client.submit(score_on_worker, *arguments, pure=False, retries=0)
 
-    def windowed() -> Iterator[tuple[StudyWork, Future[StudyResult]]]:
-        queue = iter(works)
-        in_flight: dict[Key, StudyWork] = {}
-        completed = as_completed()
-        for work in queue:
-            future = submit(work)
-            in_flight[future.key] = work
-            completed.add(future)
-            if len(in_flight) >= window:
-                done = next(completed)
-                yield in_flight.pop(done.key), done
-        for done in completed:
-            yield in_flight.pop(done.key), done
-
-    for work, future in windowed():
+    suspects: list[StudyWork] = []
+    for work, future in _completed(submit, works, window):
         result = _take(future)
         if result is None:
             suspects.append(work)
         else:
             on_result(result)
     for work in suspects:
-        started = monotonic()
-        result = _take(submit(work))
-        if result is None:
-            timed_out = monotonic() - started >= timeout_s
-            reason = StudyReason.TIMEOUT if timed_out else StudyReason.WORKER_DIED
-            result = unscored(work, StudyError(reason, rejected=False))
-        on_result(result)
+        on_result(_score_alone(submit, work, timeout_s))
+
+
+def _completed(
+    submit: _Submit, works: Iterable[StudyWork], window: int
+) -> Iterator[tuple[StudyWork, Future[StudyResult]]]:
+    """Studies with their finished futures, at most `window` in flight at a time."""
+    in_flight: dict[Key, StudyWork] = {}
+    completed = as_completed()
+    for work in works:
+        future = submit(work)
+        in_flight[future.key] = work
+        completed.add(future)
+        if len(in_flight) >= window:
+            done = next(completed)
+            yield in_flight.pop(done.key), done
+    for done in completed:
+        yield in_flight.pop(done.key), done
+
+
+def _score_alone(submit: _Submit, work: StudyWork, timeout_s: float) -> StudyResult:
+    """Result of a study with no other in flight, so that a dying worker identifies it."""
+    started = monotonic()
+    result = _take(submit(work))
+    if result is not None:
+        return result
+    timed_out = monotonic() - started >= timeout_s
+    reason = StudyReason.TIMEOUT if timed_out else StudyReason.WORKER_DIED
+    return unscored(work, StudyError(reason, rejected=False))
 
 
 def _take(future: Future[StudyResult]) -> StudyResult | None:
-    """The result, or None where the worker died with it; the future is released either way."""
+    """The result, or None if its worker died.
+
+    Releases the future in both cases, so that a dying worker loses only its current study.
+    """
     try:
         result: StudyResult = future.result()
         return result

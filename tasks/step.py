@@ -1,6 +1,6 @@
-"""Steps of a job: task runs of Prefect where a flow runs, plain functions where none does.
+"""Steps of a job: Prefect task runs inside a flow run, plain function calls outside of one.
 
-A command that fans nothing out needs no orchestration; the same steps serve it without a server.
+Commands that run in one process need no orchestration, and use the same steps without a server.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ _Result = TypeVar("_Result", covariant=True)
 
 
 class Step(Protocol[_Parameters, _Result]):
-    """A function that can be told what its run is called."""
+    """A function whose task run can be given a name."""
 
     def __call__(self, *args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        """Run it."""
+        """Run the step."""
         ...
 
     def named(self, name: str) -> Callable[_Parameters, _Result]:
-        """The same, under a name of its own in Prefect."""
+        """The same step with this name of its task run."""
         ...
 
 
 def step(
     name: str,
 ) -> Callable[[Callable[_Parameters, _Result]], Step[_Parameters, _Result]]:
-    """Make a function a step; neither its results nor its arguments are kept by Prefect."""
+    """Make a function a step; Prefect stores neither its results nor its arguments."""
 
     def decorate(function: Callable[_Parameters, _Result]) -> Step[_Parameters, _Result]:
         def run(run_name: str | None, *args: Any, **kwargs: Any) -> _Result:
@@ -51,7 +51,9 @@ def step(
             return run(None, *args, **kwargs)
 
         def named(run_name: str) -> Callable[_Parameters, _Result]:
-            plain = run_name.replace("{", "{{").replace("}", "}}")  # Prefect takes it as a template
+            plain = run_name.replace("{", "{{").replace(
+                "}", "}}"
+            )  # Prefect formats it as a template
             return lambda *args, **kwargs: run(plain, *args, **kwargs)
 
         call.named = named  # type: ignore[attr-defined]

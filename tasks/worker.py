@@ -1,6 +1,6 @@
 """What runs in a Dask worker: the cascade, loaded once per process, and one call per study.
 
-Imports neither Prefect nor the flows: a worker starts in a second or two and talks to nobody but
+Imports neither Prefect nor the flows, so that a worker starts within two seconds and talks only to
 the scheduler.
 """
 
@@ -22,17 +22,17 @@ from cac_core.study import StudyResult, StudyWork, score_study
 if TYPE_CHECKING:
     from cac_core.model.cascade import Cascade
 
-#: Exit status of a worker that ended itself because a study ran past its time limit.
+#: Exit status of a worker whose study exceeded its time limit.
 TIMEOUT_EXIT = 75
 
 
 class CascadePlugin(WorkerPlugin):
-    """Loads the weights when a worker starts, again when it is restarted.
+    """Loads the weights when a worker starts or restarts.
 
     Parameters
     ----------
-    folder : folder of the weights as the worker sees it; None for the shipped ones.
-    digest : digest of the weights the run was planned with; other weights are refused.
+    folder : folder of the weights, as the worker sees it; None for the shipped weights.
+    digest : digest of the weights that the run was planned with; others are refused.
     """
 
     name = "cascade"
@@ -43,13 +43,15 @@ class CascadePlugin(WorkerPlugin):
         self.cascade: Cascade | None = None
 
     def setup(self, worker: Worker) -> None:
-        """Load and keep the cascade; a failure stops the run at registration."""
-        from cac_core.model.cascade import Cascade  # the run that sends this needs no torch
+        """Load the cascade; an error stops the run at registration."""
+        from cac_core.model.cascade import Cascade  # the process that sends this needs no torch
 
         faulthandler.enable()
         cascade = Cascade.load(None if self.folder is None else Path(self.folder), threads=1)
         if cascade.digest != self.digest:
-            raise RuntimeError("this worker finds other weights than the run was planned with")
+            raise RuntimeError(
+                "the weights on this worker differ from those that the run was planned with"
+            )
         self.cascade = cascade
 
 
@@ -58,8 +60,8 @@ def score_on_worker(
 ) -> StudyResult:
     """Score one study with this worker's cascade, within the time limit.
 
-    A study that runs past the limit takes its process down: native decoders cannot be
-    interrupted in any other way. The nanny starts a new worker and the study gets its row.
+    At the limit the process exits, since native decoders cannot be interrupted otherwise. The
+    nanny starts a new worker, and the study gets a row with its reason.
     """
     with _deadline(timeout_s):
         plugin = get_worker().plugins[CascadePlugin.name]

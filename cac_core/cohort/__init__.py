@@ -1,1 +1,1 @@
-"""The warehouse of tables, and the queries that plan work and summarise it."""
+"""Registry linkage and the warehouse: reading extracts, joins, the ledger, exports."""

@@ -1,4 +1,4 @@
-"""The state of a scored archive over time: nights, reasons, drift, scanners, queue, speed."""
+"""State of a scored archive over time: runs, reasons, drift, scanners, queue, speed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from schemas.codes import CAC_CATEGORIES
 from schemas.run import RUNS
 from schemas.score import SCORES
 
-#: As many runs and months as a picture can show.
+#: Largest numbers of runs and months in a figure.
 LAST_RUNS, LAST_MONTHS = 60, 24
-#: Scanners and months with fewer scored studies, on either side, are not compared.
+#: Smallest number of scored studies on both sides of a comparison.
 MIN_COMPARED = 20
-#: The newest month is compared with so many before it.
+#: Number of earlier months that the newest month is compared with.
 MONTHS_BEFORE = 12
-#: How far a share must be off: in standard errors, and in itself, for with many studies the first
-#: is soon reached. Noise: in spreads of the others (their interquartile range / 1.349).
+#: Limits of a notable difference: of a share in standard errors and, since many studies make those
+#: small, in absolute terms; of noise in units of the others' spread (interquartile range / 1.349).
 MAX_SHARE_Z, MAX_SHARE, MAX_NOISE_Z = 3.0, 0.1, 2.0
 
 _COLUMNS = (
@@ -50,17 +50,17 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class ArchiveState:
-    """What the page of the archive shows; rows as the SQL files of the same names give them.
+    """Contents of the archive page; rows as in the SQL files of the same names.
 
     Parameters
     ----------
-    model : model of the newest run; reasons, months and scanners are those of its scores.
+    model : model of the newest run; reasons, months and scanners refer to its scores.
     runs : oldest first.
-    file_reasons : files without use in the newest run, by reason, most first.
-    months : the last has `stands_out`, what differs from the twelve before it.
-    scanners : each with `zero_z` and `high_z`, its distance from all others in standard errors of
-        the shares of scores of zero and above 400, and with `stands_out`.
-    speed : median seconds by run, in the order of `runs`; only runs that still have scores.
+    file_reasons : unusable files of the newest run by reason, most frequent first.
+    months : the last has `stands_out`, its notable differences from the twelve before.
+    scanners : each with `zero_z` and `high_z`, the differences of its shares of scores of zero and
+        above 400 from all others in standard errors, and with `stands_out`.
+    speed : median seconds by run, in the order of `runs`; only runs with current scores.
     """
 
     model: str
@@ -74,17 +74,17 @@ class ArchiveState:
 
     @property
     def queued(self) -> int:
-        """Studies that the newest run left to do."""
+        """Number of studies that the newest run left."""
         return int(self.runs[-1]["queued"]) if self.runs else 0
 
     @property
     def failed(self) -> int:
-        """Studies that wait for a retry."""
+        """Number of studies to be retried."""
         return sum(row["studies"] for row in self.reasons if row["status"] == "failed")
 
 
 def archive_state(store: Warehouse) -> ArchiveState:
-    """Read runs and scores of a warehouse and count; no pixel and no file of the archive is read.
+    """Summarise the runs and scores of a warehouse, without reading the archive itself.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def archive_state(store: Warehouse) -> ArchiveState:
 
 
 def _scores(store: Warehouse) -> pa.Table:
-    """The columns that count, of all models, with the model's name."""
+    """The needed columns of the scores of all models, with the model id."""
     types = pa.schema([SCORES.arrow_schema.field(name) for name in _COLUMNS])
     tables = [types.append(pa.field("model", pa.string())).empty_table()]
     for model in store.models():
@@ -127,9 +127,9 @@ def _rows(name: str, latest: pa.Table, **parameters: Any) -> Rows:
 
 
 def share_z(part: int, whole: int, other_part: int, other_whole: int) -> float | None:
-    """Distance of two shares in standard errors, the pooled two-proportion z.
+    """Difference of two shares in standard errors (pooled two-proportion z).
 
-    Positive where the first is larger; None where it is not defined.
+    Positive if the first is larger; None if it is not defined.
     """
     if not whole or not other_whole:
         return None
@@ -139,10 +139,10 @@ def share_z(part: int, whole: int, other_part: int, other_whole: int) -> float |
 
 
 def _compared(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the distance of its shares from the others', and what stands out in words.
+    """The row with `zero_z`, `high_z`, and its notable differences in words.
 
-    The row has `n`, `n_zero`, `n_high`, the same of the others (`rest_n`, `rest_zero`,
-    `rest_high`), and may have `noise_z`.
+    It has `n`, `n_zero`, `n_high`, the counts of the others (`rest_n`, `rest_zero`, `rest_high`),
+    and possibly `noise_z`.
     """
     enough = min(row["n"], row["rest_n"] or 0) >= MIN_COMPARED
     found = {}
@@ -162,7 +162,7 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compared_months(months: Rows) -> Rows:
-    """The months, the last one compared with those before it."""
+    """The months, with the last one compared to those before it."""
     if not months:
         return []
     *_, last = months

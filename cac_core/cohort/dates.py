@@ -1,7 +1,7 @@
-"""Which date format a column of an extract has, where the mapping allows several.
+"""Choice of the date format of a column where the mapping allows several.
 
-`09/04/2020` is a day in April and one in September. Formats that read a cell of a column in two
-ways are never tried cell by cell: the column's other cells decide, or a person does.
+`09/04/2020` can be in April or in September. If two formats read a cell as different days, the
+other cells of the column decide; if they do not, the run stops.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import duckdb
 from cac_core.cohort.extracts import Extract
 from cac_core.errors import UsageError
 
-#: Stands for no format, where DuckDB asks for one; no text fits it.
+#: A format that matches no text, for variables that need at least one.
 _NO_FORMAT = "(none) %Y"
-#: Every column of dates that a query names must have its variables.
+#: All date columns: a query needs the variables of each.
 _ALL = (
     *("study_date", "birth_date", "admit_date", "discharge_date", "procedure_date"),
     *("death_date", "coverage_end", "emigration_date"),
@@ -33,8 +33,7 @@ def set_date_formats(
     Raises
     ------
     UsageError
-        If cells of a column can be read as different days, and its other cells leave it open which
-        format it has.
+        If cells of a column can be read as different days, and its other cells do not decide.
     """
     source = extract.source
     formats = list(dict.fromkeys(source.dates))
@@ -52,7 +51,7 @@ def set_date_formats(
 def _set_formats(
     connection: duckdb.DuckDBPyConnection, column: str, formats: Sequence[str]
 ) -> None:
-    # `%Y` also reads a year of two digits, as one of the first century: `%y` goes first.
+    # `%Y` also accepts a two-digit year, as one of the first century, so `%y` goes first.
     formats = sorted(formats, key=lambda form: "%y" not in form)
     plain = [form for form in formats if not _OFFSET.search(form)]
     zoned = [_OFFSET.sub("", form) for form in formats if _OFFSET.search(form)]
@@ -61,7 +60,7 @@ def _set_formats(
 
 
 def _contradicts_iso(connection: duckdb.DuckDBPyConnection, form: str) -> bool:
-    """Whether a format reads an ISO date as another day, so that both cannot be understood."""
+    """Whether a format reads an ISO date as another day, so that only one of them can apply."""
     _set_formats(connection, "study_date", [form])
     text = "2020-04-09"
     read = connection.execute(f"SELECT {_reading('study_date', form, '$1')}", [text]).fetchall()
@@ -69,7 +68,7 @@ def _contradicts_iso(connection: duckdb.DuckDBPyConnection, form: str) -> bool:
 
 
 def _reading(column: str, form: str, text: str) -> str:
-    """SQL that reads a text by one format, as ISO text."""
+    """SQL that parses text with one format and gives ISO text."""
     given, literal = text, "'" + _OFFSET.sub("", form).replace("'", "''") + "'"
     if _OFFSET.search(form):
         given = f"without_offset({text})"
@@ -79,7 +78,7 @@ def _reading(column: str, form: str, text: str) -> str:
 def _unambiguous(
     connection: duckdb.DuckDBPyConnection, extract: Extract, column: str, formats: Sequence[str]
 ) -> list[str]:
-    """The formats of a column without those that its cells rule out."""
+    """The formats of a column that its cells do not rule out."""
     readings = ", ".join(
         f"{_reading(column, form, column)} AS f{n}" for n, form in enumerate(formats)
     )
@@ -99,7 +98,7 @@ def _unambiguous(
             continue
         out = b if only_b is None else a
         left = [n for n in left if n != out]
-    for a, b, both, only_a, only_b in undecided:  # what another format rules out needs no decision
+    for a, b, both, only_a, only_b in undecided:  # unless another pair rules one of them out
         if a in left and b in left:
             raise _ambiguous(extract, column, (formats[a], formats[b]), both, only_a, only_b)
     return [formats[n] for n in left]
@@ -115,12 +114,12 @@ def _ambiguous(
 ) -> UsageError:
     a, b = formats
     why = (
-        "no line tells which it is"
+        "no other line decides"
         if only_a is None or only_b is None
-        else f"line {only_a} fits only `{a}`, and line {only_b} only `{b}`"
+        else f"line {only_a} fits only `{a}`, but line {only_b} only `{b}`"
     )
     return UsageError(
         f"Source {extract.source.name}: in the file {extract.path.name} the dates of `{column}` "
         f"can be read as different days: line {both} fits `{a}` and `{b}`; {why}.",
-        "Leave in `dates` the one format that the file has. Files that differ need a source each.",
+        "Keep only the format of this file in `dates`; use one source per format.",
     )

@@ -1,14 +1,13 @@
-"""Lines of a delimited text file, each of them accounted for.
+"""Lines of a delimited text file, with every line accounted for.
 
-In CSV a record ends with a line end outside quotes, so a reader that meets one stray quote takes
-the lines up to the next quote for a single field, and the rows in them are gone. Here every line
-of a file is a line of the header, of a row, blank, or set aside: a quoted field may run over more
-lines only while it is short and while the lines in it are no rows themselves. Where it is not so,
-the line with the stray quote is set aside and reading goes on with the next.
+In CSV, a record ends at a line end outside quotes, so one stray quote makes a reader take all lines
+up to the next quote as a single field, and their rows are lost. Here every line belongs to the
+header or a row, is blank, or is unreadable. A quoted field may span lines only if it is short and
+its lines are not rows themselves; otherwise the line with the stray quote is unreadable, and
+reading continues with the next line.
 
-Lines end with LF, CR LF or CR. Text is handled as UTF-8 bytes in large blocks: whether the lines of
-a block are in order is a matter of a few array operations, and only the others are looked at one by
-one.
+Lines end with LF, CR LF or CR. Text is processed as UTF-8 bytes in large blocks: array operations
+find the lines that are rows beyond doubt, and only the others are parsed one by one.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-#: A quoted field of more lines or, over several lines, of more characters is a stray quote.
+#: A quoted field with more lines, or with several lines and more characters, has a stray quote.
 MOST_LINES = 40
 MOST_CHARACTERS = 4_000
-#: A longer line is no row of a registry; DuckDB's own limit is 2,000,000 bytes.
+#: Longest line of a row in bytes; the limit of DuckDB is 2,000,000.
 LONGEST_LINE = 1_000_000
 _CHUNK = 8 << 20
 _LONGEST_BLOCK = 256 << 20
@@ -36,10 +35,10 @@ _BOM = codecs.BOM_UTF8
 
 @dataclass
 class Account:
-    """What became of the lines of a file; numbers of lines count from 1.
+    """Account of the lines of a file; line numbers count from 1.
 
     `lines` = `header` + `rows` + `feeds` + unreadable + blank, where `feeds` are line ends inside
-    quotes. `shifts` has (row, lines before it that are no rows), where that number changes.
+    quotes. `shifts` lists (row, number of lines before it that are not rows) where that changes.
     """
 
     header: int = 1
@@ -51,7 +50,7 @@ class Account:
     shifts: list[tuple[int, int]] = field(default_factory=list)
 
     def add_rows(self, line: int, count: int) -> None:
-        """Count rows of which the first begins on a line."""
+        """Count rows; the first begins on `line`."""
         shift = line - self.rows - 1
         if count and (not self.shifts or self.shifts[-1][1] != shift):
             self.shifts.append((self.rows + 1, shift))
@@ -60,10 +59,10 @@ class Account:
 
 @dataclass
 class TextFile:
-    """A packed or plain text file as blocks of whole lines in UTF-8.
+    """A plain or compressed text file as blocks of whole lines in UTF-8.
 
-    `altered` tells, after the blocks were read, that they are not the file's own bytes but for
-    line ends and a mark of byte order at the beginning; `n_lf` and `n_crlf` count line ends.
+    After the blocks are read, `altered` says whether they differ from the bytes of the file, apart
+    from line ends and an initial byte order mark; `n_lf` and `n_crlf` count line ends.
     """
 
     open: Callable[[], IO[bytes]]
@@ -75,16 +74,16 @@ class TextFile:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a reader that knows UTF-8 and one kind of line end can read the file itself."""
+        """Whether the file itself is UTF-8 with one kind of line end."""
         return not self.altered and not (self.n_lf and self.n_crlf)
 
     def blocks(self) -> Generator[bytes, None, None]:
-        """Blocks of whole lines that end with LF; a line in no known encoding holds a NUL.
+        """Blocks of whole lines that end with LF; a line that cannot be decoded contains a NUL.
 
         Raises
         ------
         OSError
-            If a line is so long that this is no text file.
+            If a line is too long for a text file.
         """
         self.altered, self.n_lf, self.n_crlf = False, 0, 0
         begin = True
@@ -92,7 +91,7 @@ class TextFile:
             block = self._with_lf(self._utf8(raw))
             if begin:
                 block, begin = block.removeprefix(_BOM), False
-            if _BOM in block:  # files that were put together
+            if _BOM in block:  # concatenated files
                 block = block if block.endswith(b"\n") else block + b"\n"
                 block, self.altered = block.replace(_BOM, b""), True
             yield block
@@ -102,7 +101,7 @@ class TextFile:
         with self.open() as stream:
             for chunk in self._chunks(stream):
                 block = rest + chunk
-                # Not the last byte: LF may follow CR.
+                # Not the last byte: an LF may follow the CR.
                 at = max(block.rfind(b"\n"), block.rfind(b"\r", 0, len(block) - 1)) + 1
                 if at:
                     yield block[:at]
@@ -117,7 +116,7 @@ class TextFile:
             while chunk := stream.read(_CHUNK):
                 yield chunk
             return
-        self.altered = True  # a line feed is no byte there
+        self.altered = True  # line ends have several bytes there
         decoder = codecs.getincrementaldecoder(self.encoding)("replace")
         while chunk := stream.read(_CHUNK):
             yield _damaged(decoder.decode(chunk))
@@ -161,14 +160,14 @@ class TextFile:
 
 
 def _damaged(text: str) -> bytes:
-    """UTF-8 of decoded text, with a NUL where bytes could not be decoded."""
+    """Decoded text as UTF-8, with a NUL for bytes that could not be decoded."""
     return text.replace("\ufffd", "\0").encode("utf-8", "replace")
 
 
 def split(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
-    """Fields of a record, None where it has none; and whether a quote is still open at its end.
+    """Fields of a record (None if malformed), and whether a quote is still open at its end.
 
-    A quote inside a field that does not begin with one is text, as spreadsheets read it.
+    A quote inside a field that does not begin with one is text, as in spreadsheets.
     """
     fields: list[str] = []
     at, end = 0, len(text)
@@ -185,7 +184,7 @@ def split(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
             to = text.find(delimiter, at)
             to = end if to < 0 else to
             plain = text[at:to]
-            if plain.lstrip().startswith('"'):  # quoted or not: one cannot tell
+            if plain.lstrip().startswith('"'):  # ambiguous: quoted or not
                 return None, False
             fields.append(plain)
         if to == end:
@@ -194,7 +193,7 @@ def split(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
 
 
 def header_of(text: TextFile, delimiter: str) -> tuple[list[str], int]:
-    """Names in the header, as it gives them, and how many lines it has; none if there is none."""
+    """Column names of the header, and its number of lines; no names if there is no header."""
     with closing(text.blocks()) as blocks:
         block = next(blocks, b"")
     lines = block[: 2 * LONGEST_LINE].decode("utf-8", "replace").split("\n")[:MOST_LINES]
@@ -206,7 +205,7 @@ def header_of(text: TextFile, delimiter: str) -> tuple[list[str], int]:
 
 
 def check_lines(text: TextFile, delimiter: str, n_fields: int) -> Account | None:
-    """The account of a file whose lines are all rows in order; None for any other file."""
+    """Account of a file in which every line is a valid row; None for any other file."""
     mark = delimiter.encode("utf-8")
     account = Account(rows=-1)  # the header is checked like a row
     for block in text.blocks():
@@ -221,11 +220,11 @@ def check_lines(text: TextFile, delimiter: str, n_fields: int) -> Account | None
 def clean_lines(
     text: TextFile, delimiter: str, n_fields: int, n_header: int, out: IO[bytes]
 ) -> Account:
-    """Write the rows of a file, without its header, so that any reader reads the same rows.
+    """Write the rows of a file, without its header, in a form that every reader reads alike.
 
     Parameters
     ----------
-    n_fields, n_header : fields and lines of the header.
+    n_fields, n_header : number of fields and lines of the header.
     """
     cleaner = _Cleaner(delimiter, n_fields, Account(header=n_header), out)
     blocks = text.blocks()
@@ -238,7 +237,7 @@ def clean_lines(
 
 
 class _Cleaner:
-    """Rows out of blocks of lines, and the account of all lines."""
+    """Extracts rows from blocks of lines, and keeps the account of all lines."""
 
     def __init__(self, delimiter: str, n_fields: int, account: Account, out: IO[bytes]) -> None:
         self.delimiter = delimiter
@@ -251,7 +250,7 @@ class _Cleaner:
         self.has_open_quote = False
 
     def take(self, block: bytes, *, is_last: bool) -> None:
-        """Read a block; the last lines wait for the next, since a field may go on there."""
+        """Read a block; its last lines wait for the next block, where a field may continue."""
         block = self.rest + block
         starts, ends, good = _survey(block, self.delimiter.encode("utf-8"), self.n_fields)
         stop = len(good) if is_last else max(0, len(good) - MOST_LINES)
@@ -278,41 +277,41 @@ class _Cleaner:
         self.rest = block[starts[at] :] if at < len(good) else b""
 
     def _record(self, line: Callable[[int], str | None], at: int, number: int) -> int:
-        """Read what begins on a line; gives how many lines it has."""
+        """Read the record that begins on a line and return its number of lines."""
         text = line(at) or ""
         if not text:
             self.account.blank.append(number)
             return 1
         if number in self.closing or "\0" in text or len(text) > LONGEST_LINE:
-            return self._set_aside(number, 1)
+            return self._mark_unreadable(number, 1)
         fields, is_open = split(text, self.delimiter)
         if is_open:
             return self._several_lines(line, at, number)
         if fields is None or len(fields) != self.n_fields:
-            return self._set_aside(number, 1)
+            return self._mark_unreadable(number, 1)
         if self.has_open_quote and text.count('"') % 2:
             self.has_open_quote = False
-            return self._set_aside(number, 1)
+            return self._mark_unreadable(number, 1)
         return self._row(fields, number, 1)
 
     def _several_lines(self, line: Callable[[int], str | None], at: int, number: int) -> int:
         found = self._closed(line, at)
         if found is None:
             self.has_open_quote = True
-            return self._set_aside(number, 1)
+            return self._mark_unreadable(number, 1)
         lines, fields = found
         first, *others = map(self._stands_alone, lines)
         if any(others[:-1]) or (first and any(others)):
             self.closing.add(number + len(lines) - 1)
-            return self._set_aside(number, 1)
+            return self._mark_unreadable(number, 1)
         if len(fields) != self.n_fields:
-            return self._set_aside(number, len(lines))
+            return self._mark_unreadable(number, len(lines))
         return self._row(fields, number, len(lines))
 
     def _closed(
         self, line: Callable[[int], str | None], at: int
     ) -> tuple[list[str], list[str]] | None:
-        """Lines and fields of a record with a line end inside quotes, if it soon ends well."""
+        """Lines and fields of a record with a line end inside quotes; None if it does not close."""
         lines = [line(at) or ""]
         length = 0
         while len(lines) < MOST_LINES and length <= MOST_CHARACTERS:
@@ -329,7 +328,7 @@ class _Cleaner:
         return None
 
     def _stands_alone(self, text: str) -> bool:
-        """Whether a line would be a row, be its quotes text or not."""
+        """Whether a line has the fields of a row, with quotes as text or as quotes."""
         fields, _ = split(text, self.delimiter)
         counts = (text.count(self.delimiter) + 1, 0 if fields is None else len(fields))
         return self.n_fields > 1 and self.n_fields in counts
@@ -341,7 +340,7 @@ class _Cleaner:
         self.account.feeds += lines - 1
         return lines
 
-    def _set_aside(self, number: int, lines: int) -> int:
+    def _mark_unreadable(self, number: int, lines: int) -> int:
         self.account.unreadable.extend(range(number, number + lines))
         return lines
 
@@ -349,10 +348,10 @@ class _Cleaner:
 def _survey(
     block: bytes, delimiter: bytes, n_fields: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Where the lines of a block start and end, and which are rows beyond doubt.
+    """Start and end of each line of a block, and whether it is a row beyond doubt.
 
-    Beyond doubt: no NUL, the right number of delimiters outside quotes, and every quote either
-    opens a field, closes one, or is one of a pair inside one.
+    That means: no NUL, the right number of delimiters outside quotes, and every quote opens a
+    field, closes one, or is one of a pair inside one.
     """
     data = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(data == 10)
@@ -380,10 +379,10 @@ def _survey_quotes(
     mark: int,
     marks: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which lines have their quotes in order, and which delimiters are outside quotes."""
+    """Whether the quotes of each line are valid, and the delimiters outside quotes."""
     quotes = np.flatnonzero(data == 34)
-    seen = np.cumsum(data == 34, dtype=np.int32)  # quotes up to and with each byte
-    line_of = np.cumsum(data == 10, dtype=np.int32)  # line of each byte that is no line end
+    seen = np.cumsum(data == 34, dtype=np.int32)  # quotes up to and including each byte
+    line_of = np.cumsum(data == 10, dtype=np.int32)  # line of each byte that is not a line end
     last = seen[np.minimum(ends, len(data) - 1)]
     first = np.concatenate((np.zeros(1, np.int32), last[:-1]))  # quotes before each line
     lines = line_of[quotes]

@@ -1,8 +1,8 @@
-"""The linked tables in the shapes and files that others read.
+"""Export of the linked tables in standard shapes and file formats.
 
-Shapes: `linked` and `events` as they are, `adtte` (CDISC ADaM time to event), and `omop` (OMOP CDM
-tables `person`, `measurement`, `observation_period`, `condition_occurrence`). Files: Parquet, CSV,
-Stata, SAS transport. Rows carry keys, never identifiers.
+Shapes: `linked` and `events` unchanged, `adtte` (CDISC ADaM time to event), and `omop` (OMOP CDM
+tables `person`, `measurement`, `observation_period`, `condition_occurrence`). Formats: Parquet,
+CSV, Stata, SAS transport. Rows contain keys, never identifiers.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from cac_core.errors import CacError, UsageError
 
 SHAPES = ("linked", "events", "adtte", "omop")
 _OMOP = ("person", "measurement", "observation_period", "condition_occurrence")
-#: Longest names that Stata and version 8 of SAS transport take; version 5 takes 8.
+#: Longest names in Stata and version 8 of SAS transport, and in version 5.
 _NAME_LENGTH, _XPORT_5 = 32, 8
 
 
 def export_tables(
     linked: pa.Table, events: pa.Table, outcomes: OutcomeDefinition, shape: str, study: str
 ) -> dict[str, pa.Table]:
-    """The tables of a shape, by file name.
+    """The tables of a shape by file name.
 
     Parameters
     ----------
     linked, events : the published tables of a linkage.
-    outcomes : the definition they were made with.
+    outcomes : the definition that they were made with.
     study : identifier of the study, for ADTTE.
 
     Raises
@@ -67,7 +67,7 @@ def export_tables(
 
 
 def write_tables(tables: Mapping[str, pa.Table], folder: Path, form: str) -> list[Path]:
-    """Write tables into a folder, in one of `FORMATS`; gives the files.
+    """Write tables into a folder in one of `FORMATS` and return the files.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def write_tables(tables: Mapping[str, pa.Table], folder: Path, form: str) -> lis
 
 
 def short_names(names: Sequence[str], length: int) -> list[str]:
-    """Names of at most `length` characters, all different, the same for the same names."""
+    """Distinct names of at most `length` characters; the same input gives the same names."""
     short: list[str] = []
     for name in names:
         cut, number = name[:length], 1
@@ -152,7 +152,7 @@ def _write_xport(table: pa.Table, path: Path, name: str) -> None:
 def _frame(
     table: pa.Table, name_length: int, label_length: int
 ) -> tuple[pd.DataFrame, list[str | None]]:
-    """Columns under names that the format takes; the label tells name, meaning and unit."""
+    """Columns under names that the format allows, with labels of name, meaning and unit."""
     frame = table.to_pandas(date_as_object=True)
     for field in table.schema:
         if pa.types.is_integer(field.type) and table[field.name].null_count:
@@ -162,9 +162,13 @@ def _frame(
 
 
 def _label(field: pa.Field) -> str:
-    told = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
-    unit = f" [{told['unit']}]" if told.get("unit") else ""
-    return f"{field.name}: {told['description']}{unit}" if "description" in told else field.name
+    metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+    unit = f" [{metadata['unit']}]" if metadata.get("unit") else ""
+    return (
+        f"{field.name}: {metadata['description']}{unit}"
+        if "description" in metadata
+        else field.name
+    )
 
 
 #: Suffix and writer of each format.

@@ -1,7 +1,7 @@
-"""Scores and canonical tables to one analysis row per patient, with every exclusion counted.
+"""Links scores and canonical tables to one analysis row per patient, counting every exclusion.
 
-All joins and all outcome logic are the files `sql/link_*.sql`; this module gives them their tables,
-keys and parameters, checks what comes out, and writes it.
+All joins and outcome logic are in `sql/link_*.sql`; this module provides their tables, keys and
+parameters, and validates the results.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from schemas.linked import linked_table
 from schemas.registry import CLINICAL, PERFUSION, REGISTRY_TABLES, stored_table
 from schemas.table import TableSpec
 
-#: Raised when the same canonical tables would be linked to other rows.
+#: Raised when the same canonical tables would give other rows.
 LINK_VERSION = 4
-#: What makes two rows of a table one: by patient instead of the registry's identifier.
+#: Key of each table, by patient instead of the registry's identifier.
 _KEYS = {
     "clinical": "patient_key, study_date",
     "perfusion": "patient_key, study_date",
@@ -44,11 +44,11 @@ _KEYS = {
 }
 _NO_CTAC = (StudyReason.NO_CT_SERIES.value, StudyReason.NO_CTAC_SERIES.value)
 _SHIFT_DAYS = 182
-#: Ages in whole years, rounded or cut, put one person's birth up to two years apart.
+#: Ages in whole years, rounded or truncated, put one person's birth up to two years apart.
 _BIRTH_YEARS_APART = 2.5
-#: Years that nobody scanned is older than.
+#: Largest plausible age in years.
 _OLDEST = 110
-#: Years by which a year of birth in a DICOM header may miss what the registry's age says.
+#: Largest difference in years between the birth year of a DICOM header and that of the registry.
 _BIRTH_YEAR_TOLERANCE = 1
 
 
@@ -60,29 +60,29 @@ def linkage_digest(
     outcomes: OutcomeDefinition,
     keyring: Keyring,
 ) -> str:
-    """SHA-256 over all that a linkage depends on; parameters as for `link`."""
+    """SHA-256 over everything that a linkage depends on; parameters as for `link`."""
     archive = hashlib.sha256()
     for table in (_studies(scores, accessions), _accession_pairs(accessions)):
         sink = pa.BufferOutputStream()
-        # Parquet rather than Arrow's own format, which keeps whatever lies under a null.
+        # Parquet, because Arrow's own format stores arbitrary bytes under nulls.
         pq.write_table(table, sink)
         archive.update(sink.getvalue())
-    told = {
+    inputs = {
         "version": LINK_VERSION,
         "parts": sorted(part.digest for part in parts),
         "studies": archive.hexdigest(),
         "coverage": mapping.coverage.model_dump(mode="json"),
         "rules": mapping.rules.model_dump(mode="json"),
         "outcomes": outcomes.model_dump(mode="json"),
-        # Another secret gives other keys; this one cannot be told from its digest.
+        # Another secret gives other keys; the digest does not reveal it.
         "secret": hmac.digest(keyring.secret, b"linkage-digest", "sha256").hex(),
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Linkage:
-    """What a linkage gives: tables, and rows for `quarantine`."""
+    """Result of a linkage: published tables, and rows for `quarantine`."""
 
     linked: pa.Table
     events: pa.Table
@@ -106,16 +106,16 @@ def link(
     ----------
     parts : canonical parts of all sources of the mapping.
     scores : table `scores` of one model.
-    accessions : columns `study_key`, `accession_key` and, where the index has them, `PatientSex`
-        and `patient_birth_year`: one row or more per study, as the index found them.
-    keyring : the keyring that made the keys of `scores`.
+    accessions : as `scores.study_identifiers` gives them: columns `study_key`, `accession_key`
+        and, if the index has them, `PatientSex` and `patient_birth_year`.
+    keyring : keyring with the secret that `scores` were made with.
 
     Raises
     ------
     UsageError
-        If the mapping asks for a covariate that does not exist.
+        If the mapping requires a covariate that does not exist.
     InvalidTableError
-        If what comes out breaks its schema.
+        If a result breaks its schema.
     """
     check_rules(mapping.rules)
     with database(resources) as (connection, scratch):
@@ -126,48 +126,62 @@ def link(
             create_table(connection, name, table)
         _set_variables(connection, mapping)
         _key_patients(connection, keyring)
-        connection.execute(
-            'CREATE TABLE quarantined ("table" VARCHAR, part INTEGER, source_file VARCHAR, '
-            'source_line BIGINT, "column" VARCHAR, reason VARCHAR)'
-        )
-        for table in REGISTRY_TABLES:
-            if table.name in _KEYS:
-                connection.execute(_unique_rows(table))
-        connection.execute(sql_text("link_identity"))
-        connection.execute(sql_text("link_matches"))
-        connection.execute(sql_text("link_events"))
-        absent = [f"CASE WHEN {n} IS NULL THEN '{n}' END" for n in mapping.rules.required]
-        connection.execute(sql_text("link_missing").format(absent=", ".join(absent) or "NULL"))
-        connection.execute(sql_text("link_flow"))
-        connection.execute(sql_text("link_outcomes"))
-        rows = connection.sql(sql_text("link_rows")).to_arrow_table()
-        events = connection.sql(sql_text("link_component_events")).to_arrow_table()
-        if mapping.rules.shift_dates:
-            rows = _shifted(rows, "study_date", keyring)
-            events = _shifted(events, "event_date", keyring)
-        return Linkage(
-            _finished(rows, outcomes),
-            EVENTS.validate(events),
-            FLOW.validate(connection.table("flow").to_arrow_table()),
-            MATCHES.validate(connection.table("matches").to_arrow_table()),
-            _quarantine(connection, parts),
-        )
+        _join(connection, mapping.rules)
+        return _results(connection, parts, mapping.rules, outcomes, keyring)
+
+
+def _results(
+    connection: duckdb.DuckDBPyConnection,
+    parts: Sequence[Part],
+    rules: Rules,
+    outcomes: OutcomeDefinition,
+    keyring: Keyring,
+) -> Linkage:
+    rows = connection.sql(sql_text("link_rows")).to_arrow_table()
+    events = connection.sql(sql_text("link_component_events")).to_arrow_table()
+    if rules.shift_dates:
+        rows = _shifted(rows, "study_date", keyring)
+        events = _shifted(events, "event_date", keyring)
+    return Linkage(
+        _finished(rows, outcomes),
+        EVENTS.validate(events),
+        FLOW.validate(connection.table("flow").to_arrow_table()),
+        MATCHES.validate(connection.table("matches").to_arrow_table()),
+        _quarantine(connection, parts),
+    )
+
+
+def _join(connection: duckdb.DuckDBPyConnection, rules: Rules) -> None:
+    """Run the SQL files in their order, from unique rows to outcomes."""
+    connection.execute(
+        'CREATE TABLE quarantined ("table" VARCHAR, part INTEGER, source_file VARCHAR, '
+        'source_line BIGINT, "column" VARCHAR, reason VARCHAR)'
+    )
+    for table in REGISTRY_TABLES:
+        if table.name in _KEYS:
+            connection.execute(_unique_rows(table))
+    for name in ("link_identity", "link_matches", "link_events"):
+        connection.execute(sql_text(name))
+    absent = [f"CASE WHEN {n} IS NULL THEN '{n}' END" for n in rules.required]
+    connection.execute(sql_text("link_missing").format(absent=", ".join(absent) or "NULL"))
+    connection.execute(sql_text("link_flow"))
+    connection.execute(sql_text("link_outcomes"))
 
 
 def check_rules(rules: Rules) -> None:
-    """Refuse rules that speak of no covariate.
+    """Check that the rules require only existing covariates.
 
     Raises
     ------
     UsageError
-        If a column of `required` is none that a patient can lack.
+        If a column of `required` is not a nullable covariate.
     """
     known = {c.name for c in (*CLINICAL.columns, *PERFUSION.columns) if c.nullable}
     known -= {"accession_number"}
     unknown = sorted(set(rules.required) - known)
     if unknown:
         raise UsageError(
-            f"The mapping's rules require {', '.join(unknown)}, which is no covariate.",
+            f"The mapping's rules require {', '.join(unknown)}, which is not a covariate.",
             f"Covariates are {', '.join(sorted(known))}.",
         )
 
@@ -175,10 +189,10 @@ def check_rules(rules: Rules) -> None:
 def _open_tables(
     connection: duckdb.DuckDBPyConnection, parts: Sequence[Part], scratch: Path
 ) -> None:
-    """A view of each canonical table over its parts; an empty one where no source gives it.
+    """Create a view of each canonical table over its parts, or an empty table without any.
 
-    Beside the stored columns is `part`, the number of the part: names of files can repeat. DuckDB
-    sees each part under a name of ours in `scratch`: the path of a warehouse may hold anything.
+    The extra column `part` numbers the parts, since file names can repeat. Links in `scratch` give
+    the parts plain names: the path of a warehouse may contain pattern characters.
     """
     for number, part in enumerate(parts):
         (scratch / f"part-{number}.parquet").symlink_to(part.rows.absolute())
@@ -199,23 +213,23 @@ def _open_tables(
 
 
 def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
-    """The studies of the archive; null keys and dates stay null.
+    """Studies of the archive; null keys and dates stay null.
 
-    Sex and year of birth are those of the headers, null where they disagree within a study.
+    Sex and birth year come from the headers, and are null if the headers of a study disagree.
     """
     names = ["study_key", "patient_key", "study_date", "status", "agatston", "cac_category"]
     has_ctac = pc.fill_null(pc.invert(pc.is_in(scores["reason"], pa.array(_NO_CTAC))), True)
     studies = scores.select(names).append_column("has_ctac", has_ctac)
-    told = {
+    headers = {
         name: _agreed(accessions, name)
         for name in ("PatientSex", "patient_birth_year")
         if name in accessions.column_names
     }
     keys = studies["study_key"].to_pylist()
-    sexes = [told.get("PatientSex", {}).get(key) for key in keys]
-    years = [told.get("patient_birth_year", {}).get(key) for key in keys]
+    sexes = [headers.get("PatientSex", {}).get(key) for key in keys]
+    years = [headers.get("patient_birth_year", {}).get(key) for key in keys]
     sexes = [sex if sex in ("F", "M") else None for sex in sexes]
-    # A birth that nobody alive can have fills the field in archives without dates of birth.
+    # Archives without birth dates fill the field with an impossible one.
     days = studies["study_date"].to_pylist()
     years = [
         year if isinstance(year, int) and (day is None or 0 <= day.year - year <= _OLDEST) else None
@@ -227,7 +241,7 @@ def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
 
 
 def _agreed(accessions: pa.Table, column: str) -> dict[str, object]:
-    """Of each study the one value of a column; nothing where its files give several."""
+    """The value of a column by study, for studies whose files agree on it."""
     found = accessions.filter(pc.is_valid(accessions[column])).group_by("study_key")
     counted = found.aggregate([(column, "min"), (column, "max")]).to_pylist()
     low, high = f"{column}_min", f"{column}_max"
@@ -235,7 +249,7 @@ def _agreed(accessions: pa.Table, column: str) -> dict[str, object]:
 
 
 def _accession_pairs(accessions: pa.Table) -> pa.Table:
-    """Every accession number of every study, in order of the keys."""
+    """Every accession number of every study, sorted by key."""
     pairs = accessions.select(["study_key", "accession_key"])
     distinct = pairs.filter(pc.is_valid(pairs["accession_key"])).group_by(pairs.column_names)
     return distinct.aggregate([]).sort_by(
@@ -244,7 +258,7 @@ def _accession_pairs(accessions: pa.Table) -> pa.Table:
 
 
 def _parameters(outcomes: OutcomeDefinition) -> dict[str, pa.Table]:
-    """The outcome definition and the order of the flow's steps as tables."""
+    """The outcome definition and the order of the flow steps as tables."""
     deaths = [name for name, item in outcomes.component.items() if item.kind == "death"]
     steps = [step.value for step in FlowStep]
     return {
@@ -271,7 +285,7 @@ def _set_variables(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) 
 
 
 def _key_patients(connection: duckdb.DuckDBPyConnection, keyring: Keyring) -> None:
-    """Tables `patient_keys` and `accession_keys`: each identifier is keyed once."""
+    """Create `patient_keys` and `accession_keys`, computing the key of each identifier once."""
     everyone = " UNION ".join(f"SELECT patient_id FROM {t.name}" for t in REGISTRY_TABLES)
     numbers = "SELECT DISTINCT accession_number FROM clinical WHERE accession_number IS NOT NULL"
     for query, column, target, key in (
@@ -288,28 +302,28 @@ def _unique_rows(table: TableSpec) -> str:
     key = _KEYS[table.name]
     names = [column.name for column in table.columns]
     content = [name for name in names if name not in ("patient_id", *key.split(", "))]
-    # Where nothing is contradicted the largest is the only one.
-    told = ", ".join(f"max({name}) OVER (PARTITION BY {key}) AS {name}" for name in content)
+    # Without contradiction there is only one value, so the maximum is that value.
+    merged = ", ".join(f"max({name}) OVER (PARTITION BY {key}) AS {name}" for name in content)
     differs = " OR ".join(f"count(DISTINCT {name}) > 1" for name in content)
     return sql_text("link_unique_rows").format(
-        table=table.name, key=key, told=told, differs=differs
+        table=table.name, key=key, merged=merged, differs=differs
     )
 
 
 def _finished(rows: pa.Table, outcomes: OutcomeDefinition) -> pa.Table:
-    """The table with the expert's categories, checked."""
+    """Table `linked`: with the categories of the expert readings, validated."""
     spec = linked_table(tuple(outcomes.outcome))
     scores = rows["expert_agatston"].to_pylist()
     categories = [None if score is None else str(cac_category(score)) for score in scores]
     rows = rows.append_column("expert_cac_category", pa.array(categories, pa.string()))
     for name in spec.arrow_schema.names:
-        if name not in rows.column_names:  # nobody is in the analysis
+        if name not in rows.column_names:  # no patient is included
             rows = rows.append_column(name, pa.nulls(rows.num_rows))
     return spec.validate(rows.select(spec.arrow_schema.names).cast(_plain(spec)))
 
 
 def _shifted(rows: pa.Table, column: str, keyring: Keyring) -> pa.Table:
-    """Move the dates of a column by each patient's days."""
+    """Shift the dates of a column by the days of each patient."""
     keys, dates = rows["patient_key"].to_pylist(), rows[column].to_pylist()
     moved = [date + _shift(keyring, key) for key, date in zip(keys, dates, strict=True)]
     at = rows.column_names.index(column)
@@ -321,7 +335,7 @@ def _plain(spec: TableSpec) -> pa.Schema:
 
 
 def _shift(keyring: Keyring, patient_key: str) -> dt.timedelta:
-    """Days that all dates of a patient move by; the same for the same secret."""
+    """Shift of all dates of a patient, derived from the secret."""
     digest = hmac.digest(keyring.secret, f"shift:{patient_key}".encode(), "sha256")
     return dt.timedelta(
         days=int.from_bytes(digest[:8], "big") % (2 * _SHIFT_DAYS + 1) - _SHIFT_DAYS
@@ -329,7 +343,7 @@ def _shift(keyring: Keyring, patient_key: str) -> dt.timedelta:
 
 
 def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> pa.Table:
-    """Rows that later checks set aside, with the source that they came from."""
+    """Rows that the joins put into quarantine, with their source."""
     rows = connection.sql(
         'FROM quarantined ORDER BY "table", source_file, source_line, "column", reason, part'
     ).to_arrow_table()

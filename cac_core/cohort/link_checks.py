@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from cac_core.cohort.link import Linkage
 from cac_core.cohort.mapping import Rules, SiteMapping
-from cac_core.cohort.overlap import misspelt, overlap
+from cac_core.cohort.overlap import overlap, rewritten_identifiers
 from cac_core.cohort.parts import Part
 from cac_core.errors import CacError
 from cac_core.keys import Keyring
@@ -107,7 +107,7 @@ def _mismatch_reasons(
 ) -> list[str]:
     is_clinical = pc.equal(quarantine["table"], "clinical")
     doubtful = Counter(quarantine.filter(is_clinical)["reason"].to_pylist())
-    why = misspelt(parts, scores, keyring).described()
+    why = rewritten_identifiers(parts, scores, keyring).described()
     if not why and 2 * doubtful.total() < rows:
         why = [
             "the secret may differ from the one that the archive was scored with, or the extract "

@@ -1,8 +1,7 @@
-"""How a site's extracts become canonical tables: a TOML file, read and checked before any data.
+"""Mapping of a site's extracts to canonical tables: a TOML file, validated before any data is read.
 
-A mapping names sources. Each source says which files it is, how they are written (format, encoding,
-date formats) and which of its columns are which of ours, with codings and units. Nothing of an
-extract is edited by hand.
+A mapping lists sources. Each source names its files, their format, encoding and date formats, and
+the source column of each canonical column, with codes and units. Extracts are never edited by hand.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import datetime as dt
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +17,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
+from cac_core.tomlfile import read_toml
 from schemas.registry import REGISTRY_TABLES
 
 _TABLES = {table.name: table for table in REGISTRY_TABLES}
-#: Columns that a source may give instead of one of ours, which is then computed: age from the
-#: birth date, body mass index from weight and height. They end with the canonical row.
+#: Columns that a source may have instead of a canonical one, which is then computed: age from the
+#: birth date, body mass index from weight and height. They are not stored.
 AUXILIARY: Mapping[str, tuple[str, ...]] = {"clinical": ("birth_date", "weight_kg", "height_cm")}
-#: What a value in another unit is multiplied by, for the unit that our columns have.
+#: Factor from a unit of a source to the unit of the canonical column.
 UNITS: Mapping[str, float] = {
     "": 1.0,
     "lb": 0.45359237,  # weight_kg; international avoirdupois pound
@@ -43,7 +42,7 @@ class _Section(BaseModel):
 
 
 class ColumnMapping(_Section):
-    """One of our columns: a source column with coding and unit, or a constant."""
+    """Source of a canonical column: a column with codes and unit, or a constant."""
 
     column: str | None = None
     constant: str | None = None
@@ -55,12 +54,12 @@ class ColumnMapping(_Section):
         if (self.column is None) == (self.constant is None):
             raise ValueError("give either `column` or `constant`")
         if self.unit not in UNITS:
-            raise ValueError(f"unit {self.unit!r} is none of {', '.join(filter(None, UNITS))}")
+            raise ValueError(f"unit {self.unit!r} is not one of {', '.join(filter(None, UNITS))}")
         return self
 
 
 class Repeated(_Section):
-    """Numbered source columns that become a row each: `DX{n}` for n from 1 to `count`."""
+    """Numbered source columns, each of which gives a row: `DX{n}` for n from 1 to `count`."""
 
     count: int = Field(ge=1, le=200)
     columns: dict[str, str]
@@ -74,11 +73,11 @@ class Repeated(_Section):
 
 
 class Source(_Section):
-    """Files of one kind, and how they are read.
+    """Files of one kind, and how to read them.
 
-    `files` is the name of a file, or a pattern where no file has that very name. `dates` are
-    formats of strptime; ISO dates are understood beside them. `missing` are texts that mean no
-    value. Lines that are not in `encoding` are read in `fallback_encoding`.
+    `files` is a file name, or a pattern if no file has that literal name. `dates` are strptime
+    formats; ISO dates are accepted too. `missing` lists texts that mean "no value". Lines that are
+    not valid in `encoding` are decoded with `fallback_encoding`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
@@ -110,14 +109,14 @@ class Source(_Section):
     def _readable(self) -> Source:
         for encoding in (self.encoding, self.fallback_encoding):
             try:
-                "".encode(encoding)  # `hex` and the like are codecs, but not of text
+                "".encode(encoding)  # some codecs, such as `hex`, are not text encodings
             except LookupError:
                 raise ValueError(f"there is no encoding {encoding!r}") from None
         for form in self.dates:
             if re.search(r"%[zZ].*[^ ]", form):
                 raise ValueError(f"the offset must be the end of the date format {form!r}")
         if self.delimiter in '"\r\n\0':
-            raise ValueError(f"{self.delimiter!r} is no delimiter")
+            raise ValueError(f"{self.delimiter!r} is not a delimiter")
         return self
 
     @model_validator(mode="after")
@@ -159,26 +158,26 @@ class Source(_Section):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over everything that decides what the source's files become."""
+        """SHA-256 over everything that affects how the files are read."""
         text = json.dumps(self.model_dump(mode="json", exclude={"files"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Coverage(_Section):
-    """When the registry watched its population; events outside are not looked for."""
+    """Period in which the registry observed its population; events outside it do not count."""
 
     begin: dt.date | None = None
     end: dt.date
 
 
 class Rules(_Section):
-    """What becomes of studies and patients that do not fit.
+    """Limits and requirements of a linkage.
 
-    `window_days`: how far study dates of archive and registry may differ. `required`: covariates
-    without which a patient is left out; all others may be missing. `quarantine_limit`: largest
-    share of an extract's rows in quarantine before the run stops. `min_match_rate`: smallest share
-    of clinical rows or studies, whichever are fewer, that must match. `shift_dates`: move all
-    dates of a patient by days that only the holder of the secret knows; intervals stay exact.
+    `window_days`: largest difference between study dates of archive and registry. `required`:
+    covariates without which a patient is excluded; all others may be missing. `quarantine_limit`:
+    largest share of a source's lines in quarantine. `min_match_rate`: smallest share of clinical
+    rows or studies, whichever are fewer, that must match. `shift_dates`: shift all dates of a
+    patient by a secret number of days; intervals stay exact.
     """
 
     window_days: int = Field(default=3, ge=0, le=365)
@@ -189,7 +188,7 @@ class Rules(_Section):
 
 
 class SiteMapping(_Section):
-    """A whole mapping file."""
+    """A mapping file."""
 
     site: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
     coverage: Coverage
@@ -212,15 +211,11 @@ def load_mapping(path: Path) -> SiteMapping:
     Raises
     ------
     UsageError
-        If it cannot be read, or holds a key, column, code or unit that we do not know.
+        If it cannot be read, or has an unknown key, column, code or unit.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"The mapping {path} cannot be read ({_why(error)}).",
-            "Draft one from an extract with: cac link --propose FILE",
-        ) from None
+    values = read_toml(
+        path, "The mapping", "Draft one from an extract with: cac link --propose FILE"
+    )
     try:
         return SiteMapping.model_validate(values)
     except ValidationError as error:
@@ -233,12 +228,8 @@ def load_mapping(path: Path) -> SiteMapping:
         ) from None
 
 
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
 def _place(location: tuple[int | str, ...], values: dict[str, Any]) -> str:
-    """`source.1.columns` as a person reads it: the source's name, then the key."""
+    """Location of an error: the name of the source instead of its index, then the key."""
     if len(location) > 1 and location[0] == "source" and isinstance(location[1], int):
         name = values["source"][location[1]].get("name", f"number {location[1] + 1}")
         return ".".join([f"source {name}", *map(str, location[2:])])

@@ -1,13 +1,11 @@
-"""Outcome definitions: which records are events, and which first event an outcome is.
+"""Outcome definitions: which records are events, and which events make up an outcome.
 
-Declared in TOML (`outcomes.toml` is the paper's), checked as it is read, and handed to SQL as
-tables.
+Read from TOML (`outcomes.toml` is the paper's), validated, and passed to SQL as tables.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -16,6 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
+from cac_core.tomlfile import faults_of, read_toml
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
@@ -27,9 +26,9 @@ class _Section(BaseModel):
 class Component(_Section):
     """One kind of event: a death, a diagnosis or a procedure.
 
-    `codes` are the beginnings of codes without dots. Where `types` or `record_types` are given,
-    records count whose diagnosis type or kind is one of them, or is not stated.
-    `omop_concept_id` is the component's standard concept in OMOP exports; 0 where there is none.
+    `codes` are prefixes of codes without dots. With `types` or `record_types`, only records of
+    these diagnosis types or record types count, and records that state none. `omop_concept_id` is
+    the standard concept in OMOP exports; 0 if there is none.
     """
 
     kind: Literal["death", "diagnosis", "procedure"]
@@ -46,15 +45,15 @@ class Component(_Section):
             raise ValueError("a death has no codes; a diagnosis or procedure needs some")
         dotted = [code for code in self.codes if not re.fullmatch(r"[0-9A-Z]+", code)]
         if dotted:
-            raise ValueError(f"write `{dotted[0]}` in capitals, without dots and blanks")
+            raise ValueError(f"write `{dotted[0]}` in upper case, without dots and blanks")
         return self
 
 
 class Early(_Section):
-    """What an event soon after the scan means for an outcome.
+    """Effect of an event soon after the scan on an outcome.
 
-    `exclude` leaves the patient out; `blank` does not count the component within these days;
-    `censor` ends follow-up there.
+    `exclude` removes the patient from the outcome; `blank` ignores the component within these days;
+    `censor` ends follow-up at the event.
     """
 
     component: str
@@ -63,7 +62,7 @@ class Early(_Section):
 
 
 class Outcome(_Section):
-    """The first of several components."""
+    """Time to the first of several components."""
 
     description: str = ""
     first_of: tuple[str, ...] = Field(min_length=1)
@@ -71,13 +70,13 @@ class Outcome(_Section):
 
 
 class KnownDisease(_Section):
-    """Components that, at or before the scan, take a patient out of the cohort."""
+    """Components that exclude a patient if they occur at or before the scan."""
 
     components: tuple[str, ...] = ()
 
 
 class OutcomeDefinition(_Section):
-    """A whole definition file."""
+    """A definition file."""
 
     component: dict[str, Component]
     known_cad: KnownDisease = KnownDisease()
@@ -88,16 +87,18 @@ class OutcomeDefinition(_Section):
         used = [("known_cad", name) for name in self.known_cad.components]
         for outcome, item in self.outcome.items():
             if not _NAME.fullmatch(outcome):
-                raise ValueError(f"outcome `{outcome}`: use small letters, digits and underscores")
+                raise ValueError(
+                    f"outcome `{outcome}`: use lower-case letters, digits and underscores"
+                )
             used += [(outcome, name) for name in item.first_of]
             used += [(outcome, item.early.component)] if item.early else []
         for place, name in used:
             if name not in self.component:
-                raise ValueError(f"{place} names `{name}`, which is no component")
+                raise ValueError(f"{place} names `{name}`, which is not a component")
         return self
 
     def component_table(self) -> pa.Table:
-        """Columns `component`, `kind`, `code`, `types`, `record_types`; a row per code."""
+        """Columns `component`, `kind`, `code`, `types`, `record_types`; one row per code."""
         rows = [
             {
                 "component": name,
@@ -115,7 +116,7 @@ class OutcomeDefinition(_Section):
         return pa.Table.from_pylist(rows, schema)
 
     def outcome_table(self) -> pa.Table:
-        """Columns `outcome`, `component` and its early rule; a row per component of an outcome."""
+        """Columns `outcome`, `component` and its early rule; one row per pair of these."""
         rows = [
             {
                 "outcome": name,
@@ -133,29 +134,23 @@ class OutcomeDefinition(_Section):
 
 
 def load_outcomes(path: Path | None = None) -> OutcomeDefinition:
-    """Read a definition; without a path, the paper's.
+    """Read a definition; by default, the paper's.
 
     Raises
     ------
     UsageError
-        If it cannot be read, or names something that it does not define.
+        If it cannot be read, or names an undefined component.
     """
-    shipped = files("cac_core.cohort").joinpath("outcomes.toml")
-    name = str(path or "outcomes.toml")
+    source = path or files("cac_core.cohort").joinpath("outcomes.toml")
+    values = read_toml(
+        source,
+        "The outcome definition",
+        "Leave out --outcomes to use the paper's definitions.",
+    )
     try:
-        text = (path or shipped).read_text(encoding="utf-8")
-        return OutcomeDefinition.model_validate(tomllib.loads(text))
+        return OutcomeDefinition.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        reason = first["msg"].removeprefix("Value error, ")
         raise UsageError(
-            f"The outcome definition {name}: {where}: {reason}.",
+            f"The outcome definition {source}: {faults_of(error)}.",
             "docs/linkage.md describes the file.",
-        ) from None
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or str(error)
-        raise UsageError(
-            f"The outcome definition {name} cannot be read ({cause}).",
-            "Leave out --outcomes to use the paper's definitions.",
         ) from None

@@ -1,7 +1,7 @@
-"""Whether registry and archive are about the same people at all, and why they may seem not to be.
+"""Overlap of registry and archive, and common causes of a missing overlap.
 
-A wrong secret, or identifiers that a spreadsheet rewrote, break no row: everything is read, and
-nothing belongs together.
+With a wrong secret, or identifiers that a spreadsheet has rewritten, every row is valid and none
+matches.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from cac_core.keys import Keyring
 
 _SCIENTIFIC = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+?[0-9]+")
 _DECIMAL = re.compile(r"([0-9]+)[.,]0+")
-#: Longest number that lost zeros are put before; DICOM allows more, record numbers have fewer.
+#: Longest number that lost leading zeros are restored to; record numbers are shorter.
 _LONGEST = 12
-#: Identifiers that are tried in other spellings: enough to know, in a second or two.
+#: Largest number of identifiers tried in other spellings; takes a second or two.
 _TRIED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How many clinical rows found their study, of those that could have found one.
+    """Number of clinical rows with a matching study, and the largest possible number.
 
-    `possible` is the smaller of the numbers of clinical rows and of studies, each counted where
-    the other side has dates: a registry may know many more patients than an archive, or the other
-    way round.
+    `possible` is the smaller of the numbers of clinical rows and of studies, each counted within
+    the period of the other, since registry and archive can differ much in size.
     """
 
     matched: int
@@ -40,13 +39,13 @@ class Overlap:
 
     @property
     def rate(self) -> float:
-        """Share of `possible`; 0 where nothing could match."""
+        """Share of `possible`; 0 if nothing could match."""
         return self.matched / self.possible if self.possible else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Misspelt:
-    """Patient identifiers that are not in the archive as written, by what seems to be wrong."""
+class RewrittenIdentifiers:
+    """Patient identifiers that are not in the archive as written, by probable cause."""
 
     unknown: int
     scientific: int
@@ -55,12 +54,12 @@ class Misspelt:
     decimal: int
 
     def described(self) -> list[str]:
-        """What was found, in words; nothing where no other spelling fits either."""
+        """One message per cause; empty if no other spelling fits either."""
         found = (
-            (self.scientific, "are written like 1.2E+11, as spreadsheets shorten numbers"),
+            (self.scientific, "are written like 1.2E+11, a number format of spreadsheets"),
             (self.lost_zeros, "are in the archive with leading zeros, which the extract lost"),
             (self.extra_zeros, "are in the archive without their leading zeros"),
-            (self.decimal, "are in the archive without the .0 at their end"),
+            (self.decimal, "are in the archive without the trailing .0"),
         )
         return [f"{n} of {self.unknown} unknown patient identifiers {t}" for n, t in found if n]
 
@@ -68,10 +67,10 @@ class Misspelt:
 def overlap(
     parts: Sequence[Part], scores: pa.Table, matches: pa.Table, window_days: int
 ) -> Overlap:
-    """Count what matched; `matches` is the table of the linkage, the others as for `link`.
+    """Count matches; `matches` is the table of the linkage, the others are as for `link`.
 
-    An archive also holds studies of other kinds, which no registry of these patients knows: where
-    some studies have a score, only those count as possible.
+    If any study has a score, only scored studies count as possible: an archive also holds studies
+    of other kinds, which the registry does not cover.
     """
     dates = _column(parts, "study_date")
     scored = scores.filter(pc.equal(scores["status"], "scored"))
@@ -84,10 +83,12 @@ def overlap(
     return Overlap(matched, max(matched, possible))
 
 
-def misspelt(parts: Sequence[Part], scores: pa.Table, keyring: Keyring) -> Misspelt:
-    """Look for the identifiers of the clinical table in the archive, in other spellings too."""
+def rewritten_identifiers(
+    parts: Sequence[Part], scores: pa.Table, keyring: Keyring
+) -> RewrittenIdentifiers:
+    """Look up the identifiers of the clinical table in the archive, also in other spellings."""
     archive = set(scores["patient_key"].drop_null().to_pylist())
-    # Sorted, so that the sample is the same every time.
+    # Sorted, so that the sample is reproducible.
     given = sorted(set(_column(parts, "patient_id").to_pylist()))
     unknown = list(islice((i for i in given if keyring.patient_key(i) not in archive), _TRIED))
 
@@ -97,7 +98,7 @@ def misspelt(parts: Sequence[Part], scores: pa.Table, keyring: Keyring) -> Missp
             for identifier in unknown
         )
 
-    return Misspelt(
+    return RewrittenIdentifiers(
         len(unknown),
         sum(bool(_SCIENTIFIC.fullmatch(identifier.strip())) for identifier in unknown),
         known(lambda i: [i.zfill(n) for n in range(len(i) + 1, _LONGEST + 1)]),
@@ -128,7 +129,7 @@ def _column(parts: Sequence[Part], name: str) -> pa.ChunkedArray:
 
 
 def _within(dates: pa.ChunkedArray, others: pa.ChunkedArray, window_days: int) -> int:
-    """How many dates lie where the others do; all that are there, where those have none."""
+    """Number of dates within the period of `others`; all dates if `others` has none."""
     days, bounds = dates.cast(pa.int32()).drop_null(), pc.min_max(others.cast(pa.int32()))
     if not bounds["min"].is_valid:
         return len(dates)

@@ -1,7 +1,7 @@
-"""A first mapping for an extract nobody has mapped yet, from its header and its codes.
+"""Draft of a mapping for a new extract, from its header and codes.
 
-A draft, to be read by a person: names are compared with what registries usually call our columns,
-date formats and codes are taken from the first rows. No value of an identifier is printed.
+A person must check the draft: column names are compared with names that registries commonly use,
+and date formats and codes are guessed from the first rows. No identifier is printed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from cac_core.errors import UsageError
 from schemas.registry import REGISTRY_TABLES
 from schemas.table import TableSpec
 
-#: What registries call our columns: regular expressions over the name in small letters without
-#: anything but letters and digits.
+#: Common names of the canonical columns in registries: regular expressions over the name in lower
+#: case, reduced to letters and digits.
 _NAMES: Mapping[str, str] = {
     "patient_id": r"(patient|pat|person|phn|mrn|hcn|nhsnumber|chinumber|fallnr|subject)"
     r"(id|nr|no|number|key)?|id|studyid",
@@ -69,7 +69,7 @@ _DATES = (
     *("%Y-%m-%d", "%Y%m%d", "%Y/%m/%d", "%d%b%Y", "%d-%b-%Y"),
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y"),
 )
-#: A format that reads less than this share of a file's dates is not that file's.
+#: Smallest share of a file's dates that its date format must parse.
 _READ_SHARE = 0.95
 _YES_NO = (
     *(("Y", "N"), ("y", "n"), ("yes", "no"), ("Yes", "No"), ("YES", "NO"), ("T", "F")),
@@ -89,31 +89,46 @@ _FORMATS = {".parquet": "parquet", ".xlsx": "excel", ".xls": "excel", ".ods": "e
 
 
 def propose_mapping(path: Path) -> str:
-    """Draft the mapping of a site that delivers this one extract.
+    """Draft the mapping of a site with this one extract.
 
     Returns
     -------
-    TOML with comments where a person must decide.
+    TOML, with comments where a person must decide.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, or nothing in its header is known.
+        If the file cannot be read, or no column of its header is recognised.
     """
     source = _guessed_format(path)
     header = _header(source, path)
     table, found = _best_table(header)
     values = _sample(source, path, header)
+    used = {column for columns in found.values() for column in columns}
+    unused = [name for name in header if name not in used]
     lines = [
-        "# A draft; read every line before use. docs/linkage.md explains the file.",
+        *_source_lines(source, path, table),
+        *_dates(table, found, values),
+        *_column_lines(table, found, values),
+    ]
+    if unused:
+        lines += ["", f"# Not used: {', '.join(unused)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _source_lines(source: Source, path: Path, table: TableSpec) -> list[str]:
+    """Site, coverage, and the source up to its date formats."""
+    others = ", ".join(other.name for other in REGISTRY_TABLES if other != table)
+    lines = [
+        "# A draft; check every line before use. docs/linkage.md explains the file.",
         'site = "site"  # a short name for this site',
         "",
         "[coverage]",
-        f"end = {dt.date.today().year - 1}-12-31  # last day on which the registry saw everything",
+        f"end = {dt.date.today().year - 1}-12-31  # last day with complete registry data",
         "",
         "[[source]]",
         f'name = "{table.name}"',
-        f'table = "{table.name}"  # or {", ".join(t.name for t in REGISTRY_TABLES if t != table)}',
+        f'table = "{table.name}"  # or {others}',
         f"files = {_quoted(path.name)}",
         f'format = "{source.format}"',
     ]
@@ -121,27 +136,26 @@ def propose_mapping(path: Path) -> str:
         lines.append(f"delimiter = {_quoted(source.delimiter)}")
     if source.format in ("csv", "tsv"):
         lines.append(f'encoding = "{source.encoding}"')
-    lines += _dates(table, found, values)
-    lines.append("[source.columns]")
-    numbered: dict[str, list[str]] = {}
-    for name, columns in found.items():
-        if len(columns) > 1:
-            numbered[name] = columns
-        else:
-            lines.append(_column_line(name, columns[0], values.get(columns[0], [])))
-    needed = [c.name for c in table.columns if not c.nullable and c.name not in found]
-    lines += [
-        f'# {name} = ""  # needed, and nothing in the header looks like it' for name in needed
+    return lines
+
+
+def _column_lines(
+    table: TableSpec, found: Mapping[str, list[str]], values: Mapping[str, list[str]]
+) -> list[str]:
+    """Single columns, missing required columns, and groups of numbered columns."""
+    single = {name: columns[0] for name, columns in found.items() if len(columns) == 1}
+    numbered = {name: columns for name, columns in found.items() if len(columns) > 1}
+    missing = [c.name for c in table.columns if not c.nullable and c.name not in found]
+    return [
+        "[source.columns]",
+        *(_column_line(name, column, values.get(column, [])) for name, column in single.items()),
+        *(f'# {name} = ""  # required; no column of the header looks like it' for name in missing),
+        *_repeated(numbered),
     ]
-    lines += _repeated(numbered)
-    unused = [n for n in header if n not in {c for columns in found.values() for c in columns}]
-    if unused:
-        lines += ["", f"# Not used: {', '.join(unused)}"]
-    return "\n".join(lines) + "\n"
 
 
 def _guessed_format(path: Path) -> Source:
-    """A source with format, delimiter and encoding as the file looks."""
+    """A source with guessed format, delimiter and encoding."""
     suffixes = [suffix for suffix in path.suffixes if suffix in (*_FORMATS, ".csv", ".tsv", ".txt")]
     given = _FORMATS.get(suffixes[-1] if suffixes else "", "csv")
     draft = Source.model_construct(name="draft", table="clinical", files=path.name, columns={})
@@ -166,7 +180,7 @@ def _guessed_format(path: Path) -> Source:
 
 
 def _guessed_encoding(start: bytes) -> str:
-    """UTF-8 where most lines beyond ASCII are; the mapping has a fallback for the others."""
+    """UTF-8 if most non-ASCII lines are valid; the mapping has a fallback for the others."""
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     lines = [line for line in start.split(b"\n")[:-1] if not line.isascii()]
@@ -194,14 +208,14 @@ def _header(source: Source, path: Path) -> list[str]:
 
 
 def _best_table(header: Sequence[str]) -> tuple[TableSpec, dict[str, list[str]]]:
-    """The table that most of the header fits, and our columns with theirs."""
+    """The table that fits the header best, and the source columns of its columns."""
     fits = [(table, _fitting(table, header)) for table in REGISTRY_TABLES]
     table, found = max(fits, key=lambda item: len(item[1]) - 2 * _lacking(*item))
     if not found:
         known = ", ".join(c.name for t in REGISTRY_TABLES[:1] for c in t.columns)
         raise UsageError(
-            f"Nothing in the header looks like a column of ours ({len(header)} names).",
-            f"Is the first line the header? The clinical table, for one, has {known}.",
+            f"Nothing in the header looks like a known column ({len(header)} names).",
+            f"Is the first line the header? The clinical table, for example, has {known}.",
         )
     return table, found
 
@@ -251,18 +265,18 @@ def _distinct_values(connection: duckdb.DuckDBPyConnection, name: str) -> list[s
 def _dates(
     table: TableSpec, found: Mapping[str, list[str]], values: Mapping[str, list[str]]
 ) -> list[str]:
-    """The line `dates`, with the formats that read every value of the date columns."""
+    """The line `dates`, with a format that parses the values of the date columns."""
     dated = {c.name for c in table.columns if str(c.type).startswith("date")} | {"birth_date"}
     texts = [v for name in dated & found.keys() for column in found[name] for v in values[column]]
     if not texts:
         return []
     reading = [form for form in _DATES if _read_share(form, texts) >= _READ_SHARE]
     if not reading:
-        return ["dates = []  # no usual format reads the dates of the first rows; give strptime's"]
-    told = f'dates = ["{reading[0]}"]'
+        return ["dates = []  # no common format parses the dates; write strptime formats"]
+    line = f'dates = ["{reading[0]}"]'
     if len(reading) > 1:
-        return [f"{told}  # {reading[1]} reads the first rows as well: which is it?"]
-    return [told]
+        return [f"{line}  # {reading[1]} parses the first rows too: which is it?"]
+    return [line]
 
 
 def _read_share(form: str, texts: Sequence[str]) -> float:
@@ -290,15 +304,13 @@ def _column_line(name: str, column: str, values: Sequence[str]) -> str:
         line = f"{name} = {_quoted(column)}"
     unknown = [v for v in values if v not in meant]
     if unknown:
-        told = ", ".join(
-            dict.fromkeys(v if _is_known_coding(v) else value_shape(v) for v in unknown)
-        )
-        line += f"  # what is {told}? Add to codes ({', '.join(allowed)}) or missing"
+        shown = dict.fromkeys(v if _is_known_coding(v) else value_shape(v) for v in unknown)
+        line += f"  # unknown: {', '.join(shown)}; add to codes ({', '.join(allowed)}) or missing"
     return line
 
 
 def _is_known_coding(value: str) -> bool:
-    """Whether a value is a usual code, and can be no name or number of a person."""
+    """Whether a value is a common code, and so cannot identify a person."""
     words = {word for pair in _YES_NO for word in pair}
     words |= {word for known in _MEANINGS.values() for word in known}
     words |= {"unknown", "unbekannt", "other", "none", "missing", "x"}
@@ -309,7 +321,7 @@ def _is_known_coding(value: str) -> bool:
 
 
 def _yes_no_codes(values: Sequence[str]) -> dict[str, str]:
-    """Codes of a yes/no column; the other word of a pair is there even if no row has it yet."""
+    """Codes of a yes/no column; includes both words of a pair even if only one occurs."""
     meant = {v: v for v in values if v in ("0", "1")}
     for yes, no in _YES_NO:
         if {yes, no} & set(values) and not {yes, no} & meant.keys():
@@ -333,7 +345,7 @@ def _unit(name: str, column: str) -> str:
 
 
 def _repeated(numbered: Mapping[str, list[str]]) -> list[str]:
-    """Groups of numbered columns, by how many there are."""
+    """Groups of numbered columns, by their count."""
     groups: dict[int, list[str]] = {}
     for name, columns in numbered.items():
         groups.setdefault(len(columns), []).append(name)

@@ -1,4 +1,4 @@
-"""Which scores are linked and analysed: one model, one protocol; and whose studies they are."""
+"""Scores to link or analyse (one model, one protocol), and identifiers of their studies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from schemas.score import SCORES
 
 
 def chosen_model(warehouse: Warehouse, wanted: str | None) -> str:
-    """The model whose scores are meant: the one that is named, or the only one.
+    """The model whose scores are used: the named one, or the only one.
 
     Raises
     ------
     CacError
         If the warehouse holds no scores.
     UsageError
-        If there is no such model, or there are several and none is named.
+        If the named model does not exist, or none is named and there are several.
     """
     models = warehouse.models()
     if not models:
@@ -36,17 +36,17 @@ def chosen_model(warehouse: Warehouse, wanted: str | None) -> str:
 
 
 def scores_of(store: Warehouse, model: str, protocol: str | None = None) -> pa.Table:
-    """Score rows of a model under one protocol: a study has a row for each it was scored under.
+    """Score rows of a model under one protocol; a study has one row per protocol.
 
     Parameters
     ----------
-    protocol : digest of the protocol that is meant where there are several; default: that of the
-        model's newest run.
+    protocol : digest of the protocol to use if there are several; default: that of the model's
+        newest run.
 
     Raises
     ------
     CacError
-        If there are scores of several protocols, and none of the one that is meant.
+        If there are scores of several protocols, and none of this one.
     """
     scores = store.read(SCORES, model)
     digests = set(scores["protocol_digest"].to_pylist())
@@ -59,7 +59,7 @@ def scores_of(store: Warehouse, model: str, protocol: str | None = None) -> pa.T
     if protocol not in digests:
         raise CacError(
             f"{store.url} holds scores of {model} under {len(digests)} protocols, and none under "
-            "the one that is meant.",
+            "that of the settings.",
             "Name the settings file that the scores were made with: --config FILE.",
         )
     return scores.filter(pc.equal(scores["protocol_digest"], protocol))

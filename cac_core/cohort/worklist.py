@@ -1,4 +1,4 @@
-"""What a run has to do: the wanted identities, and work orders for those not done yet."""
+"""Work of a run: the wanted score of each study, and work orders for those to be scored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Identity:
 
 
 def wanted_studies(instances: pa.Table, series: pa.Table, identity: Identity) -> pa.Table:
-    """One row per study of the archive with the identity its score would have.
+    """One row per study of the archive, with the identity that its score would have.
 
     Returns
     -------
@@ -43,14 +43,14 @@ def wanted_studies(instances: pa.Table, series: pa.Table, identity: Identity) ->
 def work_orders(
     studies: pa.Table, instances: pa.Table, paths: Mapping[str, Path]
 ) -> list[StudyWork]:
-    """Work orders for the given rows of `wanted_studies`, in their order."""
+    """Work orders for rows of `wanted_studies`, in the same order."""
     stamps: dict[str, list[FileStamp]] = {}
     for row in chosen_files(instances, studies).to_pylist():
         path = paths.get(row["path_key"])
         if path is None:
             raise CacError(
                 "The index names a file that the archive no longer lists.",
-                "Run the same command again; it reads the folder anew.",
+                "Run the command again: it reads the folder again.",
             )
         stamp = FileStamp(str(path), row["size_bytes"], row["mtime_ns"], row["copy_of"])
         stamps.setdefault(row["study_key"], []).append(stamp)
@@ -58,7 +58,7 @@ def work_orders(
 
 
 def rejected_unread(work: StudyWork) -> StudyResult | None:
-    """The row of a study without a chosen series; None for a study that has one."""
+    """The result of a study without a selected series; None if it has one."""
     if work.files:
         return None
     reason = StudyReason(str(work.header["reason"]))

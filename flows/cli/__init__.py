@@ -1,1 +1,1 @@
-"""The `cac` command line: one module per group of commands, and what they share."""
+"""The `cac` command line: one module per group of commands, and shared options and tables."""

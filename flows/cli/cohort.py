@@ -26,6 +26,32 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode="markdown")
 
+MappingOption = Annotated[
+    Path | None, typer.Option("--mapping", help="TOML file that describes the extracts.")
+]
+OutcomesOption = Annotated[
+    Path | None, typer.Option("--outcomes", help="Outcome definitions; default: the paper's.")
+]
+ModelIdOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
+]
+ProposeOption = Annotated[
+    Path | None, typer.Option("--propose", help="Only draft a mapping from this extract.")
+]
+ReportOutOption = Annotated[
+    Path | None, typer.Option("--out", help="Folder; default: reports/cohort in the warehouse.")
+]
+ReviewsOption = Annotated[
+    Path | None, typer.Option("--reviews", help="CSV with study_key and cause of discrepant cases.")
+]
+CompareOption = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--compare",
+        metavar="OLD NEW",
+        help="Compare two warehouses, or two models of one, instead.",
+    ),
+]
 PlanOption = Annotated[
     Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
 ]
@@ -35,19 +61,10 @@ PlanOption = Annotated[
 def link_command(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="TOML file that describes the extracts.")
-    ] = None,
-    outcomes: Annotated[
-        Path | None,
-        typer.Option("--outcomes", help="Outcome definitions; default: the paper's."),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
-    ] = None,
-    propose: Annotated[
-        Path | None, typer.Option("--propose", help="Only draft a mapping from this extract.")
-    ] = None,
+    mapping: MappingOption = None,
+    outcomes: OutcomesOption = None,
+    model: ModelIdOption = None,
+    propose: ProposeOption = None,
     suppress: Annotated[
         bool | None, typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4.")
     ] = None,
@@ -179,26 +196,13 @@ def report_command(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     plan: PlanOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder; default: reports/cohort in the warehouse."),
-    ] = None,
-    reviews: Annotated[
-        Path | None,
-        typer.Option("--reviews", help="CSV with study_key and cause of discrepant cases."),
-    ] = None,
+    out: ReportOutOption = None,
+    reviews: ReviewsOption = None,
     suppress: Annotated[
         bool | None,
         typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4 and single cases."),
     ] = None,
-    compare: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--compare",
-            metavar="OLD NEW",
-            help="Compare two warehouses, or two models of one, instead.",
-        ),
-    ] = None,
+    compare: CompareOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -220,12 +224,15 @@ def report_command(
         "reviews": as_text(reviews),
         "suppress": suppress,
     }
-    result = run_report(quiet, parameters)
+    _finish_report(run_report(quiet, parameters), as_json)
+
+
+def _finish_report(result: dict[str, Any], as_json: bool) -> None:
+    from flows.cli.tables import report_tables
+
     if as_json:
         print_json(result)
     else:
-        from flows.cli.tables import report_tables
-
         for part in report_tables(result):
             show(part)
     if result["gaps"]:

@@ -1,4 +1,4 @@
-"""The `cac` command line. Commands that need neither Prefect nor torch import neither."""
+"""The `cac` command line. Commands import Prefect and torch only if they need them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flows.cli.cohort import app as cohort_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
 from flows.cli.options import FAULT, complain
-from flows.cli.streams import discard_results, drain, settle_streams, silence_libraries
+from flows.cli.streams import discard_results, flush_results, prepare_streams, silence_libraries
 from flows.cli.synthetic import app as synthetic_app
 from flows.cli.train import app as train_app
 from flows.runtime.environment import prepare_caches
@@ -28,7 +28,7 @@ from schemas.table import InvalidTableError
 
 app = typer.Typer(
     name="cac",
-    help="Scores coronary artery calcium on archived SPECT/CT attenuation scans, by the cohort.",
+    help="Score coronary artery calcium on archived SPECT/CT attenuation scans, for whole cohorts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -45,50 +45,50 @@ _interrupted = threading.Event()
 
 
 def main() -> None:
-    """Entry point: every fault becomes one line and an exit code."""
-    settle_streams()
+    """Entry point: turns every error into one line and an exit code."""
+    prepare_streams()
     if not debugging():
         silence_libraries()
     prepare_caches()
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, _interrupt)
-    arrived = _note_signals()
+    arrived = _record_signals()
     try:
         try:
             app()
         finally:
-            drain()
+            flush_results()
     except (CacError, InvalidTableError) as error:
         complain(str(error))
         discard_results()
         sys.exit(getattr(error, "exit_code", FAULT))
     except (KeyboardInterrupt, SystemExit) as leaving:
-        # typer turns Ctrl-C into a silent exit with the code that shells give it.
+        # Typer turns Ctrl-C into a silent exit with the code that shells use for it.
         if isinstance(leaving, SystemExit) and leaving.code != 128 + signal.SIGINT:
             raise
-        _tell_interrupted()
+        _exit_interrupted()
     except BrokenPipeError:
-        # The reader of our output went away (`cac schema | head`): not our fault, say nothing.
+        # The reader of the output has exited (`cac schema | head`): not an error.
         discard_results()
-    except Exception as error:  # the last resort: a line and an exit code instead of a traceback
-        # The signal came while native code ran a callback, which makes another error of it (DuckDB:
-        # "Query interrupted"), or while something was being undone that then could not be.
+    except Exception as error:  # last resort: a line and an exit code instead of a traceback
+        # A signal during a callback from native code arrives as another error (DuckDB: "Query
+        # interrupted"), as does one during clean-up.
         if _interrupted.is_set() or arrived():
-            _tell_interrupted()
+            _exit_interrupted()
         if debugging():
             raise
         complain(
-            f"A fault of the program or its surroundings: {describe_fault(error)}. What was "
-            "finished is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
+            f"A fault of the program or its environment: {describe_fault(error)}. Finished work "
+            "is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
         )
         discard_results()
         sys.exit(FAULT)
 
 
-def _note_signals() -> Callable[[], bool]:
-    """Have signals noted below Python; gives a function that says whether one to stop came.
+def _record_signals() -> Callable[[], bool]:
+    """Record signals below Python and return a function that reports whether one to stop arrived.
 
-    Within a flow Prefect's handler takes the place of ours, and what it raises can get lost.
+    Inside a flow, Prefect's handler replaces ours, and its exception can get lost.
     """
     read, write = os.pipe()
     os.set_blocking(read, False)
@@ -108,6 +108,6 @@ def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _tell_interrupted() -> NoReturn:
-    complain("Interrupted. What was finished is kept; the same command goes on from there.")
+def _exit_interrupted() -> NoReturn:
+    complain("Interrupted. Finished work is kept; run the same command to continue.")
     sys.exit(FAULT)

@@ -15,6 +15,8 @@ from flows.cli.options import JsonOption, QuietOption, console, print_json, show
 
 app = typer.Typer()
 
+DemoOutOption = Annotated[Path, typer.Option("--out", help="Folder for archive and results.")]
+
 
 @app.command(epilog="Example: `cac phantom ./archive --studies 24 --seed 1`")
 def phantom(
@@ -64,9 +66,7 @@ def registry(
 
 @app.command(epilog="Example: `cac demo --out demo`")
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for archive and results.")] = Path(
-        "demo"
-    ),
+    out: DemoOutOption = Path("demo"),
     studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=1)] = 24,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same archive.", min=0)] = 1,
     as_json: JsonOption = False,
@@ -87,8 +87,8 @@ def demo(
     # A public secret is safe here: the patients do not exist.
     os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
     warehouse = str(out / "warehouse")
-    # One API for all flows: Prefect caches the address of the first one.
     progress = RunProgress(console, quiet=quiet)
+    # One API for all flows: Prefect caches the address of the first one.
     with prefect_api(prepare_environment(progress.say), progress.say) as ready:
         made = make_phantom(out / "archive", studies, seed, progress)
         ready()
@@ -100,9 +100,8 @@ def demo(
     pairs = pair_sources(warehouse, Source("model", summary.model), Source("truth"), truth=truth)
     agreement = compare_sources(pairs)
     if as_json:
-        places = {"archive": made.archive, "truth": made.truth, "registry": asdict(extracts)}
-        done = {"agreement": agreement, "linkage": asdict(linked), "report": report}
-        print_json(asdict(summary) | places | done)
-        return
+        parts = {"archive": made.archive, "truth": made.truth, "registry": asdict(extracts)}
+        parts |= {"agreement": agreement, "linkage": asdict(linked), "report": report}
+        return print_json(asdict(summary) | parts)
     for part in demo_tables(summary, dict(agreement), made, linked, extracts, report):
         show(part)

@@ -1,1 +1,1 @@
-"""What a run stands on: a Prefect API, a Dask cluster, progress, and the folder of its results."""
+"""Environment of a run: Prefect API, Dask cluster, progress, output folders, faults."""

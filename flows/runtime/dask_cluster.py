@@ -1,4 +1,4 @@
-"""One factory for every kind of Dask cluster; the settings choose, the code does not change."""
+"""One factory for all kinds of Dask clusters; the settings choose the kind."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from tasks.closed import ClosedScheduler, ClosedWorker
 from tasks.worker import CascadePlugin
 
 _CONFIG = {
-    # A worker that leaks must be restarted, not paused: a paused one never recovers and the
-    # cluster stalls for ever.
+    # Restart a worker that leaks memory instead of pausing it: a paused worker never recovers, and
+    # the cluster stalls.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.8,
-    # No study waits on a worker behind another one, so a dying worker names the culprit; and a
-    # study whose worker died comes back at once, to be tried again alone.
+    # No study queues on a worker behind another, so that a dying worker identifies its study; a
+    # study whose worker died fails at once, to be scored again alone.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
-    # Its news is for administrators; what concerns a study is in the study's row. Some of its
-    # messages hold a task's arguments, and with them paths of the archive.
+    # Some log messages contain task arguments, and with them paths of the archive. Faults of a
+    # study are in its row.
     "logging": {"distributed": "critical"},
-    # One thread per process. Dask's own trim threshold (64 KiB) gives every freed volume back to
-    # the kernel, and the next study pays for it in page faults.
+    # One thread per process. Dask's default trim threshold (64 KiB) returns every freed volume to
+    # the kernel, which costs the next study page faults.
     "distributed.nanny.pre-spawn-environ": {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -57,7 +57,7 @@ _RELOAD_S = (1.0, 5.0)
 
 
 def local_workers(settings: ClusterSettings) -> int:
-    """Worker processes on this machine: one per usable core unless the settings say otherwise."""
+    """Number of local worker processes: the setting, else one per usable core."""
     return settings.workers or len(os.sched_getaffinity(0))
 
 
@@ -65,15 +65,15 @@ def local_workers(settings: ClusterSettings) -> int:
 def cluster_client(
     settings: ClusterSettings, plugin: CascadePlugin | None = None
 ) -> Iterator[Client]:
-    """Start or join a cluster; with a plugin its workers have loaded the cascade.
+    """Start or join a cluster; with a plugin, its workers load the cascade first.
 
-    Whoever reaches a scheduler or worker runs code as its user. Those of a local cluster speak TLS
-    with a certificate that exists only in the memory of this run, and ask for it too.
+    Anyone who can talk to a scheduler or worker can run code as its user. A local cluster therefore
+    uses TLS with mutual authentication and a certificate that exists only in memory of this run.
 
     Raises
     ------
     UsageError
-        If the kind needs an extra that is not installed, or an option the kind does not take.
+        If the kind needs an extra that is not installed, or an option is not allowed for it.
     CacError
         If no scheduler answers, or the workers cannot load the weights.
     """
@@ -82,7 +82,7 @@ def cluster_client(
         if settings.kind == "local":
             stack.enter_context(dask.config.set(_dask_defaults()))
         stack.enter_context(dask.config.set(_CONFIG))
-        # asyncio too: it reports the broken connections of a cluster that is being torn down.
+        # asyncio too: it logs broken connections while a cluster shuts down.
         for name in ("distributed", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         client = stack.enter_context(_connect(settings, stack))
@@ -97,16 +97,16 @@ def cluster_client(
 
 
 def _load(client: Client, plugin: CascadePlugin) -> None:
-    """Have the workers load the cascade; again where one was lost while it did so."""
+    """Make the workers load the cascade; retry if a worker is lost meanwhile."""
     for pause in (*_RELOAD_S, None):
         try:
             client.register_plugin(plugin)
             return
-        except OSError as error:  # distributed: the connection to a worker broke
+        except OSError as error:  # distributed raises it if the connection to a worker breaks
             if pause is None:
                 raise _cannot_load(error) from None
-            sleep(pause)  # until the scheduler has noticed, and the nanny has started another
-        except Exception as error:  # noqa: BLE001 - whatever a worker raised comes back here
+            sleep(pause)  # the nanny starts another worker
+        except Exception as error:  # noqa: BLE001 - any exception of a worker arrives here
             raise _cannot_load(error) from None
 
 
@@ -119,7 +119,7 @@ def _cannot_load(error: Exception) -> CacError:
 
 @contextlib.contextmanager
 def _without_secret() -> Iterator[None]:
-    """Keep the linkage secret from workers, which inherit the environment and need no secret."""
+    """Remove the linkage secret from the environment that workers inherit."""
     secret = os.environ.pop(SECRET_VARIABLE, None)
     try:
         yield
@@ -129,10 +129,9 @@ def _without_secret() -> Iterator[None]:
 
 
 def _dask_defaults() -> dict[str, Any]:
-    """Dask's own configuration, without what files and variables of the user say.
+    """Dask's defaults, without configuration files and variables of the user.
 
-    Those are for the user's clusters: a preload script or a certificate named there has nothing to
-    do with a cluster that lives for one run.
+    Those may name preload scripts or certificates of other clusters.
     """
     defaults: dict[str, Any] = dask.config.merge(*dask.config.defaults)
     return defaults
@@ -151,7 +150,7 @@ def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
 
 
 class _ClosedCluster(SpecCluster):
-    """Sets our scheduler and workers in the place of Dask's."""
+    """A cluster of `ClosedScheduler` and `ClosedWorker`."""
 
     def __init__(self, workers: Any, scheduler: Any, worker: Any, **options: Any) -> None:
         def closed(spec: Any) -> Any:
@@ -166,17 +165,17 @@ class _ClosedCluster(SpecCluster):
 
 
 class _ClosedLocalCluster(LocalCluster, _ClosedCluster):
-    """LocalCluster works out the specification and hands it to the class above."""
+    """LocalCluster builds the specification and passes it to the class above."""
 
 
 def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> LocalCluster:
     scratch = str(stack.enter_context(scratch_folder("cac-workers-")))
-    # The scheduler takes it from there; else it leaves a folder among those of other programs.
+    # The scheduler reads it from the configuration, and else uses the system's temporary folder.
     stack.enter_context(dask.config.set({"temporary-directory": scratch}))
-    # Workers that an interrupted run has not waited for would make their folders again.
+    # End workers that an interrupted run did not wait for: they would create their folders again.
     stack.callback(end_processes, set(multiprocessing.active_children()))
-    ours = {
-        "loop": stack.enter_context(_deaf_loop()),
+    fixed = {
+        "loop": stack.enter_context(_loop_without_interrupts()),
         "n_workers": local_workers(settings),
         "threads_per_worker": 1,
         "processes": True,
@@ -189,18 +188,18 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
         "local_directory": scratch,
         "silence_logs": logging.CRITICAL,
     }
-    refused = sorted(ours.keys() & settings.options.keys())
+    refused = sorted(fixed.keys() & settings.options.keys())
     if refused:
         raise UsageError(
             f"cluster.options holds {', '.join(refused)}, which a local cluster sets itself.",
-            "Leave it out; `workers` and `memory_limit` are settings of their own.",
+            "Remove it; `workers` and `memory_limit` are separate settings.",
         )
-    return _ClosedLocalCluster(**ours, **settings.options)  # type: ignore[no-untyped-call]
+    return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
-def _deaf_loop() -> Iterator[Any]:
-    """An event loop that starts workers which Ctrl-C in the terminal does not reach."""
+def _loop_without_interrupts() -> Iterator[Any]:
+    """An event loop whose worker processes do not receive Ctrl-C from the terminal."""
     runner = LoopRunner()
     with without_interrupts():
         runner.start()
@@ -227,14 +226,14 @@ def _join(settings: ClusterSettings) -> Client:
     except (OSError, ValueError):
         raise CacError(
             f"No Dask scheduler answers at {settings.address}.",
-            "Start one with `dask scheduler`, or set cluster.kind to `local`; one that is started "
-            "with --tls-* has an address with tls:// and needs cluster.tls_ca_file, tls_cert and "
-            "tls_key.",
+            "Start one with `dask scheduler`, or set cluster.kind to `local`. A scheduler started "
+            "with --tls-* options has a tls:// address and needs cluster.tls_ca_file, tls_cert "
+            "and tls_key.",
         ) from None
 
 
 def _security(settings: ClusterSettings) -> Security | None:
-    """What a scheduler by address is met with; None leaves it to the site's Dask configuration."""
+    """TLS settings for a scheduler by address; None uses the site's Dask configuration."""
     if settings.tls_ca_file is None:
         return None
     files = {
@@ -246,20 +245,20 @@ def _security(settings: ClusterSettings) -> Security | None:
         if path is None or not os.access(path, os.R_OK):
             raise UsageError(
                 f"cluster.{name.replace('_client', '')}: {path} cannot be read.",
-                "Name the files in PEM format that the scheduler was started with.",
+                "Name the PEM files for the scheduler.",
             )
     return Security(require_encryption=True, **{name: str(path) for name, path in files.items()})
 
 
 def _try_certificate(address: str, security: Security) -> None:
-    """Shake hands once: Dask's client tells a refused certificate as a timeout.
+    """Do one TLS handshake: Dask's client reports a refused certificate as a timeout.
 
     Raises
     ------
     ssl.SSLError
-        If either side does not accept the other.
+        If either side refuses the certificate of the other.
     OSError
-        If nobody answers.
+        If the scheduler does not answer.
     """
     where = urlsplit(address)
     context = security.get_connection_args("client")["ssl_context"]
@@ -267,7 +266,7 @@ def _try_certificate(address: str, security: Security) -> None:
         socket.create_connection((where.hostname, where.port), timeout=_CONNECT_S) as raw,
         context.wrap_socket(raw) as channel,
     ):
-        channel.recv(1)  # with TLS 1.3 the other side's refusal comes after the handshake
+        channel.recv(1)  # with TLS 1.3, a refusal arrives after the handshake
 
 
 def _batch_cluster(settings: ClusterSettings) -> SpecCluster:
@@ -280,7 +279,7 @@ def _batch_cluster(settings: ClusterSettings) -> SpecCluster:
 
             cluster = SLURMCluster
 
-            # Certificates of the run's own, left for the workers in `shared_temp_directory`.
+            # Temporary certificates, stored for the workers in `shared_temp_directory`.
             options = {"security": True, "scheduler_cls": ClosedScheduler} | options
             given: dict[str, Any] = settings.options.get("scheduler_options", {})
             options["scheduler_options"] = {"dashboard": False, "dashboard_address": None, **given}

@@ -1,7 +1,7 @@
-"""What lies around a process and must not decide what a run does.
+"""Isolation of a run from settings meant for other programs.
 
-Variables, files in the current folder and proxies that are meant for other programs: a run that has
-a Prefect API of its own takes none of them.
+A run with its own Prefect API ignores Prefect's variables, configuration files in the current
+folder, and proxies.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def flag(name: str) -> bool:
-    """Whether a variable of the environment says yes: not if it is empty, 0, false, no or off."""
+    """Whether an environment variable is on: not if it is unset, empty, 0, false, no or off."""
     value = os.environ.get(name, "").strip().lower()
     return value not in ("", "0", "false", "no", "off", "n", "f")
 
 
 def working_folder() -> Path:
-    """The current folder, or the root where it is gone or closed to this user."""
+    """The current folder, or the root if it was removed or is not accessible."""
     try:
         return Path.cwd()
     except OSError:
@@ -30,19 +30,19 @@ def working_folder() -> Path:
 
 
 @contextlib.contextmanager
-def settled(home: Path) -> Iterator[None]:
-    """Prefect and its HTTP client know only what is set here, until this ends; then all as before.
+def isolated_settings(home: Path) -> Iterator[None]:
+    """Restrict the settings of Prefect to those set inside; restores the environment at the end.
 
-    Prefect reads `PREFECT_*`, profiles, and `.env`, `prefect.toml` and `pyproject.toml` of the
-    current folder when it is imported. Another server's database, key or profile there would make
-    a run on this machine write elsewhere, or not start.
+    On import, Prefect reads `PREFECT_*`, profiles, and `.env`, `prefect.toml` and `pyproject.toml`
+    of the current folder. A database, key or profile of another server there would redirect the
+    run, or keep it from starting.
     """
     before = dict(os.environ)
     for name in before:
         if name.startswith("PREFECT_") and name not in _KEPT and "LOGGING" not in name:
             del os.environ[name]
     os.environ["PREFECT_PROFILES_PATH"] = str(home / "no-profiles.toml")
-    # Where it finds no address Prefect would start a server that answers everybody.
+    # Without an address, Prefect would start a server without authentication.
     os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
     try:
         yield
@@ -53,18 +53,18 @@ def settled(home: Path) -> Iterator[None]:
 
 
 def load_prefect(home: Path) -> None:
-    """Import Prefect, with the settings of the environment as it is now and of no file."""
+    """Import Prefect with the settings of the current environment, without any file."""
     with _inside(home):
         import prefect.context
 
-        # Where it was imported before, it still has the settings of that moment.
+        # If it was imported before, it still has the settings of that time.
         prefect.context.refresh_global_settings_context()
         _make_loopback_direct()
 
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    back = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # also of a folder that is gone
+    back = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # works for a removed folder too
     try:
         os.chdir(folder)
         yield
@@ -75,10 +75,10 @@ def _inside(folder: Path) -> Iterator[None]:
 
 
 def _make_loopback_direct() -> None:
-    """Keep calls to our own API from proxies that the site has set for the world outside.
+    """Exclude the run's own API from the proxies of the site.
 
-    A client builds a connection for every proxy that is set, also where it will use none; one
-    of a kind that cannot be used here would end the run, so it is taken out.
+    A client opens a transport for every configured proxy, even for unused ones. A proxy of an
+    unsupported kind would end the run, so its variable is removed.
     """
     import httpx
 
@@ -97,5 +97,9 @@ def _make_loopback_direct() -> None:
             os.environ[name] = f"{listed},127.0.0.1".lstrip(",")
     try:
         httpx.Client(verify=False).close()
-    except (ImportError, ValueError, httpx.InvalidURL):  # an exception that httpx cannot read
+    except (
+        ImportError,
+        ValueError,
+        httpx.InvalidURL,
+    ):  # an entry of NO_PROXY that httpx cannot parse
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"

@@ -1,4 +1,4 @@
-"""A Prefect API that lives as long as a run and answers nobody else."""
+"""A Prefect API server for one run, protected by a password."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from cac_core.keys import SECRET_VARIABLE
 from flows.runtime.isolation import load_prefect
 
 _RECORD = "run-{}.json"
-#: A machine that is busy starts it in minutes; one that has not by then has another fault.
+#: A busy machine needs minutes to start the server; after this time there is another fault.
 _START_TIMEOUT_S = 600.0
 _SAY_AFTER_S = 20.0
 _ATTEMPTS = 2
 
 
 class OwnApi:
-    """The server of one run: a child process that asks for a password made for this run.
+    """The server of one run: a child process that requires a password created for this run.
 
-    The password is in the environment of this process and of the server, which other users cannot
-    read, and never in an argument, which they can.
+    The password is passed in the environment, which other users cannot read, and never as an
+    argument, which they can.
 
     Parameters
     ----------
-    home : Prefect's folder; its database and the server's log lie there.
-    say : takes a line for people when the start takes long.
+    home : Prefect's folder, with its database and the log of the server.
+    say : receives a message if the start takes long.
     """
 
     def __init__(self, home: Path, say: Callable[[str], None]) -> None:
@@ -49,7 +49,7 @@ class OwnApi:
         self.port = 0
 
     def start(self) -> None:
-        """Start the server and set the environment for Prefect's client; does not wait."""
+        """Start the server and set the environment of Prefect's client; does not wait."""
         self.port = _free_port()
         variables = os.environ | {
             "PREFECT_SERVER_API_AUTH_STRING": self.password,
@@ -72,12 +72,12 @@ class OwnApi:
         self._note(self.server.pid)
 
     def wait(self) -> None:
-        """Import Prefect and wait until the server answers, as long as it lives.
+        """Import Prefect and wait until the server answers.
 
         Raises
         ------
         CacError
-            If it ends before, also at the second attempt, or does not answer for ten minutes.
+            If the server ends twice before it answers, or does not answer for ten minutes.
         """
         for attempt in range(_ATTEMPTS):
             if attempt:
@@ -88,7 +88,7 @@ class OwnApi:
         raise CacError(
             f"The Prefect API of this run does not start: its server ended twice (exit status "
             f"{self.server.returncode if self.server else '?'}).",
-            f"Its log is {self.log}; `cac doctor` checks the rest of the installation.",
+            f"See its log, {self.log}; `cac doctor` checks the rest of the installation.",
         )
 
     def stop(self) -> None:
@@ -103,9 +103,9 @@ class OwnApi:
         self.record.unlink(missing_ok=True)
 
     def _answers(self) -> bool:
-        """Wait for an answer of our own server; False if it has ended."""
+        """Wait until the server answers; False if it has ended."""
         assert self.server is not None
-        began, told = monotonic(), False
+        began, said = monotonic(), False
         while self.server.poll() is None:
             if _healthy(self.port) and _listens(self.server.pid, self.port):
                 return True
@@ -114,16 +114,16 @@ class OwnApi:
                 raise CacError(
                     "The Prefect API of this run does not answer after "
                     f"{_START_TIMEOUT_S / 60:.0f} minutes, though its server runs.",
-                    f"Its log is {self.log}; is this machine overloaded?",
+                    f"See its log, {self.log}; the machine may be overloaded.",
                 )
-            if waited > _SAY_AFTER_S and not told:
+            if waited > _SAY_AFTER_S and not said:
                 self.say("waiting for the Prefect API of this run to start; this machine is busy")
-                told = True
+                said = True
             sleep(0.05)
         return False
 
     def _note(self, server: int) -> None:
-        """Write down this process and its server with their start times (ids are reused)."""
+        """Record this process and its server with their start times, since ids are reused."""
         entries = [
             {"pid": pid, "created": psutil.Process(pid).create_time()}
             for pid in (os.getpid(), server)
@@ -134,14 +134,14 @@ class OwnApi:
 
 
 def end_left_behind(home: Path) -> None:
-    """End the servers of runs that were killed."""
+    """End the servers of killed runs."""
     for record in home.glob(_RECORD.format("*")):
         try:
             run, server = (_find(entry) for entry in json.loads(record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError):
             run, server = None, None
         if run is not None:
-            continue  # that run is still at work
+            continue  # the run is still active
         with contextlib.suppress(psutil.Error):
             if server is not None:
                 server.send_signal(signal.SIGTERM)
@@ -150,7 +150,7 @@ def end_left_behind(home: Path) -> None:
 
 
 def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)  # knows no proxies
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)  # ignores proxies
     try:
         connection.request("GET", "/api/health")
         return connection.getresponse().status == 200
@@ -161,7 +161,7 @@ def _healthy(port: int) -> bool:
 
 
 def _listens(server: int, port: int) -> bool:
-    """Whether it is our server that has the port: another user may have been faster."""
+    """Whether our server owns the port: another process may have taken it."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(server)
         return any(

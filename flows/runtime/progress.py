@@ -1,4 +1,4 @@
-"""Progress of a run on standard error: a live bar on a terminal, one line per shard elsewhere."""
+"""Progress of a run on standard error: a live bar on a terminal, else one line per shard."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from schemas.codes import Status
 
 
 class RunProgress:
-    """Counts studies as they finish, and shows them. Safe to call from several threads.
+    """Counts finished studies and shows them; safe to call from several threads.
 
     Parameters
     ----------
-    console : where to write; a terminal gets a live bar, anything else a line per shard.
-    quiet : write nothing at all, only count.
+    console : output; a terminal shows a live bar, anything else one line per shard.
+    quiet : count without writing.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
@@ -47,13 +47,13 @@ class RunProgress:
         self.reasons: Counter[str] = Counter()
 
     def say(self, text: str) -> None:
-        """One line of plain news."""
+        """Write one line."""
         if not self._quiet:
             self._console.print(Text(text), highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def counting(self, unit: str) -> Iterator[Callable[[int, int], None] | None]:
-        """Show a count of something that takes a while; yields the callback (done, total)."""
+        """Show the progress of a long step; yields a callback (done, total)."""
         if self._quiet or not self._console.is_terminal:
             yield None
             return
@@ -87,18 +87,18 @@ class RunProgress:
                 self._bar.update(self._task, completed=self.done, note=self._note())
 
     def shard_done(self, shard: int, shards: int) -> None:
-        """Report a finished shard where there is no live bar."""
+        """Report a finished shard if there is no live bar."""
         if self._bar is None:
             self.say(f"shard {shard}/{shards}: {self.done}/{self.total} studies, {self._note()}")
 
     @property
     def done(self) -> int:
-        """Studies finished so far."""
+        """Number of finished studies."""
         return sum(self.statuses.values())
 
     @property
     def rate(self) -> float:
-        """Studies per second since scoring began."""
+        """Finished studies per second since scoring began."""
         return self.done / max(monotonic() - self._started, 1e-6)
 
     def _note(self) -> str:
@@ -118,7 +118,7 @@ _CURRENT: ContextVar[RunProgress | None] = ContextVar("run_progress", default=No
 
 @contextlib.contextmanager
 def showing(progress: RunProgress) -> Iterator[RunProgress]:
-    """Make this the progress of the run that starts inside; a flow takes only plain parameters."""
+    """Set the progress of the flow run that starts inside; flow parameters must be plain."""
     token = _CURRENT.set(progress)
     try:
         yield progress
@@ -127,12 +127,12 @@ def showing(progress: RunProgress) -> Iterator[RunProgress]:
 
 
 def current_progress() -> RunProgress:
-    """The progress set by `showing`; for a deployment, lines on standard error."""
+    """The progress set by `showing`; in a deployment, lines on standard error."""
     return _CURRENT.get() or RunProgress(Console(stderr=True))
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: `45 s`, `12 min`, `3 h 20 min`; `?` where it is not known."""
+    """A readable duration: `45 s`, `12 min`, `3 h 20 min`; `?` if unknown."""
     if seconds != seconds or seconds < 0:
         return "?"
     if seconds < 90:
@@ -151,7 +151,7 @@ def _bar(console: Console, unit: str) -> Progress:
         TextColumn(unit, table_column=fixed()),
         BarColumn(bar_width=16),
         TimeElapsedColumn(table_column=fixed()),
-        # Narrow terminals cut the note, never the count.
+        # Narrow terminals truncate the note, never the count.
         TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True)),
         console=console,
         expand=True,

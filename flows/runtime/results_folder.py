@@ -1,7 +1,7 @@
-"""A folder of results: what the program wrote there is replaced, what anybody else put there stays.
+"""Output folders: replaces files that this program wrote, and never touches any others.
 
-The folder keeps a list of the files that the program wrote into it, with their SHA-256. Only files
-that are on the list and have not been changed since are ever replaced or removed.
+A list in the folder records the files that the program wrote, with their SHA-256. Only listed files
+that have not been changed since are replaced or removed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from cac_core.errors import CacError, UsageError
 from cac_core.scratch import is_scratch, scratch_folder
 
-#: Name of the list in its folder: `{"results": {kind: {relative name: [SHA-256]}}}`. While a
-#: result is being put in place, a file has two digests: the old one and the new one.
+#: Name of the list: `{"results": {kind: {relative name: [SHA-256]}}}`. While a result is being
+#: installed, a file has two digests, the old and the new.
 LIST = ".cac-files.json"
 
 _ASIDE = ".writing-"
@@ -27,19 +27,18 @@ _Results = dict[str, _Digests]
 
 
 def require_replaceable(out: Path, holds: str) -> None:
-    """Refuse a folder that cannot take a result as a whole.
+    """Check that a folder can take a complete result.
 
-    It may be missing, empty, or hold an earlier result of the same kind; files that others have
-    added to such a folder do no harm.
+    It may be missing, empty, or hold an earlier result of the same kind, also with files of others.
 
     Parameters
     ----------
-    holds : what the folder is for, for instance "cohort report".
+    holds : kind of result, for instance "cohort report".
 
     Raises
     ------
     UsageError
-        If `out` holds anything else, or a file of the earlier result was changed by hand.
+        If `out` holds anything else, or a file of the earlier result was edited.
     """
     try:
         if not out.exists() or (out.is_dir() and all(map(_is_scratch, out.iterdir()))):
@@ -50,7 +49,7 @@ def require_replaceable(out: Path, holds: str) -> None:
     if holds not in known:
         other = f" ({', '.join(sorted(known))})" if known else ""
         raise UsageError(
-            f"{out} is there and holds something else{other}: no {holds} that this version wrote.",
+            f"{out} exists and holds something else{other}, not a {holds} of this version.",
             "Name another folder with --out, or move this one away.",
         )
     _require_unchanged(out, known[holds], known[holds])
@@ -58,20 +57,20 @@ def require_replaceable(out: Path, holds: str) -> None:
 
 @contextlib.contextmanager
 def results_folder(out: Path, holds: str, *, whole: bool = True) -> Iterator[Path]:
-    """A folder to write a result into; what is in it goes to `out` where all went well.
+    """A temporary folder whose files are moved to `out` if the block succeeds.
 
-    A fault before the end leaves `out` as it was. Links and permissions of `out` stay.
+    An error leaves `out` unchanged. Links and permissions of `out` are kept.
 
     Parameters
     ----------
-    holds : what the folder is for.
-    whole : the result is all that the program keeps there: files of an earlier one that are not
-        written again are removed. False adds to whatever the folder holds.
+    holds : kind of result.
+    whole : the result replaces an earlier one of its kind: files that are not written again are
+        removed. False adds files.
 
     Raises
     ------
     UsageError
-        If a file that is to be written is there and is not the program's own.
+        If a file to be written exists and is not the program's own.
     CacError
         If the folder cannot be written.
     """
@@ -93,19 +92,19 @@ def results_folder(out: Path, holds: str, *, whole: bool = True) -> Iterator[Pat
 
 
 def require_new(path: Path) -> None:
-    """Refuse to write a file over one that is there.
+    """Check that a path does not exist.
 
     Raises
     ------
     UsageError
-        If there is anything at `path`.
+        If it exists.
     """
     if os.path.lexists(path):
-        raise UsageError(f"{path} is there already.", "Name another, or move it away.")
+        raise UsageError(f"{path} exists already.", "Choose another name, or move it away.")
 
 
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write files by their names relative to a folder."""
+    """Write files under names relative to a folder."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def _install(aside: Path, target: Path, holds: str, whole: bool) -> None:
-    """Move the files of `aside` to their places in `target`; the list is right at every moment."""
+    """Move the files of `aside` into `target`; the list is valid at every moment."""
     new = {
         path.relative_to(aside).as_posix(): [_digest(path)]
         for path in sorted(aside.rglob("*"))
@@ -141,31 +140,31 @@ def _install(aside: Path, target: Path, holds: str, whole: bool) -> None:
 
 
 def _require_unchanged(folder: Path, known: _Digests, names: Iterable[str]) -> None:
-    """Refuse to replace files that the program did not write, or not as they are now."""
+    """Check that existing files are as the program wrote them."""
     for name in names:
         place = folder / name
         if _is_linked(folder, name):
             raise UsageError(
-                f"{place.parent} leads elsewhere through a link.",
-                "The program writes into no folder that it did not make: remove the link, or name "
+                f"{place.parent} is reached through a link.",
+                "The program writes only into folders that it created: remove the link, or name "
                 "another folder with --out.",
             )
         if not os.path.lexists(place):
             continue
         if name not in known:
             raise UsageError(
-                f"{place} is there and was not written by this program.",
+                f"{place} exists and was not written by this program.",
                 "Move it away, or name another folder with --out.",
             )
         if not _is_own(folder, name, known[name]):
             raise UsageError(
                 f"{place} was changed after this program wrote it.",
-                "Move it away to keep it, or delete it; the program writes it again.",
+                "Move it away to keep it, or delete it; the program then writes it again.",
             )
 
 
 def _is_own(folder: Path, name: str, digests: list[str]) -> bool:
-    """Whether a file is still what the program wrote."""
+    """Whether a file is unchanged since the program wrote it."""
     place = folder / name
     if _is_linked(folder, name) or place.is_symlink() or not place.is_file():
         return False
@@ -173,12 +172,12 @@ def _is_own(folder: Path, name: str, digests: list[str]) -> bool:
 
 
 def _is_linked(folder: Path, name: str) -> bool:
-    """Whether a folder between `folder` and the file is a link."""
+    """Whether a folder between `folder` and the file is a symbolic link."""
     return any((folder / parent).is_symlink() for parent in PurePosixPath(name).parents[:-1])
 
 
 def _remove(folder: Path, name: str) -> None:
-    """Remove a file, and the folders between it and `folder` that are empty without it."""
+    """Remove a file, and the folders between it and `folder` that become empty."""
     place = folder / name
     place.unlink()
     for parent in place.relative_to(folder).parents[:-1]:
@@ -192,18 +191,18 @@ def _digest(path: Path) -> str:
 
 
 def _listed(folder: Path) -> _Results:
-    """The program's files in a folder, by what they belong to; nothing without a sound list."""
+    """Listed files of a folder by kind of result; empty if the list is missing or invalid."""
     try:
-        told = json.loads((folder / LIST).read_text(encoding="utf-8"))
+        content = json.loads((folder / LIST).read_text(encoding="utf-8"))
         results = {
             str(holds): {
                 str(name): [str(one) for one in digests] for name, digests in files.items()
             }
-            for holds, files in told["results"].items()
+            for holds, files in content["results"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    # A list that was edited must not reach outside its folder.
+    # An edited list must not name files outside its folder.
     names = (name for files in results.values() for name in files)
     outside = any(PurePosixPath(name).is_absolute() or ".." in name.split("/") for name in names)
     return {} if outside else results
@@ -217,7 +216,7 @@ def _write_list(folder: Path, results: _Results) -> None:
 
 
 def _is_scratch(path: Path) -> bool:
-    """Whether this is what the program keeps there only while it writes."""
+    """Whether a file or folder is temporary, left by the program while it writes."""
     return is_scratch(path, _ASIDE) or is_scratch(path, f"{LIST}.")
 
 

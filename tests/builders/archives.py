@@ -1,4 +1,4 @@
-"""A warehouse with some nights behind it, without an archive."""
+"""A warehouse with a few runs, without an archive."""
 
 from __future__ import annotations
 

@@ -50,10 +50,10 @@ def test_a_linkage_and_its_reruns(cac: Cac, site: tuple[Path, Path], registry: R
     first = cac("link", "-w", warehouse, "--mapping", mapping, "--json")
     assert first.code == 0, first.err
     steps = Counter(row["step"] for row in registry.truth)
-    told = {row["step"]: row["patients"] for row in first.json["flow"]}
+    reported = {row["step"]: row["patients"] for row in first.json["flow"]}
     # Scans under mistyped numbers are people nobody knows.
-    assert {s: n for s, n in told.items() if s != "no_clinical_record"} == {
-        s: steps[s] for s in told if s != "no_clinical_record"
+    assert {s: n for s, n in reported.items() if s != "no_clinical_record"} == {
+        s: steps[s] for s in reported if s != "no_clinical_record"
     }
     mace = sum(row.get("mace_event") or 0 for row in registry.truth)
     assert first.json["outcomes"][0] == {
@@ -119,9 +119,7 @@ def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
 
 
 @pytest.mark.slow
-def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
-    cac: Cac, tmp_path: Path
-) -> None:
+def test_too_few_matches_stop_the_run_and_leave_the_tables(cac: Cac, tmp_path: Path) -> None:
     """Another secret; then identifiers that a spreadsheet rewrote; then a limit that allows it."""
     numbers = [f"{n:08d}" for n in range(1, 31)]
     warehouse, registry = tmp_path / "wh", make_registry(30, 2)
@@ -139,11 +137,11 @@ def test_next_to_nothing_in_common_stops_the_run_and_leaves_the_tables(
     assert cac("link", "-w", warehouse, "--mapping", mapping, "--json").json["included"] == 30
     before = {p: p.read_bytes() for p in warehouse.rglob("*.parquet")}
 
-    def stopped(told: str, **changes: str) -> None:
+    def stopped(reported: str, **changes: str) -> None:
         outcome = cac("link", "-w", warehouse, "--mapping", mapping, "-q", **changes)
         assert (outcome.code, len(outcome.err.strip().splitlines())) == (1, 1), outcome.err
         assert "0 of 30 clinical rows match a study" in outcome.err
-        assert told in outcome.err and "The published tables are unchanged" in outcome.err
+        assert reported in outcome.err and "The published tables are unchanged" in outcome.err
         assert {p: p.read_bytes() for p in before} == before
 
     stopped("the secret may differ", CAC_LINKAGE_KEY="not the secret of the scores")
@@ -184,11 +182,11 @@ def test_a_scan_without_a_date_does_not_stop_the_rest(cac: Cac, tmp_path: Path) 
     mapping = write_extracts(registry, "flat", tmp_path / "x", 1)
     outcome = cac("link", "-w", warehouse, "--mapping", mapping, "--json", "-q")
     assert (outcome.code, outcome.err) == (0, "")
-    told = {row["step"]: row["patients"] for row in outcome.json["flow"]}
-    assert (told["no_study_date"], told["included"]) == (1, len(clean) - 1)
+    reported = {row["step"]: row["patients"] for row in outcome.json["flow"]}
+    assert (reported["no_study_date"], reported["included"]) == (1, len(clean) - 1)
 
 
-def test_what_headers_say_of_a_study_is_compared() -> None:
+def test_identifiers_of_a_study_come_from_its_headers() -> None:
     """Every accession number once, with sex and year of birth."""
     rows = [
         {"study_key": KEYS.study_key("1"), "accession_key": key, "PatientSex": "F"}
@@ -206,41 +204,41 @@ def test_what_headers_say_of_a_study_is_compared() -> None:
 def test_a_dry_run_writes_nothing(cac: Cac, site: tuple[Path, Path]) -> None:
     warehouse, mapping = site
     before = _stamps(warehouse)
-    told = cac("link", "-w", warehouse, "--mapping", mapping, "--dry-run", "--json").json
-    assert told["model"] == "test-1"
-    assert {e["table"] for e in told["extracts"]} >= {"clinical", "encounters", "deaths"}
+    reported = cac("link", "-w", warehouse, "--mapping", mapping, "--dry-run", "--json").json
+    assert reported["model"] == "test-1"
+    assert {e["table"] for e in reported["extracts"]} >= {"clinical", "encounters", "deaths"}
     assert _stamps(warehouse) == before
     assert {p.name for p in warehouse.iterdir()} <= {"scores", "instances", "_staging"}
 
 
-def test_small_counts_are_hidden_where_asked(cac: Cac, site: tuple[Path, Path]) -> None:
+def test_small_counts_are_hidden_on_request(cac: Cac, site: tuple[Path, Path]) -> None:
     warehouse, mapping = site
-    told = cac("link", "-w", warehouse, "--mapping", mapping, "--suppress", "--json").json
-    counts = [row["patients"] for row in told["flow"]]
+    reported = cac("link", "-w", warehouse, "--mapping", mapping, "--suppress", "--json").json
+    counts = [row["patients"] for row in reported["flow"]]
     assert "<5" in counts
     assert not any(isinstance(n, int) and 0 < n < 5 for n in counts)
     printed = cac("link", "-w", warehouse, "--mapping", mapping, "--suppress", "-q").out
     assert "Cohort flow" in printed and "<5" in printed
 
 
-def test_an_extract_older_than_the_scores_is_told(cac: Cac, site: tuple[Path, Path]) -> None:
+def test_an_extract_older_than_the_scores_is_reported(cac: Cac, site: tuple[Path, Path]) -> None:
     warehouse, mapping = site
     text = mapping.read_text(encoding="utf-8").replace("2019-12-31", "2030-12-31")
     mapping.write_text(text, encoding="utf-8")
-    told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
+    reported = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
     assert any("newest record of source" in w and "events after the extract" in w
-               for w in told["warnings"])  # fmt: skip
+               for w in reported["warnings"])  # fmt: skip
     mapping.write_text(text.replace("2030-12-31", "2016-06-30"), encoding="utf-8")
     limits = mapping.read_text(encoding="utf-8").replace(
         "quarantine_limit = 0.15", "quarantine_limit = 1.0"
     )
     mapping.write_text(limits, encoding="utf-8")
-    told = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
-    assert any("newer than the registry's coverage end" in w for w in told["warnings"])
+    reported = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
+    assert any("newer than the registry's coverage end" in w for w in reported["warnings"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "changes", "code", "told"),
+    ("arguments", "changes", "code", "reported"),
     [
         ((), {}, 2, "cac link --propose"),
         (("--mapping", "none.toml"), {}, 2, "none.toml cannot be read"),
@@ -249,28 +247,28 @@ def test_an_extract_older_than_the_scores_is_told(cac: Cac, site: tuple[Path, Pa
         (("--outcomes", "none.toml"), {}, 2, "outcome definition none.toml cannot be read"),
     ],
 )
-def test_wrong_usage_is_told_in_one_line(
+def test_wrong_usage_is_reported_in_one_line(
     arguments: tuple[str, ...],
     changes: dict[str, str | None],
     code: int,
-    told: str,
+    reported: str,
     cac: Cac,
     site: tuple[Path, Path],
 ) -> None:
     warehouse, mapping = site
-    given = () if told.startswith("cac link") else ("--mapping", mapping)
+    given = () if reported.startswith("cac link") else ("--mapping", mapping)
     outcome = cac("link", "-w", warehouse, *given, *arguments, **changes)
-    assert (outcome.code, told in outcome.err) == (code, True), outcome.err
+    assert (outcome.code, reported in outcome.err) == (code, True), outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
 
 
-def test_a_warehouse_without_scores_is_told(cac: Cac, tmp_path: Path) -> None:
+def test_a_warehouse_without_scores_is_reported(cac: Cac, tmp_path: Path) -> None:
     outcome = cac("link", "-w", tmp_path / "wh", "--mapping", write_site(tmp_path))
     assert (outcome.code, "holds no scores" in outcome.err) == (1, True)
     assert not (tmp_path / "wh").exists()
 
 
-def test_what_the_settings_file_names_is_linked(cac: Cac, site: tuple[Path, Path]) -> None:
+def test_the_settings_file_names_mapping_and_warehouse(cac: Cac, site: tuple[Path, Path]) -> None:
     warehouse, _ = site
     config = warehouse.parent / "cac.toml"
     config.write_text(
@@ -415,14 +413,14 @@ def test_a_scored_archive_and_its_registry(cac: Cac, scored: Scored, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--dialect", "klingon"), "There are: abstracts, columnar, flat"),
         (("--truth", "none.parquet"), "There is no none.parquet"),
     ],
 )
-def test_a_registry_that_cannot_be_made_is_told(
-    cac: Cac, tmp_path: Path, arguments: tuple[str, ...], told: str
+def test_a_registry_that_cannot_be_made_is_reported(
+    cac: Cac, tmp_path: Path, arguments: tuple[str, ...], reported: str
 ) -> None:
     outcome = cac("registry", tmp_path / "x", *arguments)
-    assert (outcome.code, told in outcome.err) == (2, True)
+    assert (outcome.code, reported in outcome.err) == (2, True)

@@ -1,4 +1,4 @@
-"""The main job as its users run it: an archive in, rows out, and nothing done twice."""
+"""Rescoring through the command line: an archive in, rows out, nothing scored twice."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_second_run_scores_nothing(scored: Scored, cac: Cac) -> None:
     assert after == before
 
 
-def test_the_page_of_the_archive_follows_each_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
+def test_each_run_writes_the_archive_page(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     place = scored.warehouse / "reports" / "archive" / "index.html"
     assert scored.summary["archive_page"] == str(place)
     text = place.read_text()
@@ -131,9 +131,7 @@ def test_the_page_of_the_archive_follows_each_run(scored: Scored, cac: Cac, tmp_
     assert (outcome.code, "cannot be written" in outcome.err) == (1, True)
 
 
-def test_a_page_that_cannot_be_written_costs_a_line(
-    scored: Scored, cac: Cac, tmp_path: Path
-) -> None:
+def test_an_unwritable_page_gives_one_message(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     warehouse = tmp_path / "wh"
     shutil.copytree(scored.warehouse, warehouse, ignore=shutil.ignore_patterns("reports"))
     (warehouse / "reports").touch()
@@ -196,7 +194,7 @@ def test_an_interrupted_run_keeps_what_it_finished(
     assert [row[0] for row in outcomes.fetchall()] == ["interrupted", "completed"]
 
 
-def test_nothing_personal_in_any_output(
+def test_no_output_contains_identifiers(
     scored: Scored, cac: Cac, environment: dict[str, str]
 ) -> None:
     outcome = cac("status", "-w", scored.warehouse)
@@ -217,7 +215,7 @@ def test_nothing_personal_in_any_output(
             assert secret.encode() not in text, secret
 
 
-def test_another_model_has_a_partition_of_its_own(scored: Scored, cac: Cac, tmp_path: Path) -> None:
+def test_another_model_has_its_own_partition(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     from tests.builders.networks import write_random_weights
 
     manifest = write_random_weights(tmp_path / "weights")

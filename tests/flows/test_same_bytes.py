@@ -1,4 +1,4 @@
-"""Time zone, locale, current folder, umask, home and proxies decide no byte of a table."""
+"""Time zone, locale, current folder, umask, home and proxies do not change the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that fan nothing out start no server of their own, and tell a site's server as before."""
+"""Jobs in one process start no server, and report to a site's server."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def test_a_linkage_needs_no_server_and_no_home(
     assert not list(home.rglob("server.log"))
     assert not list(home.rglob("prefect.db"))
     site = {name: environment[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
-    told = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet", **site)
-    assert (told.code, told.json["outcome"], told.err) == (0, "unchanged", "")
+    reported = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet", **site)
+    assert (reported.code, reported.json["outcome"], reported.err) == (0, "unchanged", "")

@@ -1,4 +1,4 @@
-"""Studies that kill or hang a worker cost only their own row; real processes, real kills."""
+"""Studies that kill or hang a worker affect only their own row; with real processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tasks.worker import CascadePlugin
 from tests.builders.ct_series import write_ct_series
 from tests.builders.rows import digest, key
 
-#: What a study does to its worker, told by its number of slices.
+#: What a study does to its worker, reported by its number of slices.
 GOOD, KILLS, HANGS, RAISES, KILLS_ONCE = 24, 25, 26, 27, 28
 
 
@@ -88,7 +88,7 @@ def outcomes(client: Client, orders: list[StudyWork], timeout_s: float = 60) -> 
     return {str(number): rows[work.study_key] for number, work in enumerate(orders)}
 
 
-def test_a_killer_costs_only_its_own_row(client: Client, tmp_path: Path) -> None:
+def test_a_study_that_kills_its_worker_affects_no_other(client: Client, tmp_path: Path) -> None:
     orders = works(tmp_path, GOOD, GOOD, KILLS, GOOD, RAISES, GOOD, KILLS_ONCE, GOOD)
     found = outcomes(client, orders)
     assert found.pop("2") == "worker_died"

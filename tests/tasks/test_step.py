@@ -1,4 +1,4 @@
-"""A step is a plain function where no flow runs."""
+"""Outside a flow run, a step is a plain function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
--- The row scored last of each study and model, whatever its protocol.
+-- The newest row of each study and model, under any protocol.
 SELECT *
 FROM scores
 QUALIFY row_number() OVER (

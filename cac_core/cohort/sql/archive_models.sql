@@ -1,5 +1,5 @@
--- Scores by model; and for the studies that the current model scored too, how often both fall in
--- the same category and which way the others went.
+-- Scores by model, and for studies that the current model scored too: how often both have the same
+-- category, and how often the current one is higher.
 WITH scored AS (SELECT * FROM latest WHERE status = 'scored')
 SELECT scored.model,
     count(*) AS n,

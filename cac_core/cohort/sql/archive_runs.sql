@@ -1,4 +1,4 @@
--- The newest runs, oldest first, with what each left to do.
+-- The newest runs, oldest first, with the number of studies each left to do.
 SELECT *, greatest(studies - skipped - scored - rejected - failed, 0) AS queued
 FROM (
     SELECT run_id, job, started_at, outcome, model_id, studies, scored, rejected, failed, skipped,

@@ -1,7 +1,7 @@
--- Each scanner against all others: share without calcium, median score, noise. `noise_z` compares
--- the scanner's median noise with that of the others in units of their spread (interquartile range
--- / 1.349, the standard deviation of a normal distribution). Quantiles do not depend on the order
--- of the rows, as sums do in their last digit. The interval of the zeros is Wilson's, at 95 %.
+-- Each scanner compared with all others: share without calcium, median score, noise. `noise_z` is the
+-- difference of the median noise in units of the others' spread (interquartile range / 1.349, the
+-- standard deviation of a normal distribution). Quantiles, unlike sums, do not depend on row order.
+-- The interval of the share of zeros is Wilson's 95 % interval.
 WITH scored AS (
     SELECT concat_ws(' ', Manufacturer, ManufacturerModelName) AS scanner, agatston, cac_category,
         noise_hu

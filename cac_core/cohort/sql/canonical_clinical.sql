@@ -1,5 +1,5 @@
--- Patient characteristics at the time of a study. Age may come from the birth date, body mass
--- index from weight and height; neither of those goes further.
+-- Patient characteristics at the time of a study. Age can be derived from the birth date, and body
+-- mass index from weight and height; these inputs are not kept.
 WITH typed AS (
     SELECT
         *,

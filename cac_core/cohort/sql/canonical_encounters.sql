@@ -26,7 +26,7 @@ SELECT
         END,
         parsed('discharge_date', discharge_date, discharged, 'unparsed_date'),
         parsed('procedure_date', procedure_date, treated, 'unparsed_date'),
-        -- Whether a record counts depends on its kind: one of an unknown kind cannot be judged.
+        -- Outcome rules depend on the record type, so a record of unknown type cannot be used.
         CASE WHEN record_type IS NOT NULL
             THEN needed_of('record_type', record_type, kind, 'unmapped_code')
         END,

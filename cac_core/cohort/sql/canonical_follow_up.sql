@@ -1,4 +1,4 @@
--- How long the registry watched a patient.
+-- Period in which the registry observed a patient.
 WITH typed AS (
     SELECT
         *,

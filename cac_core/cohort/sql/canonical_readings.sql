@@ -1,4 +1,4 @@
--- Calcium readings by people.
+-- Calcium readings by human readers.
 WITH typed AS (
     SELECT
         *,

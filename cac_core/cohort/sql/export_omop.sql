@@ -1,5 +1,5 @@
--- OMOP CDM 5.4. person_id is the first 60 bits of the patient's key. Type concepts: 32879
--- registry, 32880 standard algorithm. A concept is 0 where the vocabulary has none that we know.
+-- OMOP CDM 5.4. `person_id` is the first 60 bits of the patient key. Type concepts: 32879 registry,
+-- 32880 standard algorithm. Concept 0 means that no standard concept is assigned.
 CREATE VIEW people AS
 SELECT *, CAST('0x' || left(patient_key, 15) AS BIGINT) AS person_id FROM linked;
 

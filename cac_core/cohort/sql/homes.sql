@@ -1,4 +1,4 @@
--- The part that holds the rows of each study that was scored again.
+-- The file that holds the rows of each rescored study.
 SELECT study_key, protocol_digest, min(part) AS part
 FROM keys
 SEMI JOIN rescored USING (study_key, protocol_digest)

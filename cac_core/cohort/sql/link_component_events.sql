@@ -1,4 +1,4 @@
--- What happened to people in the analysis, by component of any outcome.
+-- Events of the included patients during follow-up, by component of any outcome.
 SELECT
     chosen.patient_key,
     events.component,

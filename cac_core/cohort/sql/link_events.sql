@@ -1,11 +1,11 @@
--- Events by component: deaths, diagnoses by their episode of care, procedures by their day.
+-- Events by component: deaths, diagnoses by episode of care, procedures by day.
 CREATE TABLE births AS
 SELECT patient_key, min(study_date - CAST(ceil((age_years + 1) * 365.25) AS INTEGER)) AS born_after
 FROM clinical_rows
 WHERE age_years IS NOT NULL
 GROUP BY patient_key;
 
--- Only patients of the clinical table matter; a registry knows many more.
+-- Only patients of the clinical table: a registry holds many more.
 CREATE VIEW encounters_keyed AS
 SELECT
     patient_keys.patient_key,
@@ -25,7 +25,7 @@ SELECT DISTINCT 'encounters', part, source_file, source_line, 'admit_date', faul
 FROM encounters_keyed
 WHERE fault IS NOT NULL;
 
--- Codes are compared once each, not once per record.
+-- Compare each distinct code once, not once per record.
 CREATE TABLE known_codes AS
 SELECT codes.code AS full_code, components.* EXCLUDE (code)
 FROM (
@@ -49,8 +49,9 @@ WHERE e.fault IS NULL
         OR list_contains(record_types, e.record_type)
     );
 
--- Episodes of care: stays that overlap, or begin on the day the one before ends or on the next,
--- are one. A transfer or an abstract that came twice adds no event. Visits to a clinic bridge none.
+-- Episodes of care: stays that overlap, or begin at most one day after the previous one ends, form
+-- one episode, so that a transfer or a duplicate abstract adds no event. Ambulatory visits do not
+-- join episodes.
 CREATE TABLE episodes AS
 WITH stays AS (
     SELECT DISTINCT

@@ -1,4 +1,4 @@
--- How far each study came, and each patient with the best of theirs.
+-- The step of the cohort flow that each study reaches, and for each patient the best of them.
 CREATE TABLE old_disease AS
 SELECT studies.study_key, min(events.component) AS component
 FROM matched
@@ -33,13 +33,13 @@ SELECT
         WHEN NOT studies.has_ctac THEN 'no_ctac_study'
         WHEN studies.status IS DISTINCT FROM 'scored' OR studies.agatston IS NULL THEN 'no_score'
         WHEN studies.study_date IS NULL THEN 'no_study_date'
-        WHEN prior.told IS NOT NULL OR old_disease.component IS NOT NULL THEN 'known_cad'
+        WHEN prior.disease IS NOT NULL OR old_disease.component IS NOT NULL THEN 'known_cad'
         WHEN missing.columns IS NOT NULL THEN 'missing_covariate'
         WHEN deaths_conflicts.patient_key IS NOT NULL THEN 'conflicting_death'
         WHEN observed.end_date <= studies.study_date THEN 'no_follow_up'
         ELSE 'included'
     END AS step,
-    coalesce(prior.told, old_disease.component) AS old_disease
+    coalesce(prior.disease, old_disease.component) AS old_disease
 FROM matched
 JOIN studies USING (study_key)
 JOIN prior
@@ -50,7 +50,7 @@ LEFT JOIN old_disease ON old_disease.study_key = matched.study_key
 LEFT JOIN deaths_conflicts ON deaths_conflicts.patient_key = matched.patient_key
 LEFT JOIN observed ON observed.patient_key = matched.patient_key;
 
--- Of several studies the first that can be used; of none, the one that came furthest.
+-- A patient's first usable study; if there is none, the study that reaches the latest step.
 CREATE TABLE chosen AS
 SELECT study_steps.*, steps.step_number
 FROM study_steps JOIN steps USING (step)
@@ -59,7 +59,7 @@ QUALIFY row_number() OVER (
     ORDER BY step_number DESC, study_date, clinical_date
 ) = 1;
 
--- A score without a day has no follow-up, and finds a clinical row by its accession number at most.
+-- A score without a study date has no follow-up, and only its accession number can match it.
 CREATE TABLE undated AS
 SELECT DISTINCT patient_key
 FROM studies

@@ -1,5 +1,5 @@
--- Clinical rows of one patient that cannot be about one person: they disagree on the sex, or their
--- ages imply years of birth too far apart for rounding. Nobody can tell which of them is right.
+-- Clinical rows of one patient that contradict each other: different sexes, or ages that imply
+-- birth years further apart than rounding explains. Which row is right is unknown, so none is used.
 CREATE TABLE implied AS
 SELECT
     patient_key,

@@ -1,14 +1,14 @@
--- Which clinical row belongs to which study: one row, one study. First by patient and date: the
--- nearest study within the window, if the row is also the nearest to the study. Then by accession
--- number, for rows that found none. What contradicts itself is not believed, and said so. Nothing
--- here may depend on the order of keys: they change with the secret.
+-- Match each clinical row to at most one study, and each study to at most one row: first by patient
+-- and date (the nearest study within the window, if the row is also the nearest to that study), then
+-- by accession number for rows without a match. Contradictory matches go to quarantine. The result
+-- must not depend on the order of keys, which changes with the secret.
 CREATE TABLE numbered AS
 SELECT DISTINCT
     c.patient_key, c.study_date AS clinical_date, accession_keys.accession_key
 FROM clinical_keyed AS c JOIN accession_keys USING (accession_number);
 
--- An accession number that rows or studies of several patients have is no evidence. Rows that were
--- set aside count here, since they too were somebody's.
+-- An accession number that rows or studies of several patients share is no evidence. Rows in
+-- quarantine count here too: they also belong to a patient.
 CREATE TABLE shared_accessions AS
 SELECT accession_key
 FROM (
@@ -21,7 +21,7 @@ FROM (
 )
 SEMI JOIN study_accessions USING (accession_key);
 
--- All studies that a row's accession number names.
+-- Studies with the accession number of a row.
 CREATE TABLE named AS
 SELECT DISTINCT c.patient_key, c.study_date AS clinical_date, study_accessions.study_key
 FROM clinical_rows AS c
@@ -29,7 +29,7 @@ JOIN accession_keys USING (accession_number)
 JOIN study_accessions USING (accession_key)
 ANTI JOIN shared_accessions USING (accession_key);
 
--- Every pair that may belong together, and how well.
+-- Candidate pairs of row and study, with the evidence for each.
 CREATE TABLE pairs AS
 WITH candidates AS (
     SELECT c.patient_key, c.study_date AS clinical_date, studies.study_key
@@ -69,8 +69,8 @@ SELECT
     END AS fault
 FROM kept;
 
--- By patient and date. Of studies equally near, the one with the row's accession number, then the
--- one with a score; what is then still equal cannot be told apart.
+-- By patient and date. Among equally near studies, prefer the one with the row's accession number,
+-- then one with a score; remaining ties are ambiguous.
 CREATE TABLE nearest AS
 SELECT *
 FROM pairs
@@ -84,7 +84,7 @@ AND rank() OVER (
 CREATE TABLE by_key AS
 SELECT
     *,
-    -- Which of several studies without a score it is makes no difference to anything.
+    -- Ties among studies without a score have no effect on the result.
     scored AND count(*) OVER (PARTITION BY patient_key, clinical_date) > 1
     OR count(*) OVER (PARTITION BY study_key) > 1 AS tied
 FROM nearest
@@ -92,7 +92,7 @@ QUALIFY scored OR row_number() OVER (
     PARTITION BY patient_key, clinical_date ORDER BY study_key
 ) = 1;
 
--- By accession number alone: the same, for rows that found no study of their own.
+-- By accession number alone, for rows without a match.
 CREATE TABLE by_accession AS
 WITH best AS (
     SELECT *
@@ -113,7 +113,7 @@ QUALIFY scored OR row_number() OVER (
     PARTITION BY patient_key, clinical_date ORDER BY study_key
 ) = 1;
 
--- Rows whose pair is not believed, and why; the first reason that holds.
+-- Rows whose match is rejected, with the first reason that applies.
 CREATE TABLE match_conflicts AS
 SELECT
     patient_key,
@@ -126,13 +126,13 @@ SELECT
         ELSE 'birth_year_differs'
     END AS reason
 FROM (
-    -- The accession number names studies, and the row's own is none of them.
+    -- The accession number belongs to other studies than the matched one.
     SELECT patient_key, clinical_date, 1 AS severity
     FROM by_key SEMI JOIN named USING (patient_key, clinical_date)
     GROUP BY patient_key, clinical_date
     HAVING NOT bool_or(by_number)
     UNION ALL
-    -- It names a study of somebody else: another row's, or one under another patient's number.
+    -- The accession number belongs to a study of another row or another patient.
     SELECT a.patient_key, a.clinical_date, 1
     FROM by_accession AS a
     LEFT JOIN by_key AS other USING (study_key)

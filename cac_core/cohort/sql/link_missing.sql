@@ -1,5 +1,5 @@
--- Of each clinical row: the covariates that the mapping's rules require and it lacks, and the old
--- coronary disease it tells of.
+-- For each clinical row: the required covariates that it lacks, and the prior coronary disease that
+-- it records.
 CREATE TABLE missing AS
 SELECT patient_key, clinical_date, nullif(concat_ws(', ', {absent}), '') AS columns
 FROM (
@@ -24,5 +24,5 @@ SELECT
         WHEN prior_mi = 1 THEN 'prior_mi'
         WHEN prior_pci = 1 THEN 'prior_pci'
         WHEN prior_cabg = 1 THEN 'prior_cabg'
-    END AS told
+    END AS disease
 FROM clinical_rows;

@@ -31,7 +31,7 @@ first AS (
     WHERE early.event_date IS NULL
         OR early_rule = 'exclude'
         OR NOT (
-            -- The early procedure itself is no event, whether it is blanked or ends follow-up.
+            -- The early procedure itself is not an event, whether it is ignored or ends follow-up.
             outcomes.component = early_component
             AND later.event_date - later.study_date <= early_days
         )

@@ -17,7 +17,7 @@ perfusion_near AS (
         ORDER BY abs(perfusion_rows.study_date - people.study_date), perfusion_rows.study_date
     ) = 1
 ),
--- Of several readers the first by name; a second reading serves the comparison of readers.
+-- The first reader by name; further readings serve only the comparison of readers.
 readings_near AS (
     SELECT people.patient_key, readings_rows.method, readings_rows.agatston,
         readings_rows.visual_grade

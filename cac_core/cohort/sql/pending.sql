@@ -1,5 +1,5 @@
--- Identities that are wanted and not in the ledger: resume, dry run and nightly delta in one.
--- A failed study counts as done until it is retried on request.
+-- Wanted identities that are not in the ledger: serves resumption, dry run and nightly run. A failed
+-- study counts as done until a retry is requested.
 SELECT wanted.*
 FROM wanted
 ANTI JOIN (

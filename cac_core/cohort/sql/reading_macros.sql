@@ -1,18 +1,18 @@
--- How the text of a cell becomes a value. The variables come from the mapping and the tables:
---   missing           list of texts that mean no value
---   dates_<column>    list of formats of a column of dates
---   zoned_<column>    the same for formats that end with an offset from UTC, without the offset
---   iso_dates         whether ISO dates are understood beside them
---   decimal           the decimal sign
---   codes, folded     column -> (text -> our code); `folded` in small letters
---   allowed           column -> our codes
---   factors           column -> what its numbers are multiplied by
---   ranges            column -> least and greatest plausible number
--- The view `raw` has its cells as this gives them.
+-- Conversion of cell text to values. The variables come from the mapping and the tables:
+--   missing           list of texts that mean "no value"
+--   dates_<column>    list of formats of a date column
+--   zoned_<column>    formats that end with an offset from UTC, without that offset
+--   iso_dates         whether ISO dates are accepted too
+--   decimal           decimal separator
+--   codes, folded     column -> (text -> canonical code); `folded` in lower case
+--   allowed           column -> canonical codes
+--   factors           column -> factor of its unit
+--   ranges            column -> smallest and largest plausible number
+-- The cells of the view `raw` have passed through `text_of`.
 CREATE OR REPLACE MACRO text_of(v) AS
     CASE WHEN list_contains(getvariable('missing'), v) THEN NULL ELSE v END;
 
--- The calendar date as it is written, whatever the time and the offset beside it.
+-- The calendar date as written; time and offset are ignored.
 CREATE OR REPLACE MACRO iso_date_of(t) AS
     CASE WHEN getvariable('iso_dates') AND regexp_full_match(
         t,
@@ -22,8 +22,8 @@ CREATE OR REPLACE MACRO iso_date_of(t) AS
 CREATE OR REPLACE MACRO without_offset(t) AS
     regexp_replace(t, '\s*(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$', '');
 
--- No date of a patient or a registry is older than 1880; 9999-12-31 and the like are no dates.
--- (A list of one value, so that the text of what is checked is in the query once.)
+-- Dates before 1880 are errors, and 9999-12-31 and similar values are placeholders. (The list of one
+-- value keeps the argument's text from being repeated in the query.)
 CREATE OR REPLACE MACRO plausible_date(d) AS
     list_filter([d], lambda x: x BETWEEN DATE '1880-01-01' AND DATE '2199-12-31')[1];
 
@@ -36,7 +36,7 @@ CREATE OR REPLACE MACRO date_of(c, v) AS
         iso_date_of(v)
     ));
 
--- Another sign than the decimal one makes no number: it could divide thousands.
+-- Text with another separator is not a number: it could separate thousands.
 CREATE OR REPLACE MACRO any_number_of(c, v) AS
     CASE WHEN regexp_full_match(
         v,
@@ -58,8 +58,8 @@ CREATE OR REPLACE MACRO plausible(c, n) AS
 CREATE OR REPLACE MACRO number_of(c, v) AS
     plausible(c, any_number_of(c, v));
 
--- Codes of the mapping as they are written there, then without regard to small letters where that
--- leaves no doubt; without codes in the mapping ours.
+-- Codes of the mapping: exact, then ignoring case where that is unambiguous. Without codes in the
+-- mapping, the canonical codes.
 CREATE OR REPLACE MACRO code_of(c, v) AS
     CASE
         WHEN map_contains(getvariable('codes'), c) THEN coalesce(
@@ -71,8 +71,8 @@ CREATE OR REPLACE MACRO code_of(c, v) AS
 CREATE OR REPLACE MACRO yes_no_of(c, v) AS
     CASE code_of(c, v) WHEN '1' THEN CAST(1 AS TINYINT) WHEN '0' THEN CAST(0 AS TINYINT) END;
 
--- A type that the mapping does not translate stays, in capitals: it is none that a rule names, and
--- the linkage lists it.
+-- A type that the mapping does not translate is kept in upper case; if no rule names it, the linkage
+-- lists it as unknown.
 CREATE OR REPLACE MACRO type_of(c, v) AS
     upper(coalesce(
         getvariable('codes')[c][v],
@@ -80,8 +80,8 @@ CREATE OR REPLACE MACRO type_of(c, v) AS
         v
     ));
 
--- Codes of diseases and procedures without the name of their system, dots, dashes and blanks, in
--- capitals.
+-- Diagnosis and procedure codes in upper case, without the name of the code system, dots, dashes and
+-- blanks.
 CREATE OR REPLACE MACRO medical_code_of(v) AS
     nullif(
         regexp_replace(
@@ -98,12 +98,12 @@ CREATE OR REPLACE MACRO medical_code_of(v) AS
         ''
     );
 
--- What a person may see of a value that could not be used: its shape.
+-- Shape of a value that could not be used: it reveals no identifier.
 CREATE OR REPLACE MACRO shape_of(v) AS
     left(regexp_replace(regexp_replace(v, '\p{N}', '9', 'g'), '\p{L}', 'A', 'g'), 24);
 
--- Faults. `costs_row`: without the value the row is of no use; otherwise the cell is empty and the
--- row stays.
+-- Faults. With `costs_row`, the row is unusable without the value; otherwise only the cell becomes
+-- null.
 CREATE OR REPLACE MACRO fault(c, why, form, costs) AS
     {'column': c, 'reason': why, 'shape': form, 'costs_row': costs};
 
@@ -128,7 +128,7 @@ CREATE OR REPLACE MACRO measured(c, v, value) AS
         CASE WHEN any_number_of(c, v) IS NULL THEN 'unparsed_number' ELSE 'out_of_range' END
     );
 
--- A value that was computed from others.
+-- A value computed from other cells.
 CREATE OR REPLACE MACRO computed(c, x) AS
     CASE WHEN x IS NOT NULL AND plausible(c, x) IS NULL
         THEN fault(c, 'out_of_range', NULL::VARCHAR, false)

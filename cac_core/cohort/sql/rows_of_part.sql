@@ -1,5 +1,5 @@
--- One part of a table with rows per study: the rows of studies that were not scored again, and the
--- new ones of studies that are at home here, or nowhere yet where this part takes those.
+-- New content of one file of a table: old rows of studies that were not rescored, new rows of studies
+-- in this file, and of new studies if this file takes them.
 SELECT * FROM (
     SELECT * FROM old
     ANTI JOIN rescored USING (study_key, protocol_digest)

@@ -1,4 +1,4 @@
--- Studies by status, reason and category, most first.
+-- Studies by status, reason and category, most frequent first.
 SELECT status, reason, cac_category, count(*) AS studies
 FROM scores
 GROUP BY ALL

@@ -1,4 +1,4 @@
-"""The state of an archive: counts, medians and comparisons against hand-worked ones."""
+"""State of an archive: counts, medians and comparisons against manual calculations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_empty_warehouse_has_an_empty_state(store: Warehouse) -> None:
     assert not any((state.runs, state.reasons, state.months, state.models, state.scanners))
 
 
-def test_runs_are_in_order_and_tell_the_queue(store: Warehouse) -> None:
+def test_runs_are_in_order_with_their_queue(store: Warehouse) -> None:
     for number in (3, 1, 2):
         store.add_run(
             run_row(number, scored=number, file_reasons='{"not_dicom": 2, "empty_file": 5}')
@@ -82,7 +82,7 @@ def test_reasons_of_the_current_model(store: Warehouse) -> None:
     assert state.failed == 1
 
 
-def test_a_study_counts_once_whatever_its_protocols(store: Warehouse) -> None:
+def test_a_study_counts_once_with_several_protocols(store: Warehouse) -> None:
     store.add_run(run_row(2))
     later = {"protocol_digest": "q" * 16, "scored_at": dt.datetime(2025, 1, 1, tzinfo=dt.UTC)}
     publish(store, scored(1, 900.0), scored(1, 50.0, **later))
@@ -137,7 +137,7 @@ def _scanner(name: str, zeros: int, others: int, noise: tuple[float, ...]) -> li
     return rows
 
 
-def test_a_scanner_unlike_the_others_stands_out(store: Warehouse) -> None:
+def test_an_unusual_scanner_stands_out(store: Warehouse) -> None:
     store.add_run(run_row(2))
     usual, odd = _scanner("Usual", 40, 60, (20.0, 24.0)), _scanner("Odd", 30, 20, (60.0,))
     few = _scanner("Few", 9, 0, (22.0,))
@@ -197,7 +197,7 @@ def test_the_newest_month_is_compared_with_those_before(store: Warehouse) -> Non
     assert (only["rest_n"], only["stands_out"]) == (0, ())
 
 
-def test_distance_of_shares_by_hand() -> None:
+def test_difference_of_shares_matches_a_manual_calculation() -> None:
     assert share_z(5200, 10000, 4800, 10000) == pytest.approx(5.657, abs=1e-3)
     assert share_z(3, 10, 3, 10) == 0.0
     assert share_z(0, 10, 0, 20) is None
@@ -212,7 +212,7 @@ def test_with_many_studies_a_small_difference_does_not_stand_out(store: Warehous
         assert row["stands_out"] == ()
 
 
-def test_a_column_that_is_not_there_is_named_as_a_fault(store: Warehouse) -> None:
+def test_a_missing_column_is_a_named_fault(store: Warehouse) -> None:
     store.add_run(run_row(2))
     publish(store, scored(1))
     assert store.columns(SCORES, ["study_key"], MODEL)["study_key"].to_pylist() == [key(1)]

@@ -1,4 +1,4 @@
-"""Files of extracts to canonical parts: formats, encodings, codings, units, and what is wrong."""
+"""Extract files to canonical parts: formats, encodings, codes, units, and faults."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PACKED: dict[str, Callable[[bytes, Path], object]] = {
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_packed_files_give_the_rows_of_plain_ones(name: str, tmp_path: Path) -> None:
+def test_compressed_files_give_the_rows_of_plain_ones(name: str, tmp_path: Path) -> None:
     path = write_site(tmp_path, MAPPING.replace("clinical.csv", name))
     PACKED[name](CLINICAL, tmp_path / name)
     (row,) = _rows(_part(path))
@@ -68,7 +68,7 @@ def test_packed_files_give_the_rows_of_plain_ones(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", [n for n in PACKED if n not in ("clinical.csv",)])
-def test_a_packed_file_cut_short_is_told(name: str, tmp_path: Path) -> None:
+def test_a_truncated_compressed_file_is_reported(name: str, tmp_path: Path) -> None:
     path = write_site(tmp_path, MAPPING.replace("clinical.csv", name))
     PACKED[name](CLINICAL + b"".join(b"P%d,2015-06-01,A,60,M,1,0\n" % n for n in range(9000)),
                  tmp_path / name)  # fmt: skip
@@ -95,8 +95,8 @@ def test_a_workbook_gives_the_rows_of_a_csv(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "latin-1", "utf-16"])
 def test_encodings_of_the_mapping(encoding: str, tmp_path: Path) -> None:
-    told = f'files = "clinical.csv"\nencoding = "{encoding}"'
-    path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', told))
+    reported = f'files = "clinical.csv"\nencoding = "{encoding}"'
+    path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', reported))
     text = CLINICAL.decode().replace("P1", "Müller-1")
     (tmp_path / "clinical.csv").write_bytes(text.encode(encoding))
     assert _rows(_part(path))[0]["patient_id"] == "Müller-1"
@@ -126,15 +126,15 @@ def test_every_line_end_gives_the_same_rows(
     assert found == {n + 2: f"P{n}" for n in range(300)}
 
 
-def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
-    told = 'files = "clinical.csv"\nencoding = "utf-16"'
-    path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', told))
+def test_a_file_in_another_encoding_is_reported(tmp_path: Path) -> None:
+    reported = 'files = "clinical.csv"\nencoding = "utf-16"'
+    path = write_site(tmp_path, MAPPING.replace('files = "clinical.csv"', reported))
     (tmp_path / "clinical.csv").write_bytes(CLINICAL.decode().encode("utf-16-le"))
     with pytest.raises(UsageError, match=r"is not in the encoding utf-16.*Correct `encoding`"):
         _part(path)
 
 
-def test_lines_in_an_older_encoding_are_read_in_the_fallback(tmp_path: Path) -> None:
+def test_lines_in_another_encoding_use_the_fallback(tmp_path: Path) -> None:
     path = write_site(tmp_path)
     lines = [CLINICAL.replace(b"P1", "Ü1".encode())]
     lines.append("Ü2,2015-06-01,A1,60,M,1,0\n".encode("cp1252"))
@@ -214,7 +214,7 @@ def test_a_bad_row_is_in_quarantine_with_line_column_and_reason(
         ("P1,2015-06-01,A1,60,M,1,2", ("prior_mi", "unmapped_code", "9")),
     ],
 )
-def test_a_bad_cell_is_in_quarantine_and_its_row_stays_without_it(
+def test_a_bad_cell_is_in_quarantine_and_its_row_is_kept(
     line: str, fault: tuple[str, str, str | None], tmp_path: Path
 ) -> None:
     part = _part(write_site(tmp_path, clinical=[line]))
@@ -237,7 +237,7 @@ def test_a_bad_cell_is_in_quarantine_and_its_row_stays_without_it(
         ('birth_date = "x"', "soon", "age_years", ("birth_date", "unparsed_date")),
     ],
 )
-def test_what_is_computed_from_absurd_cells_is_missing(
+def test_values_computed_from_implausible_cells_are_missing(
     columns: str, line: str, empty: str, fault: tuple[str, str], tmp_path: Path
 ) -> None:
     mapping = (
@@ -277,9 +277,7 @@ def test_every_number_of_the_registry_has_a_range() -> None:
         ("P1,2015-06-05,,inpatient,I21,M,K40,once", "procedure_date"),
     ],
 )
-def test_a_record_stays_without_a_date_that_it_does_not_need(
-    line: str, empty: str, tmp_path: Path
-) -> None:
+def test_a_record_is_kept_without_an_optional_date(line: str, empty: str, tmp_path: Path) -> None:
     part = _part(write_site(tmp_path, encounters=[line]), "encounters")
     (row,) = _rows(part)
     assert (row[empty], row["diagnosis_code"]) == (None, "I21")
@@ -294,7 +292,7 @@ def test_a_record_stays_without_a_date_that_it_does_not_need(
         "http://hl7.org/fhir/sid/icd-10-cm|I21.4",
     ],
 )
-def test_a_code_is_known_with_and_without_the_name_of_its_system(text: str, tmp_path: Path) -> None:
+def test_codes_match_with_and_without_the_name_of_their_system(text: str, tmp_path: Path) -> None:
     line = f"P1,2015-06-05,,INPATIENT,{text},m,CCI:1.IJ.50,"
     (row,) = _rows(_part(write_site(tmp_path, encounters=[line]), "encounters"))
     names = ("diagnosis_code", "diagnosis_type", "procedure_code", "record_type")
@@ -311,7 +309,7 @@ def test_a_code_is_known_with_and_without_the_name_of_its_system(text: str, tmp_
         ("P1,2015-06-05,,hospice,I21,M,,", "record_type", "unmapped_code"),
     ],
 )
-def test_dates_of_encounters_must_follow_each_other(
+def test_dates_of_encounters_must_be_in_order(
     line: str, column: str, reason: str, tmp_path: Path
 ) -> None:
     part = _part(write_site(tmp_path, encounters=[line]), "encounters")
@@ -319,7 +317,7 @@ def test_dates_of_encounters_must_follow_each_other(
     assert part.n_rows == 0
 
 
-def test_nothing_of_an_identifier_is_in_quarantine(tmp_path: Path) -> None:
+def test_quarantine_reveals_no_identifier(tmp_path: Path) -> None:
     lines = ["SECRET-77,2015-06-01,ACC-99,60,Q,1,0", ",2015-06-01,ACC-98,60,M,1,0"]
     part = _part(write_site(tmp_path, clinical=lines))
     for planted in (b"SECRET", b"ACC-9", b"AAAAAA-99"):
@@ -361,7 +359,7 @@ def test_a_missing_column_is_named_with_what_the_file_has(tmp_path: Path) -> Non
         check_header(extract)
 
 
-def test_a_wrong_delimiter_is_guessed_at(tmp_path: Path) -> None:
+def test_a_wrong_delimiter_is_suggested_as_the_cause(tmp_path: Path) -> None:
     path = write_site(tmp_path)
     (tmp_path / "clinical.csv").write_text(CLINICAL.decode().replace(",", ";"), encoding="utf-8")
     extract = find_extracts(load_mapping(path).source[0], tmp_path)[0]
@@ -369,14 +367,14 @@ def test_a_wrong_delimiter_is_guessed_at(tmp_path: Path) -> None:
         check_header(extract)
 
 
-def test_an_extract_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_extract_is_named(tmp_path: Path) -> None:
     path = write_site(tmp_path)
     (tmp_path / "deaths.csv").unlink()
     with pytest.raises(UsageError, match=r"Source deaths: no file matches `deaths.csv`"):
         _part(path)
 
 
-def test_a_warehouse_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_warehouse_is_reported(tmp_path: Path) -> None:
     path = write_site(tmp_path, clinical=["P1,2015-06-01,A1,60,M,1,0"])
     mapping = load_mapping(path)
     (tmp_path / "blocked").write_text("a file where a folder must be", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every line of a text file is accounted for: a row, set aside, blank, or inside quotes."""
+"""Every line of a text file is accounted for: a row, unreadable, blank, or inside quotes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _file(lines: list[str], end: str = "\n") -> bytes:
     return (end.join([HEADER, *lines]) + end).encode()
 
 
-def test_a_stray_quote_costs_the_lines_that_hold_it_and_no_other() -> None:
+def test_a_stray_quote_loses_only_its_own_line() -> None:
     lines = _lines(5000)
     lines[2399] = 'P2399,2015-06-01,"5 stent,I21'
     lines[2599] = 'P2599,2015-06-01,6 stent",I21'
@@ -64,7 +64,7 @@ def test_a_stray_quote_costs_the_lines_that_hold_it_and_no_other() -> None:
 
 @pytest.mark.parametrize("span", [1, 2, 5, 39, 40, 41, 1000])
 @pytest.mark.parametrize("column", [0, 2, 3])
-def test_no_row_is_swallowed_however_far_the_next_quote_is(span: int, column: int) -> None:
+def test_a_distant_closing_quote_swallows_no_row(span: int, column: int) -> None:
     lines = _lines(1100)
     for at, quoted in ((20, '"{}'), (20 + span, '{}"')):
         fields = lines[at].split(",")
@@ -77,7 +77,7 @@ def test_no_row_is_swallowed_however_far_the_next_quote_is(span: int, column: in
     assert 22 in account.unreadable
 
 
-def test_a_quote_that_never_closes_costs_one_line() -> None:
+def test_an_unclosed_quote_loses_one_line() -> None:
     lines = _lines(5000)
     lines[2399] = 'P2399,2015-06-01,"5 stent,I21'
     account, rows = _read(_file(lines))
@@ -90,7 +90,7 @@ def test_a_quote_inside_a_field_is_text() -> None:
     assert not account.unreadable
 
 
-def test_a_field_of_a_few_lines_is_one_field() -> None:
+def test_a_field_can_span_a_few_lines() -> None:
     address = "1, Main Street\nTown\n\nCountry"
     account, rows = _read(_file([f'P1,2015-06-01,"{address}",I21', "P2,2015-06-01,x,I22"]))
     assert [row[2] for row in rows] == [address, "x"]
@@ -98,7 +98,7 @@ def test_a_field_of_a_few_lines_is_one_field() -> None:
     assert account.shifts == [(1, 1), (2, 4)]  # the second row begins on line 6
 
 
-def test_several_lines_in_the_first_and_the_last_column() -> None:
+def test_the_first_and_last_column_can_span_lines() -> None:
     data = b'note,id,day\n"a\nb",P1,2015-06-01\nx,P2,"1\n2"\n'
     account, rows = _read(data)
     assert rows == [["a\nb", "P1", "2015-06-01"], ["x", "P2", "1\n2"]]
@@ -140,14 +140,14 @@ def test_line_ends_make_no_difference(end: str, final: bool) -> None:
         (b"\xef\xbb\xbfP,2015,x,y", False),  # files that were put together
     ],
 )
-def test_what_a_line_can_have(line: bytes, unreadable: bool) -> None:
+def test_which_lines_are_unreadable(line: bytes, unreadable: bool) -> None:
     data = HEADER.encode() + b"\n" + line + b"\nP9,2015-06-01,x,y\n"
     account, rows = _read(data)
     assert account.unreadable == ([2] if unreadable else [])
     assert [row[0] for row in rows] == (["P9"] if unreadable else ["P", "P9"])
 
 
-def test_blank_lines_are_counted_apart() -> None:
+def test_blank_lines_are_counted_separately() -> None:
     account, rows = _read(b"id,day\n\nP1,2015\r\n\r\n\r\nP2,2016\n\n")
     assert (account.blank, account.unreadable) == ([2, 4, 5, 7], [])
     assert [row[0] for row in rows] == ["P1", "P2"]
@@ -185,10 +185,10 @@ def _written(draw: st.DrawFn) -> bytes:
 @settings(max_examples=400, deadline=None)
 @given(_written() | st.binary(max_size=60).map(lambda tail: b"a,b,c\n" + tail))
 @example(b'a,b,c\n1,"2\n3,4",5\n6",7,8\n')
-def test_lines_of_any_file_are_rows_line_ends_in_quotes_or_set_aside(data: bytes) -> None:
+def test_every_line_of_any_file_is_accounted_for(data: bytes) -> None:
     account, rows = _read(data)
-    told = account.header + account.rows + account.feeds
-    assert told + len(account.unreadable) + len(account.blank) == account.lines
+    reported = account.header + account.rows + account.feeds
+    assert reported + len(account.unreadable) + len(account.blank) == account.lines
     assert account.lines == _physical_lines(data)
     assert len(rows) == account.rows
     assert all(len(row) == 3 for row in rows)
@@ -198,7 +198,7 @@ def test_lines_of_any_file_are_rows_line_ends_in_quotes_or_set_aside(data: bytes
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(_CELL, min_size=3, max_size=3), min_size=1, max_size=8))
-def test_what_is_read_as_it_is_has_the_rows_that_python_reads(rows: list[list[str]]) -> None:
+def test_files_read_directly_have_the_rows_that_python_reads(rows: list[list[str]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(
         [["a", "b", "c"], *rows]

@@ -1,4 +1,4 @@
-"""Small counts: hidden, and not to be found from the total."""
+"""Small counts are hidden and cannot be derived from the total."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cac_core.cohort.disclosure import suppress_small
 
 
 @pytest.mark.parametrize(
-    ("counts", "told"),
+    ("counts", "reported"),
     [
         ([0, 5, 100], [0, 5, 100]),
         ([1, 3, 100], ["<5", "<5", 100]),
@@ -17,5 +17,5 @@ from cac_core.cohort.disclosure import suppress_small
         ([], []),
     ],
 )
-def test_suppression(counts: list[int], told: list[int | str]) -> None:
-    assert suppress_small(counts) == told
+def test_suppression(counts: list[int], reported: list[int | str]) -> None:
+    assert suppress_small(counts) == reported

@@ -1,4 +1,4 @@
-"""Exports: what other programs read back is what was linked."""
+"""Exports: other programs read back the linked values."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ def test_omop_tables_refer_to_each_other(done: Linkage) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("shape", ["linked", "adtte", "omop"])
-def test_every_format_gives_the_values_back(
-    form: str, shape: str, done: Linkage, tmp_path: Path
-) -> None:
+def test_values_survive_every_format(form: str, shape: str, done: Linkage, tmp_path: Path) -> None:
     tables = _export(done, shape)
     paths = write_tables(tables, tmp_path, form)
     read = {
@@ -99,7 +97,7 @@ def test_every_format_gives_the_values_back(
                     assert str(back) == value
 
 
-def test_labels_tell_the_full_name_where_it_was_cut(done: Linkage, tmp_path: Path) -> None:
+def test_labels_hold_the_full_name_of_truncated_columns(done: Linkage, tmp_path: Path) -> None:
     (path,) = write_tables(_export(done, "linked"), tmp_path, "stata")
     meta = pyreadstat.read_dta(path)[1]
     labels = meta.column_names_to_labels
@@ -108,7 +106,7 @@ def test_labels_tell_the_full_name_where_it_was_cut(done: Linkage, tmp_path: Pat
                labels.values())  # fmt: skip
 
 
-def test_short_names_stay_apart() -> None:
+def test_short_names_are_distinct() -> None:
     assert short_names(["mace_event", "mace_events", "MACE_EVENTS"], 8) == [
         "mace_eve",
         "mace_ev2",
@@ -116,7 +114,7 @@ def test_short_names_stay_apart() -> None:
     ]
 
 
-def test_what_is_not_there_is_told(done: Linkage, tmp_path: Path) -> None:
+def test_unknown_shapes_and_formats_are_reported(done: Linkage, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no shape 'fhir'"):
         _export(done, "fhir")
     with pytest.raises(UsageError, match="no format 'spss'"):
@@ -126,7 +124,7 @@ def test_what_is_not_there_is_told(done: Linkage, tmp_path: Path) -> None:
         write_tables(_export(done, "linked"), tmp_path / "file", "csv")
 
 
-def test_text_of_a_csv_is_no_formula(tmp_path: Path) -> None:
+def test_csv_text_is_not_a_formula(tmp_path: Path) -> None:
     table = pa.table({"a": ["=HYPERLINK(1)", "plain"], "n": [-1, 2]})
     (path,) = write_tables({"linked": table}, tmp_path, "csv")
     assert path.read_text(encoding="utf-8").splitlines()[1:] == [

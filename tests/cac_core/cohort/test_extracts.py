@@ -1,4 +1,4 @@
-"""Files under their own names, dates as they are written, columns that are meant."""
+"""Extract files: literal names, dates as written, choice of columns."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _load(extract: Extract) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("name", ["clin[1].csv", "all*.csv", "wh?t.csv", "{a,b}.csv", "a::b.csv"])
-def test_a_file_of_the_very_name_is_read_and_no_other(name: str, tmp_path: Path) -> None:
+def test_only_the_file_with_the_literal_name_is_read(name: str, tmp_path: Path) -> None:
     for other in ("clin1.csv", "all_2.csv", "what.csv", "a.csv", "b.csv"):
         (tmp_path / other).write_text("id,died\nWRONG,2015-01-01\n", encoding="utf-8")
     (tmp_path / name).write_text("id,died\nP1,2015-06-01\n", encoding="utf-8")
@@ -48,7 +48,7 @@ def test_a_file_of_the_very_name_is_read_and_no_other(name: str, tmp_path: Path)
     assert absolute.path == tmp_path / name
 
 
-def test_a_pattern_still_finds_its_files_in_a_folder_with_a_strange_name(tmp_path: Path) -> None:
+def test_a_pattern_finds_its_files_in_a_folder_with_special_characters(tmp_path: Path) -> None:
     folder = tmp_path / "site [2020] *"
     folder.mkdir()
     for n in (2, 1):
@@ -61,7 +61,7 @@ def test_a_pattern_still_finds_its_files_in_a_folder_with_a_strange_name(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
-def test_a_folder_is_no_column(kind: str, tmp_path: Path) -> None:
+def test_a_folder_name_is_not_a_column(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "id=WRONG" / "died=1999-01-01"
     folder.mkdir(parents=True)
     path = folder / f"d.{kind}"
@@ -74,7 +74,7 @@ def test_a_folder_is_no_column(kind: str, tmp_path: Path) -> None:
     assert _load(Extract(_source(format=form), path, "")) == [("P1", "2015-06-01")]
 
 
-def test_a_scratch_folder_of_any_name_works(tmp_path: Path) -> None:
+def test_the_scratch_folder_can_have_any_name(tmp_path: Path) -> None:
     scratch = tmp_path / "s[1] *?" / "id=WRONG"
     scratch.mkdir(parents=True)
     path = tmp_path / "d.csv"
@@ -127,34 +127,34 @@ def test_the_other_cells_of_a_column_decide_its_format(tmp_path: Path) -> None:
     assert read == [dt.date(2018, 4, 9), dt.date(2018, 12, 20)]
 
 
-def test_what_a_third_format_rules_out_needs_no_decision(tmp_path: Path) -> None:
+def test_a_third_format_can_decide_between_two(tmp_path: Path) -> None:
     formats = ["%d/%m/%y", "%y/%m/%d", "%m/%d/%y"]
     read = _deaths(tmp_path, ["09/04/18", "08/13/18"], dates=formats)
     assert read == [dt.date(2018, 9, 4), dt.date(2018, 8, 13)]
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "reported"),
     [
-        (["09/09/2018", "09/04/2018"], r"line 3 fits .* no line tells which it is"),
-        (["09/04/2018", "20/12/2018", "12/20/2018"], r"line 4 fits only `%m.*, and line 3 only"),
+        (["09/09/2018", "09/04/2018"], r"line 3 fits .* no other line decides"),
+        (["09/04/2018", "20/12/2018", "12/20/2018"], r"line 4 fits only `%m.*, but line 3 only"),
     ],
 )
-def test_a_column_that_can_be_read_in_two_ways_is_refused(
-    texts: list[str], told: str, tmp_path: Path
+def test_an_ambiguous_date_column_is_refused(
+    texts: list[str], reported: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=reported) as caught:
         _deaths(tmp_path, texts, dates=AMERICAN_AND_EUROPEAN)
     assert "2018" not in str(caught.value)  # lines and formats, no dates of patients
 
 
-def test_formats_that_never_disagree_stand_side_by_side(tmp_path: Path) -> None:
+def test_formats_that_never_disagree_are_allowed_together(tmp_path: Path) -> None:
     texts = ["20180409", "09.04.2018", "2018-04-09", "09.04.18"]
     read = _deaths(tmp_path, texts, dates=["%Y%m%d", "%d.%m.%Y", "%d.%m.%y"])
     assert read == [dt.date(2018, 4, 9)] * 4
 
 
-def test_iso_dates_are_not_read_beside_a_format_that_contradicts_them(tmp_path: Path) -> None:
+def test_a_format_that_contradicts_iso_dates_replaces_them(tmp_path: Path) -> None:
     assert _deaths(tmp_path, ["2018-04-09", "2018-04-20"], dates=["%Y-%d-%m"]) == [
         dt.date(2018, 9, 4)
     ]
@@ -185,7 +185,7 @@ def zoned_deaths(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
-def test_a_date_is_the_one_that_is_written_in_any_time_zone(zone: str, tmp_path: Path) -> None:
+def test_dates_are_as_written_in_any_time_zone(zone: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _PRINT_DATES, str(tmp_path)],
         env={**os.environ, "TZ": zone, "LC_ALL": "C"},

@@ -181,13 +181,13 @@ def test_a_record_after_death_is_in_quarantine(tmp_path: Path) -> None:
         ({"follow_up": ["P1,2015-05-30,"]}, "no_follow_up"),
     ],
 )
-def test_where_patients_leave_the_cohort(
+def test_steps_at_which_patients_leave_the_cohort(
     tmp_path: Path, tables: dict[str, list[str]], step: str
 ) -> None:
     assert _one(tmp_path, **tables)[0] == step
 
 
-def test_of_several_scans_the_first_eligible_counts(tmp_path: Path) -> None:
+def test_the_first_eligible_scan_counts(tmp_path: Path) -> None:
     path = write_site(
         tmp_path,
         clinical=["P1,2014-01-01,,59,,0,0", "P1,2015-06-01,,60,M,0,0", "P1,2016-06-01,,61,M,0,0"],
@@ -198,7 +198,7 @@ def test_of_several_scans_the_first_eligible_counts(tmp_path: Path) -> None:
     assert done.flow["n_studies"].to_pylist() == [3]
 
 
-def test_the_accession_number_leads_where_the_patient_number_does_not(tmp_path: Path) -> None:
+def test_the_accession_number_matches_without_the_patient_number(tmp_path: Path) -> None:
     path = write_site(tmp_path, clinical=["P1,2015-06-01, a77 ,60,M,1,0"])
     scans = studies(("mistyped", SCAN))
     accessions = pa.table(
@@ -209,7 +209,7 @@ def test_the_accession_number_leads_where_the_patient_number_does_not(tmp_path: 
     assert done.matches["n_by_accession"].to_pylist() == [1]
 
 
-def test_two_ways_that_lead_apart_are_not_believed(tmp_path: Path) -> None:
+def test_contradictory_matches_are_rejected(tmp_path: Path) -> None:
     path = write_site(tmp_path, clinical=["P1,2015-06-01,A2,60,M,1,0"])
     scans = studies(("P1", SCAN), ("P2", SCAN))
     keys = [KEYRING.accession_key(number) for number in ("A1", "A2")]
@@ -259,13 +259,13 @@ def test_shifted_dates_hide_the_day_and_keep_the_intervals(tmp_path: Path) -> No
     assert before == after
 
 
-def test_nobody_in_the_analysis_gives_empty_tables(tmp_path: Path) -> None:
+def test_without_included_patients_the_tables_are_empty(tmp_path: Path) -> None:
     done, _ = link_extracts(write_site(tmp_path), tmp_path / "w", studies())
     assert done.linked.equals(LINKED.empty())
     assert done.flow.equals(FLOW.empty())
 
 
-def test_the_digest_tells_what_the_tables_depend_on(tmp_path: Path) -> None:
+def test_the_digest_covers_everything_the_tables_depend_on(tmp_path: Path) -> None:
     lines = {"clinical": ["P1,2015-06-01,,60,M,1,0"]}
     path = write_site(tmp_path, **lines)
     scores = studies(("P1", SCAN))
@@ -296,15 +296,15 @@ def test_a_required_covariate_must_exist(tmp_path: Path) -> None:
     mapping = MAPPING.replace("[[source]]", '[rules]\nrequired = ["shoe"]\n[[source]]', 1)
     rules = load_mapping(write_site(tmp_path, mapping)).rules
     with pytest.raises(
-        UsageError, match=r"require shoe, which is no covariate\. Covariates are age_"
+        UsageError, match=r"require shoe, which is not a covariate\. Covariates are age_"
     ):
         check_rules(rules)
 
 
 def test_the_shipped_definition_is_the_papers(tmp_path: Path) -> None:
-    told = json.dumps(load_outcomes().model_dump(mode="json"))
+    reported = json.dumps(load_outcomes().model_dump(mode="json"))
     for code in ("I21", "I22", "I200", "1IJ50", "1IJ76", "0270", "K40"):
-        assert f'"{code}"' in told
+        assert f'"{code}"' in reported
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_a_transfer_within_a_day_belongs_to_the_first_stay(
     assert (row["death_mi_event"], row["death_mi_days"]) == (1, days)
 
 
-def test_what_happens_on_the_day_of_the_scan_is_no_event(tmp_path: Path) -> None:
+def test_a_record_on_the_day_of_the_scan_is_not_an_event(tmp_path: Path) -> None:
     angina = "P1,2015-06-01,2015-06-02,inpatient,I20.0,M,,"
     path = write_site(tmp_path, clinical=["P1,2015-06-01,,60,M,1,0"], encounters=[angina])
     done, _ = link_extracts(path, tmp_path / "w", studies(("P1", SCAN)))
@@ -358,7 +358,7 @@ def test_a_registry_of_an_archive_agrees_with_its_headers(tmp_path: Path) -> Non
     assert not {"sex_differs", "birth_year_differs"} & set(done.quarantine["reason"].to_pylist())
 
 
-def test_the_path_of_the_warehouse_is_no_pattern_and_no_column(tmp_path: Path) -> None:
+def test_the_path_of_the_warehouse_is_taken_literally(tmp_path: Path) -> None:
     registry = make_registry(40, 5)
     scores, accessions = registry_scores(registry, KEYRING)
     mapping = write_extracts(registry, "flat", tmp_path / "extracts", 1)
@@ -391,9 +391,7 @@ def test_a_registry_without_a_death_has_a_table_without_rows(dialect: str, tmp_p
         (["P1,2015-06-01,,60,,1,0", "P1,2015-06-01,,,F,0,0"], "no_clinical_record"),
     ],
 )
-def test_rows_that_fill_each_others_gaps_are_one(
-    rows: list[str], step: str, tmp_path: Path
-) -> None:
+def test_rows_without_contradiction_are_merged(rows: list[str], step: str, tmp_path: Path) -> None:
     for number, ordered in enumerate((rows, rows[::-1])):
         found, row = _one(tmp_path / str(number), clinical=ordered)
         assert found == step

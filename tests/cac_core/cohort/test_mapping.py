@@ -1,4 +1,4 @@
-"""Mappings: what is accepted, and how a wrong one is told."""
+"""Mappings: what is accepted, and how a wrong one is reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.builders.registries import MAPPING, write_site
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reported"),
     [
         ('age_years = "age"', 'shoe = "age"', "source clinical: `clinical` has no column shoe"),
         ('patient_id = "id"', "", "source clinical: column patient_id is not mapped"),
@@ -22,28 +22,28 @@ from tests.builders.registries import MAPPING, write_site
         ('table = "deaths"', 'table = "dead"', "source deaths.table"),
         ('table = "deaths"', 'table = "deaths"\nencoding = "hex"', "no encoding 'hex'"),
         ("end = 2019-12-31", "", "coverage.end"),
-        ("end = 2019-12-31", "end = 2019-13-31", "cannot be read"),
+        ("end = 2019-12-31", "end = 2019-13-31", "is not valid TOML"),
         ('name = "deaths"', 'name = "clinical"', "two sources have the same name"),
         ('site = "test"', 'site = "test"\nsecret = 1', "secret"),
     ],
 )
-def test_a_wrong_mapping_is_told_with_the_place(
-    old: str, new: str, told: str, tmp_path: Path
+def test_a_wrong_mapping_is_reported_with_the_place(
+    old: str, new: str, reported: str, tmp_path: Path
 ) -> None:
     assert old in MAPPING
     path = write_site(tmp_path, MAPPING.replace(old, new, 1))
     with pytest.raises(UsageError) as caught:
         load_mapping(path)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert "site.toml" in str(caught.value)
 
 
-def test_a_mapping_that_is_not_there_leads_to_the_draft(tmp_path: Path) -> None:
+def test_a_missing_mapping_suggests_a_draft(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cac link --propose"):
         load_mapping(tmp_path / "none.toml")
 
 
-def test_numbered_columns_are_wanted_each(tmp_path: Path) -> None:
+def test_every_numbered_column_is_required(tmp_path: Path) -> None:
     repeated = 'table = "encounters"\n[[source.repeated]]\ncount = 2\n'
     repeated += 'columns = { diagnosis_code = "DX{n}" }'
     mapping = MAPPING.replace('table = "encounters"', repeated).replace('diagnosis_code = "dx"', "")
@@ -55,7 +55,7 @@ def test_numbered_columns_are_wanted_each(tmp_path: Path) -> None:
     assert {"DX1", "DX2"} <= set(source.wanted)
 
 
-def test_the_digest_follows_what_decides_and_not_where_files_lie(tmp_path: Path) -> None:
+def test_the_digest_ignores_the_location_of_files(tmp_path: Path) -> None:
     one, other, moved = (
         load_mapping(write_site(tmp_path / str(n), text)).source[0].digest
         for n, text in enumerate(

@@ -1,4 +1,4 @@
-"""Which clinical row gets which study: unique from both sides, and by no secret's whim."""
+"""Matching of clinical rows and studies: unique on both sides, independent of the secret."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _linked(
     return link(parts, scores, accessions, mapping, load_outcomes(), keyring, RESOURCES)
 
 
-def _told(done: Linkage) -> list[tuple[int, str]]:
+def _reported(done: Linkage) -> list[tuple[int, str]]:
     return sorted((row["source_line"], row["reason"]) for row in done.quarantine.to_pylist())
 
 
@@ -119,7 +119,7 @@ CASES = {
         {"P1": 2.0},
         [],
     ),
-    "two scans of a day, told apart by number": (
+    "two scans of a day, reported apart by number": (
         ["P1,2015-06-01,A2,60,M,1,0"],
         [scan("P1", DAY, "A1"), scan("P1", DAY, "A2")],
         {"P1": 2.0},
@@ -206,7 +206,7 @@ def test_a_match_is_unique_from_both_sides(case: str, tmp_path: Path) -> None:
     done = _linked(tmp_path, scans, clinical=lines)
     found = {row["patient_key"]: row["agatston"] for row in done.linked.to_pylist()}
     assert found == {KEYRING.patient_key(who): score for who, score in scores.items()}
-    assert _told(done) == aside
+    assert _reported(done) == aside
     counts = done.matches.to_pylist()
     assert all(
         row["n_rows"] == row["n_by_key_and_date"] + row["n_by_accession"] + row["n_unmatched"]
@@ -222,17 +222,17 @@ def test_a_match_is_unique_from_both_sides(case: str, tmp_path: Path) -> None:
         "two people, two numbers of one scan",
     ],
 )
-def test_no_secret_decides(case: str, tmp_path: Path) -> None:
+def test_matching_does_not_depend_on_the_secret(case: str, tmp_path: Path) -> None:
     lines, scans, _, _ = CASES[case]
     seen = set()
     for n in range(4):
         done = _linked(tmp_path / str(n), scans, Keyring(b"secret %d" % n), clinical=lines)
-        seen.add(str((done.linked["agatston"].to_pylist(), _told(done))))
+        seen.add(str((done.linked["agatston"].to_pylist(), _reported(done))))
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize(("who", "number"), [("P1", ""), ("P1", "A1"), ("mistyped", "A1")])
-def test_a_scan_without_a_date_is_a_step_of_its_own(who: str, number: str, tmp_path: Path) -> None:
+def test_a_scan_without_a_date_has_its_own_step(who: str, number: str, tmp_path: Path) -> None:
     """The rest of the cohort is linked."""
     done = _linked(
         tmp_path,
@@ -245,7 +245,7 @@ def test_a_scan_without_a_date_is_a_step_of_its_own(who: str, number: str, tmp_p
     assert done.linked["agatston"].to_pylist() == [2.0]
 
 
-def test_files_of_one_name_keep_their_sources(tmp_path: Path) -> None:
+def test_files_with_the_same_name_keep_their_sources(tmp_path: Path) -> None:
     """Contradicting rows in `a/clinical.csv` and `b/clinical.csv` name the source of each."""
     first, rest = MAPPING.split("[[source]]", 2)[:2], MAPPING.split("[[source]]", 2)[2]
     sources = [

@@ -1,4 +1,4 @@
-"""Outcome definitions: what is accepted, and how a wrong one is told."""
+"""Outcome definitions: what is accepted, and how a wrong one is reported."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def test_the_shipped_outcomes_are_those_of_the_linked_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reported"),
     [
         ('["death", "mi"]', '["death", "stroke"]', "death_mi names `stroke`"),
-        ("[outcome.death_mi]", "[outcome.Death-MI]", "use small letters"),
-        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in capitals, without dots"),
+        ("[outcome.death_mi]", "[outcome.Death-MI]", "use lower-case letters"),
+        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in upper case, without dots"),
         ('codes = ["I200"]', "", "needs some"),
         ('rule = "exclude"', 'rule = "forget"', "early.rule"),
         ("days = 90", "days = 0", "early.days"),
-        ('kind = "death"', 'kind = "death', "cannot be read"),
+        ('kind = "death"', 'kind = "death', "is not valid TOML"),
     ],
 )
-def test_a_wrong_definition_is_told_with_the_place(
-    old: str, new: str, told: str, tmp_path: Path
+def test_a_wrong_definition_is_reported_with_the_place(
+    old: str, new: str, reported: str, tmp_path: Path
 ) -> None:
     assert old in SHIPPED
     path = tmp_path / "own.toml"
     path.write_text(SHIPPED.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         load_outcomes(path)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert "own.toml" in str(caught.value)

@@ -1,4 +1,4 @@
-"""What is said of a registry that seems to be about other people."""
+"""Overlap of registry and archive, and likely causes of a small one."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cac_core.cohort.overlap import Misspelt, Overlap, misspelt, overlap
+from cac_core.cohort.overlap import Overlap, RewrittenIdentifiers, overlap, rewritten_identifiers
 from tests.builders.registries import KEYRING, make_parts, studies, write_site
 
 DAY = dt.date(2015, 6, 1)
 
 
-def _misspelt(folder: Path, archived: list[str], given: list[str]) -> Misspelt:
+def _misspelt(folder: Path, archived: list[str], given: list[str]) -> RewrittenIdentifiers:
     path = write_site(folder, clinical=[f"{i},2015-06-01,,60,M,1,0" for i in given])
-    return misspelt(
+    return rewritten_identifiers(
         make_parts(path, folder / "w")[1], studies(*((i, DAY) for i in archived)), KEYRING
     )
 
@@ -24,16 +24,16 @@ def _misspelt(folder: Path, archived: list[str], given: list[str]) -> Misspelt:
 @pytest.mark.parametrize(
     ("archived", "given", "found"),
     [
-        (["0012", "0034", "9999"], ["12", "34", "9999"], Misspelt(2, 0, 2, 0, 0)),
-        (["12", "34"], ["0012", "34"], Misspelt(1, 0, 0, 1, 0)),
-        (["100101000000"], ["1.00101E+11"], Misspelt(1, 1, 0, 0, 0)),
-        (["012"], ["12.0"], Misspelt(1, 0, 0, 0, 1)),
-        (["A1"], ["B1"], Misspelt(1, 0, 0, 0, 0)),
-        (["A1"], ["a1"], Misspelt(0, 0, 0, 0, 0)),
+        (["0012", "0034", "9999"], ["12", "34", "9999"], RewrittenIdentifiers(2, 0, 2, 0, 0)),
+        (["12", "34"], ["0012", "34"], RewrittenIdentifiers(1, 0, 0, 1, 0)),
+        (["100101000000"], ["1.00101E+11"], RewrittenIdentifiers(1, 1, 0, 0, 0)),
+        (["012"], ["12.0"], RewrittenIdentifiers(1, 0, 0, 0, 1)),
+        (["A1"], ["B1"], RewrittenIdentifiers(1, 0, 0, 0, 0)),
+        (["A1"], ["a1"], RewrittenIdentifiers(0, 0, 0, 0, 0)),
     ],
 )
 def test_other_spellings_of_identifiers(
-    archived: list[str], given: list[str], found: Misspelt, tmp_path: Path
+    archived: list[str], given: list[str], found: RewrittenIdentifiers, tmp_path: Path
 ) -> None:
     assert _misspelt(tmp_path, archived, given) == found
     assert len(found.described()) == sum(
@@ -41,7 +41,7 @@ def test_other_spellings_of_identifiers(
     )
 
 
-def test_the_smaller_side_counts_where_both_have_dates(tmp_path: Path) -> None:
+def test_the_smaller_side_within_the_common_period_counts(tmp_path: Path) -> None:
     years = [*range(2000, 2016)]
     path = write_site(tmp_path, clinical=[f"P{y},{y}-06-01,,60,M,1,0" for y in years])
     _, parts = make_parts(path, tmp_path / "w")
@@ -55,7 +55,7 @@ def test_the_smaller_side_counts_where_both_have_dates(tmp_path: Path) -> None:
     assert Overlap(0, 0).rate == 0.0
 
 
-def test_studies_of_other_kinds_count_where_no_study_has_a_score(tmp_path: Path) -> None:
+def test_unscored_studies_count_only_if_none_is_scored(tmp_path: Path) -> None:
     path = write_site(tmp_path, clinical=[f"P{n},2015-06-01,,60,M,1,0" for n in range(9)])
     _, parts = make_parts(path, tmp_path / "w")
     scans = studies(*((f"P{n}", DAY) for n in range(8)))
@@ -67,6 +67,6 @@ def test_studies_of_other_kinds_count_where_no_study_has_a_score(tmp_path: Path)
     assert overlap(parts, none, one, 3) == Overlap(1, 8)
 
 
-def test_no_identifier_is_told(tmp_path: Path) -> None:
+def test_no_identifier_is_reported(tmp_path: Path) -> None:
     found = _misspelt(tmp_path, ["00471177"], ["471177", "5.5E+7"])
     assert not any("4711" in text or "5.5E" in text for text in found.described())

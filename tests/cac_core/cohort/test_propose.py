@@ -35,7 +35,7 @@ def registry() -> Registry:
         ("columnar", "readings.parquet", "readings"),
     ],
 )
-def test_the_table_and_its_needed_columns_are_found(
+def test_the_table_and_its_required_columns_are_found(
     dialect: str, name: str, table: str, registry: Registry, tmp_path: Path
 ) -> None:
     write_extracts(registry, dialect, tmp_path, 1)
@@ -53,10 +53,10 @@ def test_a_draft_reads_its_own_extract(registry: Registry, tmp_path: Path) -> No
     assert smokers == sum(row["smoking"] for row in registry.clinical)
 
 
-def test_what_cannot_be_known_is_asked(registry: Registry, tmp_path: Path) -> None:
+def test_unknown_codes_are_listed(registry: Registry, tmp_path: Path) -> None:
     write_extracts(registry, "flat", tmp_path, 1)
-    assert "what is 1, 2, 9?" in propose_mapping(tmp_path / "patienten.csv")
-    assert "what is unbekannt?" in propose_mapping(tmp_path / "faelle.csv")
+    assert "unknown: 1, 2, 9;" in propose_mapping(tmp_path / "patienten.csv")
+    assert "unknown: unbekannt;" in propose_mapping(tmp_path / "faelle.csv")
 
 
 def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None:
@@ -67,17 +67,19 @@ def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None
         assert row["accession_number"] not in draft
 
 
-@pytest.mark.parametrize(("text", "told"), [("", "Nothing in"), ("shoe,size\n1,2\n", "Nothing in")])
-def test_a_file_without_known_columns_is_told(text: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reported"), [("", "Nothing in"), ("shoe,size\n1,2\n", "Nothing in")]
+)
+def test_a_file_without_known_columns_is_reported(text: str, reported: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=reported):
         propose_mapping(tmp_path / "x.csv")
 
 
-def test_no_value_but_usual_codes_is_in_a_draft(tmp_path: Path) -> None:
+def test_a_draft_shows_only_common_codes(tmp_path: Path) -> None:
     path = tmp_path / "Erika Mustermann.csv"
     path.write_text("id,scan_date,sex\nP1,2015-06-01,MUSTERMANN-77\nP2,2015-06-02,F\n", "utf-8")
     draft = propose_mapping(path)
-    assert "MUSTERMANN" not in draft and "what is AAAAAAAAAA-99?" in draft
+    assert "MUSTERMANN" not in draft and "unknown: AAAAAAAAAA-99;" in draft
     assert draft.count("Mustermann") == 1  # the file must be named for the mapping to find it
     assert 'name = "clinical"' in draft

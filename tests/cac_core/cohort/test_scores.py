@@ -28,14 +28,12 @@ def _scored_twice(folder: Path) -> Warehouse:
 
 
 @pytest.mark.parametrize(("protocol", "score"), [(_OLD, 10.0), (_NEW, 20.0)])
-def test_a_study_counts_once_under_the_protocol_that_is_meant(
-    tmp_path: Path, protocol: str, score: float
-) -> None:
+def test_scores_of_the_given_protocol_are_used(tmp_path: Path, protocol: str, score: float) -> None:
     scores = scores_of(_scored_twice(tmp_path), "m-1", protocol)
     assert scores["agatston"].to_pylist() == [score, score]
 
 
-def test_the_newest_run_says_which_protocol_is_meant(tmp_path: Path) -> None:
+def test_the_default_is_the_protocol_of_the_newest_run(tmp_path: Path) -> None:
     store = _scored_twice(tmp_path)
     with pytest.raises(CacError, match="under 2 protocols"):
         scores_of(store, "m-1")
@@ -45,7 +43,7 @@ def test_the_newest_run_says_which_protocol_is_meant(tmp_path: Path) -> None:
         scores_of(store, "m-1", digest("a third"))
 
 
-def test_scores_of_one_protocol_are_taken_whatever_it_is(tmp_path: Path) -> None:
+def test_a_single_protocol_needs_no_choice(tmp_path: Path) -> None:
     store = Warehouse(tmp_path)
     store.replace(SCORES, SCORES.from_rows([score_row(1)]), "m-1")
     assert scores_of(store, "m-1", digest("another")).num_rows == 1

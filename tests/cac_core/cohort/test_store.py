@@ -171,7 +171,7 @@ def test_a_rescored_protocol_leaves_the_other_alone(store: Warehouse) -> None:
         assert store.read(spec, MODEL)["protocol_digest"].to_pylist() == ["p" * 16, "q" * 16]
 
 
-def test_a_publication_cut_short_is_mended_by_the_next(
+def test_the_next_publication_completes_an_interrupted_one(
     store: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.stage(
@@ -191,7 +191,7 @@ def test_a_publication_cut_short_is_mended_by_the_next(
         assert store.read(spec, MODEL).num_rows == 1
 
 
-def test_two_protocols_live_side_by_side(store: Warehouse) -> None:
+def test_scores_of_two_protocols_coexist(store: Warehouse) -> None:
     store.stage(MODEL, "a", _scores(score_row(1)), _lesions(lesion_row(1)))
     store.stage(
         MODEL,
@@ -220,7 +220,7 @@ def test_pending_is_what_the_ledger_lacks(store: Warehouse) -> None:
 @pytest.mark.parametrize(
     "column", ["instances_digest", "model_digest", "protocol_digest", "core_version"]
 )
-def test_every_part_of_the_identity_counts(store: Warehouse, column: str) -> None:
+def test_every_part_of_the_identity_matters(store: Warehouse, column: str) -> None:
     row = score_row(1)
     store.stage(MODEL, "a", _scores(row), _lesions())
     store.publish(MODEL)
@@ -239,14 +239,14 @@ def test_the_probe_leaves_no_trace(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_an_unwritable_place_is_a_clear_fault(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_a_clear_fault(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(CacError, match="cannot be written"):
         Warehouse(tmp_path / "file" / "warehouse").check_writable()
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_torn_file_is_named(store: Warehouse) -> None:
+def test_a_truncated_file_is_named(store: Warehouse) -> None:
     store.stage(MODEL, "a", _scores(score_row(1)), _lesions())
     store.publish(MODEL)
     path = next(Path(store.url).glob("scores/**/*.parquet"))
@@ -285,7 +285,7 @@ def test_a_memory_url_works_like_a_folder() -> None:
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
-def test_a_page_is_put_below_reports_and_replaced(tmp_path: Path, where: str) -> None:
+def test_a_page_is_written_below_reports_and_replaced(tmp_path: Path, where: str) -> None:
     url = f"{tmp_path}/wh" if where == "folder" else "memory://warehouse-pages"
     store = Warehouse(url)
     places = {store.write_page("archive/index.html", text) for text in ("<p>old", "<p>näw")}
@@ -350,7 +350,7 @@ def among_neighbours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", _ODD_NAMES)
-def test_a_warehouse_is_where_its_path_says(
+def test_a_warehouse_path_is_taken_literally(
     name: str, among_neighbours: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _check_round_trip(among_neighbours / name)
@@ -362,13 +362,13 @@ def test_a_warehouse_is_where_its_path_says(
 @pytest.mark.slow
 @given(name=_FOLDER_NAMES)
 @settings(max_examples=20, deadline=None)
-def test_any_printable_path_will_do(name: str) -> None:
+def test_any_printable_path_works(name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _check_round_trip(Path(folder, name))
 
 
 @pytest.mark.parametrize("model", ["../../out", "a/b", "..", "", "a\\b", ".hidden"])
-def test_a_model_name_leads_nowhere_else(store: Warehouse, model: str) -> None:
+def test_a_model_id_cannot_leave_the_folder(store: Warehouse, model: str) -> None:
     with pytest.raises(CacError, match="not the id of a model"):
         store.stage(model, "run-00001", _scores(score_row(1)), _lesions())
     with pytest.raises(CacError, match="not the id of a model"):
@@ -376,9 +376,7 @@ def test_a_model_name_leads_nowhere_else(store: Warehouse, model: str) -> None:
     assert not store.exists()
 
 
-def test_a_table_of_an_earlier_version_lacks_what_came_later(
-    store: Warehouse, tmp_path: Path
-) -> None:
+def test_newer_columns_of_an_older_table_are_null(store: Warehouse, tmp_path: Path) -> None:
     store.replace(SCORES, _scores(score_row(1)), MODEL)
     (path,) = (tmp_path / "warehouse").rglob("scores.parquet")
     table = pq.read_table(path, partitioning=None)

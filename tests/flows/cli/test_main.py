@@ -1,4 +1,4 @@
-"""What a user meets who gets something wrong: one line, an exit code, nothing written."""
+"""Command-line errors: one line, an exit code, nothing written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMMANDS = [
 ]
 #: Synthetic studies with coronary and other calcium, bright enough to learn from.
 TRAINING_SEEDS = (300011, 300013, 300014)
-#: Two series under one UID may be told by positions, spacing or duplicates.
+#: Two series under one UID may be reported by positions, spacing or duplicates.
 _MIXED = {
     StudyReason.UNEVEN_SPACING.value,
     StudyReason.MIXED_ACQUISITIONS.value,
@@ -129,7 +129,7 @@ def test_wrong_option(cac: Cac) -> None:
     assert "No such option" in outcome.err
 
 
-def test_damage_costs_only_its_own_study(cac: Cac, tmp_path: Path) -> None:
+def test_a_damaged_study_affects_no_other(cac: Cac, tmp_path: Path) -> None:
     """Each kind of damage once, beside a study that is whole, in one run."""
     archive = tmp_path / "archive"
     names = ("whole", "truncated", "gap", "mixed", "huge")
@@ -179,7 +179,7 @@ def test_damage_costs_only_its_own_study(cac: Cac, tmp_path: Path) -> None:
     assert len(rows) == len(uids)
 
 
-def test_real_scans_of_many_makers(cac: Cac, tmp_path: Path, shared_data: Path) -> None:
+def test_real_scans_of_many_vendors(cac: Cac, tmp_path: Path, shared_data: Path) -> None:
     outcome = cac("score", shared_data, "-w", tmp_path / "wh", "--json")
     assert outcome.code == 0, outcome.err
     summary = outcome.json
@@ -215,7 +215,7 @@ def test_index_status_and_lookup(cac: Cac, tmp_path: Path) -> None:
     assert (wrong.code, "32 lower-case" in wrong.err) == (2, True)
 
 
-def test_status_of_nothing(cac: Cac, tmp_path: Path) -> None:
+def test_status_without_a_warehouse(cac: Cac, tmp_path: Path) -> None:
     outcome = cac("status", "-w", tmp_path / "wh")
     assert outcome.code == 1
     assert "no warehouse" in outcome.err
@@ -300,9 +300,11 @@ def test_train_says_what_is_wrong_with_a_table(
 
 
 @pytest.mark.parametrize(
-    ("stopped", "told"), [(True, "Interrupted"), (False, "A fault of the program")]
+    ("stopped", "reported"), [(True, "Interrupted"), (False, "A fault of the program")]
 )
-def test_a_signal_that_became_another_error_is_an_interruption(stopped: bool, told: str) -> None:
+def test_a_signal_reported_as_another_error_is_an_interruption(
+    stopped: bool, reported: str
+) -> None:
     # A handler that tells us nothing takes the place of ours, as Prefect's does in a flow.
     code = f"""
 import os, signal
@@ -319,4 +321,4 @@ cli.main()
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"cac: {told}")
+    assert done.stderr.startswith(f"cac: {reported}")

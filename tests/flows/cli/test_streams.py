@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, narrow or gone: one line and an exit code, never more."""
+"""Closed, full or limited standard streams: at most one line and an exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shell(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         ("cac --help >/dev/full", "No space left on device"),
     ],
 )
-def test_a_result_that_cannot_be_written_is_told(line: str, reason: str) -> None:
+def test_a_result_that_cannot_be_written_is_reported(line: str, reason: str) -> None:
     done = shell(line)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -40,23 +40,23 @@ def test_a_result_that_cannot_be_written_is_told(line: str, reason: str) -> None
 
 
 @pytest.mark.parametrize("line", ["cac schema 2>&-", "cac schema 2>/dev/full <&-"])
-def test_words_that_cannot_be_said_stop_nothing(line: str) -> None:
+def test_unwritable_messages_are_ignored(line: str) -> None:
     done = shell(line)
     assert (done.returncode, done.stderr) == (0, "")
     assert "agatston" in done.stdout
 
 
-def test_a_fault_without_anywhere_to_tell_it_is_an_exit_code() -> None:
+def test_an_unreportable_fault_is_an_exit_code() -> None:
     assert shell("cac status -w /nowhere 2>&-").returncode == 1
     assert shell("cac status -w /nowhere >&- 2>&- <&-").returncode == 1
 
 
-def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+def test_no_file_gets_the_descriptor_of_a_closed_stream(tmp_path: Path) -> None:
     # Whatever a library writes to number 1 or 2 would end up in that file.
     code = f"""
 import os
-from flows.cli.streams import settle_streams
-settle_streams()
+from flows.cli.streams import prepare_streams
+prepare_streams()
 file = os.open("{tmp_path}/table", os.O_CREAT | os.O_WRONLY)
 os._exit(0 if file > 2 else 1)
 """
@@ -64,20 +64,20 @@ os._exit(0 if file > 2 else 1)
     assert subprocess.run(["bash", "-c", command], check=False, timeout=300).returncode == 0
 
 
-def test_a_reader_that_goes_away_is_no_fault() -> None:
+def test_a_closed_pipe_is_not_a_fault() -> None:
     done = shell("cac schema | head -n 1; exit ${PIPESTATUS[0]}")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_letters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
+def test_characters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
     done = shell(
         "cac status -w /nowhere/Åsa/数据", PYTHONIOENCODING=encoding, PYTHONUTF8="0", LC_ALL="C"
     )
     assert done.returncode == 1
     assert "There is no warehouse" in done.stderr
     code = (
-        "from flows.cli.streams import settle_streams; settle_streams(); "
+        "from flows.cli.streams import prepare_streams; prepare_streams(); "
         "print('Müller 数据'); import sys; sys.stdout.flush()"
     )
     printed = subprocess.run(
@@ -88,7 +88,7 @@ def test_letters_that_the_terminal_lacks_are_escaped(encoding: str) -> None:
     assert printed.stdout.strip() == "Müller 数据".encode(encoding, "backslashreplace")
 
 
-def test_warnings_of_libraries_are_not_for_users() -> None:
+def test_warnings_of_libraries_are_hidden() -> None:
     code = """
 import logging, subprocess, sys, warnings
 from flows.cli import main as cli
@@ -101,11 +101,11 @@ def run():
 cli.app = run
 cli.main()
 """
-    for debugging, told in (("0", False), ("1", True)):
+    for debugging, reported in (("0", False), ("1", True)):
         done = subprocess.run(
             [sys.executable, "-c", code], env=os.environ | {"CAC_DEBUG": debugging},
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         for text in ("divide by zero", "Port 8787", "findfont", "child"):
-            assert (text in done.stderr) is told, done.stderr
+            assert (text in done.stderr) is reported, done.stderr

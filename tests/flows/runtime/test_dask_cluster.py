@@ -1,4 +1,4 @@
-"""Nobody but the run itself may talk to its scheduler and workers: they unpickle what they get."""
+"""Only the run itself can talk to its scheduler and workers, since they unpickle messages."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ def own_certificate(folder: Path) -> Path:
     return path
 
 
-def test_every_port_refuses_who_has_no_certificate_of_the_run(
-    ports: list[int], tmp_path: Path
-) -> None:
+def test_every_port_requires_the_certificate_of_the_run(ports: list[int], tmp_path: Path) -> None:
     command = [sys.executable, "-c", _INTRUDER, own_certificate(tmp_path), *map(str, ports)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout == "done\n"
@@ -160,7 +158,7 @@ def test_workers_leave_ctrl_c_to_the_run(client: Client) -> None:
     assert masks and all(signal.SIGINT in mask for mask in masks.values())
 
 
-def test_dask_configuration_of_the_user_does_not_matter(
+def test_dask_configuration_of_the_user_is_ignored(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     marker = tmp_path / "ran"
@@ -182,7 +180,7 @@ def test_dask_configuration_of_the_user_does_not_matter(
     assert not marker.exists()
 
 
-def test_a_cluster_leaves_nothing_in_the_folder_for_temporary_files(
+def test_a_cluster_leaves_no_temporary_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -195,7 +193,7 @@ def test_a_cluster_leaves_nothing_in_the_folder_for_temporary_files(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_nobody_waited_for_is_ended() -> None:
+def test_an_abandoned_worker_is_ended() -> None:
     late = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
     late.start()
     end_processes(set(multiprocessing.active_children()) - {late})
@@ -222,7 +220,7 @@ class Dies(CascadePlugin):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_lost_while_it_loads_costs_only_time(tmp_path: Path) -> None:
+def test_a_worker_lost_while_loading_is_replaced(tmp_path: Path) -> None:
     with cluster_client(ClusterSettings(workers=2), Dies(str(tmp_path / "once"), "")) as client:
         assert client.submit(lambda: 3).result() == 3
     assert (tmp_path / "once").exists()
@@ -256,7 +254,7 @@ def by_address(site: tuple[str, Path], **files: str) -> ClusterSettings:
     return ClusterSettings(kind="address", address=address, **paths)  # type: ignore[arg-type]
 
 
-def test_a_scheduler_by_address_is_met_with_the_certificate_of_the_settings(
+def test_a_scheduler_by_address_uses_the_certificate_of_the_settings(
     site: tuple[str, Path],
 ) -> None:
     with cluster_client(by_address(site)) as client:
@@ -271,15 +269,15 @@ def test_a_scheduler_by_address_is_met_with_the_certificate_of_the_settings(
 def test_a_wrong_certificate_is_named(site: tuple[str, Path], files: dict[str, str]) -> None:
     began = dt.datetime.now()
     with (
-        pytest.raises(CacError, match=r"do not accept each other's certificate") as told,
+        pytest.raises(CacError, match=r"do not accept each other's certificate") as reported,
         cluster_client(by_address(site, **files)),
     ):
         pass
-    assert site[0] in str(told.value)
+    assert site[0] in str(reported.value)
     assert dt.datetime.now() - began < dt.timedelta(seconds=20)
 
 
-def test_a_missing_file_and_a_deaf_address_are_named(site: tuple[str, Path]) -> None:
+def test_a_missing_file_and_a_silent_address_are_named(site: tuple[str, Path]) -> None:
     with (
         pytest.raises(UsageError, match=r"cluster\.tls_key: .*nowhere"),
         cluster_client(by_address(site, tls_key="nowhere")),
@@ -295,7 +293,7 @@ def test_a_missing_file_and_a_deaf_address_are_named(site: tuple[str, Path]) -> 
             pass
 
 
-def test_a_scheduler_that_asks_for_certificates_is_not_met_without(
+def test_a_scheduler_that_requires_certificates_needs_them(
     site: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.runtime.dask_cluster._CONNECT_S", 2.0)
@@ -328,7 +326,7 @@ def test_slurm_workers_get_certificates_of_the_run(monkeypatch: pytest.MonkeyPat
     assert asked["scheduler_options"]["dashboard"] is False
 
 
-def test_the_intruder_of_these_tests_gets_in_where_it_can() -> None:
+def test_the_intruder_of_these_tests_can_enter_an_open_cluster() -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with LocalCluster(

@@ -1,4 +1,4 @@
-"""The API of a run: there while it lasts, gone afterwards, also after a predecessor was killed."""
+"""The API of a run: available during the run, gone afterwards, also after a killed run."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ def refused(url: str) -> bool:
             request = urllib.request.Request(f"{url}/{path}", b"{}", method=method)
             if password is not None:
                 request.add_header("Authorization", f"Basic {base64.b64encode(password).decode()}")
-            with pytest.raises(urllib.error.HTTPError) as told:
+            with pytest.raises(urllib.error.HTTPError) as reported:
                 urllib.request.urlopen(request)
-            assert told.value.code == 401
-            told.value.close()
+            assert reported.value.code == 401
+            reported.value.close()
     for path in ("events/in", "events/out", "logs/out", "task_runs/subscriptions/scheduled"):
         socket_url = f"{url.replace('http', 'ws')}/{path}"
         with connect(socket_url, subprotocols=[Subprotocol("prefect")], proxy=None) as channel:
@@ -146,7 +146,7 @@ class Impostor(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_port_that_another_took_costs_a_second_start_and_no_password(
+def test_a_taken_port_causes_a_second_start_and_reveals_no_password(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with HTTPServer(("127.0.0.1", 0), Impostor) as other:
@@ -169,7 +169,7 @@ def test_a_port_that_another_took_costs_a_second_start_and_no_password(
         ("raise SystemExit(3)", r"ended twice \(exit status 3\)"),
     ],
 )
-def test_a_server_is_waited_for_while_it_lives(
+def test_the_run_waits_while_the_server_is_alive(
     home: Path, monkeypatch: pytest.MonkeyPatch, code: str, message: str
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
@@ -186,11 +186,11 @@ def test_a_server_is_waited_for_while_it_lives(
         monkeypatch.setattr(own_api, "_START_TIMEOUT_S", 60.0)
     said: list[str] = []
     with (
-        pytest.raises(CacError, match=message) as told,
+        pytest.raises(CacError, match=message) as reported,
         prefect_api(prepare_environment(), said.append) as ready,
     ):
         ready()
-    assert str(home / "server.log") in str(told.value)
+    assert str(home / "server.log") in str(reported.value)
     assert len(started) == (2 if "SystemExit" in code else 1)
     assert all(process.poll() is not None for process in started)
     if "sleep" in code:
@@ -212,11 +212,11 @@ def test_a_sites_server_that_does_not_answer_is_named(monkeypatch: pytest.Monkey
         # Prefect reads its settings once, at its import: in a process of its own.
         run = subprocess.run([sys.executable, "-c", _HOLD], capture_output=True, text=True)
     assert run.returncode != 0 and "ready" not in run.stdout
-    told = run.stderr.strip().splitlines()[-1]
-    assert "CacError" in told and url in told and "unset" in told
+    reported = run.stderr.strip().splitlines()[-1]
+    assert "CacError" in reported and url in reported and "unset" in reported
 
 
-def test_what_a_killed_run_left_is_ended(home: Path) -> None:
+def test_the_server_of_a_killed_run_is_ended(home: Path) -> None:
     first = subprocess.Popen([sys.executable, "-c", _HOLD], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
     assert first.stdout.readline() == "ready\n"

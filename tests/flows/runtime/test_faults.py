@@ -1,4 +1,4 @@
-"""A fault that nobody foresaw says what and where, and never whom it concerns."""
+"""Messages about unexpected errors name type and place, and no patient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cac_core.tomlfile import read_toml
 from flows.runtime.faults import debugging, describe_fault, hide_paths_below
 
 
-def told(function: object, *arguments: object) -> str:
+def reported(function: object, *arguments: object) -> str:
     try:
         function(*arguments)  # type: ignore[operator]
     except (OSError, ImportError, ValueError, AttributeError) as error:
@@ -20,27 +20,27 @@ def told(function: object, *arguments: object) -> str:
     raise AssertionError("nothing was raised")
 
 
-def test_what_the_system_says_is_told_with_its_path(tmp_path: Path) -> None:
-    text = told((tmp_path / "lost").read_bytes)
+def test_system_errors_are_reported_with_their_path(tmp_path: Path) -> None:
+    text = reported((tmp_path / "lost").read_bytes)
     assert text == f"FileNotFoundError: No such file or directory: {tmp_path / 'lost'}"
-    assert told(__import__, "no_such_module") == "ModuleNotFoundError: module no_such_module"
+    assert reported(__import__, "no_such_module") == "ModuleNotFoundError: module no_such_module"
 
 
-def test_no_path_of_an_archive_is_told(tmp_path: Path) -> None:
+def test_no_path_of_an_archive_is_reported(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     hide_paths_below(archive)
-    text = told((archive / "DOE^JOHN" / "1.dcm").read_bytes)
+    text = reported((archive / "DOE^JOHN" / "1.dcm").read_bytes)
     assert text == "FileNotFoundError: No such file or directory"
     (tmp_path / "way").symlink_to(archive)
-    assert "DOE" not in told((tmp_path / "way" / "DOE^JOHN").read_bytes)
+    assert "DOE" not in reported((tmp_path / "way" / "DOE^JOHN").read_bytes)
 
 
-def test_texts_of_other_faults_may_hold_data_and_are_not_told() -> None:
-    assert told(float, "DOE^JOHN") == "ValueError"
+def test_texts_of_other_errors_are_not_reported() -> None:
+    assert reported(float, "DOE^JOHN") == "ValueError"
 
 
-def test_the_place_is_the_innermost_of_our_own_code() -> None:
-    text = told(read_toml, None, "The file", "")
+def test_the_place_is_the_innermost_in_this_program() -> None:
+    text = reported(read_toml, None, "The file", "")
     assert text.startswith("AttributeError (in cac_core.tomlfile.read_toml, line ")
 
 
@@ -51,7 +51,7 @@ def test_the_place_is_the_innermost_of_our_own_code() -> None:
         *((value, True) for value in ("1", "true", "yes", "on", "2")),
     ],
 )
-def test_debugging_is_on_where_the_variable_says_so(
+def test_the_variable_switches_debugging_on(
     value: str, on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAC_DEBUG", value)
@@ -59,7 +59,7 @@ def test_debugging_is_on_where_the_variable_says_so(
 
 
 @pytest.mark.parametrize(("value", "traceback"), [("0", False), ("off", False), ("1", True)])
-def test_a_traceback_is_shown_only_where_it_is_asked_for(value: str, traceback: bool) -> None:
+def test_a_traceback_is_shown_only_on_request(value: str, traceback: bool) -> None:
     code = """
 import os
 from flows.cli import main as cli

@@ -1,4 +1,4 @@
-"""Variables, files and folders around a process that are not for it decide nothing."""
+"""Variables, files and folders meant for other programs do not affect a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flows.runtime.environment import (
     private_folder,
     site_reporting,
 )
-from flows.runtime.isolation import flag, settled, working_folder
+from flows.runtime.isolation import flag, isolated_settings, working_folder
 from tests.flows.conftest import Cac
 
 #: Imports Prefect as a run without a site's server does, and tells what it then believes.
@@ -72,7 +72,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def test_prefect_of_other_projects_is_not_read(tmp_path: Path) -> None:
+def test_prefect_settings_of_other_projects_are_ignored(tmp_path: Path) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     other = 'url = "https://prefect.example/api"\nkey = "other"\n'
@@ -107,7 +107,7 @@ def test_prefect_of_other_projects_is_not_read(tmp_path: Path) -> None:
         {"HTTP_PROXY": "http://proxy:1", "NO_PROXY": "[::1]:80,fd00::/8,*.local"},
     ],
 )
-def test_no_proxy_keeps_a_client_of_our_own_api_from_starting(
+def test_proxies_do_not_affect_the_client_of_the_runs_api(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
     lines = believed(tmp_path, tmp_path, **variables)
@@ -115,12 +115,12 @@ def test_no_proxy_keeps_a_client_of_our_own_api_from_starting(
     assert lines[4].startswith(variables.get("ALL_PROXY", "None")), "restored"
 
 
-def test_a_proxy_that_can_be_used_is_kept_for_the_warehouse(tmp_path: Path) -> None:
+def test_a_usable_proxy_is_kept_for_the_warehouse(tmp_path: Path) -> None:
     lines = believed(tmp_path, tmp_path, HTTPS_PROXY="http://proxy.example:3128")
     assert lines[2] == "{'HTTPS_PROXY'}"
 
 
-def test_a_site_behind_a_proxy_that_cannot_be_used_is_told_how(
+def test_an_unusable_proxy_of_a_site_is_reported(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example/api")
@@ -150,7 +150,7 @@ def test_a_home_that_cannot_be_written_is_replaced_for_the_run(
         assert Path(os.environ[name]).is_relative_to(private_folder())
 
 
-def test_a_user_without_a_home_is_no_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_not_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -180,7 +180,7 @@ def test_a_killed_run_without_a_home_leaves_no_server(
     assert not left.exists()
 
 
-def test_our_folder_in_a_home_is_for_its_owner_alone(home: Path) -> None:
+def test_the_home_folder_is_accessible_to_its_owner_only(home: Path) -> None:
     old = os.umask(0)
     try:
         folder = prepare_environment()
@@ -192,7 +192,7 @@ def test_our_folder_in_a_home_is_for_its_owner_alone(home: Path) -> None:
         os.umask(old)
 
 
-def test_empty_and_relative_names_of_folders_are_none(
+def test_empty_and_relative_folders_are_ignored(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -202,18 +202,14 @@ def test_empty_and_relative_names_of_folders_are_none(
         assert prepare_environment() == home / ".local" / "share" / "cac-cohort" / "prefect"
 
 
-def test_a_prefect_home_that_was_named_is_not_replaced(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_prefect_home_is_not_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("PREFECT_HOME", str(home / "file" / "prefect"))
     with pytest.raises(CacError, match="PREFECT_HOME"):
         prepare_environment()
 
 
-def test_doctor_names_a_prefect_home_that_cannot_be_written_and_goes_on(
-    cac: Cac, tmp_path: Path
-) -> None:
+def test_doctor_names_an_unwritable_prefect_home_and_continues(cac: Cac, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     outcome = cac("doctor", "--json", HOME=str(tmp_path / "file"), PREFECT_API_URL=None)
     assert outcome.code == 1
@@ -223,10 +219,10 @@ def test_doctor_names_a_prefect_home_that_cannot_be_written_and_goes_on(
     assert found["Prefect API"]["ok"] and found["weights"]["ok"]
 
 
-def test_the_environment_is_as_before_after_a_run(home: Path) -> None:
+def test_a_run_restores_the_environment(home: Path) -> None:
     os.environ["PREFECT_API_KEY"] = "site"
     try:
-        with settled(home):
+        with isolated_settings(home):
             assert "PREFECT_API_KEY" not in os.environ
             os.environ["NEW"] = "1"
         assert os.environ["PREFECT_API_KEY"] == "site" and "NEW" not in os.environ
@@ -234,7 +230,7 @@ def test_the_environment_is_as_before_after_a_run(home: Path) -> None:
         del os.environ["PREFECT_API_KEY"]
 
 
-def test_a_current_folder_that_is_gone(home: Path, tmp_path: Path) -> None:
+def test_the_current_folder_can_be_removed(home: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     back = Path.cwd()

@@ -1,4 +1,4 @@
-"""Progress: counts, rate and time left, one line per shard where there is no terminal."""
+"""Progress: counts, rate and remaining time; one line per shard without a terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_line_per_shard() -> None:
     assert progress.seconds > 0
 
 
-def test_quiet_says_nothing_and_counts() -> None:
+def test_quiet_counts_without_output() -> None:
     progress, stream = lines_of(quiet=True)
     with progress.scoring(1):
         progress.study_done({"status": "scored"})
@@ -64,12 +64,12 @@ def test_the_flow_finds_the_progress_of_its_command() -> None:
         (-1, "?"),
     ],
 )
-def test_durations_for_people(seconds: float, text: str) -> None:
+def test_readable_durations(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
 @pytest.mark.parametrize("path", ["wh [x]", "wh[/a]", "s [2020]", ":smile:", "a\\[b]", "[bold]"])
-def test_a_path_is_said_as_it_is(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_is_shown_literally(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     show(path)
     table = Table()
     table.add_row(path)
@@ -77,5 +77,9 @@ def test_a_path_is_said_as_it_is(path: str, capsys: pytest.CaptureFixture[str]) 
     complain(path)
     stream = io.StringIO()
     RunProgress(Console(file=stream)).say(path)
-    told = capsys.readouterr()
-    assert told.out.count(path) == 2 and f"cac: {path}" in told.err and path in stream.getvalue()
+    reported = capsys.readouterr()
+    assert (
+        reported.out.count(path) == 2
+        and f"cac: {path}" in reported.err
+        and path in stream.getvalue()
+    )

@@ -1,4 +1,4 @@
-"""A folder of results: only what the program wrote there is ever replaced or removed."""
+"""Output folders: only files of the program are replaced or removed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_a_second_result_replaces_the_first_and_keeps_what_others_added(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_folders_that_are_empty_without_the_old_result_go(tmp_path: Path) -> None:
+def test_folders_left_empty_are_removed(tmp_path: Path) -> None:
     _write(tmp_path / "out", {"a/b/c.csv": b"1", "a/d.csv": b"2", "e.csv": b"3"})
     _write(tmp_path / "out", {"a/d.csv": b"2"})
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [LIST, "a", "d.csv"]
 
 
 @pytest.mark.parametrize("name", ["tables/both.csv", "tables/old.csv", "index.html"])
-def test_a_file_that_was_edited_by_hand_stops_the_result(tmp_path: Path, name: str) -> None:
+def test_an_edited_file_is_not_replaced(tmp_path: Path, name: str) -> None:
     _write(tmp_path, _FIRST)
     (tmp_path / name).write_bytes(b"corrected by hand")
     with pytest.raises(UsageError, match=f"{name} was changed"):
@@ -61,7 +61,7 @@ def test_a_file_that_was_edited_by_hand_stops_the_result(tmp_path: Path, name: s
         assert _files(tmp_path) == _SECOND | {name: b"corrected by hand"}
 
 
-def test_a_file_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_foreign_file_is_not_overwritten(tmp_path: Path) -> None:
     _write(tmp_path, _FIRST)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "a.svg").write_bytes(b"mine")
@@ -91,7 +91,7 @@ def test_a_linked_file_is_not_written_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         None,
         "{",
@@ -100,17 +100,17 @@ def test_a_linked_file_is_not_written_through(tmp_path: Path) -> None:
         json.dumps({"results": {"report": {"../letters.txt": ["0"]}}}),
     ],
 )
-def test_a_folder_without_a_list_of_ours_is_refused(tmp_path: Path, told: str | None) -> None:
+def test_a_folder_without_a_valid_list_is_refused(tmp_path: Path, reported: str | None) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "index.html").write_bytes(b"a page of somebody else")
-    if told is not None:
-        (out / LIST).write_text(told, encoding="utf-8")
-    with pytest.raises(UsageError, match="no report"):
+    if reported is not None:
+        (out / LIST).write_text(reported, encoding="utf-8")
+    with pytest.raises(UsageError, match="not a report"):
         require_replaceable(out, "report")
 
 
-def test_a_fault_while_writing_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_an_error_while_writing_changes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt), results_folder(out, "report") as folder:
         write_files(_FIRST, folder)
@@ -123,7 +123,7 @@ def test_a_fault_while_writing_leaves_everything_as_it_was(tmp_path: Path) -> No
     assert _files(out) == _FIRST
 
 
-def test_a_result_that_was_stopped_half_way_can_be_written_again(
+def test_an_interrupted_result_can_be_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(tmp_path, _FIRST)
@@ -144,7 +144,7 @@ def test_a_result_that_was_stopped_half_way_can_be_written_again(
     assert _files(tmp_path) == _SECOND
 
 
-def test_results_can_share_a_folder_with_anything(tmp_path: Path) -> None:
+def test_results_can_share_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "letters.txt").write_bytes(b"dear")
     _write(tmp_path, {"linked.csv": b"1"}, whole=False)
     _write(tmp_path, {"adtte.csv": b"2"}, whole=False)
@@ -181,7 +181,7 @@ with results_folder(Path(sys.argv[1]), "report") as folder:
 """
 
 
-def test_what_a_killed_run_left_is_no_result_and_goes(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert subprocess.run([sys.executable, "-c", _KILLED, str(out)], check=False).returncode == -9
     assert [path.name[:9] for path in out.iterdir()] == [".writing-"]
@@ -204,7 +204,7 @@ def test_a_linked_folder_within_a_result_is_not_written_through(tmp_path: Path) 
     assert _files(elsewhere) == {"old.csv": b"1", "both.csv": b"2"}
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for out in (tmp_path / ("a" * 300), tmp_path / "loop", tmp_path / "loop" / "out"):
         with pytest.raises(CacError, match="cannot be written"):
@@ -233,7 +233,7 @@ def test_the_result_does_not_depend_on_the_current_folder(
         ("phantom", "archive", "--studies", "1"),
     ],
 )
-def test_a_command_writes_no_file_over_one_of_the_user(
+def test_a_command_overwrites_no_file_of_the_user(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     mine = [tmp_path / name for name in ("mine.csv", "extracts_truth.parquet", "truth.parquet")]
@@ -246,12 +246,12 @@ def test_a_command_writes_no_file_over_one_of_the_user(
         text=True,
         check=False,
     )
-    assert done.returncode == 2 and "is there already" in " ".join(done.stderr.split())
+    assert done.returncode == 2 and "exists already" in " ".join(done.stderr.split())
     assert sorted(tmp_path.iterdir()) == sorted(mine)
     assert {path.read_bytes() for path in mine} == {b"study,annotation\n"}
 
 
-def test_a_page_takes_the_place_of_a_page_only(tmp_path: Path) -> None:
+def test_a_page_replaces_only_a_page(tmp_path: Path) -> None:
     store = Warehouse(tmp_path / "wh")
     page, letter = tmp_path / "page.html", tmp_path / "letter.html"
     write_archive_page(store, page)
