@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from cac_core import phantom
 from cac_core.errors import TrainingDataError
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
 from cac_core.phantom.heldout.implanted import variant_of
 from cac_core.phantom.reader import annotate
@@ -41,13 +42,17 @@ _IMPLANTED_NAME = re.compile(rf"{IMPLANTED}(?P<host>[^:]+):(?P<seed>\d+)")
 #: by the prefix of its name. Other modules, as those that write DICOM files and registries, do not.
 GENERATOR_FILES: dict[str, tuple[str, ...]] = {
     SYNTHETIC: (
+        "analytic/acquisition.py",
         "analytic/anatomy.py",
         "analytic/blobs.py",
+        "analytic/calcium.py",
         "analytic/coronaries.py",
         "analytic/noise.py",
         "analytic/noncoronary.py",
         "analytic/plaques.py",
         "analytic/scan.py",
+        "analytic/shapes.py",
+        "analytic/tissue.py",
         "analytic/warp.py",
         "annotated.py",
         "reader.py",

@@ -13,12 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cac_core.errors import UsageError
-from cac_core.phantom.analytic.scan import (
-    ScanSettings,
-    SyntheticScan,
-    draw_settings,
-    synthesise_scan,
-)
+from cac_core.phantom.analytic.acquisition import ScanSettings, draw_settings
+from cac_core.phantom.analytic.scan import SyntheticScan, synthesise_scan
 from cac_core.phantom.archive.dicom_files import StudyHeader, StudyWriter
 from cac_core.phantom.archive.vendors import pick_vendor
 from cac_core.phantom.truth import true_agatston, true_category

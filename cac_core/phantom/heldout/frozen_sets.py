@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from cac_core.errors import UsageError
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.phantom.heldout.implanted import variant_of
 from cac_core.phantom.heldout.real_chests import host_names

@@ -13,7 +13,8 @@ import pytest
 
 from cac_core.errors import TrainingDataError, UsageError
 from cac_core.model.weights import WeightsManifest
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.training import prepare as prepare_module
 from cac_core.training import synthetic as training_scans

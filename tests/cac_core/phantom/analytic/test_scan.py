@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cac_core.phantom.analytic.acquisition import (
+    ScanSettings,
+    draw_external_settings,
+    draw_settings,
+)
 from cac_core.phantom.analytic.anatomy import draw_thorax
 from cac_core.phantom.analytic.coronaries import draw_arteries
 from cac_core.phantom.analytic.noise import Grain, correlated_noise, heart_noise_hu, metal_streaks
 from cac_core.phantom.analytic.noncoronary import draw_noncoronary
 from cac_core.phantom.analytic.plaques import draw_balanced_plaque, draw_burden, draw_plaque
-from cac_core.phantom.analytic.scan import (
-    CATEGORY_SHARE,
-    ScanSettings,
-    draw_external_settings,
-    draw_settings,
-    synthesise_scan,
-)
+from cac_core.phantom.analytic.scan import CATEGORY_SHARE, synthesise_scan
 from cac_core.phantom.annotated import Site
 from cac_core.phantom.truth import true_agatston, true_category
 from schemas.codes import CAC_CATEGORIES
