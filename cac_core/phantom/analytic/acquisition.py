@@ -34,7 +34,7 @@ class ScanSettings:
 
 
 def draw_settings(rng: np.random.Generator) -> ScanSettings:
-    """Acquisition as in the paper's training sites: 2.5, 3 and 5 mm; 20 to some 400 mA."""
+    """Acquisition of the paper's training sites: 2.5, 3 and 5 mm; 20 to about 400 mA."""
     increment = float(rng.choice([2.5, 3.0, 5.0], p=[0.25, 0.2, 0.55]))
     low_dose = increment == 5.0 or rng.random() < 0.6
     return _draw_scanner(

@@ -77,6 +77,7 @@ def draw_thorax(rng: np.random.Generator, spread: float = 1.0) -> Thorax:
     spread : variation of heart axes and chambers relative to patients; above 1 the heart is also
         rotated about its long axis, and the warp is stronger by the square root.
     """
+    # Long, because the order of the draws determines the scan of a seed.
     sex = str(rng.choice(["F", "M"], p=[0.45, 0.55]))
     inspired = float(rng.uniform(0, 1))  # 0 end-expiration, as in the paper, to 1 inspiration
     frame = _draw_frame(rng, sex, inspired, spread)

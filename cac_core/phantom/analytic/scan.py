@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from cac_core.phantom.analytic.acquisition import ScanSettings, draw_settings
 from cac_core.phantom.analytic.anatomy import Thorax, draw_thorax
-from cac_core.phantom.analytic.blobs import Grid, another_form, render
+from cac_core.phantom.analytic.blobs import Grid, randomise_shape, render
 from cac_core.phantom.analytic.calcium import CalciumImage, to_hu
 from cac_core.phantom.analytic.coronaries import Artery, draw_arteries
 from cac_core.phantom.analytic.noise import correlated_noise, heart_noise_hu, metal_streaks
@@ -86,7 +86,9 @@ def synthesise_scan(
     for _ in range(2 if balanced else 1):
         for site, blobs in draw_noncoronary(thorax, arteries, category, calcium_rng, rare_times):
             reshaped = balanced and site is not Site.DEVICE
-            calcium.add_noncoronary(site, another_form(blobs, calcium_rng) if reshaped else blobs)
+            calcium.add_noncoronary(
+                site, randomise_shape(blobs, calcium_rng) if reshaped else blobs
+            )
     if balanced:
         for _ in range(int(calcium_rng.integers(4, 16))):
             calcium.add_plaque(*draw_balanced_plaque(arteries, calcium_rng))

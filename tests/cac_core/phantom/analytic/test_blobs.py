@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cac_core.phantom.analytic.blobs import Blobs, Grid, PointSpread, another_form, chain, render
+from cac_core.phantom.analytic.blobs import Blobs, Grid, PointSpread, chain, randomise_shape, render
 
 AXIS = np.arange(-20, 20, 0.5, dtype=np.float32)
 GRID = Grid(AXIS, AXIS, np.arange(-20, 20, 2.5))
@@ -50,11 +50,11 @@ def test_a_chain_reaches_its_density_whatever_its_spacing() -> None:
         assert volume[8, 40, 30:50].mean() == pytest.approx(400, rel=0.02)
 
 
-def test_another_form_stays_where_it_was() -> None:
+def test_randomise_shape_stays_where_it_was() -> None:
     rng = np.random.default_rng(1)
     line = np.stack([np.arange(12.0), np.zeros(12), np.full(12, 5.0)], axis=1)
     blobs = chain(line, np.full(12, 1.0), 500.0)
-    forms = [another_form(blobs, rng) for _ in range(200)]
+    forms = [randomise_shape(blobs, rng) for _ in range(200)]
     sizes = {len(form.peaks) for form in forms}
     assert min(sizes) >= 1 and max(sizes) <= 12 and len(sizes) > 5
     off = np.concatenate([form.centres[:, 1:] - (0, 5) for form in forms])

@@ -12,7 +12,7 @@ def test_there_and_back() -> None:
     for _ in range(20):
         warp = draw_warp(rng, 6.0)
         points = rng.uniform(-120, 120, (50, 3))
-        picture = warp.to_picture(points)
+        picture = warp.to_image(points)
         assert np.abs(picture - points)[:, :2].max() > 0.5
         for before, after in zip(points, picture, strict=True):
             x, y = (np.full((1, 1), value, np.float32) for value in after[:2])
