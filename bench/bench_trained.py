@@ -38,7 +38,7 @@ from cac_core.processes import worker_pool
 from cac_core.scoring.categories import cac_category
 from cac_core.stats.agreement import weighted_kappa
 from cac_core.stats.bootstrap import percentile_interval, resampled
-from cac_core.training.comparison_networks import Kind, build_network
+from cac_core.training.comparison_networks import build_network
 from cac_core.training.loop import (
     CALCIUM_SETTINGS,
     HEART_SETTINGS,
@@ -46,6 +46,7 @@ from cac_core.training.loop import (
     use_threads,
 )
 from cac_core.training.prepare import TrainingData
+from cac_core.training.records import Kind
 from cac_core.training.train import train
 from flows.runtime.progress import RunProgress
 from schemas.codes import CAC_CATEGORIES

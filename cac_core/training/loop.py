@@ -28,10 +28,9 @@ from torch.nn.functional import cross_entropy
 from cac_core.errors import TrainingDataError, TrainingError
 from cac_core.model.convlstm import NetworkConfig
 from cac_core.training.batches import Batch, BatchSettings, CalciumBatches, HeartBatches
-from cac_core.training.records import RunData, RunRecord
+from cac_core.training.records import Kind, RunData, RunRecord
 from cac_core.training.samples import SampleFiles
 
-Kind = Literal["heart", "calcium"]
 #: Called after each validation with (step, steps, training loss, validation loss).
 Progress = Callable[[int, int, float, float], None]
 CHECKPOINT, WEIGHTS, RECORD, CURVES = "checkpoint.pt", "network.pt", "record.json", "curves.csv"

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cac_core.errors import UsageError
-from cac_core.training.loop import Kind, TrainingSettings
+from cac_core.training.loop import TrainingSettings
 from cac_core.training.prepare import TrainingData
+from cac_core.training.records import Kind
 from cac_core.training.train import InitialWeights, default_settings, initial_weights
 
 _PATHS = ("mapping", "samples", "data", "mean_with")

@@ -20,13 +20,12 @@ from cac_core.training.comparison_networks import build_network
 from cac_core.training.loop import (
     CALCIUM_SETTINGS,
     HEART_SETTINGS,
-    Kind,
     TrainingSettings,
     train_network,
     use_threads,
 )
 from cac_core.training.prepare import TrainingData, prepare_samples
-from cac_core.training.records import RunData, RunRecord
+from cac_core.training.records import Kind, RunData, RunRecord
 from cac_core.training.synthetic import hosts_of
 from cac_core.training.table import read_training_table, rows_of, split_digest
 

@@ -121,11 +121,11 @@ def test_a_kept_scan_is_the_one_that_was_made(
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There are: external"):
+    with pytest.raises(UsageError, match="Choose from external"):
         make_case("internal", 0, None)
     with pytest.raises(UsageError, match="--data"):
         make_case("semi-synthetic", 0, None)
     with pytest.raises(UsageError, match="real chests are not in"):
         make_case("semi-synthetic", 0, tmp_path)
-    with pytest.raises(UsageError, match="There are: labelled"):
+    with pytest.raises(UsageError, match="Choose from labelled"):
         variant_of("labeled", 0, tmp_path)
