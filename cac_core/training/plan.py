@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cac_core.errors import UsageError
-from cac_core.training.loop import TrainingSettings
 from cac_core.training.prepare import TrainingData
 from cac_core.training.records import Kind
-from cac_core.training.train import InitialWeights, default_settings, initial_weights
+from cac_core.training.settings import TrainingSettings, default_settings
+from cac_core.training.train import InitialWeights, initial_weights
 
 _PATHS = ("mapping", "samples", "data", "mean_with")
 _KEYS = {"table", "out", *_PATHS, "readers", "name", "favour_coronary", "heart", "calcium"}

@@ -38,8 +38,8 @@ _SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({BALANCED})?({LOW_DOSE}
 _IMPLANTED_NAME = re.compile(rf"{IMPLANTED}(?P<host>[^:]+):(?P<seed>\d+)")
 
 
-#: Modules of `cac_core.phantom` and data files that determine the scans and annotations of a study,
-#: by the prefix of its name. Other modules, as those that write DICOM files and registries, do not.
+#: Files of `cac_core.phantom` that determine the scans and annotations of a study, by the prefix of
+#: its name. A test compares the list with the imports.
 GENERATOR_FILES: dict[str, tuple[str, ...]] = {
     SYNTHETIC: (
         "analytic/acquisition.py",
@@ -60,7 +60,7 @@ GENERATOR_FILES: dict[str, tuple[str, ...]] = {
     ),
     IMPLANTED: (
         "annotated.py",
-        "heldout/grains.py",
+        "heldout/calcium_clouds.py",
         "heldout/hosts.toml",
         "heldout/implanted.py",
         "heldout/real_chests.py",

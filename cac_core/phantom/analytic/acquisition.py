@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cac_core.phantom.analytic.noise import Grain, draw_grain
+from cac_core.phantom.analytic.noise import NoiseSpectrum, draw_noise_spectrum
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class ScanSettings:
     kvp: float = 120.0
     n_rows: int = 512
     in_plane_sigma_mm: float = 0.85
-    grain: Grain = field(default_factory=Grain)
+    noise_spectrum: NoiseSpectrum = field(default_factory=NoiseSpectrum)
     motion_sigma_mm: float = 1.0
     beating_mm: float = 0.0
     sharpening: float = 0.0
@@ -62,7 +62,7 @@ def _draw_scanner(rng: np.random.Generator, increment: float, current: float) ->
         tube_current_ma=current,
         kvp=120.0 if rng.random() < 0.95 else 130.0,
         in_plane_sigma_mm=float(rng.uniform(0.6, 1.1)),
-        grain=draw_grain(rng),
+        noise_spectrum=draw_noise_spectrum(rng),
         motion_sigma_mm=float(rng.uniform(0.3, 1.5)),
         beating_mm=float(rng.uniform(0.5, 4.0)) if rng.random() < 0.5 else 0.0,
         sharpening=float(rng.uniform(0.1, 0.7)) if rng.random() < 0.35 else 0.0,

@@ -133,11 +133,11 @@ def randomise_shape(blobs: Blobs, rng: np.random.Generator) -> Blobs:
     kept = rng.random(len(blobs.peaks)) < rng.uniform(0.3, 1.0)
     kept[int(rng.integers(len(kept)))] = True
     centres = blobs.centres[kept]
-    grain = rng.uniform(0.0, 0.8)
+    variation = rng.uniform(0.0, 0.8)
     return Blobs(
         centres + rng.normal(0, rng.uniform(0.0, 1.2), centres.shape),
         blobs.sigmas[kept] * np.exp(rng.uniform(-0.4, 0.3)),
-        blobs.peaks[kept] * np.exp(rng.normal(rng.uniform(-0.3, 0.3), grain, len(centres))),
+        blobs.peaks[kept] * np.exp(rng.normal(rng.uniform(-0.3, 0.3), variation, len(centres))),
     )
 
 

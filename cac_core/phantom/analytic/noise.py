@@ -16,7 +16,7 @@ REFERENCE_NOISE_HU = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Grain:
+class NoiseSpectrum:
     """Shape of the noise power spectrum: f^rise x exp(-(f / cutoff)^fall), f in cycles per pixel.
 
     A rise of 0 is blurred white noise; filtered back-projection gives about 0.5 to 1 (Riederer et
@@ -29,9 +29,9 @@ class Grain:
     streaks: float = 0.0  # share of the variance in lateral streaks
 
 
-def draw_grain(rng: np.random.Generator) -> Grain:
+def draw_noise_spectrum(rng: np.random.Generator) -> NoiseSpectrum:
     """Noise texture from smooth to standard kernels, with lateral streaks in half of the scans."""
-    return Grain(
+    return NoiseSpectrum(
         rise=float(rng.uniform(0.0, 1.0)),
         cutoff=float(rng.uniform(0.14, 0.34)),
         fall=float(rng.uniform(1.5, 4.0)),
@@ -48,16 +48,16 @@ def heart_noise_hu(
 
 
 def correlated_noise(
-    shape: tuple[int, int, int], sd_hu: float, grain: Grain, rng: np.random.Generator
+    shape: tuple[int, int, int], sd_hu: float, spectrum: NoiseSpectrum, rng: np.random.Generator
 ) -> Floats:
     """Noise of the given standard deviation in the centre, of shape (slices, rows, columns)."""
     noise = rng.standard_normal(shape, dtype=np.float32)
-    gain = _gain(shape[1:], grain)
+    gain = _gain(shape[1:], spectrum)
     for k in range(shape[0]):
         noise[k] = irfft2(rfft2(noise[k]) * gain, s=shape[1:])
-    if grain.streaks:
-        noise *= np.float32(np.sqrt(1 - grain.streaks))
-        noise += np.float32(np.sqrt(grain.streaks)) * _lateral(shape, rng)
+    if spectrum.streaks:
+        noise *= np.float32(np.sqrt(1 - spectrum.streaks))
+        noise += np.float32(np.sqrt(spectrum.streaks)) * _lateral(shape, rng)
     rows = np.linspace(-1, 1, shape[1], dtype=np.float32)[:, None]
     columns = np.linspace(-1, 1, shape[2], dtype=np.float32)
     # Noise is highest in the centre, where attenuation is highest.
@@ -90,12 +90,12 @@ def metal_streaks(metal: Floats, strength: float, rng: np.random.Generator) -> F
     return np.asarray(out, np.float32)
 
 
-def _gain(shape: tuple[int, ...], grain: Grain) -> Floats:
+def _gain(shape: tuple[int, ...], spectrum: NoiseSpectrum) -> Floats:
     """Transfer function of unit variance for `rfft2`."""
     fy = np.fft.fftfreq(shape[0])[:, None]
     fx = np.fft.rfftfreq(shape[1])
     f = np.hypot(fy, fx)
-    gain = np.maximum(f, 0.01) ** grain.rise * np.exp(-((f / grain.cutoff) ** grain.fall))
+    gain = np.maximum(f, 0.01) ** spectrum.rise * np.exp(-((f / spectrum.cutoff) ** spectrum.fall))
     # Columns of rfft2 other than the first (and last) represent two frequencies each.
     twice = np.full(fx.shape, 2.0)
     twice[0] = 1.0

@@ -124,7 +124,7 @@ def _noise(
     """Noise of the dose and body size, with streaks in slices with metal, HU."""
     area = thorax.body_radii[0] * thorax.body_radii[1] / (175.0 * 115.0)
     sd = heart_noise_hu(settings.tube_current_ma, settings.slice_increment_mm, settings.kvp, area)
-    noise = correlated_noise(calcium.tissue.shape, sd, settings.grain, rng)
+    noise = correlated_noise(calcium.tissue.shape, sd, settings.noise_spectrum, rng)
     for k in calcium.metal_slices():
         noise[k] += metal_streaks(calcium.metal[k], float(rng.uniform(20, 90)), rng)
     return noise
@@ -166,8 +166,8 @@ def _render_tissue(
     heart = np.empty(tissue.shape, np.bool_)
     for k, level in enumerate(grid.z):
         planes = [level + offset * settings.slice_increment_mm for offset in offsets]
-        grain = texture[k % len(texture)]
-        drawn = [render_slice(thorax, cx, cy, float(plane), grain) for plane in planes]
+        plane_texture = texture[k % len(texture)]
+        drawn = [render_slice(thorax, cx, cy, float(plane), plane_texture) for plane in planes]
         tissue[k] = _double(np.mean(drawn, axis=0, dtype=np.float32) + shading)
         warped = thorax.warp.to_anatomy(cx, cy, float(level))
         heart[k] = _double(heart_coverage(thorax, *warped, float(level))) >= 0.5

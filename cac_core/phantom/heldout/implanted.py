@@ -19,9 +19,9 @@ from scipy.ndimage import gaussian_filter, map_coordinates, uniform_filter1d
 
 from cac_core.errors import UsageError
 from cac_core.phantom.annotated import AnnotatedScan, Site
-from cac_core.phantom.heldout.grains import (
+from cac_core.phantom.heldout.calcium_clouds import (
     Cloud,
-    GrainImage,
+    CloudImage,
     clump,
     draw_target,
     plaque,
@@ -86,7 +86,7 @@ def make_variant(host: Host, seed: int) -> AnnotatedScan:
     phase = np.linspace(0, 2 * np.pi, 6)[:-1]
     other = rng.normal(size=3) * 0.4
     beat = np.cos(phase)[:, None] * swing + np.sin(phase)[:, None] * other
-    image = GrainImage(tissue, spacing, lambda patch: _soften(patch, sigma), beat)
+    image = CloudImage(tissue, spacing, lambda patch: _soften(patch, sigma), beat)
     target = draw_target(rng)
     for site, cloud in _noncoronary(lines, valve, host, target, rng):
         image.add(site, cloud, moves=site is not Site.DESCENDING_AORTA)

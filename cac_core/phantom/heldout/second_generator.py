@@ -16,9 +16,9 @@ from scipy.ndimage import map_coordinates, zoom
 from scipy.sparse import csr_array
 
 from cac_core.phantom.annotated import AnnotatedScan, Site
-from cac_core.phantom.heldout.grains import (
+from cac_core.phantom.heldout.calcium_clouds import (
     Cloud,
-    GrainImage,
+    CloudImage,
     clump,
     draw_target,
     plaque,
@@ -47,7 +47,7 @@ def synthesise_second(seed: int) -> AnnotatedScan:
     phase = np.linspace(0, 2 * np.pi, 8)[:-1]
     turn = rng.normal(0, 0.5, 3)
     beat = np.sin(phase)[:, None] * swing + np.cos(phase)[:, None] * turn
-    image = GrainImage(tissue, spacing, lambda patch: _lowpass(patch, pixel, cut, order), beat)
+    image = CloudImage(tissue, spacing, lambda patch: _lowpass(patch, pixel, cut, order), beat)
     target = draw_target(rng)
     radius = float(rng.uniform(1.2, 2.1))
     arteries = [(site, line - origin) for site, line in chest.arteries]

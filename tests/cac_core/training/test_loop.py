@@ -17,13 +17,9 @@ import torch
 from cac_core.errors import TrainingDataError, TrainingError
 from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
 from cac_core.training import loop
-from cac_core.training.loop import (
-    TrainingSettings,
-    focal_loss,
-    load_trained,
-    train_network,
-)
+from cac_core.training.loop import focal_loss, load_trained, train_network
 from cac_core.training.samples import SampleFiles, save_sample
+from cac_core.training.settings import TrainingSettings
 from tests.builders.networks import SMALL
 from tests.builders.samples import annotated
 

@@ -8,8 +8,8 @@ import pytest
 
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
-from cac_core.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS
 from cac_core.training.plan import TrainingPlan, read_plan
+from cac_core.training.settings import CALCIUM_SETTINGS, HEART_SETTINGS
 from cac_core.training.train import InitialWeights
 
 

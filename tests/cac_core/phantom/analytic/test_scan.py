@@ -15,7 +15,12 @@ from cac_core.phantom.analytic.acquisition import (
 )
 from cac_core.phantom.analytic.anatomy import draw_thorax
 from cac_core.phantom.analytic.coronaries import draw_arteries
-from cac_core.phantom.analytic.noise import Grain, correlated_noise, heart_noise_hu, metal_streaks
+from cac_core.phantom.analytic.noise import (
+    NoiseSpectrum,
+    correlated_noise,
+    heart_noise_hu,
+    metal_streaks,
+)
 from cac_core.phantom.analytic.noncoronary import draw_noncoronary
 from cac_core.phantom.analytic.plaques import draw_balanced_plaque, draw_burden, draw_plaque
 from cac_core.phantom.analytic.scan import CATEGORY_SHARE, synthesise_scan
@@ -64,8 +69,12 @@ def test_heart_has_a_plausible_size(scan) -> None:
 
 
 def test_noise_is_that_of_the_dose() -> None:
-    for grain in (Grain(rise=0.0, cutoff=0.2), Grain(rise=1.0), Grain(streaks=0.3)):
-        noise = correlated_noise((8, 128, 128), 24.0, grain, np.random.default_rng(0))
+    for spectrum in (
+        NoiseSpectrum(rise=0.0, cutoff=0.2),
+        NoiseSpectrum(rise=1.0),
+        NoiseSpectrum(streaks=0.3),
+    ):
+        noise = correlated_noise((8, 128, 128), 24.0, spectrum, np.random.default_rng(0))
         assert noise[:, 48:80, 48:80].std() == pytest.approx(24 * 1.05, rel=0.1)
         neighbours = np.corrcoef(noise[:, :, :-1].ravel(), noise[:, :, 1:].ravel())[0, 1]
         assert neighbours > 0.3

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cac_core.phantom.annotated import Site
-from cac_core.phantom.heldout.grains import (
+from cac_core.phantom.heldout.calcium_clouds import (
     Cloud,
-    GrainImage,
+    CloudImage,
     agatston,
     category_of,
     draw_target,
@@ -23,8 +23,8 @@ STILL = np.zeros((1, 3))
 LINE = np.stack([np.linspace(20, 40, 41), np.full(41, 30.0), np.linspace(20, 50, 41)], 1)
 
 
-def blank(beat: np.ndarray = STILL) -> GrainImage:
-    return GrainImage(np.full((12, 64, 64), 40, np.float32), SPACING, lambda patch: patch, beat)
+def blank(beat: np.ndarray = STILL) -> CloudImage:
+    return CloudImage(np.full((12, 64, 64), 40, np.float32), SPACING, lambda patch: patch, beat)
 
 
 def test_mass_is_kept_by_counting_and_motion() -> None:

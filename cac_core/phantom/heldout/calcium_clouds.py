@@ -135,7 +135,7 @@ def strand(line: Points, thick_mm: float, hu: float, rng: np.random.Generator) -
     return Cloud(points, np.full(len(points), hu))
 
 
-class GrainImage:
+class CloudImage:
     """Tissue with calcium and its sites, added structure by structure.
 
     Parameters
