@@ -270,6 +270,7 @@ def network_command(
     quiet: QuietOption = False,
 ) -> None:
     """Train the network that the command is named after."""
+    # Long, because every option has a line.
     from cac_core.training.prepare import TrainingData
     from cac_core.training.train import initial_weights, train
 

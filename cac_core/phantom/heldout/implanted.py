@@ -82,10 +82,7 @@ def make_variant(host: Host, seed: int) -> AnnotatedScan:
         _enclose(heart, lines[artery], spacing)
     heart &= tissue < 120  # without the sternum
     sigma = float(rng.uniform(0.55, 0.95)) / spacing[1]
-    swing = rng.normal(size=3) * float(rng.uniform(0, 1.6))
-    phase = np.linspace(0, 2 * np.pi, 6)[:-1]
-    other = rng.normal(size=3) * 0.4
-    beat = np.cos(phase)[:, None] * swing + np.sin(phase)[:, None] * other
+    beat = _heart_motion(rng)
     image = CloudImage(tissue, spacing, lambda patch: _soften(patch, sigma), beat)
     target = draw_target(rng)
     for site, cloud in _noncoronary(lines, valve, host, target, rng):
@@ -141,6 +138,14 @@ def _load_host(name: str, data: Path) -> Host:
             f"The real chests are not in {data} ({error}).",
             "docs/evaluation.md lists the contents of the folder.",
         ) from None
+
+
+def _heart_motion(rng: np.random.Generator) -> Points:
+    """Displacements (5, 3) of the heart in mm over a beat: an ellipse."""
+    swing = rng.normal(size=3) * float(rng.uniform(0, 1.6))
+    phase = np.linspace(0, 2 * np.pi, 6)[:-1]
+    other = rng.normal(size=3) * 0.4
+    return np.asarray(np.cos(phase)[:, None] * swing + np.sin(phase)[:, None] * other)
 
 
 def _draw_deformation(host: Host, centre: Points, rng: np.random.Generator) -> _Deformation:

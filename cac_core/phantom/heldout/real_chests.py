@@ -161,6 +161,27 @@ def _without_contrast(
     The map is monotone, so that borders have no artificial rims.
     """
     across = float(spacing[1])
+    region = _enhanced_region(hu, heart, aorta, known, spacing)
+    # Pulmonary vessels: bright spots surrounded by air.
+    region |= gaussian_filter(hu, (1, 9 / across, 9 / across)) < -350
+    clipped = np.maximum(hu - 35, 0)
+    # Other enhanced organs are reduced too; bone is unchanged.
+    outside = np.interp(hu, [-2048, 35, 150, 320, 4000], [-2048, 35, 51, 320, 4000])
+    plain = np.where(region & (hu > 35), 35 + 16 * (1 - np.exp(-clipped / 45)), outside)
+    # Smoothed, as residual noise of the enhanced scan would add to the low-dose noise.
+    calm = gaussian_filter(plain, (0, 0.6 / across, 0.6 / across))
+    return np.maximum(calm, -1024).astype(np.float32)
+
+
+def _enhanced_region(
+    hu: NDArray[np.float32],
+    heart: NDArray[np.bool_],
+    aorta: NDArray[np.bool_] | None,
+    known: dict[str, Any],
+    spacing: Points,
+) -> NDArray[np.bool_]:
+    """Heart, great vessels and hila."""
+    across = float(spacing[1])
     region = np.zeros_like(heart)
     found = np.flatnonzero(heart.any(axis=(1, 2)))
     for k in range(int(found[0]), len(heart)):
@@ -184,15 +205,7 @@ def _without_contrast(
     for k in range(len(heart)):
         reach = known["descending_radius_mm"] / across + 5
         region[k] |= _circle(heart.shape[1:], line, k, reach)
-    # Pulmonary vessels: bright spots surrounded by air.
-    region |= gaussian_filter(hu, (1, 9 / across, 9 / across)) < -350
-    clipped = np.maximum(hu - 35, 0)
-    # Other enhanced organs are reduced too; bone is unchanged.
-    outside = np.interp(hu, [-2048, 35, 150, 320, 4000], [-2048, 35, 51, 320, 4000])
-    plain = np.where(region & (hu > 35), 35 + 16 * (1 - np.exp(-clipped / 45)), outside)
-    # Smoothed, as residual noise of the enhanced scan would add to the low-dose noise.
-    calm = gaussian_filter(plain, (0, 0.6 / across, 0.6 / across))
-    return np.maximum(calm, -1024).astype(np.float32)
+    return region
 
 
 def _circle(shape: tuple[int, ...], line: Points, k: float, radius: float) -> NDArray[np.bool_]:

@@ -43,10 +43,7 @@ def synthesise_second(seed: int) -> AnnotatedScan:
     origin = np.array([levels[0], *(2 * [-(_SIZE - 1) / 2 * pixel])])
     tissue, heart = _sampled(chest, levels, spacing, rng)
     cut, order = float(rng.uniform(0.32, 0.55)), float(rng.uniform(2, 4))
-    swing = rng.normal(0, 1, 3) * float(rng.uniform(0, 2.4))
-    phase = np.linspace(0, 2 * np.pi, 8)[:-1]
-    turn = rng.normal(0, 0.5, 3)
-    beat = np.sin(phase)[:, None] * swing + np.cos(phase)[:, None] * turn
+    beat = _heart_motion(rng)
     image = CloudImage(tissue, spacing, lambda patch: _lowpass(patch, pixel, cut, order), beat)
     target = draw_target(rng)
     radius = float(rng.uniform(1.2, 2.1))
@@ -75,6 +72,14 @@ def synthesise_second(seed: int) -> AnnotatedScan:
         spacing_mm=(float(spacing[0]), pixel, pixel),
         name=f"second-{seed}",
     )
+
+
+def _heart_motion(rng: np.random.Generator) -> Points:
+    """Displacements (7, 3) of the heart in mm over a beat: an ellipse."""
+    swing = rng.normal(0, 1, 3) * float(rng.uniform(0, 2.4))
+    phase = np.linspace(0, 2 * np.pi, 8)[:-1]
+    turn = rng.normal(0, 0.5, 3)
+    return np.asarray(np.sin(phase)[:, None] * swing + np.cos(phase)[:, None] * turn)
 
 
 def _noncoronary(

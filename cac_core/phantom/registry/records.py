@@ -267,17 +267,22 @@ def _visits(
             registry.agatston[visit.study_instance_uid] = score
         everything = [visit for visit, _ in given]
         return everything, next((v for v in everything if v.scored), everything[0])
-    number = len(registry.truth)
-    patient = f"{int(rng.integers(10, 99))}-{number:06d}"
     date = COVERAGE_END - dt.timedelta(days=int(cohort.end_days[i]))
-    visit = Visit(
-        patient,
-        patient,
-        f"A{number:07d}",
-        f"2.25.{number + 1}1",
-        date,
-        scored=role != "no_score",
-    )
+    visits, visit = _generated_visits(len(registry.truth), date, role, rng, dirt=dirt)
+    if role != "no_study":
+        registry.visits += visits
+    for one in visits:
+        registry.agatston[one.study_instance_uid] = float(cohort.dl_agatston[i])
+    return visits, visit
+
+
+def _generated_visits(
+    number: int, date: dt.date, role: str, rng: np.random.Generator, *, dirt: bool
+) -> tuple[list[Visit], Visit]:
+    """The scans of person `number`, and the one of this date, which is to be linked."""
+    patient = f"{int(rng.integers(10, 99))}-{number:06d}"
+    uid, accession, scored = f"2.25.{number + 1}1", f"A{number:07d}", role != "no_score"
+    visit = Visit(patient, patient, accession, uid, date, scored=scored)
     odd = rng.random() if dirt and role == "included" else 1.0
     if odd < 0.02:  # mistyped: linked by accession number only
         visit = replace(visit, archived_id=patient[:-1] + "X")
@@ -285,16 +290,11 @@ def _visits(
     if 0.02 <= odd < 0.04:  # an earlier scan that was rejected
         earlier = date - dt.timedelta(days=int(rng.integers(30, 200)))
         uid, accession = f"2.25.{number + 1}0", f"B{number:07d}"
-        failed = Visit(patient, patient, accession, uid, earlier, scored=False)
-        visits.insert(0, failed)
+        visits.insert(0, Visit(patient, patient, accession, uid, earlier, scored=False))
     elif 0.04 <= odd < 0.07:  # a later scan, not to be linked
         later = date + dt.timedelta(days=int(rng.integers(20, 140)))
         uid, accession = f"2.25.{number + 1}2", f"C{number:07d}"
         visits.append(Visit(patient, patient, accession, uid, later))
-    if role != "no_study":
-        registry.visits += visits
-    for one in visits:
-        registry.agatston[one.study_instance_uid] = float(cohort.dl_agatston[i])
     return visits, visit
 
 
