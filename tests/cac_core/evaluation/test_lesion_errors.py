@@ -57,7 +57,7 @@ def test_nothing_found_names_the_causes() -> None:
     assert result.sensitivity == 0
 
 
-def test_a_false_alarm_on_the_valve_and_one_in_noise() -> None:
+def test_false_positives_on_the_valve_and_in_noise() -> None:
     s = scene()
     s["hu"][3, 4:6, 4] = 140
     found = s["true"].copy()

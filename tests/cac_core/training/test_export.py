@@ -22,7 +22,7 @@ from flows.runtime.progress import RunProgress
 QUIET = RunProgress(console, quiet=True)
 
 
-def test_the_mean_of_a_network_and_the_one_it_began_from(
+def test_the_mean_of_a_network_and_its_initial_weights(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = build_network("convlstm", "calcium", 5)

@@ -42,7 +42,7 @@ def test_both_networks_learn_from_annotated_series(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_any_heart_of_the_weights_is_trained_further(folder: Path, number: int) -> None:
+def test_training_continues_from_any_heart_network(folder: Path, number: int) -> None:
     hearts = [build_network("convlstm", "heart", seed) for seed in (5, 6)]
     earlier = save_weights(
         folder / "before",

@@ -39,7 +39,7 @@ def test_what_lies_outside_gives_an_empty_patch() -> None:
     assert not volume.any()
 
 
-def test_a_chain_reaches_its_density_whatever_its_spacing() -> None:
+def test_density_of_a_chain_is_independent_of_its_spacing() -> None:
     for step in (0.25, 0.5, 1.0):
         points = np.zeros((int(30 / step), 3))
         points[:, 0] = np.arange(len(points)) * step - 15

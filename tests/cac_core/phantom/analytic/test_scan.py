@@ -122,7 +122,7 @@ def test_every_site_of_the_paper_occurs() -> None:
     assert seen == set(Site) - {Site.NONE}
 
 
-def test_scores_aimed_at_follow_the_external_cohort() -> None:
+def test_target_scores_follow_the_external_cohort() -> None:
     """Median 15 and upper quartile 208 over all categories (the paper's external cohort)."""
     rng = np.random.default_rng(0)
     categories = rng.choice(CAC_CATEGORIES, p=CATEGORY_SHARE, size=20_000)
@@ -131,7 +131,7 @@ def test_scores_aimed_at_follow_the_external_cohort() -> None:
     assert np.quantile(burden, 0.75) == pytest.approx(208, rel=0.12)
 
 
-def test_metal_throws_streaks_that_fade() -> None:
+def test_streaks_of_metal_decrease_with_distance() -> None:
     metal = np.zeros((128, 128), np.float32)
     assert not metal_streaks(metal, 60.0, np.random.default_rng(0)).any()
     metal[64, 64] = 4000
@@ -140,7 +140,7 @@ def test_metal_throws_streaks_that_fade() -> None:
     assert near > 5 * far > 0
 
 
-def test_field_of_view_cuts_the_picture() -> None:
+def test_air_outside_the_field_of_view() -> None:
     cut = synthesise_scan(900, replace(SETTINGS, field_radius_mm=150.0))
     assert (cut.hu[:, 256, :90] == -1000).all()
     assert cut.hu[20, 256, 256] > -1000
@@ -177,7 +177,7 @@ def test_true_agatston_by_hand() -> None:
     ]
 
 
-def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
+def test_balanced_plaques_are_equally_frequent_in_all_arteries() -> None:
     thorax = draw_thorax(np.random.default_rng(3))
     arteries = draw_arteries(thorax, np.random.default_rng(4))
     rng = np.random.default_rng(5)
@@ -189,7 +189,7 @@ def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
     assert people.count(Site.LAD) > 1.7 * sites.count(Site.LAD)
 
 
-def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
+def test_a_balanced_scan_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
     usual, balanced = synthesise_scan(11), synthesise_scan(11, balanced=True)
     assert balanced.settings == usual.settings and balanced.target_category == usual.target_category
     assert not np.array_equal(balanced.heart_mask, usual.heart_mask)
@@ -198,7 +198,7 @@ def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy
     assert np.array_equal(balanced.hu, again.hu)
 
 
-def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
+def test_hearts_of_balanced_scans_vary_twice_as_widely() -> None:
     def drawn(spread: float) -> dict[str, Any]:
         people = [draw_thorax(np.random.default_rng(seed), spread) for seed in range(150)]
         axes = np.array([person.frame.axes for person in people])

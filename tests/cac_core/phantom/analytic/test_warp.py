@@ -20,7 +20,7 @@ def test_there_and_back() -> None:
             assert np.allclose([back[0][0, 0], back[1][0, 0]], before[:2], atol=0.05)
 
 
-def test_nothing_folds() -> None:
+def test_the_warp_is_invertible() -> None:
     axis = np.arange(-180, 180, 2, dtype=np.float32)
     for seed in range(20):
         warp = draw_warp(np.random.default_rng(seed), 6.0)

@@ -90,7 +90,7 @@ def test_defects_come_in_turn() -> None:
     ]
 
 
-def test_a_study_depends_on_its_number_alone(tmp_path) -> None:
+def test_a_study_depends_on_seed_and_number_only(tmp_path) -> None:
     digests = []
     for name in ("one", "two"):
         folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""Clouds of grains: their mass, their score, and how a person's calcium is drawn."""
+"""Clouds of grains: mass, score, and the calcium of a person."""
 
 from __future__ import annotations
 
