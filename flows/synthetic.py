@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pyarrow.parquet as pq
 
@@ -21,7 +21,25 @@ DEMO_SECRET = "public secret of the cac demo, never for real patients"
 _BYTES_PER_STUDY = 60 * 2**20
 
 
-def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> dict[str, Any]:
+class ArchiveResult(TypedDict):
+    """Result of `cac phantom`: paths of archive and truth table."""
+
+    archive: str
+    truth: str
+    studies: int
+    seed: int
+
+
+class ExtractsResult(TypedDict):
+    """Result of `cac registry`: paths of extracts, mapping and truth table."""
+
+    extracts: str
+    mapping: str
+    truth: str
+    patients: int
+
+
+def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> ArchiveResult:
     """Write a synthetic archive into `out`, and its truth beside it.
 
     Raises
@@ -58,7 +76,7 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> d
 
 def make_extracts(
     out: Path, patients: int, truth: Path | None, dialect: str, seed: int
-) -> dict[str, Any]:
+) -> ExtractsResult:
     """Write extracts and mapping of a synthetic registry into `out`, and the truth beside it.
 
     Parameters

@@ -133,7 +133,9 @@ def frozen_set(
         raise typer.BadParameter("only the set semi-synthetic takes several --model")
     _require_out(out)
     progress = RunProgress(console, quiet=quiet)
-    result = evaluate_set(name, data, studies, models, _columns(by), progress, keep)
+    result = evaluate_set(
+        name, progress, data=data, limit=studies, models=models, by=_columns(by), keep=keep
+    )
     _finish(result, out, as_json)
 
 
@@ -156,7 +158,8 @@ def synthetic(
 
     _require_out(out)
     progress = RunProgress(console, quiet=quiet)
-    _finish(evaluate_unseen(studies, seed, model, _columns(by), progress), out, as_json)
+    result = evaluate_unseen(progress, studies=studies, seed=seed, model=model, by=_columns(by))
+    _finish(result, out, as_json)
 
 
 def _columns(by: str | None) -> tuple[str, ...]:

@@ -102,5 +102,5 @@ def demo(
         done = {"agreement": agreement, "linkage": linked, "report": report}
         print_json(summary | places | done)
         return
-    for part in demo_tables(summary, dict(agreement), made, linked, extracts, report):
+    for part in demo_tables(summary, dict(agreement), dict(made), linked, dict(extracts), report):
         show(part)

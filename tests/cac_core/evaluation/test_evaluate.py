@@ -133,7 +133,7 @@ def test_weights_are_not_evaluated_on_their_own_chests(monkeypatch: pytest.Monke
 
     def of(name: str, *folders: str) -> tuple[list[str], list[str]]:
         progress = RunProgress(console, quiet=True)
-        result = evaluate_set(name, None, 6, [Path(folder) for folder in folders], (), progress)
+        result = evaluate_set(name, progress, limit=6, models=[Path(folder) for folder in folders])
         return [row["digest"] for row in result["studies"]], result["left_out"]
 
     # The chests come in turn: labelled, siemens, crop.
