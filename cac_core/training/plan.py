@@ -73,7 +73,7 @@ def read_plan(path: Path) -> TrainingPlan:
         )
     base = path.resolve().parent
     paths = {name: base / _text(content, name) for name in _PATHS if name in content}
-    hearts = content.get("heart", {})
+    hearts, readers = content.get("heart", {}), content.get("readers", [])
     return TrainingPlan(
         data=TrainingData(
             base / _text(content, "table"),
@@ -82,7 +82,7 @@ def read_plan(path: Path) -> TrainingPlan:
             paths.get("data"),
         ),
         out=base / _text(content, "out"),
-        readers=tuple(content.get("readers", ())),
+        readers=tuple(_typed("reader", each, "") for each in _typed("readers", readers, [])),
         hearts=tuple(
             _network("heart", each, base)
             for each in (hearts if isinstance(hearts, list) and hearts else [hearts])

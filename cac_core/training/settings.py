@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from cac_core.errors import UsageError
 from cac_core.training.records import Kind
+
+Keep = Literal["best", "last"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +19,11 @@ class TrainingSettings:
     `patience` is the number of validations without a lower loss before training stops early.
     `keep` selects the weights at the end: those of the best validation, or the last ones. In a
     short run from earlier weights the last ones, trained at the lowest rate, are better.
+
+    Raises
+    ------
+    UsageError
+        If `keep` or `precision` is unknown.
     """
 
     steps: int = 5000
@@ -27,10 +36,19 @@ class TrainingSettings:
     validate_every: int = 250
     validation_batches: int = 24
     patience: int = 12
-    keep: Literal["best", "last"] = "best"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    keep: Keep = "best"
+    precision: Precision = "auto"
     device: str = "cpu"
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the options with a fixed set of values."""
+        for name, known in (("keep", Keep), ("precision", Precision)):
+            value = getattr(self, name)
+            if value not in get_args(known):
+                raise UsageError(
+                    f"Unknown {name} {value!r}.", f"Choose from {', '.join(get_args(known))}."
+                )
 
 
 HEART_SETTINGS = TrainingSettings(steps=3000, batch=12)
