@@ -49,6 +49,7 @@ app = typer.Typer(
     cls=_FormerOptions,
     no_args_is_help=True,
     help="Compare scores with readings or with the truth: kappa, r2, ICC, Bland-Altman.",
+    epilog="Example: `cac evaluate set external --by noise_hu --out evaluation`",
 )
 
 ByOption = Annotated[
