@@ -26,10 +26,12 @@ import numpy as np
 from cac_core.model.cascade import Cascade
 from cac_core.model.preprocess import candidates
 from cac_core.model.weights import verify_weights
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.training.comparison_networks import build_network
-from cac_core.training.loop import CALCIUM_SETTINGS, train_network, use_threads
+from cac_core.training.loop import train_network, use_threads
 from cac_core.training.samples import SampleFiles, make_sample, save_sample
+from cac_core.training.settings import CALCIUM_SETTINGS
 
 _FIRST_SEED = 7000
 

@@ -16,18 +16,18 @@ from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import require_new
 from flows.summaries import PhantomSummary, RegistrySummary
 
-#: Secret of the demo alone: its patients do not exist, and its keys are to be the same everywhere.
+#: Secret of the demo: its patients are invented, and its keys are the same on every machine.
 DEMO_SECRET = "public secret of the cac demo, never for real patients"
 _BYTES_PER_STUDY = 60 * 2**20
 
 
 def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> PhantomSummary:
-    """Write the archive into `out` and its truth beside it.
+    """Write a synthetic archive into `out`, and its truth beside it.
 
     Raises
     ------
     UsageError
-        If `out` is not empty, a truth is there already, or the disk has too little room.
+        If `out` is not empty, its truth exists already, or disk space is insufficient.
     """
     if out.is_dir() and any(out.iterdir()):
         raise UsageError(
@@ -37,14 +37,14 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
     free = shutil.disk_usage(parent).free
     if free < studies * _BYTES_PER_STUDY:
         raise UsageError(
-            f"{studies} studies need about {studies * _BYTES_PER_STUDY / 2**30:.1f} GiB, "
-            f"and {free / 2**30:.1f} GiB are free at {parent}.",
-            "Name another disk, or ask for fewer with --studies.",
+            f"{studies} studies need about {studies * _BYTES_PER_STUDY / 2**30:.1f} GiB; "
+            f"{parent} has {free / 2**30:.1f} GiB free.",
+            "Name a folder on another disk, or lower --studies.",
         )
     truth = out.parent / "truth.parquet"
     require_new(truth)
-    progress.say(f"making {studies} synthetic SPECT/CT studies in {out}")
-    with progress.counting("studies made") as report:
+    progress.say(f"writing {studies} synthetic SPECT/CT studies to {out}")
+    with progress.counting("studies written") as report:
         write_archive(
             out,
             studies=studies,
@@ -59,21 +59,22 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
 def make_extracts(
     out: Path, patients: int, truth: Path | None, dialect: str, seed: int
 ) -> RegistrySummary:
-    """Write the extracts of a synthetic registry with their mapping into `out`, the truth beside.
+    """Write extracts and mapping of a synthetic registry into `out`, and the truth beside it.
 
     Parameters
     ----------
-    truth : truth of a synthetic archive, whose patients are then the registry's; else as many
-        `patients` are made up.
+    patients : number of invented patients; ignored with `truth`.
+    truth : truth table of a synthetic archive, to take the patients from.
+    dialect : format of the extracts, one of `DIALECTS`.
 
     Raises
     ------
     UsageError
-        If `out` is not empty, its truth is there already, or there is no such dialect or truth.
+        If `out` is not empty, its truth exists already, or dialect or `truth` are unknown.
     """
     if dialect not in DIALECTS:
         raise UsageError(
-            f"There is no dialect {dialect!r}.", f"There are: {', '.join(sorted(DIALECTS))}."
+            f"Unknown dialect {dialect!r}.", f"Choose from {', '.join(sorted(DIALECTS))}."
         )
     if out.is_dir() and any(out.iterdir()):
         raise UsageError(

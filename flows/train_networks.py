@@ -8,9 +8,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from cac_core.training.export import export_weights
-from cac_core.training.loop import Kind
 from cac_core.training.plan import NetworkPlan, TrainingPlan, read_plan
-from cac_core.training.records import ExportResult
+from cac_core.training.records import ExportResult, Kind
 from cac_core.training.train import train
 from flows.runtime.progress import current_progress
 

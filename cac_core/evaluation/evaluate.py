@@ -53,7 +53,12 @@ GROUP_COLUMNS = ("slice_increment_mm", "noise_hu", "origin", "true_category")
 
 
 def evaluate_unseen(
-    studies: int, seed: int, model: Path | None, by: Sequence[str], progress: Progress
+    progress: Progress,
+    *,
+    studies: int,
+    seed: int,
+    model: Path | None = None,
+    by: Sequence[str] = (),
 ) -> ModelEvaluation:
     """Evaluate the model on new scans of the training generator.
 
@@ -64,7 +69,7 @@ def evaluate_unseen(
     by : columns to group by, from `GROUP_COLUMNS`.
     """
     weights = verify_weights(model)
-    cases = [_Case("", number, None, None, weights) for number in range(seed, seed + studies)]
+    cases = [_Case("", each, None, None, weights) for each in range(seed, seed + studies)]
     result = _evaluate_cases(cases, progress, by)
     result["seeds"] = [seed, seed + studies - 1]
     return result
@@ -72,11 +77,12 @@ def evaluate_unseen(
 
 def evaluate_set(
     name: str,
-    data: Path | None,
-    limit: int | None,
-    models: Sequence[Path | None],
-    by: Sequence[str],
     progress: Progress,
+    *,
+    data: Path | None = None,
+    limit: int | None = None,
+    models: Sequence[Path | None] = (None,),
+    by: Sequence[str] = (),
     keep: Path | None = None,
 ) -> ModelEvaluation:
     """Evaluate the model on a frozen test set; see docs/evaluation.md.
@@ -85,8 +91,8 @@ def evaluate_set(
     ----------
     data : folder of the real chests, for `semi-synthetic`.
     limit : evaluate the first studies of the set only.
-    models : folders of weights. A study in a real chest is scored with the first of them that was
-        not trained on that chest, and left out if all were.
+    models : folders of weights, None for the shipped ones. A study in a real chest is scored with
+        the first of them that was not trained on that chest, and left out if all were.
     by : columns to group by, from `GROUP_COLUMNS`.
     keep : folder to cache the scans in.
 
@@ -101,11 +107,11 @@ def evaluate_set(
     weights = [verify_weights(model) for model in models]
     cases: list[_Case] = []
     left_out: set[str] = set()
-    for number_of_case in range(min(count, limit or count)):
-        host = host_of_case(number_of_case) if name == "semi-synthetic" else None
+    for case in range(min(count, limit or count)):
+        host = host_of_case(case) if name == "semi-synthetic" else None
         fit = [each for each in weights if host not in each.hosts]
         if fit:
-            cases.append(_Case(name, number_of_case, data, keep, fit[0]))
+            cases.append(_Case(name, case, data, keep, fit[0]))
         else:
             left_out.add(str(host))
     if not cases:
@@ -272,13 +278,13 @@ def _noise_range(scan: AnnotatedScan) -> str:
 def _compare(scan: AnnotatedScan, found: Segmentation, protocol: ScoringProtocol) -> Comparison:
     return compare(
         scan.hu,
-        scan.heart_mask,
-        scan.calcium_class,
-        CAUSE_OF_SITE[scan.calcium_site],
-        found.heart_mask,
-        found.calcium_class,
-        scan.spacing_mm,
-        protocol,
+        true_heart=scan.heart_mask,
+        true_class=scan.calcium_class,
+        cause_of_voxel=CAUSE_OF_SITE[scan.calcium_site],
+        found_heart=found.heart_mask,
+        found_class=found.calcium_class,
+        spacing_mm=scan.spacing_mm,
+        protocol=protocol,
     )
 
 

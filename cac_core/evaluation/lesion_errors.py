@@ -51,6 +51,7 @@ class Comparison:
 
 def compare(
     hu: NDArray[np.int16],
+    *,
     true_heart: NDArray[np.bool_],
     true_class: NDArray[np.uint8],
     cause_of_voxel: NDArray[np.uint8],

@@ -92,7 +92,7 @@ class StudyEvaluation(LesionFields):
     slice_increment_mm: float
     noise_hu: str  # range of the standard deviation of the noise in the heart
     seconds: float
-    digest: str  # of picture and truth
+    digest: str  # of image and truth
 
 
 class ModelSummary(ScoreAgreement):

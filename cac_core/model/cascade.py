@@ -181,7 +181,7 @@ class Cascade:
         """Heart mask, one connected component; empty if no heart is found."""
         stack = heart_input(hu, spacing_mm).to(self.device)
         parts = [
-            self.heart(stack[begin : begin + _BATCH + 2]).softmax(dim=1)[:, 1]
+            self.heart(stack[begin : begin + _BATCH + 2]).softmax(dim=1)[:, 1]  # (n, 112, 112)
             for begin in range(0, len(stack) - 2, _BATCH)
         ]
         return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)
@@ -252,7 +252,8 @@ class Cascade:
         wide = grow(core, config.receptive_field_px, config.stride, shape)
         inside = (core[0] - wide[0], core[1] - wide[0], core[2] - wide[2], core[3] - wide[2])
         position = self._position(frame, begin, end, wide)
-        scores = self.calcium.window(self._stack(hu, begin, end, wide), inside, position)
+        stack = self._stack(hu, begin, end, wide)  # (end - begin + 2, rows, columns of wide)
+        scores = self.calcium.window(stack, inside, position)  # (end - begin, 3, rows, columns)
         wanted = possible[begin:end, core[0] : core[1], core[2] : core[3]]
         found: NDArray[np.float32] = scores.permute(0, 2, 3, 1).cpu().numpy()[wanted]
         return found

@@ -1,5 +1,5 @@
-"""Synthetic CTAC archives with known truth: anatomy, calcium, noise, DICOM files, truth table.
+"""Synthetic CTAC scans, archives and registries with known truth.
 
-The scans are analytic phantoms, not patients. They prove the plumbing and teach the networks
-where calcium can lie; they say nothing about how well a model reads real scans.
+The scans are phantoms, not patients. They serve to test the software and to train the networks;
+results on them do not show how well a model performs on real scans.
 """

@@ -1,4 +1,4 @@
-"""A scan with its truth: what every generator gives, whatever way it made the picture."""
+"""A scan with its truth, as returned by every generator."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-#: A voxel belongs to calcium where calcium adds at least this much to it: twice the noise of a
-#: low-dose scan. With less, a voxel of blood reaches 130 HU by noise rather than by calcium.
+#: A voxel belongs to calcium if calcium adds at least this many HU: twice the noise of a low-dose
+#: scan. With less, a voxel of blood reaches 130 HU by noise rather than by calcium.
 MIN_CONTRIBUTION_HU = 50.0
 
 
 class Site(IntEnum):
-    """Where a calcification (or a metal part) lies; the labels of the paper, and devices."""
+    """Site of a calcification or device; the labels of the paper, and devices."""
 
     NONE = 0
     LM = 1
@@ -34,21 +34,21 @@ class Site(IntEnum):
 
     @property
     def is_coronary(self) -> bool:
-        """Whether calcium here counts to the coronary score; a stent is a device."""
+        """Whether calcium at the site counts towards the coronary score; a stent is a device."""
         return Site.LM <= self <= Site.RCA
 
 
-#: Class (0 background, 1 coronary, 2 non-coronary) of each site, to index with an array of sites.
+#: Class (0 background, 1 coronary, 2 non-coronary) by site; index it with an array of sites.
 CLASS_OF_SITE = np.array([0, *(1 if s.is_coronary else 2 for s in list(Site)[1:])], np.uint8)
 
 
 @dataclass(frozen=True)
 class AnnotatedScan:
-    """A scan in canonical orientation (slice to the head, row to the back, column to the left).
+    """A scan in canonical orientation: slices to the head, rows to the back, columns to the left.
 
-    `calcium_site` holds a `Site` wherever calcium or metal adds at least `MIN_CONTRIBUTION_HU`:
-    the one that adds most. `hu_noise_free` is `hu` before noise and streaks. All arrays (slice,
-    row, column); `spacing_mm` is slice increment, row spacing, column spacing.
+    All arrays (slice, row, column). `calcium_site` is the `Site` that contributes most to each
+    voxel to which calcium or metal adds at least `MIN_CONTRIBUTION_HU`. `hu_noise_free` is `hu`
+    before noise and streaks. `spacing_mm` is slice increment, row spacing, column spacing.
     """
 
     hu: NDArray[np.int16]
@@ -65,6 +65,6 @@ class AnnotatedScan:
         return classes
 
 
-#: Cause of a miss or a false alarm that a site stands for, as an index into
-#: `cac_core.evaluation.lesion_errors.CAUSES`: noise, valve, aorta, device, pericardium, node.
+#: Cause of an error by site, as an index into `cac_core.evaluation.lesion_errors.CAUSES`: noise,
+#: valve, aorta, device, pericardium, node.
 CAUSE_OF_SITE = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 4, 5, 3], np.uint8)

@@ -1,9 +1,9 @@
-"""Readers who annotate synthetic scans, and err as people do.
+"""Simulated readers of synthetic scans, with errors of human readers.
 
-A reader marks connected components above the threshold on the noisy picture. What goes wrong, and
-about how often, follows the paper's review of discrepant cases: small lesions lost in noise, noise
-taken for a lesion, ostial plaque and aortic wall confused, circumflex plaque and mitral annulus
-confused, valves and leads taken for coronary calcium.
+A reader marks connected components above the threshold on the noisy scan. Kinds and approximate
+rates of errors follow the paper's review of discrepant cases: small lesions missed in noise, noise
+marked as a lesion, ostial plaque confused with aortic wall, circumflex plaque with mitral annulus,
+valves and leads marked as coronary calcium.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _THRESHOLD_HU = 130
 
 #: Counts of visual grade (rows) by expert category (columns) in Supplemental Table 3.
 _VISUAL_COUNTS = np.array([[740, 53, 2, 4], [219, 478, 279, 117], [3, 17, 81, 278]], float)
-#: Studies that the paper's readers called equivocal, among equivocal and present together.
+#: Share of equivocal grades among equivocal and present, in the paper.
 _EQUIVOCAL_SHARE = 28 / 1093
 
 _NEIGHBOURS = {
@@ -36,11 +36,12 @@ _NEIGHBOURS = {
 
 @dataclass(frozen=True, slots=True)
 class ReaderHabits:
-    """How a reader errs.
+    """Error rates of a reader.
 
-    `small_mm3` is the volume of a lesion that is seen half of the time at the reference noise;
-    `noise_marks` the mean number of noise spots marked per scan; `confused` the share of lesions
-    given to a neighbouring structure where the two lie within a few millimetres.
+    `small_mm3` is the volume of a lesion that is detected with probability 0.5 at the reference
+    noise; `noise_marks` the mean number of noise spots marked per scan; `confused` the share of
+    lesions assigned to a neighbouring structure within a few millimetres; `device_as_calcium` the
+    share of devices marked as coronary calcium.
     """
 
     small_mm3: float = 9.0
@@ -54,7 +55,7 @@ def annotate(
     seed: int,
     habits: ReaderHabits = ReaderHabits(),
 ) -> NDArray[np.uint8]:
-    """A reader's site of each marked voxel, an array of the scan's shape; 0 where not marked."""
+    """Site of each marked voxel, of the shape of the scan; 0 where nothing is marked."""
     rng = np.random.default_rng([seed, 11])
     marked = np.zeros(scan.hu.shape, np.uint8)
     bright = scan.hu >= _THRESHOLD_HU
@@ -66,17 +67,16 @@ def annotate(
         for number, box in enumerate(find_objects(parts), start=1):
             lesion = parts[box] == number
             volume = lesion.sum() * float(np.prod(scan.spacing_mm))
-            if rng.random() < _seen(volume, noise, habits):
-                marked[box][lesion] = _called(scan, box, site, habits, rng)
+            if rng.random() < _detection_probability(volume, noise, habits):
+                marked[box][lesion] = _assigned_site(scan, box, site, habits, rng)
     _mark_noise(scan, bright, marked, habits, rng)
     return marked
 
 
 def visual_grade(category: str, seed: int) -> str:
-    """A grade as a reporting physician gives it, who sees a scan of this expert category.
+    """A visual grade of a scan of this expert category.
 
-    `absent`, `equivocal`, `present` or `extensive`, with the frequencies of the paper's
-    Supplemental Table 3.
+    `absent`, `equivocal`, `present` or `extensive`, with the frequencies of Supplemental Table 3.
     """
     rng = np.random.default_rng([seed, 12])
     share = _VISUAL_COUNTS[:, CAC_CATEGORIES.index(category)]
@@ -84,20 +84,20 @@ def visual_grade(category: str, seed: int) -> str:
     return "equivocal" if grade == "present" and rng.random() < _EQUIVOCAL_SHARE else grade
 
 
-def _seen(volume_mm3: float, noise_hu: float, habits: ReaderHabits) -> float:
-    """Probability that a reader sees a lesion: small ones drown in noise."""
+def _detection_probability(volume_mm3: float, noise_hu: float, habits: ReaderHabits) -> float:
+    """Detection probability of a lesion: small lesions are lost in noise."""
     size = habits.small_mm3 * max(noise_hu, 5.0) / 24.0
     return float(1 / (1 + (size / volume_mm3) ** 2.5))
 
 
-def _called(
+def _assigned_site(
     scan: AnnotatedScan,
     box: tuple[slice, ...],
     site: Site,
     habits: ReaderHabits,
     rng: np.random.Generator,
 ) -> Site:
-    """What the reader calls a lesion that is there."""
+    """Site that the reader assigns to a lesion."""
     if site is Site.DEVICE:
         return Site.LAD if rng.random() < habits.device_as_calcium else site
     others = _NEIGHBOURS.get(site, ())
@@ -108,7 +108,7 @@ def _called(
         for part, reach in zip(box, (1, 8, 8), strict=True)
     )
     near = [other for other in others if (scan.calcium_site[room] == other).any()]
-    # A mouth of an artery lies in the aortic wall even where that wall holds no calcium.
+    # An ostium lies in the aortic wall even if that wall has no calcium.
     if not near and site in (Site.LM, Site.LCX) and rng.random() < 0.3:
         near = [others[0]]
     return near[0] if near else site
@@ -121,7 +121,7 @@ def _mark_noise(
     habits: ReaderHabits,
     rng: np.random.Generator,
 ) -> None:
-    """Take some spots of noise in the heart for coronary calcium, the larger ones first."""
+    """Mark some noise spots in the heart as coronary calcium, preferably large ones."""
     spots = bright & scan.heart_mask & ~binary_dilation(scan.calcium_site > 0)
     parts, count = label(spots, structure=np.ones((3, 3, 3)))
     wanted = min(count, int(rng.poisson(habits.noise_marks)))

@@ -1,7 +1,7 @@
 """The true Agatston score of a synthetic scan.
 
-Written apart from `cac_core.scoring` on purpose, and by another route (a loop over the labelled
-objects of each slice): it is the oracle that the scorer is checked against.
+Deliberately independent of `cac_core.scoring` and implemented differently (a loop over the labelled
+objects of each slice): it is the test oracle of the scorer.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from cac_core.model.convlstm import (
     crop,
     inner,
 )
+from cac_core.training.records import Kind
 
-Kind = Literal["heart", "calcium"]
 #: Sizes of the shipped networks. The calcium network has the harder task and is larger.
 HEART = NetworkConfig(n_classes=2)
 CALCIUM = NetworkConfig(

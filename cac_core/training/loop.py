@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,42 +28,13 @@ from torch.nn.functional import cross_entropy
 from cac_core.errors import TrainingDataError, TrainingError
 from cac_core.model.convlstm import NetworkConfig
 from cac_core.training.batches import Batch, BatchSettings, CalciumBatches, HeartBatches
-from cac_core.training.records import RunData, RunRecord
+from cac_core.training.records import Kind, RunData, RunRecord
 from cac_core.training.samples import SampleFiles
+from cac_core.training.settings import TrainingSettings
 
-Kind = Literal["heart", "calcium"]
 #: Called after each validation with (step, steps, training loss, validation loss).
 Progress = Callable[[int, int, float, float], None]
 CHECKPOINT, WEIGHTS, RECORD, CURVES = "checkpoint.pt", "network.pt", "record.json", "curves.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """Length, rate and sampling of a training run; `focal_gamma` as in Lin et al., ICCV 2017.
-
-    `patience` is the number of validations without a lower loss before training stops early.
-    `keep` selects the weights at the end: those of the best validation, or the last ones. In a
-    short run from earlier weights the last ones, trained at the lowest rate, are better.
-    """
-
-    steps: int = 5000
-    batch: int = 6
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    focal_gamma: float = 2.0
-    patch_px: int = 144
-    background_share: float = 0.03
-    validate_every: int = 250
-    validation_batches: int = 24
-    patience: int = 12
-    keep: Literal["best", "last"] = "best"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: str = "cpu"
-    seed: int = 1
-
-
-HEART_SETTINGS = TrainingSettings(steps=3000, batch=12)
-CALCIUM_SETTINGS = TrainingSettings()
 
 
 @dataclass

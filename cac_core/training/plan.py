@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cac_core.errors import UsageError
-from cac_core.training.loop import Kind, TrainingSettings
 from cac_core.training.prepare import TrainingData
-from cac_core.training.train import InitialWeights, default_settings, initial_weights
+from cac_core.training.records import Kind
+from cac_core.training.settings import TrainingSettings, default_settings
+from cac_core.training.train import InitialWeights, initial_weights
 
 _PATHS = ("mapping", "samples", "data", "mean_with")
 _KEYS = {"table", "out", *_PATHS, "readers", "name", "favour_coronary", "heart", "calcium"}
@@ -72,7 +73,7 @@ def read_plan(path: Path) -> TrainingPlan:
         )
     base = path.resolve().parent
     paths = {name: base / _text(content, name) for name in _PATHS if name in content}
-    hearts = content.get("heart", {})
+    hearts, readers = content.get("heart", {}), content.get("readers", [])
     return TrainingPlan(
         data=TrainingData(
             base / _text(content, "table"),
@@ -81,7 +82,7 @@ def read_plan(path: Path) -> TrainingPlan:
             paths.get("data"),
         ),
         out=base / _text(content, "out"),
-        readers=tuple(content.get("readers", ())),
+        readers=tuple(_typed("reader", each, "") for each in _typed("readers", readers, [])),
         hearts=tuple(
             _network("heart", each, base)
             for each in (hearts if isinstance(hearts, list) and hearts else [hearts])

@@ -41,7 +41,7 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What a worker process needs besides the row to make a sample."""
+    """Inputs of the preparation that are common to all rows."""
 
     base: Path
     mapping: LabelMapping | None

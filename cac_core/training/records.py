@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
+
+#: Network to train: the heart mask, or the class of calcium.
+Kind = Literal["heart", "calcium"]
 
 
 class RunData(TypedDict):

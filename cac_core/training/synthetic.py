@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from cac_core import phantom
 from cac_core.errors import TrainingDataError
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
 from cac_core.phantom.heldout.implanted import variant_of
 from cac_core.phantom.reader import annotate
@@ -37,17 +38,21 @@ _SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({BALANCED})?({LOW_DOSE}
 _IMPLANTED_NAME = re.compile(rf"{IMPLANTED}(?P<host>[^:]+):(?P<seed>\d+)")
 
 
-#: Modules of `cac_core.phantom` and data files that determine the scans and annotations of a study,
-#: by the prefix of its name. Other modules, as those that write DICOM files and registries, do not.
+#: Files of `cac_core.phantom` that determine the scans and annotations of a study, by the prefix of
+#: its name. A test compares the list with the imports.
 GENERATOR_FILES: dict[str, tuple[str, ...]] = {
     SYNTHETIC: (
+        "analytic/acquisition.py",
         "analytic/anatomy.py",
         "analytic/blobs.py",
+        "analytic/calcium.py",
         "analytic/coronaries.py",
         "analytic/noise.py",
         "analytic/noncoronary.py",
         "analytic/plaques.py",
         "analytic/scan.py",
+        "analytic/shapes.py",
+        "analytic/tissue.py",
         "analytic/warp.py",
         "annotated.py",
         "reader.py",
@@ -55,7 +60,7 @@ GENERATOR_FILES: dict[str, tuple[str, ...]] = {
     ),
     IMPLANTED: (
         "annotated.py",
-        "heldout/grains.py",
+        "heldout/calcium_clouds.py",
         "heldout/hosts.toml",
         "heldout/implanted.py",
         "heldout/real_chests.py",

@@ -17,16 +17,10 @@ from cac_core.model.weights import (
 )
 from cac_core.progress import Progress
 from cac_core.training.comparison_networks import build_network
-from cac_core.training.loop import (
-    CALCIUM_SETTINGS,
-    HEART_SETTINGS,
-    Kind,
-    TrainingSettings,
-    train_network,
-    use_threads,
-)
+from cac_core.training.loop import train_network, use_threads
 from cac_core.training.prepare import TrainingData, prepare_samples
-from cac_core.training.records import RunData, RunRecord
+from cac_core.training.records import Kind, RunData, RunRecord
+from cac_core.training.settings import TrainingSettings, default_settings
 from cac_core.training.synthetic import hosts_of
 from cac_core.training.table import read_training_table, rows_of, split_digest
 
@@ -147,11 +141,6 @@ def _hosts(
     """Real chests of the samples and of the initial weights: none is fit for evaluation."""
     own = {host for rows in parts.values() for host in hosts_of(rows)}
     return sorted(own | set(earlier.weights.hosts if earlier else ()))
-
-
-def default_settings(kind: Kind) -> TrainingSettings:
-    """Default training settings of a network."""
-    return HEART_SETTINGS if kind == "heart" else CALCIUM_SETTINGS
 
 
 def _use_all_threads() -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cac_core.dicom.volume import read_volume
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.heldout.implanted import make_variant
 from cac_core.phantom.heldout.real_chests import host_names, load_host
 from cac_core.phantom.heldout.second_generator import synthesise_second

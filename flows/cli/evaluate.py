@@ -50,6 +50,7 @@ app = typer.Typer(
     cls=_FormerOptions,
     no_args_is_help=True,
     help="Compare scores with readings or with the truth: kappa, r2, ICC, Bland-Altman.",
+    epilog="Example: `cac evaluate set external --by noise_hu --out evaluation`",
 )
 
 ByOption = Annotated[
@@ -134,7 +135,9 @@ def frozen_set(
         raise typer.BadParameter("only the set semi-synthetic takes several --model")
     _require_out(out)
     progress = RunProgress(console, quiet=quiet)
-    result = evaluate_set(name, data, studies, models, _columns(by), progress, keep)
+    result = evaluate_set(
+        name, progress, data=data, limit=studies, models=models, by=_columns(by), keep=keep
+    )
     _finish(result, out, as_json)
 
 
@@ -157,7 +160,8 @@ def synthetic(
 
     _require_out(out)
     progress = RunProgress(console, quiet=quiet)
-    _finish(evaluate_unseen(studies, seed, model, _columns(by), progress), out, as_json)
+    result = evaluate_unseen(progress, studies=studies, seed=seed, model=model, by=_columns(by))
+    _finish(result, out, as_json)
 
 
 def _columns(by: str | None) -> tuple[str, ...]:

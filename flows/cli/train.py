@@ -16,7 +16,7 @@ from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import require_new
 
 if TYPE_CHECKING:
-    from cac_core.training.loop import TrainingSettings
+    from cac_core.training.settings import TrainingSettings
 
 app = typer.Typer(
     help="Train the networks on your own annotated scans, or on synthetic scans.",
@@ -270,6 +270,7 @@ def network_command(
     quiet: QuietOption = False,
 ) -> None:
     """Train the network that the command is named after."""
+    # Long, because every option has a line.
     from cac_core.training.prepare import TrainingData
     from cac_core.training.train import initial_weights, train
 
@@ -300,7 +301,7 @@ def network_command(
 
 def _settings(kind: Any, **given: Any) -> TrainingSettings:
     """Default settings of a network, changed by the options that were given."""
-    from cac_core.training.train import default_settings
+    from cac_core.training.settings import default_settings
 
     return replace(
         default_settings(kind), **{name: v for name, v in given.items() if v is not None}

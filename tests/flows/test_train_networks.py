@@ -1,4 +1,4 @@
-"""The training deployment: it makes the weights that its plan describes."""
+"""The training deployment: from a plan to weights."""
 
 from __future__ import annotations
 

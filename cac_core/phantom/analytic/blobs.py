@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 Points = NDArray[np.float64]
-#: How far a blob is drawn, in its standard deviations.
+#: Radius to which a blob is rendered, in standard deviations.
 _REACH = 3.2
 
 
@@ -28,7 +28,7 @@ class Blobs:
 
     @staticmethod
     def join(parts: list[Blobs]) -> Blobs:
-        """All blobs of the parts."""
+        """The blobs of all parts."""
         if not parts:
             return Blobs(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
         return Blobs(
@@ -38,14 +38,14 @@ class Blobs:
         )
 
     def smear(self, shifts: Points) -> Blobs:
-        """The mean of copies moved by each of `shifts` (m, 3) in mm: a structure in motion."""
+        """The mean of copies shifted by each of `shifts` (m, 3) in mm: a structure in motion."""
         copies = [Blobs(self.centres + s, self.sigmas, self.peaks / len(shifts)) for s in shifts]
         return Blobs.join(copies)
 
 
 @dataclass(frozen=True)
 class PointSpread:
-    """Blur of the acquisition: Gaussian sigmas in mm along x, y and z, and the slice thickness."""
+    """Blur of the acquisition: Gaussian sigmas in mm along x, y and z, and slice thickness."""
 
     sigma_mm: tuple[float, float, float]
     slice_mm: float
@@ -53,7 +53,7 @@ class PointSpread:
 
 @dataclass(frozen=True)
 class Grid:
-    """Centres of columns, rows and slices in mm, evenly spaced and rising."""
+    """Centres of columns, rows and slices in mm, evenly spaced and increasing."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -76,7 +76,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Patch:
-    """Part of a volume: where it lies (slices, rows, columns) and its HU."""
+    """Part of a volume: its box (slices, rows, columns) and its HU."""
 
     box: tuple[slice, slice, slice]
     hu: NDArray[np.float32]
@@ -87,12 +87,12 @@ class Patch:
 
 
 def render(blobs: Blobs, spread: PointSpread, grid: Grid) -> Patch:
-    """Sum of all blobs after blur, in HU, in the smallest box that holds it."""
+    """Sum of all blobs after blur, in HU, in the smallest enclosing box."""
     blur = np.asarray(spread.sigma_mm)
     drawn = []
     for centre, sigma, peak in zip(blobs.centres, blobs.sigmas, blobs.peaks, strict=True):
         wide = np.sqrt(sigma**2 + blur**2)
-        # Mass is kept: the wider the blob gets, the lower its peak.
+        # The integral is preserved: a wider blob has a lower peak.
         amplitude = peak * sigma**3 / wide.prod()
         sx, wx = _profile(grid.x, centre[0], wide[0])
         sy, wy = _profile(grid.y, centre[1], wide[1])
@@ -115,7 +115,7 @@ def render(blobs: Blobs, spread: PointSpread, grid: Grid) -> Patch:
 
 
 def chain(points: Points, sigmas: NDArray[np.float64], density: float) -> Blobs:
-    """Blobs along a line whose overlap adds up to `density` HU, whatever their spacing."""
+    """Blobs along a line whose overlap adds up to `density` HU, independent of their spacing."""
     if len(points) > 1:
         spacing = np.linalg.norm(np.diff(points, axis=0), axis=1)
         spacing = np.append(spacing, spacing[-1])
@@ -125,24 +125,24 @@ def chain(points: Points, sigmas: NDArray[np.float64], density: float) -> Blobs:
     return Blobs(points, sigmas, density / overlap)
 
 
-def another_form(blobs: Blobs, rng: np.random.Generator) -> Blobs:
-    """The same place in another shape: spots, crumbs or a blunt lump.
+def randomise_shape(blobs: Blobs, rng: np.random.Generator) -> Blobs:
+    """A structure at the same position with a random shape, from spots to a blunt lump.
 
-    What lies in a coronary artery and what lies in a valve cannot be told by their shape then.
+    The shape then no longer distinguishes coronary from valvular calcium.
     """
     kept = rng.random(len(blobs.peaks)) < rng.uniform(0.3, 1.0)
     kept[int(rng.integers(len(kept)))] = True
     centres = blobs.centres[kept]
-    grain = rng.uniform(0.0, 0.8)
+    variation = rng.uniform(0.0, 0.8)
     return Blobs(
         centres + rng.normal(0, rng.uniform(0.0, 1.2), centres.shape),
         blobs.sigmas[kept] * np.exp(rng.uniform(-0.4, 0.3)),
-        blobs.peaks[kept] * np.exp(rng.normal(rng.uniform(-0.3, 0.3), grain, len(centres))),
+        blobs.peaks[kept] * np.exp(rng.normal(rng.uniform(-0.3, 0.3), variation, len(centres))),
     )
 
 
 def draw_sigmas(rng: np.random.Generator, n: int, median_mm: float) -> NDArray[np.float64]:
-    """Uneven widths along a chain, mm."""
+    """Irregular widths along a chain, mm."""
     return np.clip(rng.lognormal(np.log(median_mm), 0.3, n), 0.45, 2.5)
 
 
@@ -153,7 +153,7 @@ def _profile(at: NDArray[np.float32], centre: float, sigma: float) -> tuple[slic
 
 
 def _slice_profile(at: Points, centre: float, sigma: float, thick: float) -> tuple[slice, Points]:
-    """A Gaussian averaged over each slice's thickness."""
+    """A Gaussian averaged over the thickness of each slice."""
     reach = _REACH * sigma + thick / 2
     lo, hi = np.searchsorted(at, [centre - reach, centre + reach])
     edge = np.sqrt(2) * sigma

@@ -1,4 +1,4 @@
-"""Coronary arteries on their courses, with the variation that people have."""
+"""Coronary arteries and their anatomical variation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RIGHT_MARGINAL: Knots = [(-44, 10, -4), (-38, 20, 16), (-24, 24, 34)]
 
 @dataclass(frozen=True)
 class Artery:
-    """One artery or branch: its site, centre line (n, 3) in mm of the picture, and calibre."""
+    """An artery or branch: site, centre line (n, 3) in mm of the image, and radius."""
 
     site: Site
     line: Points
@@ -39,9 +39,12 @@ class Artery:
 def draw_arteries(thorax: Thorax, rng: np.random.Generator, spread: float = 1.0) -> list[Artery]:
     """Draw the coronary tree: main arteries in the fat around the muscle, and branches.
 
-    The right artery supplies the back wall in some nine of ten people, the circumflex in others;
-    diagonals, marginals and a ramus are there in a share of people each. `spread` is how many
-    times as far as in people a course strays.
+    The right coronary artery supplies the inferior wall in about nine of ten people, the circumflex
+    in the others. Diagonals, marginals and a ramus occur with a probability each.
+
+    Parameters
+    ----------
+    spread : variation of the courses relative to patients.
     """
     right_dominant = rng.random() < 0.88
     rca = [*_RCA, *_POSTERIOR] if right_dominant else _RCA[: 4 + int(rng.integers(0, 2))]
@@ -64,37 +67,37 @@ def draw_arteries(thorax: Thorax, rng: np.random.Generator, spread: float = 1.0)
     arteries = []
     for site, knots, is_branch in plan:
         local = np.array(knots) + shift
-        # Where arteries begin they hang together; further on they go their own way.
+        # Origins are connected; the further course varies.
         local[1:] += rng.normal(0, 2.0 * spread, (len(local) - 1, 3)) * (site is not Site.LM)
         line = resample(thorax.frame.to_patient(local), 1.0)
         if site is not Site.LM:
             line = _lift(thorax, line, float(rng.uniform(1.8, 4.5)))
-        line = thorax.warp.to_picture(line + _wander(len(line), tortuous, rng))
+        line = thorax.warp.to_image(line + _tortuosity(len(line), tortuous, rng))
         radius = calibre * (1.25 if site is Site.LM else 0.75 if is_branch else 1.0)
         arteries.append(Artery(site, line, radius, is_branch))
     return arteries
 
 
 def resample(knots: Points, step: float) -> Points:
-    """A monotone cubic through the knots (n, 3), one point per `step` mm."""
+    """A monotone cubic curve through the knots (n, 3), one point per `step` mm."""
     lengths = np.linalg.norm(np.diff(knots, axis=0), axis=1)
     at = np.concatenate([[0], np.cumsum(lengths)])
     return np.asarray(PchipInterpolator(at, knots)(np.arange(0, at[-1], step)))
 
 
-def _wander(n: int, strength_mm: float, rng: np.random.Generator) -> Points:
-    """Smooth sideways swings of an artery with a wavelength of some 15 to 30 mm."""
+def _tortuosity(n: int, strength_mm: float, rng: np.random.Generator) -> Points:
+    """Smooth tortuosity of an artery, with wavelengths of about 15 to 30 mm."""
     at = np.arange(n)[:, None]
     swing = np.zeros((n, 3))
     for _ in range(3):
         wave = np.sin(2 * np.pi * at / rng.uniform(14, 32, 3) + rng.uniform(0, 2 * np.pi, 3))
         swing += wave * rng.normal(0, 0.4, 3)
-    # The origin stays where the parent artery is.
+    # The origin stays at the parent artery.
     return np.asarray(swing * strength_mm * np.minimum(1.0, at / 8))
 
 
 def _lift(thorax: Thorax, line: Points, distance_mm: float) -> Points:
-    """Move each point along its ray from the heart's long axis to just outside the muscle."""
+    """Move each point radially from the long axis of the heart to just outside the muscle."""
     axis = thorax.frame.axes[2]
     along = (line - thorax.frame.centre) @ axis
     foot = thorax.frame.centre + along[:, None] * axis

@@ -1,4 +1,4 @@
-"""Image noise of a low-dose scan: grain of many kernels, more in the middle, and streaks."""
+"""Image noise of low-dose scans: texture of many kernels, higher in the centre, and streaks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from scipy.ndimage import gaussian_filter, zoom
 
 Floats = NDArray[np.float32]
 
-#: Noise in the heart of a mid-sized person at 20 mA, 120 kV and 5 mm with a soft kernel, in HU.
+#: Noise in the heart of an average person at 20 mA, 120 kV and 5 mm with a soft kernel, in HU.
 REFERENCE_NOISE_HU = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Grain:
+class NoiseSpectrum:
     """Shape of the noise power spectrum: f^rise x exp(-(f / cutoff)^fall), f in cycles per pixel.
 
-    A rise of 0 is blurred white noise; filtered back-projection gives some 0.5 to 1 (Riederer et
-    al., Phys Med Biol 1978;23:446: the spectrum begins as a ramp).
+    A rise of 0 is blurred white noise; filtered back-projection gives about 0.5 to 1 (Riederer et
+    al., Phys Med Biol 1978;23:446: the spectrum starts as a ramp).
     """
 
     rise: float = 0.5
@@ -29,9 +29,9 @@ class Grain:
     streaks: float = 0.0  # share of the variance in lateral streaks
 
 
-def draw_grain(rng: np.random.Generator) -> Grain:
-    """Grain of kernels from smooth to standard, with lateral streaks in half of the scans."""
-    return Grain(
+def draw_noise_spectrum(rng: np.random.Generator) -> NoiseSpectrum:
+    """Noise texture from smooth to standard kernels, with lateral streaks in half of the scans."""
+    return NoiseSpectrum(
         rise=float(rng.uniform(0.0, 1.0)),
         cutoff=float(rng.uniform(0.14, 0.34)),
         fall=float(rng.uniform(1.5, 4.0)),
@@ -42,25 +42,25 @@ def draw_grain(rng: np.random.Generator) -> Grain:
 def heart_noise_hu(
     tube_current_ma: float, slice_mm: float, kvp: float, body_area_ratio: float
 ) -> float:
-    """Expected noise in the heart: falls with the square root of dose and slice thickness."""
+    """Expected noise in the heart: inverse to the square root of dose and slice thickness."""
     dose = tube_current_ma / 20.0 * (kvp / 120.0) ** 2.5
     return float(REFERENCE_NOISE_HU * np.sqrt(5.0 / slice_mm / dose) * body_area_ratio)
 
 
 def correlated_noise(
-    shape: tuple[int, int, int], sd_hu: float, grain: Grain, rng: np.random.Generator
+    shape: tuple[int, int, int], sd_hu: float, spectrum: NoiseSpectrum, rng: np.random.Generator
 ) -> Floats:
     """Noise of the given standard deviation in the centre, of shape (slices, rows, columns)."""
     noise = rng.standard_normal(shape, dtype=np.float32)
-    gain = _gain(shape[1:], grain)
+    gain = _gain(shape[1:], spectrum)
     for k in range(shape[0]):
         noise[k] = irfft2(rfft2(noise[k]) * gain, s=shape[1:])
-    if grain.streaks:
-        noise *= np.float32(np.sqrt(1 - grain.streaks))
-        noise += np.float32(np.sqrt(grain.streaks)) * _lateral(shape, rng)
+    if spectrum.streaks:
+        noise *= np.float32(np.sqrt(1 - spectrum.streaks))
+        noise += np.float32(np.sqrt(spectrum.streaks)) * _lateral(shape, rng)
     rows = np.linspace(-1, 1, shape[1], dtype=np.float32)[:, None]
     columns = np.linspace(-1, 1, shape[2], dtype=np.float32)
-    # The centre of the body is seen through most tissue.
+    # Noise is highest in the centre, where attenuation is highest.
     noise *= np.float32(sd_hu) * (0.55 + 0.5 * np.exp(-2.2 * (rows * rows + columns * columns)))
     return noise
 
@@ -90,13 +90,13 @@ def metal_streaks(metal: Floats, strength: float, rng: np.random.Generator) -> F
     return np.asarray(out, np.float32)
 
 
-def _gain(shape: tuple[int, ...], grain: Grain) -> Floats:
+def _gain(shape: tuple[int, ...], spectrum: NoiseSpectrum) -> Floats:
     """Transfer function of unit variance for `rfft2`."""
     fy = np.fft.fftfreq(shape[0])[:, None]
     fx = np.fft.rfftfreq(shape[1])
     f = np.hypot(fy, fx)
-    gain = np.maximum(f, 0.01) ** grain.rise * np.exp(-((f / grain.cutoff) ** grain.fall))
-    # Columns of rfft2 other than the first (and last) stand for two frequencies each.
+    gain = np.maximum(f, 0.01) ** spectrum.rise * np.exp(-((f / spectrum.cutoff) ** spectrum.fall))
+    # Columns of rfft2 other than the first (and last) represent two frequencies each.
     twice = np.full(fx.shape, 2.0)
     twice[0] = 1.0
     if shape[1] % 2 == 0:
@@ -106,11 +106,11 @@ def _gain(shape: tuple[int, ...], grain: Grain) -> Floats:
 
 
 def _lateral(shape: tuple[int, int, int], rng: np.random.Generator) -> Floats:
-    """Streaks along the rows, at levels of their own, of unit standard deviation."""
+    """Streaks along the rows with unit standard deviation, of varying amplitude between rows."""
     width = -(-shape[2] // 16)
     coarse = rng.standard_normal((shape[0], shape[1], width), dtype=np.float32)
     coarse = gaussian_filter(coarse, (0, 0.9, 1.6))
-    # Photons run short where much bone lies side by side: some rows carry more than others.
+    # Photon starvation: rows with much bone have more streaks.
     loud = np.exp(gaussian_filter(rng.standard_normal((shape[0], shape[1], 1)), (1, 18, 0)) * 12)
     coarse *= np.clip(loud, 0.3, 3).astype(np.float32)
     fine: Floats = zoom(coarse, (1, 1, 16), order=1)[:, :, : shape[2]]

@@ -1,4 +1,4 @@
-"""What is bright in or beside the heart and is no coronary plaque: every site the paper lists."""
+"""Non-coronary calcium and devices in and around the heart, at all sites listed in the paper."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cac_core.phantom.annotated import Site
 
 Found = tuple[Site, Blobs]
 
-#: How much more calcium elsewhere people have, by coronary category.
+#: Relative amount of non-coronary calcium by coronary category.
 _BURDEN = {"0": 0.5, "1-100": 0.8, "101-400": 1.1, ">400": 1.4}
-#: Share of people with a pacing lead, sternal wires and a stent (the paper's discrepant cases).
+#: Share of people with a pacing lead, sternal wires and a stent (discrepant cases of the paper).
 _LEAD_SHARE, _WIRE_SHARE, _STENT_SHARE = 0.05, 0.04, 0.04
 
 
@@ -26,12 +26,12 @@ def draw_noncoronary(
     rng: np.random.Generator,
     rare_times: float = 1.0,
 ) -> list[Found]:
-    """Valves, aorta, pericardium, lymph nodes and devices of one person, in the picture's mm.
+    """Calcium of valves, aorta, pericardium and lymph nodes, and devices, in mm of the image.
 
     Parameters
     ----------
-    rare_times : how many times as often the rare sites (all but mitral and aortic valve and the
-        aorta) are drawn as people have them.
+    rare_times : frequency of rare sites (all but mitral valve, aortic valve and aorta) relative to
+        patients.
     """
     more = _BURDEN[category]
     found = [
@@ -47,7 +47,7 @@ def draw_noncoronary(
 
 
 def _bend(thorax: Thorax, blobs: Blobs) -> Blobs:
-    return Blobs(thorax.warp.to_picture(blobs.centres), blobs.sigmas, blobs.peaks)
+    return Blobs(thorax.warp.to_image(blobs.centres), blobs.sigmas, blobs.peaks)
 
 
 def _valves(
@@ -93,7 +93,7 @@ def _aortic_wall(thorax: Thorax, more: float, rng: np.random.Generator) -> Itera
 
 
 def _wall_plaque(thorax: Thorax, at: int, rng: np.random.Generator) -> Blobs:
-    """A plate in the aortic wall."""
+    """A plaque in the aortic wall."""
     centre, tangent = thorax.aorta.points[at], thorax.aorta.points[at + 1] - thorax.aorta.points[at]
     tangent = tangent / np.linalg.norm(tangent)
     side = np.cross(tangent, rng.normal(size=3))
@@ -105,7 +105,7 @@ def _wall_plaque(thorax: Thorax, at: int, rng: np.random.Generator) -> Blobs:
 
 
 def _pericardium(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
-    """Sheets on the surface of the heart silhouette."""
+    """Calcified sheets on the surface of the heart."""
     if rng.random() >= 0.03 * rare_times:
         return
     shell = thorax.pericardium[0]
@@ -128,7 +128,7 @@ def _pericardium(thorax: Thorax, rare_times: float, rng: np.random.Generator) ->
 
 
 def _nodes(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
-    """Calcified lymph nodes at the hila and under the carina, close to the heart's upper border."""
+    """Calcified lymph nodes at the hila and below the carina."""
     if rng.random() >= 0.05 * rare_times:
         return
     for _ in range(int(rng.integers(1, 4))):
@@ -139,7 +139,7 @@ def _nodes(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Itera
 
 
 def _leads(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
-    """Pacing leads: through the upper vena cava to the right ventricle, or the atrial ear."""
+    """Pacing leads through the superior vena cava to right ventricle, atrium or coronary sinus."""
     if rng.random() >= _LEAD_SHARE * rare_times:
         return
     cava = thorax.superior_vena_cava.points
@@ -155,12 +155,12 @@ def _leads(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Itera
             Site.DEVICE,
             chain(line, np.full(len(line), 0.7), float(np.exp(rng.uniform(7.3, 9.0)))),
         )
-        # The electrode at the tip.
+        # The tip electrode.
         yield Site.DEVICE, chain(line[-6:], np.full(6, 1.0), float(rng.uniform(4000, 9000)))
 
 
 def _wires(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Iterator[Found]:
-    """Steel loops through the breastbone after surgery, and clips along a graft."""
+    """Sternal wires after surgery, and clips along a graft."""
     if rng.random() >= _WIRE_SHARE * rare_times:
         return
     front = -thorax.cavity_radii[1] - 6
@@ -177,7 +177,7 @@ def _wires(thorax: Thorax, rare_times: float, rng: np.random.Generator) -> Itera
 
 
 def _stents(arteries: list[Artery], more: float, rng: np.random.Generator) -> Iterator[Found]:
-    """A tube of metal in an artery; people with calcium have more of them."""
+    """A stent in an artery; more frequent in people with calcium."""
     if rng.random() >= _STENT_SHARE * more:
         return
     mains = [a for a in arteries if not a.is_branch and a.site is not Site.LM]

@@ -1,29 +1,29 @@
-"""Coronary plaques from pin-point to confluent, and how much of them a person has."""
+"""Coronary plaques from pinpoint to confluent, and the calcium burden of a person."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from cac_core.phantom.analytic.blobs import Blobs, Points, another_form, chain, draw_sigmas
+from cac_core.phantom.analytic.blobs import Blobs, Points, chain, draw_sigmas, randomise_shape
 from cac_core.phantom.analytic.coronaries import Artery
 from cac_core.phantom.annotated import Site
 
-#: Share of plaques per artery; the LAD carries most, as in life.
+#: Share of plaques per artery; most are in the LAD, as in patients.
 _ARTERY_SHARE = {Site.LM: 0.08, Site.LAD: 0.46, Site.LCX: 0.18, Site.RCA: 0.28}
-#: An artery brightens what surrounds it up to this, the brightness of blood.
+#: HU of blood: an artery raises its surroundings up to this value.
 BLOOD_HU = 45.0
 
 
 def lumen(arteries: list[Artery]) -> Blobs:
-    """The arteries themselves: blood in fat, some 120 HU above their surroundings."""
+    """The lumen of the arteries: blood in fat, about 120 HU above its surroundings."""
     return Blobs.join([chain(a.line, np.full(len(a.line), a.radius_mm), 125.0) for a in arteries])
 
 
 def draw_burden(category: str, rng: np.random.Generator) -> float:
-    """Agatston score to aim at.
+    """Target Agatston score of a person in the category.
 
-    Inside the categories it is spread so that the whole cohort has the quantiles of the paper's
-    external cohort (Supplemental Table 1: median 15, upper quartile 208).
+    Distributed within the categories so that a cohort has the quantiles of the paper's external
+    cohort (Supplemental Table 1: median 15, upper quartile 208).
     """
     u = float(rng.random())
     if category == "0":
@@ -37,14 +37,14 @@ def draw_burden(category: str, rng: np.random.Generator) -> float:
 def draw_plaque(
     arteries: list[Artery], burden: float, rng: np.random.Generator
 ) -> tuple[Site, Blobs]:
-    """One coronary plaque: larger where there is much calcium; on a wall, in spots or all round."""
+    """One coronary plaque, larger for a high burden: eccentric, spotty or concentric."""
     size = float(np.clip(np.log10(burden + 10) / 2.3, 0.45, 1.4))
     site = list(_ARTERY_SHARE)[rng.choice(4, p=list(_ARTERY_SHARE.values()))]
     choices = [a for a in arteries if a.site is site]
     weights = np.array([0.35 if a.is_branch else 1.0 for a in choices])
     artery = choices[rng.choice(len(choices), p=weights / weights.sum())]
     length = float(np.clip(rng.lognormal(1.3, 0.8) * size**2, 1.0, 45.0))
-    # Plaque prefers the proximal half of an artery, and now and then its very mouth.
+    # Plaques are mostly in the proximal half of an artery, occasionally at its ostium.
     reach = 0.05 if rng.random() < 0.08 else 0.85
     start = int(len(artery.line) * rng.beta(1.1, 2.2) * reach)
     part = artery.line[start : start + max(1, round(length))]
@@ -66,10 +66,10 @@ def draw_plaque(
 
 
 def draw_balanced_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:
-    """A plaque to learn from: every artery and branch as often, anywhere along it, of any size."""
+    """A plaque of a balanced scan: uniform over arteries and positions, of any size and shape."""
     if rng.random() < 0.1:
         site, blobs = ostial_plaque(arteries, rng)
-        return site, another_form(blobs, rng)
+        return site, randomise_shape(blobs, rng)
     sites = list(_ARTERY_SHARE)
     site = sites[rng.integers(len(sites))]
     choices = [a for a in arteries if a.site is site]
@@ -79,14 +79,14 @@ def draw_balanced_plaque(arteries: list[Artery], rng: np.random.Generator) -> tu
     part = line[start : start + max(1, round(length))]
     sigma, peak = float(rng.uniform(0.5, 1.8)), float(np.clip(rng.lognormal(6.5, 0.5), 300, 2600))
     part = part + rng.normal(0, 0.7, 3)
-    return site, another_form(chain(part, draw_sigmas(rng, len(part), sigma), peak), rng)
+    return site, randomise_shape(chain(part, draw_sigmas(rng, len(part), sigma), peak), rng)
 
 
 def ostial_plaque(arteries: list[Artery], rng: np.random.Generator) -> tuple[Site, Blobs]:
-    """Plaque in the mouth of the left main or the right artery, beside the aortic wall."""
+    """A plaque at the ostium of the left main or right coronary artery, at the aortic wall."""
     site = Site.LM if rng.random() < 0.6 else Site.RCA
     line = next(a for a in arteries if a.site is site).line
-    # The first points of the course lie inside the aorta.
+    # The first points of the course are inside the aorta.
     start = int(rng.integers(6, 10)) if site is Site.LM else int(rng.integers(1, 5))
     part: Points = line[start : start + int(rng.integers(2, 6))]
     return site, chain(part, draw_sigmas(rng, len(part), 1.0), float(rng.uniform(400, 1100)))

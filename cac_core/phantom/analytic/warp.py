@@ -1,4 +1,4 @@
-"""Smooth random displacement in the plane of the slices: no two people are the same ellipsoid."""
+"""Smooth random in-plane deformation of the analytic anatomy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Warp:
-    """A sum of sine waves that moves points within their slice.
+    """A sum of sine waves that displaces points within their slice.
 
     `waves` (n, 3) in radians per mm, `phases` (n,), `shifts` (n, 2) in mm along x and y.
     """
@@ -22,7 +22,7 @@ class Warp:
     shifts: NDArray[np.float64]
 
     def to_anatomy(self, x: Floats, y: Floats, z: float) -> tuple[Floats, Floats]:
-        """From places in the picture to the undistorted anatomy; x and y broadcast."""
+        """From image coordinates to the undeformed anatomy; x and y broadcast."""
         x, y = np.broadcast_arrays(x, y)
         moved_x, moved_y = x.copy(), y.copy()
         for (kx, ky, kz), phase, (dx, dy) in zip(self.waves, self.phases, self.shifts, strict=True):
@@ -31,8 +31,8 @@ class Warp:
             moved_y += np.float32(dy) * wave
         return moved_x, moved_y
 
-    def to_picture(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The inverse for points (n, 3), by fixed-point iteration to a hundredth of a mm."""
+    def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The inverse for points (n, 3), by fixed-point iteration to 0.01 mm."""
         at = np.array(points, np.float64)
         for _ in range(8):
             swing = np.sin(at @ self.waves.T + self.phases)  # (n, waves)
@@ -41,11 +41,11 @@ class Warp:
 
 
 def draw_warp(rng: np.random.Generator, strength_mm: float) -> Warp:
-    """Waves of 70 to 220 mm that together move a point by about `strength_mm`."""
+    """Waves of 70 to 220 mm that together displace a point by about `strength_mm`."""
     n = 7
     direction = rng.normal(size=(n, 3))
     direction /= np.linalg.norm(direction, axis=1)[:, None]
     length = rng.uniform(70, 220, n)
-    # Short waves move less, so that the map stays one to one.
+    # Short waves have smaller amplitudes, so that the map stays invertible.
     shifts = rng.normal(0, strength_mm / np.sqrt(n), (n, 2)) * (length / 150)[:, None]
     return Warp(direction * (2 * np.pi / length)[:, None], rng.uniform(0, 2 * np.pi, n), shifts)

@@ -1,4 +1,4 @@
-"""Writes one synthetic SPECT/CT study as the DICOM files that a scanner would have exported."""
+"""Writes a synthetic SPECT/CT study as DICOM files, as exported by a scanner."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _ROOT_UID = "2.25."
 
 
 def synthetic_uid(*parts: object) -> str:
-    """A UID `2.25.<128-bit integer>` that depends on the parts alone."""
+    """A UID `2.25.<128-bit integer>` determined by the parts."""
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return _ROOT_UID + str(int.from_bytes(digest[:16], "big"))
 
 
 @dataclass(frozen=True)
 class StudyHeader:
-    """Identity of one synthetic study; none of these people exist."""
+    """Identity of a synthetic study of an invented patient."""
 
     seed: int
     index: int
@@ -44,7 +44,7 @@ class StudyHeader:
 
     @property
     def accession_number(self) -> str:
-        """Made from seed and index, as a scheduling system would."""
+        """Accession number from seed and index."""
         return f"ACC{self.seed:03d}{self.index:07d}"
 
     @property
@@ -85,7 +85,7 @@ class StudyWriter:
         self.vendor = vendor
 
     def ctac(self, scan: SyntheticScan, *, tilt_deg: float = 0.0) -> list[Path]:
-        """The CTAC series, one file per slice, in order of position; gives the paths."""
+        """Write the CTAC series, one file per slice; returns the paths in order of position."""
         ds = self._series("CT", 4, self.vendor.series_description)
         ds.SOPClassUID = CTImageStorage
         ds.ImageType = list(self.vendor.image_type)
@@ -111,7 +111,7 @@ class StudyWriter:
         return paths
 
     def localizer(self, scan: SyntheticScan) -> None:
-        """A coronal scout: the mean of the volume over depth."""
+        """Write a coronal localizer: the mean of the volume over depth."""
         ds = self._series("CT", 1, "Scout" if "GE" in self.vendor.manufacturer else "Topogram")
         ds.SOPClassUID = CTImageStorage
         ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
@@ -125,7 +125,7 @@ class StudyWriter:
         self._save(ds, 1, 1, self._stored(image, None).tobytes())
 
     def lung_reconstruction(self, scan: SyntheticScan) -> None:
-        """A second CT reconstruction: lung kernel, small field of view, coarser matrix."""
+        """Write a second CT reconstruction: lung kernel, small field of view, coarser matrix."""
         ds = self._series("CT", 5, "LUNG 1.0 B70s")
         ds.SOPClassUID = CTImageStorage
         ds.ImageType = list(self.vendor.image_type)
@@ -143,7 +143,7 @@ class StudyWriter:
             self._save(ds, 5, k + 1, self._stored(plane, None).tobytes())
 
     def perfusion(self, rng: np.random.Generator) -> None:
-        """Rest and stress attenuation-corrected SPECT volumes, as multi-frame NM objects."""
+        """Write rest and stress attenuation-corrected SPECT volumes as multi-frame NM objects."""
         for series, description in zip((10, 11), self.vendor.nm_descriptions, strict=True):
             ds = self._series("NM", series, description)
             ds.SOPClassUID = NuclearMedicineImageStorage
@@ -157,7 +157,7 @@ class StudyWriter:
             self._save(ds, series, 1, frames.tobytes())
 
     def screen_save(self, rng: np.random.Generator) -> None:
-        """A secondary capture of the processing screen."""
+        """Write a secondary capture of the processing screen."""
         ds = self._series("OT", 90, "SCREEN SAVE Cardiac Results")
         ds.SOPClassUID = SecondaryCaptureImageStorage
         ds.ImageType = ["DERIVED", "SECONDARY"]
@@ -172,7 +172,7 @@ class StudyWriter:
         self._save(ds, 90, 1, rng.integers(0, 255, 64 * 64 * 3, dtype=np.uint8).tobytes())
 
     def dose_report(self) -> None:
-        """A radiation dose structured report, without pixels."""
+        """Write a radiation dose structured report, without pixel data."""
         ds = self._series("SR", 99, "Dose Report")
         ds.SOPClassUID = XRayRadiationDoseSRStorage
         ds.InstanceNumber = 1

@@ -1,4 +1,4 @@
-"""Header values as SPECT/CT systems of three makers write them, for the synthetic archive."""
+"""Header values of SPECT/CT systems of three vendors, for the synthetic archive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Vendor:
-    """What one kind of scanner writes into its CTAC series, and how its exports lie on disk."""
+    """Header values of the CTAC series of a scanner model, and the layout of its exports."""
 
     manufacturer: str
     model: str
@@ -106,5 +106,5 @@ VENDORS: tuple[Vendor, ...] = (
 
 
 def pick_vendor(rng: np.random.Generator) -> Vendor:
-    """Draw a vendor; each is as likely as the next."""
+    """Draw a vendor with equal probability."""
     return VENDORS[int(rng.integers(len(VENDORS)))]

@@ -1,9 +1,9 @@
-"""A synthetic SPECT/CT archive on disk, with the truth about every study beside it."""
+"""A synthetic SPECT/CT archive on disk, with a truth table of its studies."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cac_core.errors import UsageError
-from cac_core.phantom.analytic.scan import (
-    ScanSettings,
-    SyntheticScan,
-    draw_settings,
-    synthesise_scan,
-)
+from cac_core.phantom.analytic.acquisition import ScanSettings, draw_settings
+from cac_core.phantom.analytic.scan import SyntheticScan, synthesise_scan
 from cac_core.phantom.archive.dicom_files import StudyHeader, StudyWriter
 from cac_core.phantom.archive.vendors import pick_vendor
 from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.processes import WorkerPool
 from schemas.codes import StudyReason
 
-#: Every eighth study has a defect; they come in this order. The value is the reason to expect.
+#: Every eighth study has a defect, in this order; each is the expected rejection reason.
 PLANTED_DEFECTS: tuple[StudyReason, ...] = (
     StudyReason.MISSING_SLICES,
     StudyReason.CONTRAST_ENHANCED,
@@ -60,7 +56,7 @@ TRUTH_SCHEMA = pa.schema(
 
 
 def scan_seed(seed: int, index: int) -> int:
-    """Seed of the scan of study `index` in the archive of seed `seed`; never a training seed."""
+    """Seed of the scan of study `index` in the archive of this seed; never a training seed."""
     return (seed * 1000 + index) % 90_000
 
 
@@ -80,25 +76,38 @@ def write_archive(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """Write an archive of `studies` SPECT/CT studies; the content of each depends on its number.
+    """Write an archive of SPECT/CT studies; the content of a study depends on seed and number.
 
     Parameters
     ----------
     folder : a new or empty folder.
-    truth_path : where to write the truth table, beside the archive and not in it.
-    workers : processes that render.
-    progress : called with (studies done, studies in all).
+    truth_path : file for the truth table, outside the archive.
+    workers : number of processes.
+    progress : called with (finished studies, all studies).
 
     Returns
     -------
-    The truth, one row per study, in order of study number. It holds the raw identifiers of these
-    invented patients: a test aid, not an output of the system.
+    The truth, one row per study in order of study number, with the raw identifiers of the invented
+    patients: a test aid, not an output of the system.
 
     Raises
     ------
     UsageError
-        If the folder holds files already or cannot be written.
+        If the folder is not empty or cannot be written.
     """
+    _require_empty(folder)
+    rows: dict[int, dict[str, object]] = {}
+    for index, row in _written(folder, studies, seed, workers):
+        rows[index] = row
+        if progress:
+            progress(len(rows), studies)
+    truth = pa.Table.from_pylist([rows[index] for index in range(studies)], TRUTH_SCHEMA)
+    if truth_path is not None:
+        pq.write_table(truth, truth_path)
+    return truth
+
+
+def _require_empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -107,30 +116,27 @@ def write_archive(
         raise UsageError(
             f"The folder {folder} cannot be written ({error.strerror}).", "Name another one."
         ) from None
-    rows: dict[int, dict[str, object]] = {}
+
+
+def _written(
+    folder: Path, studies: int, seed: int, workers: int
+) -> Iterator[tuple[int, dict[str, object]]]:
+    """Write the studies; yields number and truth of each as it is finished."""
     if workers <= 1:
         for index in range(studies):
-            rows[index] = write_study(folder, seed, index)
-            if progress:
-                progress(len(rows), studies)
-    else:
-        with WorkerPool(workers) as pool:
-            futures = {pool.submit(write_study, folder, seed, n): n for n in range(studies)}
-            for future in as_completed(futures):
-                rows[futures[future]] = future.result()
-                if progress:
-                    progress(len(rows), studies)
-    truth = pa.Table.from_pylist([rows[index] for index in range(studies)], TRUTH_SCHEMA)
-    if truth_path is not None:
-        pq.write_table(truth, truth_path)
-    return truth
+            yield index, write_study(folder, seed, index)
+        return
+    with WorkerPool(workers) as pool:
+        futures = {pool.submit(write_study, folder, seed, n): n for n in range(studies)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
 
 
 def write_study(folder: Path, seed: int, index: int) -> dict[str, object]:
-    """Write one study and give its row of the truth table."""
+    """Write one study; returns its row of the truth table."""
     rng = np.random.default_rng([seed, index])
     vendor = pick_vendor(rng)
-    # Every tenth study is a second visit of the patient before.
+    # Every tenth study is a second visit of the previous patient.
     patient = index - 1 if index % 10 == 9 else index
     header = StudyHeader(
         seed=seed,
@@ -182,7 +188,7 @@ def _truth_row(
     defect: StudyReason | None,
 ) -> dict[str, object]:
     coronary = (scan.calcium_class == 1) & scan.heart_mask
-    elsewhere = (scan.calcium_class == 2) & scan.heart_mask
+    noncoronary = (scan.calcium_class == 2) & scan.heart_mask
     agatston = true_agatston(scan.hu, coronary, scan.spacing_mm)
     return {
         "study_instance_uid": header.study_uid,
@@ -195,7 +201,7 @@ def _truth_row(
         "target_category": scan.target_category,
         "agatston": agatston,
         "agatston_noise_free": true_agatston(scan.hu_noise_free, coronary, scan.spacing_mm),
-        "agatston_noncoronary": true_agatston(scan.hu, elsewhere, scan.spacing_mm),
+        "agatston_noncoronary": true_agatston(scan.hu, noncoronary, scan.spacing_mm),
         "cac_category": true_category(agatston),
         "heart_volume_ml": float(scan.heart_mask.sum() * np.prod(scan.spacing_mm) / 1000),
         "manufacturer": manufacturer,

@@ -1,1 +1,1 @@
-"""Scans to test on: a second generator, calcium implanted in real chests, frozen sets."""
+"""Test scans: a second generator, calcium implanted in real chests, frozen sets."""

@@ -1,9 +1,9 @@
 """The three frozen test sets, and their digests.
 
-Scans made in another way than those trained on: other acquisition, real anatomy, another
-generator. Training and calibration never see them, nor other studies in a real chest that the
-weights are judged on. `frozen_sets.json` holds the SHA-256 of each set's
-pictures and truth as it was frozen, before the shipped weights were evaluated.
+Their scans differ from the training scans: other acquisition, real anatomy, another generator. They
+are excluded from training and calibration, as are other studies in a real chest on which weights
+are evaluated. `frozen_sets.json` holds the SHA-256 of images and truth of each set, fixed before
+the shipped weights were evaluated.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import numpy as np
 import pyarrow as pa
 
 from cac_core.errors import UsageError
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.phantom.heldout.implanted import variant_of
 from cac_core.phantom.heldout.real_chests import host_names
 from cac_core.phantom.heldout.second_generator import synthesise_second
 
 FROZEN = Path(__file__).with_name("frozen_sets.json")
-#: Name, number of studies, and what it is.
+#: Number of studies and description by name.
 TEST_SETS: dict[str, tuple[int, str]] = {
     "external": (300, "other people at 5 mm and 20 mA, by the training generator"),
     "semi-synthetic": (102, "calcium implanted in deformed real chests of three people"),
@@ -41,12 +42,12 @@ def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
 
     Parameters
     ----------
-    data : folder of the real chests; only `semi-synthetic` needs it.
+    data : folder of the real chests, for `semi-synthetic`.
 
     Raises
     ------
     UsageError
-        If there is no such set, or the real chests are not there.
+        If the set is unknown, or the real chests are missing.
     """
     if name == "external":
         seed = _EXTERNAL_SEED + number
@@ -54,7 +55,7 @@ def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
     if name == "cross-generator":
         return synthesise_second(_SECOND_SEED + number)
     if name != "semi-synthetic":
-        raise UsageError(f"There is no test set {name!r}.", f"There are: {', '.join(TEST_SETS)}.")
+        raise UsageError(f"Unknown test set {name!r}.", f"Choose from {', '.join(TEST_SETS)}.")
     return variant_of(host_of_case(number), _IMPLANT_SEED + number, data)
 
 
@@ -65,9 +66,9 @@ def host_of_case(number: int) -> str:
 
 
 def kept_case(name: str, number: int, data: Path | None, folder: Path) -> AnnotatedScan:
-    """The study of `make_case` out of a folder; made and put there where it is not there yet.
+    """The study of `make_case`, cached in a folder; generation takes seconds.
 
-    Making a study takes seconds. What is kept is trusted no further than its digest goes.
+    Cached scans are not trusted: the digest of the set covers them.
 
     Raises
     ------
@@ -90,14 +91,14 @@ def kept_case(name: str, number: int, data: Path | None, folder: Path) -> Annota
             parts = dict(np.load(io.BytesIO(stream.read())))
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be kept there ({error}).", "Name another folder with --keep."
+            f"{path} cannot be read or written ({error}).", "Name another folder with --keep."
         ) from None
     step, row, column = (float(value) for value in parts.pop("spacing_mm"))
     return AnnotatedScan(spacing_mm=(step, row, column), name=str(parts.pop("name")), **parts)
 
 
 def case_digest(scan: AnnotatedScan) -> str:
-    """SHA-256 over the picture and its truth."""
+    """SHA-256 over the image and its truth."""
     digest = hashlib.sha256()
     for array in (scan.hu, scan.heart_mask, scan.calcium_site, np.array(scan.spacing_mm)):
         digest.update(np.ascontiguousarray(array).tobytes())
@@ -110,6 +111,6 @@ def set_digest(cases: Sequence[str]) -> str:
 
 
 def frozen_digest(name: str) -> str | None:
-    """The digest under which a whole set was frozen; None where it was not yet."""
+    """The digest of the whole frozen set; None if it is not frozen."""
     digests: dict[str, str] = json.loads(FROZEN.read_text(encoding="utf-8"))
     return digests.get(name)

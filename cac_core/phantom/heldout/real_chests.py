@@ -1,7 +1,7 @@
-"""Real chests made ready as hosts of implanted calcium: contrast taken out, heart outlined.
+"""Real chests as hosts of implanted calcium: contrast medium removed, heart outlined.
 
-The three hosts are enhanced scans of other people. Weights state the hosts that they learnt from,
-and are never judged on those. `hosts.toml` says where each comes from and holds its landmarks.
+The three hosts are enhanced scans of different people. Weights state the hosts that they were
+trained on and are never evaluated on these. `hosts.toml` lists the source and landmarks of each.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Points = NDArray[np.float64]
 
 _LANDMARKS = Path(__file__).with_name("hosts.toml")
 _LUNG_HU, _FAT_HU, _MUSCLE_HU = -860.0, -105.0, 52.0
-#: Blood of the apex reaches this far below the lowest slice that is outlined.
+#: Blood of the apex may extend this far below the lowest outlined slice.
 _APEX_MM = 6.0
 
 
 @dataclass(frozen=True)
 class Host:
-    """A chest without contrast, in canonical orientation (slice, row, column).
+    """A chest without contrast medium, in canonical orientation (slice, row, column).
 
-    `lines` are centre lines in voxels, (n, 3): arteries by site name, `mitral_annulus`,
-    `ascending_aorta`, `descending_aorta`; `radii_mm` those of both parts of the aorta; `valve` the
-    middle of the aortic valve.
+    `lines` are centre lines (n, 3) in voxels: arteries by site name, `mitral_annulus`,
+    `ascending_aorta`, `descending_aorta`; `radii_mm` the radii of both parts of the aorta; `valve`
+    the centre of the aortic valve in voxels.
     """
 
     name: str
@@ -58,12 +58,12 @@ def host_names() -> tuple[str, ...]:
 
 
 def load_host(name: str, data: Path) -> Host:
-    """Read a host from the folder of real files and take its contrast out.
+    """Read a host from the folder of the real chests and remove its contrast medium.
 
     Raises
     ------
     FileNotFoundError
-        If the folder does not hold it.
+        If the folder does not contain it.
     """
     known = _landmarks()[name]
     hu, heart, aorta, spacing = _read(known, data)
@@ -128,7 +128,7 @@ def _read(
 def _silhouette(
     heart: NDArray[np.bool_], hu: NDArray[np.float32], known: dict[str, Any], spacing: Points
 ) -> NDArray[np.bool_]:
-    """Muscle and blood with aortic root and fat, as far as the lung: what a reader outlines."""
+    """Heart mask as outlined by a reader: muscle, blood, aortic root and fat up to the lung."""
     out = np.zeros_like(heart)
     across = float(spacing[1])
     aorta = np.array(known["ascending_aorta"], float)
@@ -139,7 +139,7 @@ def _silhouette(
             body |= _circle(body.shape, aorta, float(k), wall)
         body = np.pad(body, round(40 / across))
         closed = ~_near(~_near(body, 22 / across), 22 / across)
-        # Without the branches of the pulmonary artery that a label map calls heart.
+        # Without branches of the pulmonary artery, which a label map includes in the heart.
         full = _near(~_near(~closed, 9 / across), 9 / across)
         edge = round(40 / across)
         full = full[edge:-edge, edge:-edge]
@@ -156,10 +156,31 @@ def _without_contrast(
     known: dict[str, Any],
     spacing: Points,
 ) -> NDArray[np.float32]:
-    """Bring enhanced blood and muscle to some 45 HU; fat, lung and bone stay as they are.
+    """Reduce enhanced blood and muscle to about 45 HU; fat, lung and bone stay unchanged.
 
-    The map is monotone, so that no border gets a rim.
+    The map is monotone, so that borders have no artificial rims.
     """
+    across = float(spacing[1])
+    region = _enhanced_region(hu, heart, aorta, known, spacing)
+    # Pulmonary vessels: bright spots surrounded by air.
+    region |= gaussian_filter(hu, (1, 9 / across, 9 / across)) < -350
+    clipped = np.maximum(hu - 35, 0)
+    # Other enhanced organs are reduced too; bone is unchanged.
+    outside = np.interp(hu, [-2048, 35, 150, 320, 4000], [-2048, 35, 51, 320, 4000])
+    plain = np.where(region & (hu > 35), 35 + 16 * (1 - np.exp(-clipped / 45)), outside)
+    # Smoothed, as residual noise of the enhanced scan would add to the low-dose noise.
+    calm = gaussian_filter(plain, (0, 0.6 / across, 0.6 / across))
+    return np.maximum(calm, -1024).astype(np.float32)
+
+
+def _enhanced_region(
+    hu: NDArray[np.float32],
+    heart: NDArray[np.bool_],
+    aorta: NDArray[np.bool_] | None,
+    known: dict[str, Any],
+    spacing: Points,
+) -> NDArray[np.bool_]:
+    """Heart, great vessels and hila."""
     across = float(spacing[1])
     region = np.zeros_like(heart)
     found = np.flatnonzero(heart.any(axis=(1, 2)))
@@ -167,7 +188,7 @@ def _without_contrast(
         body = heart[min(k, int(found[-1]))]
         region[k] = _near(body, 9 / across)
         rows, columns = (np.flatnonzero(body.any(axis=axis)) for axis in (1, 0))
-        # Roots of the lungs and the upper vena cava, between breastbone and spine.
+        # Lung hila and superior vena cava, between sternum and spine.
         left = 8 if k < found[len(found) * 2 // 3] else 28
         region[
             k,
@@ -184,19 +205,11 @@ def _without_contrast(
     for k in range(len(heart)):
         reach = known["descending_radius_mm"] / across + 5
         region[k] |= _circle(heart.shape[1:], line, k, reach)
-    # Vessels of the lung: bright spots where all around is air.
-    region |= gaussian_filter(hu, (1, 9 / across, 9 / across)) < -350
-    clipped = np.maximum(hu - 35, 0)
-    # Elsewhere enhanced organs are brought down too, and bone is kept.
-    outside = np.interp(hu, [-2048, 35, 150, 320, 4000], [-2048, 35, 51, 320, 4000])
-    plain = np.where(region & (hu > 35), 35 + 16 * (1 - np.exp(-clipped / 45)), outside)
-    # What is left of the enhanced picture's own noise would add to that of the low dose.
-    calm = gaussian_filter(plain, (0, 0.6 / across, 0.6 / across))
-    return np.maximum(calm, -1024).astype(np.float32)
+    return region
 
 
 def _circle(shape: tuple[int, ...], line: Points, k: float, radius: float) -> NDArray[np.bool_]:
-    """A disc where a centre line (n, 3) in voxels crosses slice k; the ends are drawn on."""
+    """A disc where a centre line (n, 3) in voxels crosses slice k; ends are extended."""
     order = np.argsort(line[:, 0])
     row, column = (np.interp(k, line[order, 0], line[order, axis]) for axis in (1, 2))
     y, x = np.ogrid[: shape[0], : shape[1]]
@@ -204,7 +217,7 @@ def _circle(shape: tuple[int, ...], line: Points, k: float, radius: float) -> ND
 
 
 def _near(mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
-    """Pixels within a distance of a mask, in pixels."""
+    """Pixels within `reach` pixels of a mask."""
     if not mask.any():
         return mask
     return np.asarray(distance_transform_edt(~mask) <= reach)
@@ -216,7 +229,7 @@ def _embed(
     lines: Mapping[str, Points],
     spacing: Points,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, Points], Points]:
-    """Lay a crop around the heart into a plain thorax: lung, muscle and fat."""
+    """Embed a crop around the heart in a simple thorax of lung, muscle and fat."""
     across = spacing[1]
     rows, columns = (round(300 / across), round(400 / across))
     begin = np.array([0, (rows - hu.shape[1]) // 2, (columns - hu.shape[2]) // 2 + 9])
@@ -241,7 +254,7 @@ def _embed(
 def _from_polygons(
     polygons: Mapping[str, list[list[float]]], shape: tuple[int, int, int]
 ) -> NDArray[np.bool_]:
-    """A closed body from outlines on a few slices, by radius around a moving middle."""
+    """A closed body from outlines on a few slices, interpolated by radius about a moving centre."""
     levels = np.array(sorted(map(int, polygons)), float)
     angles = np.linspace(-np.pi, np.pi, 181)
     middles, radii = [], []
@@ -268,7 +281,7 @@ def _from_polygons(
 def _on_grid(
     mask: NDArray[np.bool_], frame: Points, affine: Points, shape: tuple[int, ...]
 ) -> NDArray[np.bool_]:
-    """A mask of the same spacing and axes on another frame of the same world."""
+    """A mask resampled to another grid of equal spacing and axes."""
     begin = np.rint((np.linalg.inv(frame) @ affine)[:3, 3]).astype(int)
     index = [np.arange(size) + start for size, start in zip(shape, begin, strict=True)]
     inside = [(part >= 0) & (part < size) for part, size in zip(index, mask.shape, strict=True)]

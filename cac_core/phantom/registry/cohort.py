@@ -1,11 +1,11 @@
-"""A synthetic cohort that follows the paper's tables: who was scanned, what was read, what came.
+"""A synthetic cohort that follows the paper's tables: patients, readings and outcomes.
 
 At the paper's size (2271) these counts are exact: Table 1 by deep-learning CAC category, both
-tables of Supplemental Table 3, a deep-learning x expert table with linear-weighted kappa 0.80 that
-meets all margins, perfusion categories of Supplemental Table 4 (both columns together), 28
-equivocal visual grades. At other sizes people are drawn from the same shares. Times follow Weibull
-proportional hazards with the adjusted hazard ratios of Table 2; times, components of the outcome
-and everything that the paper does not print are this module's own choice.
+tables of Supplemental Table 3, a deep-learning x expert table with linear-weighted kappa 0.80 and
+all published margins, perfusion categories of Supplemental Table 4 (both columns together), 28
+equivocal visual grades. At other sizes people are sampled with the same shares. Times follow a
+Weibull proportional hazards model with the adjusted hazard ratios of Table 2. Times, components of
+the outcome and everything else that the paper does not report are assumptions of this module.
 
 Source: Miller et al., J Nucl Med 2023, Tables 1 and 2, Supplemental Tables 1, 3, 4, 6.
 """
@@ -68,21 +68,21 @@ MACE_SHARE, WEIBULL_SHAPE = 320 / PAPER_N, 0.60
 FOLLOW_UP_YEARS = (0.4, 2.0, 3.1, 4.4, 6.3)
 EARLY_REVASCULARISATIONS, EARLY_DAYS = 52, 90
 _DAYS = 365.25
-#: Each reading carries part of the effect, so that each alone fits its published ratios.
+#: Each reading carries part of the effect, so that each alone has its published ratios.
 _EFFECT_DL, _EFFECT_EXPERT = 0.53, 0.53
-#: Spread of scores within the categories, so that the expert's quartiles are those of Supplemental
-#: Table 1 (0, 15, 208); how much the two scores of a patient share, for r2 near 0.69.
+#: Distribution of scores within the categories, for the expert quartiles of Supplemental Table 1
+#: (0, 15, 208), and correlation of the two scores of a patient, for r2 near 0.69.
 _SCORE_SHAPE = np.array([1.0, 0.47, 1.0, 1.5])
 _SHARED = 0.92
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """One row per patient; arrays (n,). Days count from the scan; -1 where there is no event.
+    """One row per patient; arrays (n,). Days are counted from the scan; -1 is no event.
 
     Categories are indices into `CAC_CATEGORIES`; `visual` is 0 absent, 1 equivocal, 2 present, 3
-    extensive. `end_days` is the end of the registry's coverage or of observation (death ends it
-    earlier). A revascularisation is a CABG where `cabg`, else a PCI.
+    extensive. `end_days` is the end of coverage or observation, unless death is earlier. A
+    revascularisation is a CABG if `cabg`, else a PCI.
     """
 
     dl: Ints
@@ -109,7 +109,7 @@ class Cohort:
         return len(self.dl)
 
     def first_event(self, *kinds: str) -> tuple[NDArray[np.bool_], Ints]:
-        """Whether any of the kinds (`death`, `mi`, ...) came, and days to the first or to the end.
+        """Whether any event of the kinds (`death`, `mi`, ...) occurred, and days to event or end.
 
         Observation ends at death.
         """
@@ -127,7 +127,7 @@ class Cohort:
 
 
 def draw_cohort(n: int = PAPER_N, seed: int = 1) -> Cohort:
-    """Draw a cohort; the same size and seed give the same people.
+    """Draw a cohort; equal size and seed give equal people.
 
     Raises
     ------
@@ -144,15 +144,7 @@ def draw_cohort(n: int = PAPER_N, seed: int = 1) -> Cohort:
     bmi = np.clip(_by_quartiles(BMI_BY_DL, dl, rng), 15, 70)
     yes = {name: _exact(counts, dl, n, rng) for name, counts in YES_BY_DL.items()}
     tpd_level, stress, rest, lvef = _perfusion(dl, n, rng)
-    log_hazard = (
-        _EFFECT_DL * np.log(HR_DL)[dl]
-        + _EFFECT_EXPERT * np.log(HR_EXPERT)[expert]
-        + np.log(HR_TPD)[tpd_level]
-        + np.log(HR_AGE_10_YEARS) * (age - 66) / 10
-        + np.log(HR_BMI) * (bmi - 29.5)
-        + np.log(HR_LVEF) * (lvef - 65)
-        + sum(np.log(ratio) * yes[name] for name, ratio in HR_YES.items())
-    )
+    log_hazard = _log_hazard(dl, expert, tpd_level, age, bmi, lvef, yes)
     end = np.interp(rng.random(n), (0, 0.25, 0.5, 0.75, 1), FOLLOW_UP_YEARS)
     end_days = np.maximum(np.rint(end * _DAYS), 1).astype(np.int64)
     first = _weibull_days(log_hazard, end_days, rng)
@@ -178,12 +170,34 @@ def draw_cohort(n: int = PAPER_N, seed: int = 1) -> Cohort:
     )
 
 
+def _log_hazard(
+    dl: Ints,
+    expert: Ints,
+    tpd_level: Ints,
+    age: Floats,
+    bmi: Floats,
+    lvef: Floats,
+    yes: dict[str, NDArray[np.bool_]],
+) -> Floats:
+    """Log hazard of the first event, with the hazard ratios of the paper."""
+    hazard: Floats = (
+        _EFFECT_DL * np.log(HR_DL)[dl]
+        + _EFFECT_EXPERT * np.log(HR_EXPERT)[expert]
+        + np.log(HR_TPD)[tpd_level]
+        + np.log(HR_AGE_10_YEARS) * (age - 66) / 10
+        + np.log(HR_BMI) * (bmi - 29.5)
+        + np.log(HR_LVEF) * (lvef - 65)
+        + sum(np.log(ratio) * yes[name] for name, ratio in HR_YES.items())
+    )
+    return hazard
+
+
 @cache
 def joint_readings() -> NDArray[np.int64]:
     """Counts by visual (3), deep-learning (4) and expert (4) category with all published margins.
 
-    Whole numbers nearest (in sum of absolute differences) to the table of least interaction that
-    has the three two-way margins; they exist, and linear programming finds them.
+    The integer table closest (in the sum of absolute differences) to the table without three-way
+    interaction that has the three two-way margins; found by integer linear programming.
     """
     fitted = np.ones((3, 4, 4))
     for _ in range(500):
@@ -226,7 +240,7 @@ def _readings(n: int, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
 
 
 def _with_equivocal(visual: Ints, n: int, rng: np.random.Generator) -> Ints:
-    """Three levels to four: some of `present` are equivocal."""
+    """Visual grades on four levels: some of `present` are equivocal."""
     levels = np.array([0, 2, 3])[visual]
     present = np.flatnonzero(levels == 2)
     count = EQUIVOCAL if n == PAPER_N else rng.binomial(len(present), EQUIVOCAL / 1093)
@@ -235,7 +249,7 @@ def _with_equivocal(visual: Ints, n: int, rng: np.random.Generator) -> Ints:
 
 
 def _scores(dl: Ints, expert: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Scores within the categories; the two of a patient go together."""
+    """Scores within the categories, correlated between the two readings of a patient."""
     common = rng.standard_normal(len(dl))
     one, hundred, four_hundred = CATEGORY_EDGES
     scores = []
@@ -254,7 +268,7 @@ def _scores(dl: Ints, expert: Ints, rng: np.random.Generator) -> tuple[Floats, F
 def _by_quartiles(
     quartiles: tuple[tuple[float, float, float], ...], level: Ints, rng: np.random.Generator
 ) -> Floats:
-    """Normal halves of their own widths about the median, so that the quartiles are met."""
+    """Two half-normal distributions about the median, with the given quartiles."""
     low, middle, high = np.array(quartiles)[level].T
     z = rng.standard_normal(len(level))
     width = np.where(z < 0, middle - low, high - middle) / 0.6745
@@ -264,7 +278,7 @@ def _by_quartiles(
 def _exact(
     counts: tuple[int, ...], level: Ints, n: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """As many in each level as the paper counts (or drawn with that share)."""
+    """The number of the paper in each level (sampled with its share at other sizes)."""
     out = np.zeros(n, np.bool_)
     for category, (count, total) in enumerate(zip(counts, DL_BY_EXPERT.sum(axis=1), strict=True)):
         members = np.flatnonzero(level == category)
@@ -274,12 +288,12 @@ def _exact(
 
 
 def _perfusion(dl: Ints, n: int, rng: np.random.Generator) -> tuple[Ints, Floats, Floats, Floats]:
-    """Stress level and values, rest and ejection fraction; correlated with calcium at some 0.35."""
+    """Stress category, stress and rest defect, ejection fraction; correlated with calcium."""
     rank = (dl - 1.1) / 1.13
     latent = 0.35 * rank + np.sqrt(1 - 0.35**2) * rng.standard_normal(n)
     share = np.cumsum(TPD_COUNTS) / PAPER_N
-    place = (np.argsort(np.argsort(latent)) + 0.5) / n
-    level = np.minimum(np.searchsorted(share, place), 3).astype(np.int64)
+    quantile = (np.argsort(np.argsort(latent)) + 0.5) / n
+    level = np.minimum(np.searchsorted(share, quantile), 3).astype(np.int64)
     low, high = np.array(TPD_EDGES_PCT[:-1])[level], np.array(TPD_EDGES_PCT[1:])[level]
     u = rng.random(n)
     stress = np.where(level == 3, low + (high - low) * u**3, low + (high - low) * 0.999 * u)
@@ -290,7 +304,7 @@ def _perfusion(dl: Ints, n: int, rng: np.random.Generator) -> tuple[Ints, Floats
 
 
 def _weibull_days(log_hazard: Floats, end_days: Ints, rng: np.random.Generator) -> Ints:
-    """Days to the first event; the scale gives the paper's share of patients with one."""
+    """Days to the first event; the scale gives the paper's share of patients with an event."""
     years = end_days / _DAYS
 
     def surplus(log_scale: float) -> float:
@@ -306,10 +320,10 @@ def _weibull_days(log_hazard: Floats, end_days: Ints, rng: np.random.Generator) 
 def _components(
     first: Ints, end_days: Ints, log_hazard: Floats, n: int, rng: np.random.Generator
 ) -> tuple[Ints, Ints, Ints, Ints]:
-    """What the first event is, and what follows it: days of death, MI, angina, revascularisation.
+    """Days of death, MI, unstable angina and revascularisation: the first event and later ones.
 
-    A share of early first events are revascularisations (52 at the paper's size); of the rest
-    most are deaths, as the width of the published intervals of death suggests.
+    A share of early first events are revascularisations (52 at the paper's size); most others are
+    deaths, as the width of the published intervals of death suggests.
     """
     death, mi, angina, revascularised = (np.full(n, -1, np.int64) for _ in range(4))
     event = first <= end_days
@@ -326,8 +340,8 @@ def _components(
     later = first + np.ceil(rng.exponential(9 * _DAYS, n) * np.exp(-0.3 * log_hazard)).astype(int)
     dies = survived & (later <= end_days)
     death[dies] = later[dies]
-    # Half of the infarctions are treated within days, in the same episode of care; not the early
-    # ones, whose number is given.
+    # Half of the infarctions are treated within days in the same episode of care, except early
+    # ones, as the number of early revascularisations is fixed.
     treated = (mi > EARLY_DAYS) & (revascularised < 0) & (rng.random(n) < 0.5)
     soon = mi + rng.integers(1, 6, n)
     treated &= (soon <= end_days) & ((death < 0) | (soon < death))

@@ -1,14 +1,14 @@
-"""A synthetic registry as three sites would deliver it, each with its mapping.
+"""Extracts of a synthetic registry in the formats of three sites, each with its mapping.
 
 - `abstracts`: discharge abstracts and ambulatory records with numbered diagnosis and procedure
-  fields in parts, vital statistics apart, as Canadian registries give them (CCI procedures,
-  dates like 03MAR2012); a part is compressed.
-- `flat`: one CSV per subject from a hospital: semicolons, decimal commas, old encoding in some
-  lines, birth date instead of age, pounds and inches, OPCS-4 procedures, 1/2 and ja/nein.
-- `columnar`: Parquet with other names, dates as dates, ICD-10-PCS procedures, deaths and end of
-  observation in one table of persons.
+  fields, in several files, one of them compressed, and separate vital statistics, as in Canadian
+  registries (CCI procedures, dates like 03MAR2012).
+- `flat`: CSV files of a hospital by subject, with semicolons, decimal commas, a second encoding in
+  some lines, birth date instead of age, pounds and inches, OPCS-4 procedures, 1/2 and ja/nein.
+- `columnar`: Parquet files with other column names, typed dates, ICD-10-PCS procedures, and deaths
+  and end of observation in a table of persons.
 
-Lines come in any order; some come cut short where the dialect has lines.
+Rows are in random order; text files contain a few truncated lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cac_core.phantom.registry.records import COVERAGE_END, Registry, Stay
+from cac_core.phantom.registry.records import Registry
+from cac_core.phantom.registry.stays import COVERAGE_END, Stay
 
 _PROCEDURES = {
     "abstracts": {"pci": "1.IJ.50.GQ-OA", "cabg": "1.IJ.76.LA-XX-A"},
@@ -47,12 +48,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def write_extracts(registry: Registry, dialect: str, folder: Path, seed: int) -> Path:
-    """Write the extracts of a dialect and its mapping; gives the path of the mapping.
+    """Write the extracts of a dialect and its mapping; returns the path of the mapping.
 
     Parameters
     ----------
     dialect : one of `DIALECTS`.
-    seed : decides the order of the rows, which must not matter.
+    seed : determines the order of the rows, which must not matter.
     """
     folder.mkdir(parents=True, exist_ok=True)
     DIALECTS[dialect](registry, folder, np.random.default_rng([seed, 17]))
@@ -65,27 +66,31 @@ def write_extracts(registry: Registry, dialect: str, folder: Path, seed: int) ->
     return mapping
 
 
+def _canadian_day(date: object) -> str:
+    return date.strftime("%d%b%Y").upper() if isinstance(date, dt.date) else str(date or "")
+
+
+def _abstract(stay: Stay) -> dict[str, str]:
+    """One row per stay, with numbered diagnosis and procedure fields."""
+    row = {
+        "PHN": stay.patient_id,
+        "ADMITDATE": _canadian_day(stay.admit),
+        "DISDATE": _canadian_day(stay.discharge),
+        "LEVEL": {"inpatient": "D", "emergency": "E", "ambulatory": "A"}.get(stay.kind, "Q"),
+    }
+    for n in range(1, 4):
+        code, kind = stay.diagnoses[n - 1] if n <= len(stay.diagnoses) else ("", "")
+        row |= {f"DXCODE{n}": code, f"DXTYPE{n}": kind}
+    for n in range(1, 3):
+        kind, date = stay.procedures[n - 1] if n <= len(stay.procedures) else ("", None)
+        code = _PROCEDURES["abstracts"].get(kind, "")
+        row |= {f"PROCCODE{n}": code, f"PROCDATE{n}": _canadian_day(date)}
+    return row
+
+
 def _abstracts(registry: Registry, folder: Path, rng: np.random.Generator) -> None:
-    def day(date: object) -> str:
-        return date.strftime("%d%b%Y").upper() if isinstance(date, dt.date) else str(date or "")
-
-    def abstract(stay: Stay) -> dict[str, str]:
-        row = {
-            "PHN": stay.patient_id,
-            "ADMITDATE": day(stay.admit),
-            "DISDATE": day(stay.discharge),
-            "LEVEL": {"inpatient": "D", "emergency": "E", "ambulatory": "A"}.get(stay.kind, "Q"),
-        }
-        for n in range(1, 4):
-            code, kind = stay.diagnoses[n - 1] if n <= len(stay.diagnoses) else ("", "")
-            row |= {f"DXCODE{n}": code, f"DXTYPE{n}": kind}
-        for n in range(1, 3):
-            kind, date = stay.procedures[n - 1] if n <= len(stay.procedures) else ("", None)
-            code = _PROCEDURES["abstracts"].get(kind, "")
-            row |= {f"PROCCODE{n}": code, f"PROCDATE{n}": day(date)}
-        return row
-
-    stays = _shuffled([abstract(stay) for stay in registry.stays], rng)
+    day = _canadian_day
+    stays = _shuffled([_abstract(stay) for stay in registry.stays], rng)
     half = len(stays) // 2
     _write_csv(folder / "dad_2005_2012.csv", stays[:half], ",", cut=2)
     packed = gzip.compress(_csv(stays[half:], ","), mtime=0)
@@ -104,12 +109,8 @@ def _abstracts(registry: Registry, folder: Path, rng: np.random.Generator) -> No
         for row in registry.clinical
     ]
     _write_csv(folder / "clinical.csv", _shuffled(clinical, rng), ",")
-    _write_csv(
-        folder / "vital_statistics.csv",
-        _shuffled([{"PHN": p, "DEATHDATE": day(d)} for p, d in registry.deaths], rng),
-        ",",
-        header=("PHN", "DEATHDATE"),
-    )
+    died = _shuffled([{"PHN": p, "DEATHDATE": day(d)} for p, d in registry.deaths], rng)
+    _write_csv(folder / "vital_statistics.csv", died, ",", header=("PHN", "DEATHDATE"))
     follow = [
         {"PHN": p, "COVEREDTO": day(covered), "MOVED": day(moved)}
         for p, covered, moved in registry.follow_up
@@ -119,96 +120,97 @@ def _abstracts(registry: Registry, folder: Path, rng: np.random.Generator) -> No
     _write_csv(folder / "readings.csv", _with_days(registry.readings, day), ",")
 
 
-def _flat(registry: Registry, folder: Path, rng: np.random.Generator) -> None:
-    def day(date: object) -> str:
-        return date.strftime("%d.%m.%Y") if isinstance(date, dt.date) else str(date or "")
+def _german_day(date: object) -> str:
+    return date.strftime("%d.%m.%Y") if isinstance(date, dt.date) else str(date or "")
 
-    def comma(value: object) -> str:
-        return "" if value is None else str(value).replace(".", ",")
 
-    def record(stay: Stay) -> list[dict[str, str]]:
-        """One line per diagnosis or procedure; the coder of the last decade writes umlauts."""
-        plain = {
-            "Fallnr": stay.patient_id,
-            "Aufnahme": day(stay.admit),
-            "Entlassung": day(stay.discharge),
-            "Art": {"inpatient": "stationär", "emergency": "Notfall", "ambulatory": "ambulant"}.get(
-                stay.kind, "unbekannt"
-            ),
-        }
-        empty = {"ICD": "", "Typ": "", "OPCS": "", "OPDatum": ""}
-        lines = [plain | empty | {"ICD": code, "Typ": kind} for code, kind in stay.diagnoses]
-        lines += [
-            plain | empty | {"OPCS": _PROCEDURES["flat"][kind], "OPDatum": day(date)}
-            for kind, date in stay.procedures
-        ]
-        return lines or [plain | empty]
+def _comma(value: object) -> str:
+    """A number with a decimal comma."""
+    return "" if value is None else str(value).replace(".", ",")
 
-    stays = _shuffled([line for stay in registry.stays for line in record(stay)], rng)
-    lines = _csv(stays, ";").decode("utf-8").splitlines(keepends=True)
-    # Two systems wrote this file: every third line is in the old one's encoding.
-    old = [line.encode("cp1252" if n % 3 == 2 else "utf-8") for n, line in enumerate(lines)]
-    (folder / "faelle.csv").write_bytes(b"".join(old))
+
+def _flat_lines(stay: Stay) -> list[dict[str, str]]:
+    """One line per diagnosis or procedure."""
+    kinds = {"inpatient": "stationär", "emergency": "Notfall", "ambulatory": "ambulant"}
+    plain = {
+        "Fallnr": stay.patient_id,
+        "Aufnahme": _german_day(stay.admit),
+        "Entlassung": _german_day(stay.discharge),
+        "Art": kinds.get(stay.kind, "unbekannt"),
+    }
+    empty = {"ICD": "", "Typ": "", "OPCS": "", "OPDatum": ""}
+    lines = [plain | empty | {"ICD": code, "Typ": kind} for code, kind in stay.diagnoses]
+    lines += [
+        plain | empty | {"OPCS": _PROCEDURES["flat"][kind], "OPDatum": _german_day(date)}
+        for kind, date in stay.procedures
+    ]
+    return lines or [plain | empty]
+
+
+def _flat_patient(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A clinical row with birth date instead of age, pounds and inches."""
+    height = 60 + number % 17  # inches
+    born = row["study_date"] - dt.timedelta(days=round(row["age_years"] * 365.25))
+    weight = row["bmi_kg_m2"] * (height * 0.0254) ** 2 / 0.45359237
     yes = {1: "ja", 0: "nein", None: ""}
-    clinical: list[dict[str, Any]] = []
-    for row in registry.clinical:
-        height = 60 + len(clinical) % 17  # inches
-        born = row["study_date"] - dt.timedelta(days=round(row["age_years"] * 365.25))
-        weight = row["bmi_kg_m2"] * (height * 0.0254) ** 2 / 0.45359237
-        clinical.append(
-            {
-                "Patient": row["patient_id"],
-                "Datum": day(row["study_date"]),
-                "Auftrag": row["accession_number"],
-                "Geburt": day(born),
-                "Geschlecht": {"M": "1", "F": "2", None: "9"}[row["sex"]],
-                "Gewicht": comma(round(weight, 3)),
-                "Groesse": str(height),
-                **{f"V_{name}": yes[row[name]] for name in _YES_NO},
-            }
-        )
+    return {
+        "Patient": row["patient_id"],
+        "Datum": _german_day(row["study_date"]),
+        "Auftrag": row["accession_number"],
+        "Geburt": _german_day(born),
+        "Geschlecht": {"M": "1", "F": "2", None: "9"}[row["sex"]],
+        "Gewicht": _comma(round(weight, 3)),
+        "Groesse": str(height),
+        **{f"V_{name}": yes[row[name]] for name in _YES_NO},
+    }
+
+
+def _flat(registry: Registry, folder: Path, rng: np.random.Generator) -> None:
+    day = _german_day
+    stays = _shuffled([line for stay in registry.stays for line in _flat_lines(stay)], rng)
+    lines = _csv(stays, ";").decode("utf-8").splitlines(keepends=True)
+    # Written by two systems: every third line has the encoding of the old one.
+    mixed = [line.encode("cp1252" if n % 3 == 2 else "utf-8") for n, line in enumerate(lines)]
+    (folder / "faelle.csv").write_bytes(b"".join(mixed))
+    clinical = [_flat_patient(number, row) for number, row in enumerate(registry.clinical)]
     _write_csv(folder / "patienten.csv", _shuffled(clinical, rng), ";")
-    _write_csv(
-        folder / "todesfaelle.csv",
-        _shuffled([{"Patient": p, "Tod": day(d)} for p, d in registry.deaths], rng),
-        ";",
-        header=("Patient", "Tod"),
-    )
+    died = _shuffled([{"Patient": p, "Tod": day(d)} for p, d in registry.deaths], rng)
+    _write_csv(folder / "todesfaelle.csv", died, ";", header=("Patient", "Tod"))
     follow = [
         {"Patient": p, "Bis": day(covered), "Wegzug": day(moved)}
         for p, covered, moved in registry.follow_up
     ]
     _write_csv(folder / "wegzug.csv", follow, ";", header=("Patient", "Bis", "Wegzug"))
     for name, rows in (("perfusion", registry.perfusion), ("befunde", registry.readings)):
-        told = [
-            {k: comma(v) if isinstance(v, float) or v is None else v for k, v in row.items()}
+        written = [
+            {k: _comma(v) if isinstance(v, float) or v is None else v for k, v in row.items()}
             for row in _with_days(rows, day)
         ]
-        _write_csv(folder / f"{name}.csv", told, ";")
+        _write_csv(folder / f"{name}.csv", written, ";")
+
+
+def _columnar_rows(stay: Stay) -> list[dict[str, Any]]:
+    """One row per diagnosis or procedure."""
+    kinds = {"inpatient": "IP", "emergency": "ED", "ambulatory": "OP"}
+    plain = {
+        "person": stay.patient_id,
+        # A date column cannot hold an invalid date; the export has it as text in another column.
+        "start": stay.admit if isinstance(stay.admit, dt.date) else None,
+        "start_text": str(stay.admit),
+        "stop": stay.discharge,
+        "setting": kinds.get(stay.kind, "??"),
+    }
+    empty = {"dx": None, "dx_role": None, "px": None, "px_date": None}
+    rows = [plain | empty | {"dx": code, "dx_role": kind} for code, kind in stay.diagnoses]
+    rows += [
+        plain | empty | {"px": _PROCEDURES["columnar"][kind], "px_date": date}
+        for kind, date in stay.procedures
+    ]
+    return rows or [plain | empty]
 
 
 def _columnar(registry: Registry, folder: Path, rng: np.random.Generator) -> None:
-    def record(stay: Stay) -> list[dict[str, Any]]:
-        admit = stay.admit if isinstance(stay.admit, dt.date) else None
-        plain = {
-            "person": stay.patient_id,
-            # A column of dates cannot hold what is none; this export left it as text beside.
-            "start": admit,
-            "start_text": str(stay.admit),
-            "stop": stay.discharge,
-            "setting": {"inpatient": "IP", "emergency": "ED", "ambulatory": "OP"}.get(
-                stay.kind, "??"
-            ),
-        }
-        empty = {"dx": None, "dx_role": None, "px": None, "px_date": None}
-        rows = [plain | empty | {"dx": code, "dx_role": kind} for code, kind in stay.diagnoses]
-        rows += [
-            plain | empty | {"px": _PROCEDURES["columnar"][kind], "px_date": date}
-            for kind, date in stay.procedures
-        ]
-        return rows or [plain | empty]
-
-    stays = _shuffled([row for stay in registry.stays for row in record(stay)], rng)
+    stays = _shuffled([row for stay in registry.stays for row in _columnar_rows(stay)], rng)
     _write_parquet(folder / "visits.parquet", stays)
     clinical = [
         {
@@ -262,7 +264,7 @@ def _csv(rows: Rows, delimiter: str, header: Iterable[str] = ()) -> bytes:
 def _write_csv(
     path: Path, rows: Rows, delimiter: str, *, header: Iterable[str] = (), cut: int = 0
 ) -> None:
-    """Write rows; `cut` lines that end in mid-line are added here and there."""
+    """Write rows, with `cut` truncated lines inserted."""
     lines = _csv(rows, delimiter, header).splitlines(keepends=True)
     for n in range(cut):
         at = 1 + (n + 1) * len(lines) // (cut + 1)
@@ -271,6 +273,6 @@ def _write_csv(
 
 
 def _write_parquet(path: Path, rows: Rows, dates: Iterable[str] = ()) -> None:
-    """Write rows; without any, a table of `person` and these columns of dates."""
-    nobody = pa.schema({"person": pa.string(), **dict.fromkeys(dates, pa.date32())})
-    pq.write_table(pa.Table.from_pylist(list(rows)) if rows else nobody.empty_table(), path)
+    """Write rows; without rows, an empty table of `person` and these date columns."""
+    schema = pa.schema({"person": pa.string(), **dict.fromkeys(dates, pa.date32())})
+    pq.write_table(pa.Table.from_pylist(list(rows)) if rows else schema.empty_table(), path)

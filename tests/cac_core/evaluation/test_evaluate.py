@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         write_evaluation(tmp_path / "file" / "below", summarise(STUDIES))
 
 
-def test_no_chest_is_judged_by_weights_that_learnt_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_not_evaluated_on_their_own_chests(monkeypatch: pytest.MonkeyPatch) -> None:
     learnt = {
         "crop": ["crop"],
         "others": ["labelled", "siemens"],
@@ -133,7 +133,7 @@ def test_no_chest_is_judged_by_weights_that_learnt_from_it(monkeypatch: pytest.M
 
     def of(name: str, *folders: str) -> tuple[list[str], list[str]]:
         progress = RunProgress(console, quiet=True)
-        result = evaluate_set(name, None, 6, [Path(folder) for folder in folders], (), progress)
+        result = evaluate_set(name, progress, limit=6, models=[Path(folder) for folder in folders])
         return [row["digest"] for row in result["studies"]], result["left_out"]
 
     # The chests come in turn: labelled, siemens, crop.

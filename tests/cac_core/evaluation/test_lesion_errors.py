@@ -30,13 +30,13 @@ def scene() -> dict[str, np.ndarray]:
 def run(s: dict[str, np.ndarray], found: np.ndarray, heart: np.ndarray | None = None):
     return compare(
         s["hu"],
-        s["heart"],
-        s["true"],
-        s["causes"],
-        s["heart"] if heart is None else heart,
-        found,
-        SPACING,
-        ScoringProtocol(),
+        true_heart=s["heart"],
+        true_class=s["true"],
+        cause_of_voxel=s["causes"],
+        found_heart=s["heart"] if heart is None else heart,
+        found_class=found,
+        spacing_mm=SPACING,
+        protocol=ScoringProtocol(),
     )
 
 
@@ -57,7 +57,7 @@ def test_nothing_found_names_the_causes() -> None:
     assert result.sensitivity == 0
 
 
-def test_a_false_alarm_on_the_valve_and_one_in_noise() -> None:
+def test_false_positives_on_the_valve_and_in_noise() -> None:
     s = scene()
     s["hu"][3, 4:6, 4] = 140
     found = s["true"].copy()
@@ -85,9 +85,15 @@ def test_below_the_threshold_or_the_minimum_area_is_no_lesion() -> None:
     s = scene()
     s["hu"][1, 8, 8:10] = 129
     small = compare(
-        s["hu"], s["heart"], s["true"], s["causes"], s["heart"], s["true"], (3, 0.4, 0.4),
-        ScoringProtocol(),
-    )  # fmt: skip
+        s["hu"],
+        true_heart=s["heart"],
+        true_class=s["true"],
+        cause_of_voxel=s["causes"],
+        found_heart=s["heart"],
+        found_class=s["true"],
+        spacing_mm=(3, 0.4, 0.4),
+        protocol=ScoringProtocol(),
+    )
     assert small.true_lesions == ()  # 4 pixels of 0.16 mm2 in each slice
     assert small.sensitivity is None
     assert len(run(s, s["true"]).true_lesions) == 1

@@ -138,7 +138,7 @@ def test_truth_of_a_synthetic_archive(warehouse: str, tmp_path: Path) -> None:
         ("model", "truth", "needs a file.*--truth"),
     ],
 )
-def test_a_source_that_is_not_there(
+def test_unknown_and_ambiguous_sources(
     warehouse: str, readings: Path, first: str, second: str, message: str
 ) -> None:
     with pytest.raises(UsageError, match=f"(?s){message}"):

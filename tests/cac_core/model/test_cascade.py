@@ -1,4 +1,4 @@
-"""What makes the cascade fast changes nothing: windows equal the whole volume, to the voxel."""
+"""The cascade: windows give exactly the result of whole slices; ensembles; loading."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_windows_equal_the_whole_volume(
 
 
 def test_the_classes_differ_somewhere(cascade: Cascade) -> None:
-    """The test above would prove nothing for a network that always says background."""
+    """The test above would be trivial for a network that always predicts background."""
     hu = noisy_volume(1, (6, 100, 100))
     possible = hu >= 130
     assert len(np.unique(cascade.classify(hu, possible, possible)[possible])) > 1
@@ -112,7 +112,7 @@ def test_windows_equal_the_whole_volume_with_the_shipped_weights() -> None:
     np.testing.assert_array_equal(found.calcium_class, whole)
 
 
-def test_weights_are_told_by_their_digest(tmp_path: Path) -> None:
+def test_weights_differ_in_their_digest(tmp_path: Path) -> None:
     one, two = (write_random_weights(tmp_path / str(seed), seed) for seed in (1, 2))
     assert one.digest != two.digest
     assert one.model_id.startswith("random-0-")

@@ -48,7 +48,7 @@ def test_small_lesions_are_missed_more_often_and_more_so_in_noise() -> None:
     assert share(3, 30) < share(3, 10)
 
 
-def test_neighbours_are_confused_now_and_then() -> None:
+def test_neighbouring_structures_are_confused_sometimes() -> None:
     both = scan({Site.LCX: np.s_[3:6, 10:16, 10:16], Site.MITRAL_VALVE: np.s_[3:6, 18:30, 10:16]})
     habits = replace(CAREFUL, confused=0.4)
     called = [annotate(both, n, habits)[4, 12, 12] for n in range(200)]
@@ -57,7 +57,7 @@ def test_neighbours_are_confused_now_and_then() -> None:
     assert set(called) <= {Site.LCX, Site.MITRAL_VALVE}
 
 
-def test_noise_is_marked_now_and_then() -> None:
+def test_noise_is_marked_sometimes() -> None:
     empty = scan({}, noise=38.0)
     marks = [annotate(empty, n, replace(CAREFUL, noise_marks=0.5)).any() for n in range(200)]
     assert np.mean(marks) == pytest.approx(1 - np.exp(-0.5), abs=0.12)

@@ -1,4 +1,4 @@
-"""Batches depend on seed and step alone, show what they should, and weigh it as they should."""
+"""Batches: reproducibility, content of patches, and loss weights."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> SampleFiles:
 
 
 @pytest.mark.parametrize("source", [HeartBatches, CalciumBatches])
-def test_a_step_is_always_the_same(source, samples) -> None:
+def test_a_batch_depends_on_seed_and_step_only(source, samples) -> None:
     first = source(samples, SMALL_CALCIUM, SETTINGS)
     second = source(samples, SMALL_CALCIUM, SETTINGS)
     second.draw(1)
@@ -65,7 +65,7 @@ def test_patches_hold_what_they_are_centred_on(samples) -> None:
         assert batch.target.shape == batch.weight.shape == (6, 32, 32)
         assert (batch.target[[0, 3]] == 1).flatten(1).any(dim=1).all()
         assert (batch.target[[1, 4]] == 2).flatten(1).any(dim=1).all()
-        # What is bright and counts is bright in the picture too.
+        # Pixels with a high weight are bright in the stack.
         middle = batch.stacks[
             :, 1, batches.margin : -batches.margin, batches.margin : -batches.margin
         ]

@@ -13,8 +13,8 @@ from cac_core.model.weights import SHIPPED_WEIGHTS, save_weights, verify_weights
 from cac_core.training import export as module
 from cac_core.training.comparison_networks import build_network
 from cac_core.training.export import export_weights
-from cac_core.training.loop import TrainingSettings
 from cac_core.training.prepare import TrainingData
+from cac_core.training.settings import TrainingSettings
 from cac_core.training.train import initial_weights, train
 from flows.cli.options import console
 from flows.runtime.progress import RunProgress
@@ -22,7 +22,7 @@ from flows.runtime.progress import RunProgress
 QUIET = RunProgress(console, quiet=True)
 
 
-def test_the_mean_of_a_network_and_the_one_it_began_from(
+def test_the_mean_of_a_network_and_its_initial_weights(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = build_network("convlstm", "calcium", 5)

@@ -1,4 +1,4 @@
-"""Training learns, repeats itself under a seed, survives a kill, and says what it lacks."""
+"""The training loop: loss, reproducibility, resume, and errors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ import torch
 from cac_core.errors import TrainingDataError, TrainingError
 from cac_core.model.convlstm import ConvLSTMSegmenter, NetworkConfig
 from cac_core.training import loop
-from cac_core.training.loop import (
-    TrainingSettings,
-    focal_loss,
-    load_trained,
-    train_network,
-)
+from cac_core.training.loop import focal_loss, load_trained, train_network
 from cac_core.training.samples import SampleFiles, save_sample
+from cac_core.training.settings import TrainingSettings
 from tests.builders.networks import SMALL
 from tests.builders.samples import annotated
 
@@ -50,14 +46,14 @@ def fresh(config: NetworkConfig = SMALL) -> ConvLSTMSegmenter:
 
 @pytest.mark.parametrize(("kind", "config"), [("heart", TWO), ("calcium", SMALL)])
 def test_the_loss_falls(kind, config, samples, tmp_path: Path) -> None:
-    told: list[int] = []
+    steps: list[int] = []
     network = fresh(config)
     record = train_network(
-        kind, network, *samples, QUICK, tmp_path, progress=lambda step, *_: told.append(step)
+        kind, network, *samples, QUICK, tmp_path, progress=lambda step, *_: steps.append(step)
     )
     curve = np.genfromtxt(tmp_path / "curves.csv", delimiter=",", names=True)
     assert curve["training_loss"][-1] < 0.5 * curve["training_loss"][0]
-    assert told == [10, 20, 30, 40] == curve["step"].tolist()
+    assert steps == [10, 20, 30, 40] == curve["step"].tolist()
     assert not network.training
     assert record["best_validation_loss"] == pytest.approx(curve["validation_loss"].min())
     assert record == json.loads((tmp_path / "record.json").read_text())
@@ -67,7 +63,7 @@ def test_the_loss_falls(kind, config, samples, tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_the_last_weights_are_kept_on_request(samples, tmp_path: Path, monkeypatch) -> None:
+def test_keep_last_keeps_the_last_weights(samples, tmp_path: Path, monkeypatch) -> None:
     short = replace(QUICK, steps=6, validate_every=2)
     ends = {}
     for keep in ("best", "last"):
@@ -85,7 +81,7 @@ def test_the_last_weights_are_kept_on_request(samples, tmp_path: Path, monkeypat
     assert any(not torch.equal(ends["best"][name], ends["last"][name]) for name in ends["best"])
 
 
-def test_a_killed_run_ends_as_one_that_was_not(samples, tmp_path: Path, monkeypatch) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(samples, tmp_path: Path, monkeypatch) -> None:
     whole = fresh()
     record = train_network("calcium", whole, *samples, QUICK, tmp_path / "whole")
 
@@ -118,7 +114,7 @@ def test_a_finished_run_is_not_trained_again(samples, tmp_path: Path, monkeypatc
 
 
 def test_sigkill_in_mid_run(samples, tmp_path: Path) -> None:
-    """A process killed for good, at whatever moment, leaves what the next one goes on from."""
+    """A killed process leaves a checkpoint to resume from."""
     code = f"""
 import torch
 from pathlib import Path
@@ -166,7 +162,7 @@ def test_same_seed_same_weights_other_seed_others(samples, tmp_path: Path) -> No
     assert not torch.equal(networks[0], networks[2])
 
 
-def test_another_run_in_the_folder_is_told(samples, tmp_path: Path) -> None:
+def test_another_run_in_the_folder_is_rejected(samples, tmp_path: Path) -> None:
     settings = replace(QUICK, steps=4, validate_every=4)
     train_network("calcium", fresh(), *samples, settings, tmp_path)
     with pytest.raises(TrainingError, match="other data, settings or network"):
@@ -206,7 +202,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(samples, tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_damaged_checkpoint_is_told(samples, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(samples, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"PK broken")
     with pytest.raises(TrainingError, match="cannot be read"):
         train_network("calcium", fresh(), *samples, QUICK, tmp_path)
@@ -226,7 +222,7 @@ def test_focal_loss_of_nothing_is_zero() -> None:
     assert focal_loss(torch.zeros(1, 2, 1, 1), nothing.long(), nothing, 2.0).item() == 0
 
 
-def test_nothing_to_learn_from(samples, tmp_path: Path) -> None:
+def test_training_without_samples_or_classes(samples, tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="holds no study"):
         train_network("heart", fresh(TWO), SampleFiles([]), samples[1], QUICK, tmp_path)
     bare = replace(annotated(), calcium=np.zeros_like(annotated().calcium))

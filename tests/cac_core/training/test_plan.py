@@ -8,8 +8,8 @@ import pytest
 
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
-from cac_core.training.loop import CALCIUM_SETTINGS, HEART_SETTINGS
 from cac_core.training.plan import TrainingPlan, read_plan
+from cac_core.training.settings import CALCIUM_SETTINGS, HEART_SETTINGS
 from cac_core.training.train import InitialWeights
 
 
@@ -26,6 +26,8 @@ def plan(folder: Path, text: str) -> TrainingPlan:
         ("table = 't.csv'\nout = 'o'\n[heart]\nepochs = 3", r"unknown key in \[heart\]: epochs"),
         ("table = 't.csv'\nout = 'o'\n[heart]\nsteps = '3'", r"`heart\.steps` .* is '3', not int"),
         ("table = 't.csv'\nout = 'o'\nheart = 3", "`heart` in the training plan is no table"),
+        ("table = 't'\nout = 'o'\nreaders = 'A'", "`readers` .* is 'A', not list"),
+        ("table = 't'\nout = 'o'\n[heart]\nkeep = 'first'", "Unknown keep 'first'. Choose from"),
         ("table = 1\nout = 'o'", "`table` in the training plan is 1, not str"),
         ("table = 't'\nout = 'o'\nfavour_coronary = true", "`favour_coronary` .* not float"),
         ("table = 't'\nout = 'o'\n[heart]\nbegin_heart = 2", "one of several heart networks"),

@@ -13,7 +13,8 @@ import pytest
 
 from cac_core.errors import TrainingDataError, UsageError
 from cac_core.model.weights import WeightsManifest
-from cac_core.phantom.analytic.scan import draw_external_settings, synthesise_scan
+from cac_core.phantom.analytic.acquisition import draw_external_settings
+from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.training import prepare as prepare_module
 from cac_core.training import synthetic as training_scans
@@ -69,7 +70,7 @@ def test_every_balanced_study_has_plaques(tmp_path: Path) -> None:
     assert samples[0].spacing_mm[0] == 5.0 and (samples[0].calcium == 1).any()
 
 
-def test_all_that_is_implanted_in_a_chest_is_one_patient(
+def test_all_studies_implanted_in_a_chest_are_one_patient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, int, Path]] = []
@@ -183,6 +184,6 @@ def test_each_kind_of_study_has_a_digest_of_its_own() -> None:
 @pytest.mark.parametrize(
     "study", ["synthetic:", "synthetic:x", "synthetic:4:low-dose:teaching", "implanted:crop"]
 )
-def test_a_study_that_cannot_be_made_is_named(tmp_path: Path, study: str) -> None:
+def test_a_malformed_study_name_is_reported(tmp_path: Path, study: str) -> None:
     with pytest.raises(TrainingDataError, match=study):
         prepare_samples([row(study)], data_in(tmp_path), QUIET)

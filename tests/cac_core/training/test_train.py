@@ -10,8 +10,8 @@ import torch
 from cac_core.errors import UsageError
 from cac_core.model.weights import save_weights
 from cac_core.training.comparison_networks import build_network
-from cac_core.training.loop import TrainingSettings
 from cac_core.training.prepare import TrainingData
+from cac_core.training.settings import TrainingSettings
 from cac_core.training.train import initial_weights, train
 from flows.cli.options import console
 from flows.runtime.progress import RunProgress
@@ -42,7 +42,7 @@ def test_both_networks_learn_from_annotated_series(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_any_heart_of_the_weights_is_trained_further(folder: Path, number: int) -> None:
+def test_training_continues_from_any_heart_network(folder: Path, number: int) -> None:
     hearts = [build_network("convlstm", "heart", seed) for seed in (5, 6)]
     earlier = save_weights(
         folder / "before",

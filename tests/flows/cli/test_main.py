@@ -267,6 +267,7 @@ def test_train_makes_weights_that_score(cac: Cac, tmp_path: Path) -> None:
     assert made["training"]["calibration"]["scans"] == 1
     again = cac("train", "ship", table, *parts, "--out", weights)
     assert (again.code, "exists already" in again.err) == (2, True)
+    assert "use `cac train export`" in again.err
     other = cac("train", "heart", table, "--out", tmp_path / "heart", "--steps", "5")
     assert (other.code, "other data, settings or network" in other.err) == (1, True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cac_core.phantom.analytic.blobs import Blobs, Grid, PointSpread, another_form, chain, render
+from cac_core.phantom.analytic.blobs import Blobs, Grid, PointSpread, chain, randomise_shape, render
 
 AXIS = np.arange(-20, 20, 0.5, dtype=np.float32)
 GRID = Grid(AXIS, AXIS, np.arange(-20, 20, 2.5))
@@ -39,7 +39,7 @@ def test_what_lies_outside_gives_an_empty_patch() -> None:
     assert not volume.any()
 
 
-def test_a_chain_reaches_its_density_whatever_its_spacing() -> None:
+def test_density_of_a_chain_is_independent_of_its_spacing() -> None:
     for step in (0.25, 0.5, 1.0):
         points = np.zeros((int(30 / step), 3))
         points[:, 0] = np.arange(len(points)) * step - 15
@@ -50,11 +50,11 @@ def test_a_chain_reaches_its_density_whatever_its_spacing() -> None:
         assert volume[8, 40, 30:50].mean() == pytest.approx(400, rel=0.02)
 
 
-def test_another_form_stays_where_it_was() -> None:
+def test_randomise_shape_stays_where_it_was() -> None:
     rng = np.random.default_rng(1)
     line = np.stack([np.arange(12.0), np.zeros(12), np.full(12, 5.0)], axis=1)
     blobs = chain(line, np.full(12, 1.0), 500.0)
-    forms = [another_form(blobs, rng) for _ in range(200)]
+    forms = [randomise_shape(blobs, rng) for _ in range(200)]
     sizes = {len(form.peaks) for form in forms}
     assert min(sizes) >= 1 and max(sizes) <= 12 and len(sizes) > 5
     off = np.concatenate([form.centres[:, 1:] - (0, 5) for form in forms])

@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cac_core.phantom.analytic.anatomy import draw_thorax
-from cac_core.phantom.analytic.coronaries import draw_arteries
-from cac_core.phantom.analytic.noise import Grain, correlated_noise, heart_noise_hu, metal_streaks
-from cac_core.phantom.analytic.noncoronary import draw_noncoronary
-from cac_core.phantom.analytic.plaques import draw_balanced_plaque, draw_burden, draw_plaque
-from cac_core.phantom.analytic.scan import (
-    CATEGORY_SHARE,
+from cac_core.phantom.analytic.acquisition import (
     ScanSettings,
     draw_external_settings,
     draw_settings,
-    synthesise_scan,
 )
+from cac_core.phantom.analytic.anatomy import draw_thorax
+from cac_core.phantom.analytic.coronaries import draw_arteries
+from cac_core.phantom.analytic.noise import (
+    NoiseSpectrum,
+    correlated_noise,
+    heart_noise_hu,
+    metal_streaks,
+)
+from cac_core.phantom.analytic.noncoronary import draw_noncoronary
+from cac_core.phantom.analytic.plaques import draw_balanced_plaque, draw_burden, draw_plaque
+from cac_core.phantom.analytic.scan import CATEGORY_SHARE, synthesise_scan
 from cac_core.phantom.annotated import Site
 from cac_core.phantom.truth import true_agatston, true_category
 from schemas.codes import CAC_CATEGORIES
@@ -65,8 +69,12 @@ def test_heart_has_a_plausible_size(scan) -> None:
 
 
 def test_noise_is_that_of_the_dose() -> None:
-    for grain in (Grain(rise=0.0, cutoff=0.2), Grain(rise=1.0), Grain(streaks=0.3)):
-        noise = correlated_noise((8, 128, 128), 24.0, grain, np.random.default_rng(0))
+    for spectrum in (
+        NoiseSpectrum(rise=0.0, cutoff=0.2),
+        NoiseSpectrum(rise=1.0),
+        NoiseSpectrum(streaks=0.3),
+    ):
+        noise = correlated_noise((8, 128, 128), 24.0, spectrum, np.random.default_rng(0))
         assert noise[:, 48:80, 48:80].std() == pytest.approx(24 * 1.05, rel=0.1)
         neighbours = np.corrcoef(noise[:, :, :-1].ravel(), noise[:, :, 1:].ravel())[0, 1]
         assert neighbours > 0.3
@@ -114,7 +122,7 @@ def test_every_site_of_the_paper_occurs() -> None:
     assert seen == set(Site) - {Site.NONE}
 
 
-def test_scores_aimed_at_follow_the_external_cohort() -> None:
+def test_target_scores_follow_the_external_cohort() -> None:
     """Median 15 and upper quartile 208 over all categories (the paper's external cohort)."""
     rng = np.random.default_rng(0)
     categories = rng.choice(CAC_CATEGORIES, p=CATEGORY_SHARE, size=20_000)
@@ -123,7 +131,7 @@ def test_scores_aimed_at_follow_the_external_cohort() -> None:
     assert np.quantile(burden, 0.75) == pytest.approx(208, rel=0.12)
 
 
-def test_metal_throws_streaks_that_fade() -> None:
+def test_streaks_of_metal_decrease_with_distance() -> None:
     metal = np.zeros((128, 128), np.float32)
     assert not metal_streaks(metal, 60.0, np.random.default_rng(0)).any()
     metal[64, 64] = 4000
@@ -132,7 +140,7 @@ def test_metal_throws_streaks_that_fade() -> None:
     assert near > 5 * far > 0
 
 
-def test_field_of_view_cuts_the_picture() -> None:
+def test_air_outside_the_field_of_view() -> None:
     cut = synthesise_scan(900, replace(SETTINGS, field_radius_mm=150.0))
     assert (cut.hu[:, 256, :90] == -1000).all()
     assert cut.hu[20, 256, 256] > -1000
@@ -169,7 +177,7 @@ def test_true_agatston_by_hand() -> None:
     ]
 
 
-def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
+def test_balanced_plaques_are_equally_frequent_in_all_arteries() -> None:
     thorax = draw_thorax(np.random.default_rng(3))
     arteries = draw_arteries(thorax, np.random.default_rng(4))
     rng = np.random.default_rng(5)
@@ -181,7 +189,7 @@ def test_a_scan_to_learn_from_shows_every_artery_as_often() -> None:
     assert people.count(Site.LAD) > 1.7 * sites.count(Site.LAD)
 
 
-def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
+def test_a_balanced_scan_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
     usual, balanced = synthesise_scan(11), synthesise_scan(11, balanced=True)
     assert balanced.settings == usual.settings and balanced.target_category == usual.target_category
     assert not np.array_equal(balanced.heart_mask, usual.heart_mask)
@@ -190,7 +198,7 @@ def test_a_scan_to_learn_from_keeps_acquisition_and_category_but_not_the_anatomy
     assert np.array_equal(balanced.hu, again.hu)
 
 
-def test_hearts_to_learn_from_vary_twice_as_widely() -> None:
+def test_hearts_of_balanced_scans_vary_twice_as_widely() -> None:
     def drawn(spread: float) -> dict[str, Any]:
         people = [draw_thorax(np.random.default_rng(seed), spread) for seed in range(150)]
         axes = np.array([person.frame.axes for person in people])

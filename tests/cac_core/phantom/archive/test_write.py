@@ -57,7 +57,8 @@ def test_series_uids_do_not_contain_the_study_uid(archive) -> None:
 
 def test_pixels_on_disk_are_the_scan(archive) -> None:
     """HU read back by pydicom's own rescale equal the synthesised volume inside the circle."""
-    from cac_core.phantom.analytic.scan import draw_settings, synthesise_scan
+    from cac_core.phantom.analytic.acquisition import draw_settings
+    from cac_core.phantom.analytic.scan import synthesise_scan
 
     folder, truth = archive
     row = truth.to_pylist()[0]
@@ -89,7 +90,7 @@ def test_defects_come_in_turn() -> None:
     ]
 
 
-def test_a_study_depends_on_its_number_alone(tmp_path) -> None:
+def test_a_study_depends_on_seed_and_number_only(tmp_path) -> None:
     digests = []
     for name in ("one", "two"):
         folder = tmp_path / name

@@ -79,7 +79,7 @@ def test_implanted_variants(variants) -> None:
     check(first)
 
 
-def test_no_contrast_agent_is_left_in_the_apex(shared_data: Path) -> None:
+def test_no_contrast_medium_is_left_in_the_apex(shared_data: Path) -> None:
     # In this chest the apex reaches below the lowest slice that is outlined.
     host = load_host("crop", shared_data)
     low = int(np.flatnonzero(host.heart.any(axis=(1, 2)))[0])
@@ -87,7 +87,7 @@ def test_no_contrast_agent_is_left_in_the_apex(shared_data: Path) -> None:
     assert host.hu[low - 4 : low, apex].max() < 130
 
 
-def test_digests_depend_on_pictures_and_order(second) -> None:
+def test_digests_depend_on_images_and_order(second) -> None:
     one = case_digest(second)
     assert set_digest([one, "x"]) != set_digest(["x", one])
     assert all(
@@ -102,7 +102,7 @@ def test_external_set_is_at_5_mm_and_its_own_seeds(tmp_path: Path) -> None:
     assert scan.name == "synthetic-500000"
 
 
-def test_a_kept_scan_is_the_one_that_was_made(
+def test_a_cached_scan_equals_the_generated_one(
     tmp_path: Path, second: AnnotatedScan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "kept"
@@ -120,12 +120,12 @@ def test_a_kept_scan_is_the_one_that_was_made(
         kept_case("external", 0, None, folder / "cross-generator-7.npz.zst")
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There are: external"):
+def test_missing_sets_and_chests_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Choose from external"):
         make_case("internal", 0, None)
     with pytest.raises(UsageError, match="--data"):
         make_case("semi-synthetic", 0, None)
     with pytest.raises(UsageError, match="real chests are not in"):
         make_case("semi-synthetic", 0, tmp_path)
-    with pytest.raises(UsageError, match="There are: labelled"):
+    with pytest.raises(UsageError, match="Choose from labelled"):
         variant_of("labeled", 0, tmp_path)

@@ -110,6 +110,6 @@ def test_same_seed_same_people_other_seed_others():
     assert one.n == 300
 
 
-def test_a_cohort_of_nobody_is_refused():
+def test_an_empty_cohort_is_rejected():
     with pytest.raises(ValueError, match="at least one patient"):
         draw_cohort(0)

@@ -1,7 +1,7 @@
-"""Plaques as clouds of small grains: the calcium of the test generators.
+"""Calcium of the test generators: structures as clouds of small grains.
 
-Written apart from the analytic blobs of the training generator: a plaque is a cloud of grains of
-0.5 mm that are counted into voxels, moved along the heart's beat, and blurred as a picture.
+Independent of the analytic blobs of the training generator: a structure is a cloud of grains of
+0.5 mm that are binned into voxels, shifted with the motion of the heart, and blurred.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Floats = NDArray[np.float32]
 Blur = Callable[[Floats], Floats]
 
 _GRAIN_MM3 = 0.125
-#: Share of people and Agatston score at which it is reached: categories and quartiles of the
-#: paper's external cohort (Results; Supplemental Table 1).
+#: Quantiles of the Agatston score: categories and quartiles of the paper's external cohort
+#: (Results; Supplemental Table 1).
 _QUANTILES = (0.400, 0.500, 0.662, 0.750, 0.818, 1.0)
 _SCORES = (1.5, 15.0, 100.0, 208.0, 400.0, 3000.0)
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Grains of one structure: places (n, 3) in mm (slice, row, column) and HU (n,)."""
+    """Grains of one structure: positions (n, 3) in mm (slice, row, column) and HU (n,)."""
 
     points: Points
     hu: NDArray[np.float64]
 
 
 def draw_target(rng: np.random.Generator) -> float:
-    """A person's score, drawn from the quantiles of the cohort; 0 in four of ten."""
+    """Target score of a person, drawn from the quantiles of the cohort; 0 in four of ten."""
     u = float(rng.random())
     if u < _QUANTILES[0]:
         return 0.0
@@ -43,7 +43,7 @@ def draw_target(rng: np.random.Generator) -> float:
 
 
 def agatston(hu: NDArray[np.int16], wanted: NDArray[np.bool_], spacing_mm: Points) -> float:
-    """Score of marked voxels by the default protocol, slice by slice."""
+    """Agatston score of marked voxels by the default protocol."""
     total = 0.0
     pixel = float(spacing_mm[1] * spacing_mm[2])
     for plane, marked in zip(hu, wanted & (hu >= 130), strict=True):
@@ -59,16 +59,17 @@ def agatston(hu: NDArray[np.int16], wanted: NDArray[np.bool_], spacing_mm: Point
 
 
 def plaque(line: Points, radius_mm: float, burden: float, rng: np.random.Generator) -> Cloud:
-    """A plaque on an artery: on its wall, all round, or in spots; larger where there is much.
+    """A plaque in an artery, eccentric, concentric or spotty; larger for a high burden.
 
     Parameters
     ----------
-    line : centre line (n, 3) in mm, a point per mm.
+    line : centre line (n, 3) in mm, one point per mm.
+    burden : target Agatston score of the person.
     """
-    grown = 0.55 + 0.4 * np.log10(1 + burden / 20)
-    length = float(np.clip(rng.gamma(1.4, 4.5) * grown, 1.0, 40.0))
+    scale = 0.55 + 0.4 * np.log10(1 + burden / 20)
+    length = float(np.clip(rng.gamma(1.4, 4.5) * scale, 1.0, 40.0))
     begin = float(rng.triangular(0, 0.12, 1)) * max(len(line) - length - 1, 0)
-    thick = float(rng.uniform(0.4, 1.3)) * grown
+    thick = float(rng.uniform(0.4, 1.3)) * scale
     shape = rng.choice(3, p=[0.45, 0.3, 0.25])
     count = int(np.clip(length * np.pi * thick**2 * rng.uniform(0.5, 1.0) / _GRAIN_MM3, 8, 6000))
     if shape == 2:
@@ -76,7 +77,7 @@ def plaque(line: Points, radius_mm: float, burden: float, rng: np.random.Generat
         along = rng.choice(where, count) + rng.normal(0, 0.6, count)
     else:
         along = rng.uniform(0, length, count)
-        # Patchy along the artery.
+        # Gaps along the artery.
         along = along[np.sin(along * rng.uniform(0.3, 1.2) + rng.uniform(0, 6)) > -0.7]
     at = np.clip(begin + along, 0, len(line) - 1.001)
     low = at.astype(int)
@@ -98,7 +99,7 @@ def plaque(line: Points, radius_mm: float, burden: float, rng: np.random.Generat
 def sheet(
     centre: Points, normal: Points, radius_mm: float, size_mm: float, rng: np.random.Generator
 ) -> Cloud:
-    """A patch on the wall of a tube of the given axis point, axis direction and radius."""
+    """A patch on the wall of a tube with this axis point, axis direction and radius."""
     axis = normal / np.linalg.norm(normal)
     first = np.cross(axis, rng.normal(size=3))
     first /= np.linalg.norm(first)
@@ -114,29 +115,29 @@ def sheet(
 
 
 def clump(centre: Points, spread_mm: float, rng: np.random.Generator) -> Cloud:
-    """A lump without direction: valve leaflets, lymph nodes."""
+    """A compact structure: valve leaflet, lymph node."""
     n = int(np.clip(rng.gamma(2, 40), 15, 600))
     points = centre + rng.normal(0, spread_mm, (n, 3)) * rng.uniform(0.4, 1.2, 3)
     return Cloud(points, rng.uniform(250, 1300) * np.exp(rng.normal(0, 0.3, n)))
 
 
-def along(line: Points, thick_mm: float, hu: float, rng: np.random.Generator) -> Cloud:
-    """An even strand on a centre line with a point per mm: annulus, lead, stent."""
+def strand(line: Points, thick_mm: float, hu: float, rng: np.random.Generator) -> Cloud:
+    """A uniform strand along a centre line with one point per mm: annulus, lead, stent."""
     per_mm = max(4, int(np.pi * thick_mm**2 / _GRAIN_MM3))
     at = np.repeat(line, per_mm, axis=0) + rng.uniform(-0.5, 0.5, (len(line) * per_mm, 1)) * 0.7
     points = at + rng.normal(0, thick_mm / 2, at.shape)
     return Cloud(points, np.full(len(points), hu))
 
 
-class Picture:
-    """A scan as it grows: tissue in HU, and calcium with its sites.
+class CloudImage:
+    """Tissue with calcium and its sites, added structure by structure.
 
     Parameters
     ----------
     tissue : (slice, row, column), HU, without calcium.
-    spacing_mm : of the grid; voxel (0, 0, 0) lies at the origin.
+    spacing_mm : grid spacing; voxel (0, 0, 0) is at the origin.
     blur : in-plane blur of a patch (slice, row, column).
-    beat : shifts (m, 3) in mm that the heart takes while it is scanned.
+    beat : displacements (m, 3) in mm of the heart during the scan.
     """
 
     def __init__(self, tissue: Floats, spacing_mm: Points, blur: Blur, beat: Points) -> None:
@@ -146,23 +147,23 @@ class Picture:
         self.site = np.zeros(tissue.shape, np.uint8)
         self._strongest = np.zeros_like(tissue)
 
-    def place(self, site: Site, cloud: Cloud, *, moves: bool = True) -> None:
+    def add(self, site: Site, cloud: Cloud, *, moves: bool = True) -> None:
         """Add a structure."""
         box, hu = self._rendered(cloud, moves)
         self._add(site, box, hu)
 
     def fill(self, cloud: Cloud, limit_hu: float) -> None:
-        """Add blood to fat, up to the brightness of blood: an artery in muscle is not seen."""
+        """Add blood, up to `limit_hu`: an artery in muscle stays invisible."""
         box, hu = self._rendered(cloud, moves=True)
         tissue = self.tissue[box]
         tissue += np.clip(limit_hu - tissue, 0, hu)
 
-    def grow(
+    def add_plaques(
         self,
         draw: Callable[[], tuple[Site, Cloud]],
         target: float,
     ) -> None:
-        """Add plaques until the noise-free score is near the target; overshooting ones are left."""
+        """Add plaques until the noise-free score is near the target, without exceeding it."""
         score = 0.0
         for _ in range(80):
             if score >= 0.8 * target:
@@ -178,12 +179,12 @@ class Picture:
                 self._add(site, box, hu)
                 score += gained
 
-    def clean(self) -> Floats:
-        """The picture without noise, HU."""
+    def noise_free(self) -> Floats:
+        """The image without noise, HU."""
         return self.tissue + self.coronary + self.other
 
     def sites(self) -> NDArray[np.uint8]:
-        """Site of each voxel to which calcium or metal adds enough."""
+        """Site of each voxel to which calcium or metal adds `MIN_CONTRIBUTION_HU`."""
         kept = np.maximum(self.coronary, self.other) >= MIN_CONTRIBUTION_HU
         return np.where(kept, self.site, 0).astype(np.uint8)
 
@@ -198,7 +199,7 @@ class Picture:
         (self.coronary if site.is_coronary else self.other)[box] += hu
 
     def _rendered(self, cloud: Cloud, moves: bool) -> tuple[tuple[slice, slice, slice], Floats]:
-        """Count grains into voxels, then blur."""
+        """Bin grains into voxels, then blur."""
         beat = self.beat if moves else np.zeros((1, 3))
         points = (cloud.points[None] + beat[:, None]).reshape(-1, 3) / self.spacing
         mass = np.tile(cloud.hu / len(beat), len(beat)) * _GRAIN_MM3 / float(self.spacing.prod())
@@ -221,7 +222,7 @@ class Picture:
 
 
 def _sides(line: Points, at: NDArray[np.int64]) -> tuple[Points, Points]:
-    """Two directions across the line at each of the given points."""
+    """Two directions perpendicular to the line at each of the given points."""
     step = line[np.minimum(at + 1, len(line) - 1)] - line[np.maximum(at - 1, 0)]
     step /= np.maximum(np.linalg.norm(step, axis=1), 1e-6)[:, None]
     helper = np.where(np.abs(step[:, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]])

@@ -1,4 +1,4 @@
-"""Clouds of grains: their mass, their score, and how a person's calcium is drawn."""
+"""Clouds of grains: mass, score, and the calcium of a person."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 
 from cac_core.categories import cac_category
 from cac_core.phantom.annotated import Site
-from cac_core.phantom.heldout.grains import (
+from cac_core.phantom.heldout.calcium_clouds import (
     Cloud,
-    Picture,
+    CloudImage,
     agatston,
     draw_target,
     plaque,
@@ -23,16 +23,16 @@ STILL = np.zeros((1, 3))
 LINE = np.stack([np.linspace(20, 40, 41), np.full(41, 30.0), np.linspace(20, 50, 41)], 1)
 
 
-def blank(beat: np.ndarray = STILL) -> Picture:
-    return Picture(np.full((12, 64, 64), 40, np.float32), SPACING, lambda patch: patch, beat)
+def blank(beat: np.ndarray = STILL) -> CloudImage:
+    return CloudImage(np.full((12, 64, 64), 40, np.float32), SPACING, lambda patch: patch, beat)
 
 
 def test_mass_is_kept_by_counting_and_motion() -> None:
     cloud = plaque(LINE, 1.5, 200.0, np.random.default_rng(0))
     for beat in (STILL, np.array([[0, 3.0, 0], [0, -3.0, 0]])):
-        picture = blank(beat=beat)
-        picture.place(Site.LAD, cloud)
-        assert picture.coronary.sum() * SPACING.prod() == pytest.approx(
+        image = blank(beat=beat)
+        image.add(Site.LAD, cloud)
+        assert image.coronary.sum() * SPACING.prod() == pytest.approx(
             cloud.hu.sum() * 0.125, rel=1e-3
         )
 
@@ -51,24 +51,24 @@ def test_the_score_agrees_with_the_other_oracle() -> None:
 def test_plaques_grow_to_the_target() -> None:
     for seed, target in ((1, 20.0), (2, 150.0), (3, 900.0)):
         rng = np.random.default_rng(seed)
-        picture = blank()
+        image = blank()
 
         def draw(rng=rng, target=target) -> tuple[Site, Cloud]:
             return Site.LAD, plaque(LINE, 1.5, target, rng)
 
-        picture.grow(draw, target)
-        hu = np.rint(picture.clean()).astype(np.int16)
-        score = agatston(hu, picture.sites() == Site.LAD, SPACING)
+        image.add_plaques(draw, target)
+        hu = np.rint(image.noise_free()).astype(np.int16)
+        score = agatston(hu, image.sites() == Site.LAD, SPACING)
         assert 0.6 * target <= score <= 1.35 * target
 
 
 def test_sites_name_the_stronger_structure() -> None:
-    picture = blank()
+    image = blank()
     weak = Cloud(np.tile([[25.0, 30, 30]], (50, 1)), np.full(50, 100.0))
     strong = Cloud(weak.points, np.full(50, 2000.0))
-    picture.place(Site.LAD, weak)
-    picture.place(Site.AORTIC_VALVE, strong)
-    assert set(np.unique(picture.sites())) == {0, Site.AORTIC_VALVE}
+    image.add(Site.LAD, weak)
+    image.add(Site.AORTIC_VALVE, strong)
+    assert set(np.unique(image.sites())) == {0, Site.AORTIC_VALVE}
 
 
 def test_a_sheet_lies_on_its_tube() -> None:
