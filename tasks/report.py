@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cac_core.report.cohort.assemble import Assembled, Builder, assemble
-from cac_core.report.cohort.blocks import Report
+from cac_core.report.cohort.report import Report
 from tasks.step import step
 
 

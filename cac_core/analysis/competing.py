@@ -13,14 +13,14 @@ from functools import partial
 from cac_core.analysis.design import levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.hazards import fitted
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import ScoreSource, Term
+from cac_core.analysis.term_models import (
     complete,
     few_events,
     reference_row,
     shown_level,
     term_rows,
 )
-from cac_core.analysis.plan import ScoreSource, Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.competing import fit_fine_gray, gray_test
 from cac_core.stats.cox import hazard_ratio

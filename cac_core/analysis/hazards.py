@@ -11,7 +11,8 @@ import numpy as np
 from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.imputed import imputed_patients, pooled_rows
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import Term
+from cac_core.analysis.term_models import (
     TermModel,
     complete,
     few_events,
@@ -22,7 +23,6 @@ from cac_core.analysis.models import (
     term_rows,
     term_test,
 )
-from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test

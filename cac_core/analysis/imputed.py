@@ -10,7 +10,8 @@ import numpy as np
 
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import Term
+from cac_core.analysis.term_models import (
     TermModel,
     complete,
     few_events,
@@ -19,7 +20,6 @@ from cac_core.analysis.models import (
     shown_level,
     term_rows,
 )
-from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Floats
 from cac_core.stats.missing import ImputationPlan, Pooled, impute, pool, survival_predictors

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from cac_core.analysis.added_value import added_value
 from cac_core.analysis.competing import fine_gray, gray
 from cac_core.analysis.concordance import concordance_of_sources
-from cac_core.analysis.curves import incidence, survival, times_observed
 from cac_core.analysis.description import described_as_normal, description
 from cac_core.analysis.design import Patients, members
 from cac_core.analysis.estimate import Estimate, Question, guarded
@@ -30,6 +29,7 @@ from cac_core.analysis.hazards import (
 from cac_core.analysis.marker_models import MarkerModels
 from cac_core.analysis.plan import Plan
 from cac_core.analysis.predicted_risk import predicted_risk
+from cac_core.analysis.survival import incidence, survival, times_observed
 from cac_core.stats.arrays import Floats
 from cac_core.stats.bootstrap import Mapper
 from schemas.codes import FlowStep

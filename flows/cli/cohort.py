@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,10 @@ from flows.cli.options import (
     print_json,
     show,
 )
+
+if TYPE_CHECKING:
+    from flows.analysis import AnalysisDryRun, AnalysisSummary
+    from flows.report import ReportSummary
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -140,13 +144,19 @@ def analyse(
     if as_json:
         print_json(result)
         return
-    from flows.cli.tables import analysis_tables
+    from flows.analysis import AnalysisDryRun
+    from flows.cli.tables import analysis_dry_run_table, analysis_tables
 
+    if isinstance(result, AnalysisDryRun):
+        show(analysis_dry_run_table(result))
+        return
     for part in analysis_tables(result):
         show(part)
 
 
-def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+def _analyse(
+    quiet: bool, dry_run: bool, parameters: dict[str, Any]
+) -> AnalysisSummary | AnalysisDryRun:
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
 
@@ -167,7 +177,8 @@ def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
             return analyse_here(request)
         prepare_analysis(request)
         ask_site()
-        return analyse_cohort(**parameters)
+        summary: AnalysisSummary = analyse_cohort(**parameters)
+        return summary
 
 
 @app.command("report", epilog="Example: `cac report -w /data/cac`")
@@ -226,7 +237,7 @@ def report_command(
 
         for part in report_tables(result):
             show(part)
-    if result["gaps"]:
+    if result.gaps:
         raise typer.Exit(INCOMPLETE)
 
 
@@ -249,8 +260,8 @@ def _compare(
         show(comparison_table(result))
 
 
-def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Write the report; gives the summary that `--json` prints."""
+def run_report(quiet: bool, parameters: dict[str, Any]) -> ReportSummary:
+    """Write the report and return the summary that `--json` prints."""
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
 
@@ -262,7 +273,8 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
         if ask_site is None:
             return write_report(prepared, progress)
         ask_site()
-        return cohort_report(**parameters)
+        summary: ReportSummary = cohort_report(**parameters)
+        return summary
 
 
 @app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")

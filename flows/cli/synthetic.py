@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -99,7 +100,7 @@ def demo(
     agreement = compare_sources(pairs)
     if as_json:
         places = {"archive": made["archive"], "truth": made["truth"], "registry": extracts}
-        done = {"agreement": agreement, "linkage": linked, "report": report}
+        done = {"agreement": agreement, "linkage": linked, "report": asdict(report)}
         print_json(summary | places | done)
         return
     for part in demo_tables(summary, agreement, made, linked, extracts, report):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import Row, reasons
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import Row, reasons
 from cac_core.report.figures.performance import (
     Moves,
     Series,
@@ -114,8 +115,8 @@ def _moves(report: Report, block: Block) -> None:
         up, down, up_without, down_without = values
         moves.append(Moves(report.label(source), up, down, up_without, down_without, nets))
     if moves:
-        view = report.drawn(
-            slug("figure-reclassification", report.other(str(block.population))),
+        view = report.keep_figure(
+            slug("figure-reclassification", report.population_suffix(str(block.population))),
             reclassification_figure(moves),
             f"Patients whose predicted {report.plan.horizon_years:g}-year risk rises or falls when "
             "CAC is added to the model, and the net reclassification with its interval.",
@@ -224,8 +225,8 @@ def _keep(
     rows: Sequence[Sequence[Cell | str]], summary: str = "",
 ) -> None:  # fmt: skip
     if rows:
-        identifier = slug(name, report.other(str(block.population)))
-        block.add(report.kept(DataTable(identifier, caption, columns, rows)), summary)
+        identifier = slug(name, report.population_suffix(str(block.population)))
+        block.add(report.keep_table(DataTable(identifier, caption, columns, rows)), summary)
 
 
 def _models(report: Report) -> tuple[str, ...]:
@@ -261,15 +262,15 @@ def _calibration(report: Report, block: Block) -> None:
     if not series:
         return
     table = DataTable(
-        slug("calibration-groups", report.other(str(block.population))),
+        slug("calibration-groups", report.population_suffix(str(block.population))),
         f"Predicted and observed {years:g}-year risk in groups of predicted risk, %",
         (Column("Model"), Column("Group"), Column("Patients", True), Column("Events", True),
          Column("Predicted", True), Column(f"Observed ({report.ci})", True)),
         groups,
     )  # fmt: skip
     block.draw(
-        report.drawn(
-            slug("figure-calibration", report.other(str(block.population))),
+        report.keep_figure(
+            slug("figure-calibration", report.population_suffix(str(block.population))),
             calibration_figure(series, years),
             f"Observed against predicted {years:g}-year risk in groups of patients; the line is "
             "perfect calibration. Apparent: in the patients the models were fitted in.",
@@ -317,14 +318,14 @@ def _decisions(report: Report, block: Block) -> None:
     if not series:
         return
     table = DataTable(
-        slug("decision-table", report.other(str(block.population))),
+        slug("decision-table", report.population_suffix(str(block.population))),
         f"Net benefit by threshold of {years:g}-year risk",
         (Column("Model"), Column("Threshold, %", True), Column("Net benefit", True)),
         cells,
     )
     block.draw(
-        report.drawn(
-            slug("figure-decision", report.other(str(block.population))),
+        report.keep_figure(
+            slug("figure-decision", report.population_suffix(str(block.population))),
             decision_figure(series, years),
             f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
             "allowing for censoring (Vickers 2008).",

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cac_core.report.cohort.blocks import Block, Points, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import plain, reasons
 from cac_core.report.cohort.population import numbers_share
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, Points, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import plain, reasons
 from cac_core.report.figures.concordance import Matrix, matrix_figure, scatter_figure
 from cac_core.report.page import Cell, Column, DataTable, number
 
@@ -123,7 +124,7 @@ def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Bloc
     ]
     linear = numbers.one("agreement", "kappa_linear", **wanted)
     table = DataTable(
-        slug("concordance", first, second, report.other(population)),
+        slug("concordance", first, second, report.population_suffix(population)),
         f"Patients by {report.label(first)} (rows) and {report.label(second)} (columns), n (%)",
         (Column(report.label(first)), *(Column(name, True) for name in shown[1])),
         [
@@ -141,8 +142,8 @@ def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Bloc
         report.label(second),
         f"linear-weighted kappa {plain(numbers.with_interval(linear, 'three'))}",
     )
-    figure = report.drawn(
-        slug("figure-concordance", first, second, report.other(population)),
+    figure = report.keep_figure(
+        slug("figure-concordance", first, second, report.population_suffix(population)),
         matrix_figure(matrix),
         f"Concordance of {report.label(first)} and {report.label(second)}: patients in each pair "
         "of categories.",
@@ -151,7 +152,7 @@ def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Bloc
         table,
     )
     block.draw(figure, half=True)
-    block.add(report.kept(_agreement(report, population, first, second)))
+    block.add(report.keep_table(_agreement(report, population, first, second)))
     return block
 
 
@@ -165,7 +166,7 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
             rows.append([text, numbers.interval_cell(row, style), numbers.cell(row, "count", "n"),
                          row.method])  # fmt: skip
     return DataTable(
-        slug("agreement", first, second, report.other(population)),
+        slug("agreement", first, second, report.population_suffix(population)),
         f"Agreement of {report.label(first)} with {report.label(second)}",
         (
             Column("Measure"),
@@ -212,7 +213,7 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
         if len(keys) < total
         else ""
     )
-    view = report.drawn(
+    view = report.keep_figure(
         slug("figure-scatter", first, second),
         drawing,
         f"{titles[0]} against {titles[1]} on a logarithmic scale with the line of equality, and "
@@ -230,10 +231,10 @@ def _scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str], int]:
     """Both scores and the study keys of those who have both, thinned; and how many there are."""
     names = [str(report.plan.sources[name].score) for name in (first, second)]
-    if any(name not in report.linked.column_names for name in names):
+    if any(name not in report.facts.linked.column_names for name in names):
         return np.zeros(0), np.zeros(0), [], 0
-    both = pc.and_(*(pc.is_valid(report.linked[name]) for name in names))
-    table = report.linked.filter(both).sort_by("study_key")
+    both = pc.and_(*(pc.is_valid(report.facts.linked[name]) for name in names))
+    table = report.facts.linked.filter(both).sort_by("study_key")
     step = max(1, -(-table.num_rows // MOST_POINTS))
     kept = table.take(pa.array(range(0, table.num_rows, step), pa.int64()))
     a, b = (kept[name].to_numpy() for name in names)
@@ -255,7 +256,7 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
         )
         return
     block.add(
-        report.kept(
+        report.keep_table(
             DataTable(
                 "discrepancy-causes",
                 "Discrepant cases, and what is known of them that may be a cause",
@@ -272,14 +273,14 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
 
 
 def _cases(report: Report, block: Block, first: str, second: str) -> None:
-    if report.discrepancies is None:
+    if report.facts.discrepancies is None:
         return
     mine = [
         row
-        for row in report.discrepancies.to_pylist()
+        for row in report.facts.discrepancies.to_pylist()
         if (row["compared"], row["reference"]) == (first, second)
     ]
-    pages = report.facts.get("pages", {})
+    pages = report.facts.pages
     rows: list[Sequence[Cell | str]] = [
         [
             Cell(row["study_key"], href=pages.get(row["study_key"])),
@@ -308,7 +309,7 @@ def _cases(report: Report, block: Block, first: str, second: str) -> None:
         filterable=True,
         note=f"Rows of the table `discrepancies`. A key with a page of its own is a link.{more}",
     )  # fmt: skip
-    block.add(report.kept(table), "Show single cases")
+    block.add(report.keep_table(table), "Show single cases")
 
 
 def _graded(report: Report, pair: tuple[str, str]) -> bool:

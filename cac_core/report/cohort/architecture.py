@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from cac_core.model.layer_table import Layer, layers
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection
 from cac_core.report.figures.architecture import Sketch, architecture_figure
 from cac_core.report.page import Column, DataTable
 
@@ -22,7 +23,7 @@ def architecture_section(report: Report) -> ReportSection:
     """The cascade with the sizes that the manifest of the weights states."""
     section, block = ReportSection("figure-1", "The networks (Figure 1)"), Block()
     section.blocks.append(block)
-    networks: Mapping[str, Mapping[str, Any]] = report.facts.get("networks", {})
+    networks = report.facts.networks
     hearts = [name for name in networks if name != "calcium"]
     if not hearts or "calcium" not in networks:
         block.missing(["the weights that scored this cohort are not at hand"])
@@ -47,7 +48,7 @@ def architecture_section(report: Report) -> ReportSection:
         f"{sum(row.parameters for row in rows['Heart']):,}",
         f"{sum(row.parameters for row in rows['Calcium']):,}",
     )
-    figure = report.drawn(
+    figure = report.keep_figure(
         "figure-architecture",
         drawing,
         "The cascade, and the layers of its networks. R, C: rows and columns of the image.",

@@ -6,7 +6,8 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection
 from cac_core.report.page import Cell, Column, DataTable
 
 #: Files of `cac_core/report/checklists`, in the order of the page.
@@ -45,7 +46,7 @@ def _answer(item: Item, report: Report) -> Cell:
     """Where an item is answered, and whether something is missing there."""
     if item.section is None:
         return Cell(item.answer)
-    gaps = item.section in report.facts.get("incomplete", ())
+    gaps = item.section in report.incomplete
     text = f"{item.answer}; in part, the section says what is missing" if gaps else item.answer
     return Cell(text, href=f"#{item.section}")
 
@@ -71,6 +72,6 @@ def checklists_section(report: Report) -> ReportSection:
             note=f"Items in our words; the text that counts is {known.source}.",
             sortable=False,
         )
-        block.add(report.kept(table), f"Show {known.title}")
+        block.add(report.keep_table(table), f"Show {known.title}")
         section.blocks.append(block)
     return section

@@ -11,9 +11,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cac_core.analysis.headline import FOLLOW_UP
+from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import Plan, Term
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection
 from schemas.codes import FlowStep
 
 _MISSING = {
@@ -47,7 +48,7 @@ def methods_section(report: Report) -> ReportSection:
 
 
 def _scoring(report: Report, block: Block) -> None:
-    runs = report.facts.get("rescoring_runs") or []
+    runs = report.facts.rescoring_runs
     if not runs:
         block.missing(["the table `runs` holds no rescoring with this model"])
         return
@@ -81,7 +82,7 @@ def _scoring(report: Report, block: Block) -> None:
 
 
 def _cohort(report: Report, block: Block) -> None:
-    run, numbers = report.facts.get("linkage_run"), report.numbers
+    run, numbers = report.facts.linkage_run, report.numbers
     if run:
         mapping = json.loads(run["mapping"])
         coverage, rules = mapping["coverage"], mapping["rules"]
@@ -121,7 +122,7 @@ def _cohort(report: Report, block: Block) -> None:
 
 
 def _outcomes(report: Report, block: Block) -> None:
-    run = report.facts.get("linkage_run")
+    run = report.facts.linkage_run
     if not run:
         block.missing(["without the run of the linkage the definitions are not known"])
         return
@@ -251,9 +252,9 @@ def _covariate(term: Term) -> str:
 
 def _software(report: Report, block: Block) -> None:
     runs = {
-        "scoring": (report.facts.get("rescoring_runs") or [None])[-1],
-        "linkage": report.facts.get("linkage_run"),
-        "analysis": report.facts.get("analysis_run"),
+        "scoring": runs[-1] if (runs := report.facts.rescoring_runs) else None,
+        "linkage": report.facts.linkage_run,
+        "analysis": report.facts.analysis_run,
     }
     for name, run in runs.items():
         if run is None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from cac_core.analysis.plan import Term
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import Numbers, Row, plain, reasons
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import Row, ShownEstimates, plain, reasons
 from cac_core.report.figures.performance import flow_figure
 from cac_core.report.page import Cell, Column, DataTable
 from schemas.codes import FlowStep, QualityFlag, Status, StudyReason
@@ -76,7 +77,7 @@ def flow_section(report: Report) -> ReportSection:
         steps,
         f"Patients in the analysis: {_count(numbers, end)}",
     )
-    figure = report.drawn(
+    figure = report.keep_figure(
         "figure-cohort-flow",
         drawing,
         "Cohort flow: who left the cohort, at which step, and why.",
@@ -108,7 +109,7 @@ def table_1(report: Report) -> ReportSection:
             _described(
                 report,
                 block,
-                slug("table-1", name, report.other(population)),
+                slug("table-1", name, report.population_suffix(population)),
                 f"Patients by category of {source.label}",
                 term.name,
                 population,
@@ -138,7 +139,7 @@ def outcome_table(report: Report) -> ReportSection:
         _described(
             report,
             block,
-            slug("table-s4-patients", report.other(population)),
+            slug("table-s4-patients", report.population_suffix(population)),
             f"Patients with and without {report.outcome(primary)}",
             column,
             population,
@@ -173,9 +174,8 @@ def training_table(report: Report) -> ReportSection:
     if not trained:
         block.missing(["the manifest of the weights says nothing of their training"])
     block.say(
-        "Training: {}. What the manifest of the weights does not record is not known to this "
-        "system; a lab that trains on its own scans has it in the table of its annotations.",
-        str(report.facts.get("training_source", "as the manifest of the weights says")),
+        "Training: as recorded in the manifest of the weights. What it does not record is unknown "
+        "here; a site that trains on its own scans has it in its table of annotations.",
     )
     table = DataTable(
         "table-s1-populations",
@@ -184,7 +184,7 @@ def training_table(report: Report) -> ReportSection:
         rows,
         sortable=False,
     )
-    block.add(report.kept(table))
+    block.add(report.keep_table(table))
     return section
 
 
@@ -217,12 +217,12 @@ def acquisition_section(report: Report) -> ReportSection:
                 numbers.cell(middle, "count", "n"),
             ]
         rows.append(cells)
-    block.add(report.kept(DataTable("acquisition-measures", "Acquisition and time per study",
+    block.add(report.keep_table(DataTable("acquisition-measures", "Acquisition and time per study",
               columns, rows)))  # fmt: skip
     for name, label in _COUNTED:
         table = _levels(report, name, label)
         if table is not None:
-            block.add(report.kept(table))
+            block.add(report.keep_table(table))
     _by_scanner(report, block)
     return section
 
@@ -266,7 +266,7 @@ def _by_scanner(report: Report, block: Block) -> None:
     if rows:
         columns = (Column("Scanner"), Column("Noise, HU, median (IQR)", True),
                    Column("Studies", True))  # fmt: skip
-        block.add(report.kept(DataTable("noise-by-scanner", "Noise in the heart by scanner",
+        block.add(report.keep_table(DataTable("noise-by-scanner", "Noise in the heart by scanner",
                   columns, rows)))  # fmt: skip
 
 
@@ -313,7 +313,7 @@ def _described(
         "is known. One p value per variable, over all its groups.",
         sortable=False,
     )
-    block.add(report.kept(table), f"Show: {caption}" if closed else "")
+    block.add(report.keep_table(table), f"Show: {caption}" if closed else "")
     block.missing([f"no test of a difference: {why}" for why in reasons(seen)])
 
 
@@ -354,20 +354,22 @@ def _variable(report: Report, term: Term, model: str, populations: Sequence[str]
     return lines
 
 
-def numbers_share(numbers: Numbers, count: Row | None, share: Row | None) -> Cell:
+def numbers_share(numbers: ShownEstimates, count: Row | None, share: Row | None) -> Cell:
     """Count and share as one cell that sorts by the count."""
     value = None if count is None else count.value
     return Cell(numbers.count_share(count, share), "" if value is None else value)
 
 
-def _spread(numbers: Numbers, middle: Row | None, *others: Row | None, style: str = "one") -> Cell:
+def _spread(
+    numbers: ShownEstimates, middle: Row | None, *others: Row | None, style: str = "one"
+) -> Cell:
     if middle is None or middle.value is None:
         return Cell(numbers.text(middle, style), "")
     inside = Markup(", ").join(numbers.text(other, style) for other in others)
     return Cell(Markup("{} ({})").format(numbers.text(middle, style), inside), middle.value)
 
 
-def _quartiles(numbers: Numbers, population: str, term: str, style: str) -> Cell | None:
+def _quartiles(numbers: ShownEstimates, population: str, term: str, style: str) -> Cell | None:
     found = [
         numbers.one("acquisition", part, population=population, term=term, model=None)
         for part in ("median", "q1", "q3")
@@ -377,7 +379,7 @@ def _quartiles(numbers: Numbers, population: str, term: str, style: str) -> Cell
     return _spread(numbers, *found, style=style)
 
 
-def _count(numbers: Numbers, row: Row | None) -> str:
+def _count(numbers: ShownEstimates, row: Row | None) -> str:
     return plain(numbers.text(row, "count"))
 
 

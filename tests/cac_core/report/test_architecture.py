@@ -11,14 +11,14 @@ import pytest
 from cac_core.model.convlstm import PUBLISHED, NetworkConfig
 from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.architecture import architecture_section
-from cac_core.report.cohort.blocks import Report
-from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
 
 
 def report(**facts: Any) -> Report:
-    return Report(Numbers(ESTIMATES.empty()), plan(), pa.table({}), {}, facts=facts)
+    return Report(ShownEstimates(ESTIMATES.empty()), plan(), ReportFacts(pa.table({}), **facts))
 
 
 def networks(*hearts: NetworkConfig, calcium: NetworkConfig) -> dict[str, Any]:

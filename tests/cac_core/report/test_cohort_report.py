@@ -254,14 +254,14 @@ def test_small_counts_are_hidden_everywhere() -> None:
     text = page(done)
     assert "hidden</span>" in text and "discrepant-cases" not in text
     assert "<image" not in text and "application/json" not in text
-    keys = report.linked["study_key"].to_pylist()
+    keys = report.facts.linked["study_key"].to_pylist()
     assert not any(key in text for key in keys)
 
 
 def test_no_patient_is_named_outside_of_the_case_lists() -> None:
     report, done = nasty_report()
     text = page(done)
-    assert not any(key in text for key in report.linked["patient_key"].to_pylist())
+    assert not any(key in text for key in report.facts.linked["patient_key"].to_pylist())
 
 
 def test_the_estimates_are_a_table_of_the_schema() -> None:

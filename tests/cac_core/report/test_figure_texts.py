@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from cac_core.report.cohort.blocks import slug
+from cac_core.report.cohort.sections import slug
 from cac_core.report.figures.concordance import scatter_figure
 from cac_core.report.figures.performance import (
     Moves,

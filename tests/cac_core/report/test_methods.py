@@ -8,9 +8,10 @@ import json
 import pyarrow as pa
 from markupsafe import Markup
 
-from cac_core.report.cohort.blocks import Report, ReportSection
 from cac_core.report.cohort.methods import methods_section
-from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.sections import ReportSection
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
 from tests.builders.reports import behind
@@ -33,7 +34,9 @@ def estimates(rows: tuple[tuple[object, ...], ...] = COUNTS) -> pa.Table:
 
 def report(table: pa.Table, **facts: object) -> Report:
     wanted = plan(resamples=1000)
-    return Report(Numbers(table), wanted, pa.table({}), {}, facts=behind(wanted) | dict(facts))
+    return Report(
+        ShownEstimates(table), wanted, ReportFacts(pa.table({}), **behind(wanted) | dict(facts))
+    )
 
 
 def text(section: ReportSection) -> list[str]:
@@ -109,7 +112,7 @@ def test_a_correction_for_optimism_is_told_where_it_was_asked_for() -> None:
 
 def test_a_protocol_with_thresholds_by_tube_voltage() -> None:
     made = report(estimates())
-    run = made.facts["rescoring_runs"][-1]
+    run = made.facts.rescoring_runs[-1]
     protocol = json.loads(run["settings"])["protocol"] | {"kvp_rule": "table", "threshold_hu": 150}
     run["settings"] = json.dumps({"protocol": protocol})
     told = " ".join(text(methods_section(made)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
+from cac_core.analysis.archive_estimates import acquisition, discrepancy_causes, training
 from schemas.score import SCORES
 from tests.builders.rows import key, score_row
 

@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass
-class Numbers:
+class ShownEstimates:
     """The table `estimates`, and a record of what was shown of it and where.
 
     Parameters

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from cac_core.report.cohort.blocks import Report
-from cac_core.report.cohort.numbers import Numbers
-from cac_core.report.cohort.reference import dictionary_section, provenance_section
+from cac_core.report.cohort.provenance import dictionary_section, provenance_section
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from schemas.linked import linked_table
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
@@ -14,7 +14,7 @@ from tests.builders.reports import behind
 
 
 def report(linked: pa.Table, **facts: object) -> Report:
-    return Report(Numbers(ESTIMATES.empty()), plan(), linked, {}, facts=facts)
+    return Report(ShownEstimates(ESTIMATES.empty()), plan(), ReportFacts(linked, **facts))
 
 
 def test_every_column_of_the_tables_is_explained() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cac_core.analysis.design import level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
-from cac_core.analysis.headline import FOLLOW_UP
+from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats, Ints

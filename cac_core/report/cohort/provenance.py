@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report, TableRow
+from cac_core.report.cohort.sections import Block, ReportSection
 from cac_core.report.page import Column, DataTable
 from schemas.linkage import LINKAGES
 from schemas.linked import LINKED
@@ -29,7 +29,9 @@ def dictionary_section(report: Report) -> ReportSection:
         rows = [_column(column) for column in columns.values()]
         if spec is LINKED:
             # Outcomes are columns of their own, by the definition of the linkage.
-            rows += [_field(field) for field in report.linked.schema if field.name not in columns]
+            rows += [
+                _field(field) for field in report.facts.linked.schema if field.name not in columns
+            ]
         table = DataTable(
             f"dictionary-{spec.name}",
             f"Columns of the table {spec.name}",
@@ -37,7 +39,7 @@ def dictionary_section(report: Report) -> ReportSection:
             rows,
             sortable=False,
         )
-        block.add(report.kept(table), f"Show the columns of {spec.name}")
+        block.add(report.keep_table(table), f"Show the columns of {spec.name}")
         section.blocks.append(block)
     return section
 
@@ -45,9 +47,9 @@ def dictionary_section(report: Report) -> ReportSection:
 def provenance_section(report: Report) -> ReportSection:
     """Runs of rescoring, linkage and analysis, with digests and versions."""
     section = ReportSection("provenance", "Versions and digests")
-    linkage, analysis = report.facts.get("linkage_run"), report.facts.get("analysis_run")
+    linkage, analysis = report.facts.linkage_run, report.facts.analysis_run
     for title, spec, runs in (
-        ("Rescoring", RUNS, report.facts.get("rescoring_runs") or []),
+        ("Rescoring", RUNS, report.facts.rescoring_runs),
         ("Linkage", LINKAGES, [linkage] if linkage else []),
         ("Analysis", ANALYSES, [analysis] if analysis else []),
     ):
@@ -56,11 +58,11 @@ def provenance_section(report: Report) -> ReportSection:
         if not runs:
             block.missing([f"the table {spec.name} holds no run behind this report"])
             continue
-        block.add(report.kept(_runs(spec, runs)), f"Show the runs of the table {spec.name}")
+        block.add(report.keep_table(_runs(spec, runs)), f"Show the runs of the table {spec.name}")
     return section
 
 
-def _runs(spec: TableSpec, runs: Sequence[Mapping[str, Any]]) -> DataTable:
+def _runs(spec: TableSpec, runs: Sequence[TableRow]) -> DataTable:
     names = [column for column in spec.columns if column.name in _SHOWN]
     return DataTable(
         f"provenance-{spec.name}",

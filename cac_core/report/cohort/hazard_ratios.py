@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from cac_core.analysis.models import EVENTS_PER_PARAMETER
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, cell_text, slug
-from cac_core.report.cohort.numbers import Row, plain, reasons
+from cac_core.analysis.term_models import EVENTS_PER_PARAMETER
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, cell_text, slug
+from cac_core.report.cohort.shown_estimates import Row, plain, reasons
 from cac_core.report.figures.survival import ForestRow, forest_figure
 from cac_core.report.page import Cell, Column, DataTable
 
@@ -64,14 +65,14 @@ def secondary_section(report: Report) -> ReportSection:
                 Column("p", True),
             ]
         table = DataTable(
-            slug("table-s5-outcomes", report.other(population)),
+            slug("table-s5-outcomes", report.population_suffix(population)),
             "Adjusted hazard ratios of calcium for other outcomes",
             tuple(columns),
             rows,
-            note=f"Adjusted for all covariates of the plan.{_marks_told(report, rows)}",
+            note=f"Adjusted for all covariates of the plan.{_marks_note(report, rows)}",
             sortable=False,
         )
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
         block.missing(reasons(seen))
     return section
 
@@ -149,7 +150,7 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
     block.missing([f"{label}: {why}" for why in reasons([*whole, *seen])])
     if not any(row.method != _REFERENCE for row in known):
         return
-    name = slug(block.outcome, source, report.other(str(block.population)))
+    name = slug(block.outcome, source, report.population_suffix(str(block.population)))
     outcome = report.outcome(str(block.outcome))
     table = DataTable(
         f"table-2-{name}",
@@ -158,22 +159,22 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
          Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
         rows,
         note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table."
-        + _marks_told(report, rows)
+        + _marks_note(report, rows)
         + _assumption_told(report, block, source),
         sortable=False,
     )  # fmt: skip
-    view = report.drawn(
+    view = report.keep_figure(
         f"figure-forest-{name}",
         forest_figure(
             forest, ("unadjusted", "adjusted"), f"Hazard ratio ({report.ci})", "adjusted"
         ),
         f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic."
-        + _marks_told(report, [[row.text] for row in forest]),
+        + _marks_note(report, [[row.text] for row in forest]),
         f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
         table if closed else None,
     )
     if not closed:
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
     block.draw(view)
 
 
@@ -196,14 +197,14 @@ def _whole_models(report: Report, block: Block) -> None:
                          numbers.interval_cell(found["concordance"], "three")])  # fmt: skip
     if rows:
         table = DataTable(
-            slug("models", block.outcome, report.other(str(block.population))),
+            slug("models", block.outcome, report.population_suffix(str(block.population))),
             f"Multivariable models of {report.outcome(str(block.outcome))} as a whole",
             (Column("Model"), Column("Patients", True), Column("Events", True),
              Column("LR chi-square", True), Column("p", True),
              Column("Events per parameter", True), Column(f"Harrell's c ({report.ci})", True)),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _calcium_table(
@@ -232,14 +233,14 @@ def _calcium_table(
     block.missing([f"{caption}: {why}" for why in reasons(seen)])
     if rows:
         table = DataTable(
-            slug(analysis, report.other(str(block.population))),
+            slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Reading"), Column("Category"), Column("Events", True),
              Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
             rows,
-            note=_marks_told(report, rows).strip(),
+            note=_marks_note(report, rows).strip(),
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _test_table(report: Report, block: Block, analysis: str, statistic: str, caption: str) -> None:
@@ -254,13 +255,13 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
     ]  # fmt: skip
     if rows:
         table = DataTable(
-            slug(analysis, report.other(str(block.population))),
+            slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Model"), Column("Term"), Column("Chi-square", True),
              Column("p", True), Column("Method")),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _term(report: Report, row: Row) -> str:
@@ -305,12 +306,12 @@ def ratio_marks(report: Report, row: Row | None) -> str:
     return f" {marks}" if marks else ""
 
 
-def _marks_told(report: Report, rows: Sequence[Sequence[Cell | str]]) -> str:
+def _marks_note(report: Report, rows: Sequence[Sequence[Cell | str]]) -> str:
     """What the signs in these rows mean; begins with a space, empty where there are none."""
-    return marks_told(report, "".join(cell_text(item) for row in rows for item in row))
+    return marks_note(report, "".join(cell_text(item) for row in rows for item in row))
 
 
-def marks_told(report: Report, text: str) -> str:
+def marks_note(report: Report, text: str) -> str:
     """What the signs in a text mean; begins with a space, empty where there are none."""
     told = ""
     if _CHANGING in text:

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from cac_core.analysis.estimate import Estimate, not_estimable
 from schemas.codes import Status
 
-#: Analyses of this module; the plan makes rows of none of them.
-ANALYSES = ("acquisition", "training", "discrepancy")
+#: Analyses of this module; no step of a plan makes rows of them.
+ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy")
 _MEASURES = (
     "noise_hu", "slice_thickness_mm", "slice_increment_mm", "KVP", "XRayTubeCurrent",
     "heart_volume_ml", "seconds_read", "seconds_model", "seconds_score",

@@ -2,48 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+import pyarrow as pa
 from markupsafe import Markup, escape
 
-from cac_core.report.cohort.blocks import Block, Part, Report, ReportSection
+from cac_core.analysis.plan import Plan
+from cac_core.report.cohort.report import Report, TableRow
+from cac_core.report.cohort.sections import Block, Part, ReportSection
 from cac_core.report.overlay import key_slice
 
 #: Examples of readings that agree, a category each, and of readings that do not.
 _APART = 2
 
 
-def example_studies(report: Report) -> list[str]:
+def example_studies(plan: Plan, linked: pa.Table, discrepancies: pa.Table | None) -> list[str]:
     """Study keys of the examples, in the order they are shown.
 
-    In each category the first study whose readings agree, by key, which has nothing to do with the
-    patient; then the cases that are furthest apart. None where there is no second reading.
+    For each category the first study by key whose readings agree (keys do not depend on the
+    patient), then the cases that are furthest apart. Empty without a second reading.
+
+    Parameters
+    ----------
+    linked, discrepancies : the tables of that name.
     """
-    if not report.plan.compare:
+    if not plan.compare:
         return []
-    first, second = report.plan.compare[0]
-    terms = [report.plan.sources[name].term for name in (first, second)]
+    first, second = plan.compare[0]
+    terms = [plan.sources[name].term for name in (first, second)]
     names = ["study_key", *(term.source for term in terms)]
-    if any(name not in report.linked.column_names for name in names):
+    if any(name not in linked.column_names for name in names):
         return []
-    rows = report.linked.select(names).sort_by("study_key").to_pylist()
+    rows = linked.select(names).sort_by("study_key").to_pylist()
     found = []
     for level in terms[0].levels:
         same = (r["study_key"] for r in rows if r[names[1]] == level == r[names[2]])
         found += [key for key in (next(same, None),) if key is not None]
-    return [*found, *_furthest(report, first, second)]
+    return [*found, *_furthest(discrepancies, first, second)]
 
 
 def case_section(report: Report) -> ReportSection:
     """Key slices of the examples, unmarked and marked, with both readings."""
     section, block = ReportSection("figure-2", "Example cases (Figure 2)"), Block()
     section.blocks.append(block)
-    previews: Mapping[str, Sequence[Mapping[str, Any]]] = report.facts.get("previews", {})
     if report.hidden:
         block.missing(["pictures of single patients are left out where small counts are hidden"])
         return section
-    shown = {key: rows for key, rows in previews.items() if rows}
+    shown = {key: rows for key, rows in report.facts.previews.items() if rows}
     if not shown:
         block.missing(
             [
@@ -52,7 +57,11 @@ def case_section(report: Report) -> ReportSection:
             ]
         )
         return section
-    rows = {row["study_key"]: row for row in report.linked.to_pylist() if row["study_key"] in shown}
+    rows = {
+        row["study_key"]: row
+        for row in report.facts.linked.to_pylist()
+        if row["study_key"] in shown
+    }
     figures = Markup("").join(
         _case(report, key, rows[key], slices) for key, slices in shown.items()
     )
@@ -66,9 +75,7 @@ def case_section(report: Report) -> ReportSection:
     return section
 
 
-def _case(
-    report: Report, key: str, linked: Mapping[str, Any], slices: Sequence[Mapping[str, Any]]
-) -> Markup:
+def _case(report: Report, key: str, linked: TableRow, slices: Sequence[TableRow]) -> Markup:
     most = max(slices, key=lambda row: (row["agatston"], -row["slice_index"]))
     drawn = key_slice(most, f"case-{key[:12]}", f"Slice {most['slice_index']} of study {key[:12]}")
     told = []
@@ -77,7 +84,7 @@ def _case(
             score = linked.get(source.score) if source.score else None
             number = "" if score is None else f" ({score:,.1f})"
             told.append(f"{source.label} {linked[source.term.source]}{number}")
-    page = report.facts.get("pages", {}).get(key)
+    page = report.facts.pages.get(key)
     name = Markup('<a href="{}">{}</a>').format(page, key) if page else escape(key)
     return Markup(
         '<figure><div class="pair">{}{}</div><figcaption>{}<br><span class="key">{}</span>'
@@ -85,13 +92,13 @@ def _case(
     ).format(drawn.plain, drawn.marked, "; ".join(told), name)
 
 
-def _furthest(report: Report, first: str, second: str) -> list[str]:
-    """Cases furthest apart, as many of each sign as there is room for."""
-    if report.discrepancies is None:
+def _furthest(discrepancies: pa.Table | None, first: str, second: str) -> list[str]:
+    """Cases furthest apart, up to `_APART` of each sign."""
+    if discrepancies is None:
         return []
     mine = [
         row
-        for row in report.discrepancies.to_pylist()
+        for row in discrepancies.to_pylist()
         if (row["compared"], row["reference"]) == (first, second)
     ]
     above = [row["study_key"] for row in mine if row["categories_apart"] > 0]

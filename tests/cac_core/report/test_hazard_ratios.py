@@ -8,13 +8,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cac_core.report.cohort import blocks
+from cac_core.report.cohort import report as module
 from cac_core.report.cohort.added_value import reclassification_section
 from cac_core.report.cohort.assemble import _tiles
-from cac_core.report.cohort.blocks import CATEGORIES_NOTE, Report, cell_text
-from cac_core.report.cohort.models import assumptions_section, hazard_section, sensitivity_section
-from cac_core.report.cohort.numbers import Numbers
-from cac_core.report.cohort.outcomes import follow_up_section, survival_section
+from cac_core.report.cohort.hazard_ratios import (
+    assumptions_section,
+    hazard_section,
+    sensitivity_section,
+)
+from cac_core.report.cohort.report import CATEGORIES_NOTE, Report, ReportFacts
+from cac_core.report.cohort.sections import cell_text
+from cac_core.report.cohort.shown_estimates import ShownEstimates
+from cac_core.report.cohort.survival import follow_up_section, survival_section
 from cac_core.report.page import Column, DataTable
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
@@ -29,7 +34,9 @@ def _report(*rows: dict[str, Any]) -> Report:
     )  # fmt: skip
     everything = {"population": "all", "outcome": "mace", "model": "dl"}
     return Report(
-        Numbers(ESTIMATES.from_rows(everything | row for row in rows)), wanted, pa.table({}), {}
+        ShownEstimates(ESTIMATES.from_rows(everything | row for row in rows)),
+        wanted,
+        ReportFacts(pa.table({})),
     )
 
 
@@ -97,8 +104,8 @@ def test_limits_of_the_categories_stand_under_each_table_that_has_them(titled: b
     report = _report()
     columns = (Column("Category"), Column("101-400 (n = 5)" if titled else "n"))
     table = DataTable("t", "", columns, [["<1" if titled else "101-400", "7"]], note="A note.")
-    assert report.kept(table).note == f"A note. {CATEGORIES_NOTE}"
-    assert report.kept(DataTable("u", "", columns[:1], [["yes"]])).note == ""
+    assert report.keep_table(table).note == f"A note. {CATEGORIES_NOTE}"
+    assert report.keep_table(DataTable("u", "", columns[:1], [["yes"]])).note == ""
     assert "<1 is below 1" in CATEGORIES_NOTE and "100.5 lies in 101-400" in CATEGORIES_NOTE
 
 
@@ -136,7 +143,7 @@ def test_headings_say_what_intervals_cover() -> None:
 
 
 def test_no_heading_of_the_report_has_a_level_of_its_own() -> None:
-    written = Path(blocks.__file__).parent
+    written = Path(module.__file__).parent
     assert not [p.name for p in written.glob("*.py") if "95 %" in p.read_text(encoding="utf-8")]
 
 
@@ -155,5 +162,5 @@ def test_the_ratio_that_is_told_first_has_its_marks_too() -> None:
 def test_tables_of_one_name_are_both_kept() -> None:
     report = _report()
     table = DataTable("t", "", (Column("a"),), [["b"]])
-    assert [report.kept(table).identifier for _ in range(3)] == ["t", "t-2", "t-3"]
+    assert [report.keep_table(table).identifier for _ in range(3)] == ["t", "t-2", "t-3"]
     assert set(report.tables) == {"t", "t-2", "t-3"}

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from cac_core.analysis.design import Patients
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import Term, load_plan
+from cac_core.analysis.term_models import (
     TermModel,
     complete,
     fit_terms,
@@ -15,7 +16,6 @@ from cac_core.analysis.models import (
     plain_design,
     term_test,
 )
-from cac_core.analysis.plan import Term, load_plan
 from cac_core.errors import NotEstimableError
 from cac_core.stats.cox import fit_cox
 from tests.builders.analyses import linked_events
