@@ -119,7 +119,7 @@ def _survival(report: Report, block: Block, source: str) -> None:
 
 
 def _event_free(report: Report, block: Block, source: str) -> DataTable:
-    """ShownEstimates at risk and event-free share at whole years."""
+    """Numbers at risk and event-free share at whole years."""
     numbers = report.numbers
     wanted = {"population": block.population, "outcome": block.outcome, "model": source}
     free = {(r.level, r.at): r for r in numbers.rows("kaplan_meier", "event_free", **wanted)}
@@ -134,7 +134,7 @@ def _event_free(report: Report, block: Block, source: str) -> DataTable:
     )
     return DataTable(
         name,
-        f"ShownEstimates at risk, and share free of {report.outcome(str(block.outcome))} in %",
+        f"Numbers at risk, and share free of {report.outcome(str(block.outcome))} in %",
         (Column(report.label(source)), Column("Year", True), Column("At risk", True),
          Column(f"Event-free ({report.ci})", True)),
         rows,
