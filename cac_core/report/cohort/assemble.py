@@ -63,7 +63,7 @@ BUILDERS: tuple[Builder, ...] = (
 
 @dataclass(frozen=True)
 class Assembled:
-    """A finished report: file name to content, and what is missing in it by section."""
+    """A finished report: content by file name, and what is missing by section."""
 
     files: Mapping[str, bytes]
     gaps: Mapping[str, Sequence[str]]
@@ -72,7 +72,7 @@ class Assembled:
 
 
 def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
-    """Every section, the page, its PDF, and the folder of tables and figures.
+    """All sections, the page, its PDF, and the files of tables and figures.
 
     The same report gives the same bytes.
 
@@ -82,7 +82,7 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     """
     builders = (*BUILDERS, *more)
     built: dict[Builder, ReportSection] = {}
-    # The checklists come after all else: they say of an answer that its section has gaps.
+    # Checklists are built last, since they refer to sections with gaps.
     for builder in sorted(builders, key=lambda one: one is checklists.checklists_section):
         report.numbers.place = builder.__name__
         report.incomplete = [one.identifier for one in built.values() if one.gaps]
@@ -151,7 +151,7 @@ def _as_arrow(table: DataTable) -> pa.Table:
     names: list[str] = []
     for at, column in enumerate(table.columns):
         name = cell_text(column.title)
-        # Two columns of p values are told apart by what stands before them.
+        # A second column of p values is named by the column before it.
         names.append(
             name if name not in names else f"{name} ({cell_text(table.columns[at - 1].title)})"
         )
@@ -168,7 +168,7 @@ def _both(name: str, table: pa.Table) -> Iterator[tuple[str, bytes]]:
 
 
 def _numbers(report: Report) -> bytes:
-    """Every number that is shown, with the row it comes from."""
+    """Every number that is shown, with its row of `estimates`."""
     digest = hashlib.sha256()
     for batch in report.numbers.table.to_batches():
         digest.update(json.dumps(batch.to_pylist(), sort_keys=True).encode())

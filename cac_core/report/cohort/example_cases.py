@@ -1,4 +1,4 @@
-"""Section of example cases: what the networks marked, beside what the expert scored (Figure 2)."""
+"""Section of example cases: marks of the networks with the scores of all readings (Figure 2)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cac_core.report.cohort.report import Report, TableRow
 from cac_core.report.cohort.sections import Block, Part, ReportSection
 from cac_core.report.overlay import key_slice
 
-#: Examples of readings that agree, a category each, and of readings that do not.
+#: Most discrepant examples of each sign.
 _APART = 2
 
 
@@ -46,14 +46,14 @@ def case_section(report: Report) -> ReportSection:
     section, block = ReportSection("figure-2", "Example cases (Figure 2)"), Block()
     section.blocks.append(block)
     if report.hidden:
-        block.missing(["pictures of single patients are left out where small counts are hidden"])
+        block.missing(["pictures of single patients are not shown, since small counts are hidden"])
         return section
     shown = {key: rows for key, rows in report.facts.previews.items() if rows}
     if not shown:
         block.missing(
             [
-                "the warehouse holds no pictures of these studies: they were scored without "
-                "previews; scoring them again makes them"
+                "the warehouse has no pictures of these studies, which were scored without "
+                "previews; score them again to make pictures"
             ]
         )
         return section
@@ -66,10 +66,10 @@ def case_section(report: Report) -> ReportSection:
         _case(report, key, rows[key], slices) for key, slices in shown.items()
     )
     block.say(
-        "One study of each category in which the readings agree, and those in which they are "
-        "furthest apart: the slice with most coronary calcium, as it is and with the contour of "
-        "the heart, coronary calcium and other calcium as the networks mark them. The expert's "
-        "marks are not in the warehouse; the scores of both stand below."
+        "One study per category in which the readings agree, and the studies in which they are "
+        "furthest apart: the slice with most coronary calcium, plain and with the heart contour, "
+        "coronary calcium and other calcium as marked by the networks. The expert's marks are not "
+        "in the warehouse; the scores of both are given below."
     )
     block.parts.append(Part(html=Markup('<div class="cases">{}</div>').format(figures)))
     return section

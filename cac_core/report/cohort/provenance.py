@@ -1,4 +1,4 @@
-"""What the tables behind a report mean, and which runs made them."""
+"""Data dictionary of the tables behind a report, and the runs that made them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dictionary_section(report: Report) -> ReportSection:
         columns = {column.name: column for column in spec.columns}
         rows = [_column(column) for column in columns.values()]
         if spec is LINKED:
-            # Outcomes are columns of their own, by the definition of the linkage.
+            # The definition of the linkage adds columns for its outcomes.
             rows += [
                 _field(field) for field in report.facts.linked.schema if field.name not in columns
             ]
@@ -56,7 +56,7 @@ def provenance_section(report: Report) -> ReportSection:
         block = Block(title)
         section.blocks.append(block)
         if not runs:
-            block.missing([f"the table {spec.name} holds no run behind this report"])
+            block.missing([f"the table {spec.name} has no run behind this report"])
             continue
         block.add(report.keep_table(_runs(spec, runs)), f"Show the runs of the table {spec.name}")
     return section
@@ -79,5 +79,11 @@ def _column(column: ColumnSpec) -> list[str]:
 
 
 def _field(field: pa.Field) -> list[str]:
-    told = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    return [field.name, str(field.type), told.get("unit", ""), told.get("description", ""), ""]
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return [
+        field.name,
+        str(field.type),
+        metadata.get("unit", ""),
+        metadata.get("description", ""),
+        "",
+    ]

@@ -55,11 +55,13 @@ def test_other_networks_are_drawn_with_their_own_sizes(hearts: int) -> None:
 
 def test_without_a_manifest_the_section_says_so() -> None:
     assert architecture_section(report()).gaps == [
-        "the weights that scored this cohort are not at hand"
+        "the weights that scored this cohort are not installed"
     ]
 
 
 def test_a_network_of_one_branch_is_told() -> None:
     single = NetworkConfig(3, branches="single")
     made = report(networks=networks(NetworkConfig(2), calcium=single))
-    assert architecture_section(made).gaps == ["Calcium: of what is drawn, only `single` is used"]
+    assert architecture_section(made).gaps == [
+        "Calcium: only the branch `single` of the drawing is used"
+    ]

@@ -55,13 +55,13 @@ def test_the_paragraph_of_a_known_run() -> None:
     for sentence in (
         "Agatston scores counted lesions of at least 1 mm2 at or above 130 HU, joined through 8 "
         "neighbours within a slice, weighted by peak attenuation with steps at 200, 300, 400 HU, "
-        "and scaled by the slice increment over 3 mm. Scans of other than 120 kV kept the "
+        "and scaled by the slice increment over 3 mm. Scans at other than 120 kV kept the "
         "threshold and were flagged.",
         "Scores were linked to the records of site elsewhere by keyed pseudonym and study date, "
-        "which could differ by 3 days; the registry was covered from 2010-01-01 to 2020-12-31. "
-        "Patients without age and sex were left out.",
-        "Of 307 patients in the archive or the clinical table, 300 are in the analysis; the "
-        "others left: infarction or revascularisation at or before the scan (7).",
+        "which could differ by 3 days; the registry has coverage from 2010-01-01 to 2020-12-31. "
+        "Patients without age and sex were excluded.",
+        "Of 307 patients in the archive or the clinical table, 300 are in the analysis; "
+        "exclusions: infarction or revascularisation at or before the scan (7).",
         "MACE: the first of death, myocardial infarction, unstable angina and revascularisation.",
         "Death: death.",
         "Unstable angina: diagnosis codes beginning with I200 (types M, 6), inpatient records; "
@@ -74,13 +74,13 @@ def test_the_paragraph_of_a_known_run() -> None:
         "tested by the likelihood ratio and has no interval. Gains in AUC over all follow-up have "
         "DeLong's intervals; gains in AUC at 3 years, in Harrell's and Uno's c, net "
         "reclassification in all its forms and integrated discrimination improvement have "
-        "bootstrap intervals, percentiles of 1,000 resamples of patients with models fitted anew "
-        "in each (seed 2023). Patients in whom a covariate of a model is missing are left out "
-        "of that model. Intervals cover 95 %.",
+        "bootstrap intervals, percentiles of 1,000 resamples of patients with models refitted "
+        "in each (seed 2023). Patients with a missing covariate of a model are excluded from that "
+        "model. Intervals cover 95 %.",
         "Cumulative incidence of revascularisation, myocardial infarction and unstable angina by "
         "Aalen and Johansen, with death competing, compared by Gray's test. Cause-specific hazard "
-        "ratios, for which death censors, stand beside those of the subdistribution by the model "
-        "of Fine and Gray with robust standard errors.",
+        "ratios, with death as censoring, are given with those of the subdistribution by the "
+        "model of Fine and Gray with robust standard errors.",
         "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
     ):
         assert sentence in told
@@ -99,7 +99,7 @@ def test_other_settings_are_told() -> None:
                  horizon_years=5)  # fmt: skip
     made = dataclasses.replace(report(estimates()), plan=other)
     told = " ".join(text(methods_section(made)))
-    assert "discrimination improvement have no intervals, since no resamples were" in told
+    assert "discrimination improvement have no intervals, since the plan has no resamples" in told
     assert "imputed 7 times" in told and "cover 90 %" in told
 
 
@@ -123,7 +123,7 @@ def test_nobody_in_the_analysis() -> None:
     rows = (("cohort_flow", "no_follow_up", "count", 5.0, 5, None),
             ("cohort_flow", "included", "count", 0.0, 5, None))  # fmt: skip
     section = methods_section(report(estimates(rows)))
-    assert "Cohort: nobody is in the analysis" in section.gaps
+    assert "Cohort: no patients are in the analysis" in section.gaps
     assert "Statistical analysis: follow-up is not estimable" in section.gaps
     assert "0 are in the analysis" in " ".join(text(section))
 

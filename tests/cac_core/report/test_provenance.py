@@ -38,7 +38,7 @@ def test_runs_stand_with_their_digests() -> None:
 
 def test_runs_that_are_not_there_are_told() -> None:
     assert provenance_section(report(pa.table({}))).gaps == [
-        f"{title}: the table {table} holds no run behind this report"
+        f"{title}: the table {table} has no run behind this report"
         for title, table in (("Rescoring", "runs"), ("Linkage", "linkages"),
                              ("Analysis", "analyses"))
     ]  # fmt: skip
