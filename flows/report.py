@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -168,15 +167,12 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         estimates = _with_archive_rows(prepared)
     shown = hide_small(estimates) if prepared.suppress else estimates
     progress.say(f"writing the report into {prepared.out}")
-    discrepancies = store.read(DISCREPANCIES)
-    examples = example_studies(analysis.plan, analysis.cohort.linked, discrepancies)
-    cases = dict.fromkeys([*examples, *discrepancies["study_key"].to_pylist()])
-    studies = [] if prepared.suppress else list(cases)[:MOST_PAGES]
-    facts = _facts(prepared, discrepancies, studies, [] if prepared.suppress else examples)
+    facts = _facts(prepared)
     report = Report(ShownEstimates(shown), analysis.plan, facts, prepared.suppress)
     with results_folder(prepared.out, _CONTENTS) as folder:
-        if studies:
-            write_pages(store, studies, folder / _STUDIES, analysis.cohort.run["model_id"])
+        if facts.pages:
+            model = analysis.cohort.run["model_id"]
+            write_pages(store, [*facts.pages], folder / _STUDIES, model)
         done = assemble_report(report, (case_section,))
         write_files(done.files, folder)
     return ReportSummary(
@@ -192,7 +188,7 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         page_bytes=len(done.files["index.html"]),
         gaps={title: list(reasons) for title, reasons in done.gaps.items()},
         headline=key_estimates(shown, analysis.plan),
-        study_pages=len(studies),
+        study_pages=len(facts.pages),
         seconds_report=round(monotonic() - begun, 3),
         seconds=round(monotonic() - clock, 3),
     )
@@ -217,20 +213,15 @@ def _with_archive_rows(prepared: PreparedReport) -> pa.Table:
     return estimates
 
 
-def _facts(
-    prepared: PreparedReport,
-    discrepancies: pa.Table,
-    studies: Sequence[str],
-    examples: Sequence[str],
-) -> ReportFacts:
-    """Everything that the report shows beside the estimates.
-
-    Parameters
-    ----------
-    studies : study keys that get a page.
-    examples : study keys whose pictures are shown.
-    """
+def _facts(prepared: PreparedReport) -> ReportFacts:
+    """Everything that the report shows beside the estimates."""
     analysis, store = prepared.analysis, prepared.analysis.warehouse
+    discrepancies = store.read(DISCREPANCIES)
+    examples, cases = [], []
+    if not prepared.suppress:
+        examples = example_studies(analysis.plan, analysis.cohort.linked, discrepancies)
+        cases = discrepancies["study_key"].to_pylist()
+    studies = list(dict.fromkeys([*examples, *cases]))[:MOST_PAGES]
     run, manifest = analysis.cohort.run, verify_weights(analysis.settings.model)
     definition = OutcomeDefinition.model_validate_json(run["definition"])
     model = run["model_id"]

@@ -56,13 +56,7 @@ def pooled_rows(
     terms: Sequence[Term],
     tables: Callable[[], list[Patients]],
 ) -> Iterator[Estimate]:
-    """Hazard ratios by Rubin's rules over imputed tables.
-
-    Raises
-    ------
-    NotEstimableError
-        If the imputed tables differ in the terms and levels that can be estimated.
-    """
+    """Hazard ratios pooled over imputed tables by Rubin's rules."""
     plan = question.plan
     patients, days, event = question.outcome(outcome)
     keep, absent = complete(patients, terms)
@@ -94,6 +88,7 @@ def pooled_rows(
 
 
 def _require_same_terms(models: Sequence[TermModel]) -> None:
+    """Refuse imputed tables that differ in the terms and levels that can be estimated."""
     names = {tuple((b.term.name, b.levels) for b in model.blocks) for model in models}
     if len(names) > 1 or any(model.dropped for model in models):
         raise NotEstimableError("the imputed tables differ in what can be estimated from them")

@@ -12,7 +12,7 @@ from flows.runtime.progress import format_seconds
 
 if TYPE_CHECKING:  # each of them takes a second to import
     from cac_core.analysis.key_estimates import KeyEstimate
-    from cac_core.report.comparison_page import ComparisonSummary
+    from cac_core.report.comparison import ComparisonSummary
     from flows.analysis import AnalysisDryRun, AnalysisSummary
     from flows.report import ReportSummary
 

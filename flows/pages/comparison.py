@@ -10,13 +10,8 @@ from typing import Any
 from cac_core.cohort.scores import scores_of
 from cac_core.cohort.store import Warehouse
 from cac_core.errors import UsageError
-from cac_core.report.comparison_page import (
-    ComparisonSummary,
-    Run,
-    compare_runs,
-    comparison_files,
-    summarise,
-)
+from cac_core.report.comparison import ComparisonSummary, Run, compare_runs, summarise
+from cac_core.report.comparison_page import comparison_files
 from cac_core.settings import load_settings
 from flows.request import open_warehouse
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files

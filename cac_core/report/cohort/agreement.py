@@ -207,10 +207,7 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
         plain(numbers.text(found[name], "three"))
         for name in ("r2_log", "bias_log", "limit_low_log", "limit_high_log")
     )
-    notes = (
-        f"r2 of log(1 + Agatston) {r2}",
-        "difference {}, limits {} to {}".format(*limits),
-    )
+    notes = f"r2 of log(1 + Agatston) {r2}", "difference {}, limits {} to {}".format(*limits)
     titles = report.label(first), report.label(second)
     drawing, left, right = scatter_figure(
         np.log1p(a), np.log1p(b), titles, (bias, low, high), notes

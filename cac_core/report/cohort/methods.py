@@ -88,8 +88,8 @@ def _cohort(report: Report, block: Block) -> None:
         begin = f"from {coverage['begin']} to" if coverage.get("begin") else "until"
         block.say(
             "Scores were linked to the records of site {} by keyed pseudonym and study date, "
-            "which could differ by {} days; the registry has coverage {} {}. Patients without {} were "
-            "excluded.",
+            "which could differ by {} days; the registry has coverage {} {}. Patients without {} "
+            "were excluded.",
             run["site"],
             rules["window_days"],
             begin,

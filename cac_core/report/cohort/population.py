@@ -35,8 +35,8 @@ _COUNTED = (
     ("slice_thickness_level", "Slice thickness, mm"),
     ("ctac_role", "Acquisition"),
     ("quality_flag", "Quality flag"),
-    ("status", "Status"),
-    ("reason", "Reason without score"),
+    ("status", "What became of the study"),
+    ("reason", "Why not scored"),
 )
 _CODES = {
     "status": {code.value: code.description for code in Status},

@@ -60,10 +60,8 @@ def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     end = max((curve.years[-1] for curve in curves), default=1.0)
     axis.set(xlim=(0, end), xlabel="Years", ylabel=y_label)
-    if not rising:
-        axis.set_ylim(min(0.5, _lowest(curves)), 1.005)
-    else:
-        axis.set_ylim(bottom=0)
+    limits = {"bottom": 0.0} if rising else {"bottom": min(0.5, _lowest(curves)), "top": 1.005}
+    axis.set_ylim(**limits)
     axis.legend(
         frameon=False, loc="upper left" if rising else "lower left", fontsize=9, handlelength=2.6
     )

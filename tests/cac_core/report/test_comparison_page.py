@@ -6,15 +6,8 @@ import json
 
 import pyarrow as pa
 
-from cac_core.report.comparison_page import (
-    UNEXPLAINED,
-    Run,
-    SettingPair,
-    compare_runs,
-    comparison_files,
-    comparison_page,
-    summarise,
-)
+from cac_core.report.comparison import UNEXPLAINED, Run, SettingPair, compare_runs, summarise
+from cac_core.report.comparison_page import comparison_files, comparison_page
 from schemas.results import ESTIMATES
 from schemas.score import SCORES
 from tests.builders.rows import digest, key, score_row

@@ -67,7 +67,7 @@ def test_a_term_whose_hazards_are_not_proportional_is_marked_where_its_ratio_sta
     assert cells["Male"] == "2.00 (1.00 to 4.00)"
     assert "\N{DAGGER} The test of proportional hazards rejects for this term at 0.05" in table.note
     assert "Events per parameter of the adjusted model: 14.2." in table.note
-    assert "all terms together: p 0.030, which rejects them" in table.note
+    assert "all terms together: p 0.030, rejected" in table.note
 
 
 def test_few_events_per_parameter_are_marked_in_every_table_of_ratios() -> None:
