@@ -161,11 +161,11 @@ def read_cohort(warehouse: Warehouse) -> Cohort:
     outcomes = OutcomeDefinition.model_validate(json.loads(runs[-1]["definition"]))
     spec = linked_table(tuple(outcomes.outcome))
     linked = warehouse.read(spec)
-    _require_sound(spec, linked)
+    require_valid(spec, linked)
     return Cohort(runs[-1], linked, warehouse.read(EVENTS), warehouse.read(FLOW))
 
 
-def _require_sound(spec: TableSpec, linked: pa.Table) -> None:
+def require_valid(spec: TableSpec, linked: pa.Table) -> None:
     """Refuse values that an earlier version linked and this version quarantines."""
     faults: list[str] = []
     try:

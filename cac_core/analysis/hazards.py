@@ -269,7 +269,7 @@ def _interaction(
     if any(name in model.dropped for name in (term.name, other.name)):
         raise NotEstimableError("; ".join(model.dropped.values()))
     pairs = _products(model, term, other)
-    # Cells without patients or without events have no product of their own to estimate.
+    # Products without patients or without events cannot be estimated.
     usable = [cell for cell in pairs.T if cell.any() and model.event[cell > 0].any()]
     left_out = pairs.shape[1] - len(usable)
     if not usable:

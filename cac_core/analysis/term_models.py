@@ -35,7 +35,7 @@ from cac_core.stats.cox import (
     require_rank,
 )
 
-#: Fewer events per estimated coefficient than this are told with the model.
+#: Models with fewer events per coefficient say so in `method`.
 EVENTS_PER_PARAMETER = 10
 
 

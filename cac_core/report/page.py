@@ -101,7 +101,8 @@ class Page:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Jinja environment of the templates; undefined values are errors."""
     return Environment(
         loader=PackageLoader("cac_core.report", "templates"),
         autoescape=True,
@@ -117,7 +118,7 @@ def render(template: str, page: Page, **values: object) -> str:
 
     The same values give the same bytes.
     """
-    return _environment().get_template(template).render(page=page, **values)
+    return environment().get_template(template).render(page=page, **values)
 
 
 def render_parts(

@@ -60,14 +60,14 @@ def _run(name: str, shared: Warehouse | None) -> Run:
     if not models:
         known = "" if shared is None else f" and {shared.url} has no model of that name"
         raise UsageError(
-            f"{name} is no warehouse with scores{known}.",
+            f"{name} is not a warehouse with scores{known}.",
             "Name two warehouses, or with --warehouse two of its models (`cac status` lists them).",
         )
     runs = store.read(LINKAGES).sort_by("started_at").to_pylist()
     model = runs[-1]["model_id"] if runs else models[0]
     if not runs and len(models) > 1:
         raise UsageError(
-            f"{name} holds scores of several models.",
+            f"{name} has scores of several models.",
             f"Compare models with --warehouse {name}: {', '.join(models)}.",
         )
     return _read(store, model, name)

@@ -237,7 +237,7 @@ def _thinned(drawn: int, total: int) -> str:
 def _scores(
     report: Report, first: str, second: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str], int]:
-    """Both scores and the study keys of those who have both, thinned; and how many there are."""
+    """Both scores and study keys of patients with both, thinned; and their number."""
     names = [str(report.plan.sources[name].score) for name in (first, second)]
     if any(name not in report.facts.linked.column_names for name in names):
         return np.zeros(0), np.zeros(0), [], 0

@@ -94,7 +94,7 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     sections = [built[builder] for builder in builders]
     report.numbers.place = "summary"
     gaps = {section.title: section.gaps for section in sections if section.gaps}
-    values = {"sections": sections, "gaps": gaps, "tiles": _tiles(report), "report": report}
+    values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report}
     page = _page(report, sections)
     files = dict(_tables(report))
     for name, (svg, png) in report.figures.items():
@@ -116,7 +116,7 @@ def _page(report: Report, sections: Sequence[ReportSection]) -> Page:
     )
 
 
-def _tiles(report: Report) -> list[tuple[str, Markup]]:
+def tiles_of(report: Report) -> list[tuple[str, Markup]]:
     """Patients, events and the key estimates."""
     numbers, plan = report.numbers, report.plan
     population = report.populations[0]

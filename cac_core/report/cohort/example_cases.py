@@ -78,18 +78,18 @@ def case_section(report: Report) -> ReportSection:
 def _case(report: Report, key: str, linked: TableRow, slices: Sequence[TableRow]) -> Markup:
     most = max(slices, key=lambda row: (row["agatston"], -row["slice_index"]))
     drawn = key_slice(most, f"case-{key[:12]}", f"Slice {most['slice_index']} of study {key[:12]}")
-    told = []
+    readings = []
     for source in report.plan.sources.values():
         if linked.get(source.term.source) is not None:
             score = linked.get(source.score) if source.score else None
             number = "" if score is None else f" ({score:,.1f})"
-            told.append(f"{source.label} {linked[source.term.source]}{number}")
+            readings.append(f"{source.label} {linked[source.term.source]}{number}")
     page = report.facts.pages.get(key)
     name = Markup('<a href="{}">{}</a>').format(page, key) if page else escape(key)
     return Markup(
         '<figure><div class="pair">{}{}</div><figcaption>{}<br><span class="key">{}</span>'
         "</figcaption></figure>"
-    ).format(drawn.plain, drawn.marked, "; ".join(told), name)
+    ).format(drawn.plain, drawn.marked, "; ".join(readings), name)
 
 
 def _furthest(discrepancies: pa.Table | None, first: str, second: str) -> list[str]:

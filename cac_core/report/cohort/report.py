@@ -1,4 +1,4 @@
-"""The cohort report in the making: its input, its names for people, and the files it keeps."""
+"""Input of the cohort report, shown names, and the tables and figures that it keeps."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _hide_complements(counts: Sequence[Record], family: Callable[[Record], objec
 
 
 def _hide_in_text(row: Record) -> None:
-    """Replace small counts in the text of a row, and values that give small event counts away."""
+    """Replace small counts in the text of a row, and values that reveal small event counts."""
     method = str(row["method"] or "")
     for pattern, instead in _IN_TEXT:
         method = pattern.sub(instead, method)

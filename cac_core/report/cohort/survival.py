@@ -1,4 +1,4 @@
-"""Sections of what happened to the patients: follow-up, survival, rates, competing risks."""
+"""Sections of outcomes: follow-up, survival, event rates, competing risks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cac_core.report.page import Cell, Column, DataTable
 
 
 def follow_up_section(report: Report) -> ReportSection:
-    """How long patients were followed, and how many had each outcome."""
+    """Follow-up, and number of events of each outcome."""
     section = ReportSection("follow-up", "Follow-up and events")
     numbers = report.numbers
     for population in report.populations:
@@ -43,9 +43,9 @@ def follow_up_section(report: Report) -> ReportSection:
              Column("Events", True), Column(f"Follow-up by {FOLLOW_UP}, years, median (IQR)", True),
              Column("To event or censoring, years, median (IQR)", True)),
             rows,
-            note="By reverse Kaplan-Meier: how long patients would have been followed but for the "
-            "event. To event or censoring: as the paper has it, shorter. A dash where half or a "
-            "quarter of the patients were not followed long enough to tell.",
+            note="By reverse Kaplan-Meier: follow-up if there were no events. To event or "
+            "censoring: as in the paper, shorter. A dash if half or a quarter of the patients were "
+            "not followed long enough.",
         )  # fmt: skip
         block.add(report.keep_table(table))
     return section
@@ -111,7 +111,7 @@ def _survival(report: Report, block: Block, source: str) -> None:
         ),
         curves_figure(curves, f"Free of {outcome}, %", note),
         f"Survival free of {outcome} by category of {label}, Kaplan-Meier with "
-        f"{report.plan.confidence:.0%} confidence bands; below it the patients still followed.",
+        f"{report.plan.confidence:.0%} confidence bands; below it the numbers at risk.",
         f"Kaplan-Meier curves by category of {label}; numbers are in the table below.",
         _event_free(report, block, source),
     )

@@ -102,7 +102,7 @@ def test_quartiles_of_the_archive_and_of_those_in_the_analysis() -> None:
     }
 
 
-def test_training_is_told_as_far_as_the_manifest_records_it() -> None:
+def test_training_is_reported_as_far_as_the_manifest_records_it() -> None:
     manifest = {"heart": {"training_samples": 480, "validation_samples": 60}, "calcium": "by hand"}
     rows = training(manifest)
     assert [(row.model, row.term, row.value) for row in rows] == [

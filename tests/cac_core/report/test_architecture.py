@@ -59,7 +59,7 @@ def test_without_a_manifest_the_section_says_so() -> None:
     ]
 
 
-def test_a_network_of_one_branch_is_told() -> None:
+def test_a_network_of_one_branch_is_reported() -> None:
     single = NetworkConfig(3, branches="single")
     made = report(networks=networks(NetworkConfig(2), calcium=single))
     assert architecture_section(made).gaps == [

@@ -50,5 +50,5 @@ def test_an_answer_says_where_its_section_has_gaps() -> None:
         for item in load_checklist(name).items:
             if item.section is None:
                 continue
-            told = f"{item.answer}; in part, see the gaps of the section"
-            assert (told in page) == (item.section in incomplete), (item.number, item.section)
+            shown = f"{item.answer}; in part, see the gaps of the section"
+            assert (shown in page) == (item.section in incomplete), (item.number, item.section)

@@ -1,4 +1,4 @@
-"""What stands beside hazard ratios, and under tables with categories of the score."""
+"""Notes of hazard ratios, and of tables with categories of the score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from cac_core.report.cohort import report as module
 from cac_core.report.cohort.added_value import reclassification_section
-from cac_core.report.cohort.assemble import _tiles
+from cac_core.report.cohort.assemble import tiles_of
 from cac_core.report.cohort.hazard_ratios import (
     assumptions_section,
     hazard_section,
@@ -147,15 +147,15 @@ def test_no_heading_of_the_report_has_a_level_of_its_own() -> None:
     assert not [p.name for p in written.glob("*.py") if "95 %" in p.read_text(encoding="utf-8")]
 
 
-def test_the_ratio_that_is_told_first_has_its_marks_too() -> None:
+def test_the_ratio_that_is_reported_first_has_its_marks_too() -> None:
     few = "Cox, Efron ties; only 3.1 events per parameter"
     report = _report(_ratio("cac_category", few, level=">400"), _zph("cac_category", 0.01))
-    tile = next((name, text) for name, text in _tiles(report) if "hazard ratio" in name)
+    tile = next((name, text) for name, text in tiles_of(report) if "hazard ratio" in name)
     assert cell_text(tile[1]).endswith(" \N{DAGGER}\N{DOUBLE DAGGER}")
     assert "Fewer than 10 events per parameter" in tile[0]
     assert "test of proportional hazards rejects" in tile[0]
     steady = _report(_ratio("cac_category", level=">400"))
-    tile = next((name, text) for name, text in _tiles(steady) if "hazard ratio" in name)
+    tile = next((name, text) for name, text in tiles_of(steady) if "hazard ratio" in name)
     assert tile[0] == "adjusted hazard ratio, DL CAC >400" and cell_text(tile[1])[-1] == ")"
 
 

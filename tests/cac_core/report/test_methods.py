@@ -51,7 +51,7 @@ def text(section: ReportSection) -> list[str]:
 def test_the_paragraph_of_a_known_run() -> None:
     section = methods_section(report(estimates()))
     assert section.gaps == []
-    told = text(section)
+    shown = text(section)
     for sentence in (
         "Agatston scores counted lesions of at least 1 mm2 at or above 130 HU, joined through 8 "
         "neighbours within a slice, weighted by peak attenuation with steps at 200, 300, 400 HU, "
@@ -83,7 +83,7 @@ def test_the_paragraph_of_a_known_run() -> None:
         "model of Fine and Gray with robust standard errors.",
         "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
     ):
-        assert sentence in told
+        assert sentence in shown
 
 
 def test_counts_name_their_estimates() -> None:
@@ -94,16 +94,16 @@ def test_counts_name_their_estimates() -> None:
     }  # fmt: skip
 
 
-def test_other_settings_are_told() -> None:
+def test_other_settings_are_reported() -> None:
     other = plan(resamples=0, missing="multiple_imputation", imputations=7, confidence=0.9,
                  horizon_years=5)  # fmt: skip
     made = dataclasses.replace(report(estimates()), plan=other)
-    told = " ".join(text(methods_section(made)))
-    assert "discrimination improvement have no intervals, since the plan has no resamples" in told
-    assert "imputed 7 times" in told and "cover 90 %" in told
+    shown = " ".join(text(methods_section(made)))
+    assert "discrimination improvement have no intervals, since the plan has no resamples" in shown
+    assert "imputed 7 times" in shown and "cover 90 %" in shown
 
 
-def test_a_correction_for_optimism_is_told_where_it_was_asked_for() -> None:
+def test_a_correction_for_optimism_is_reported_where_it_was_asked_for() -> None:
     asked = dataclasses.replace(report(estimates()), plan=plan(resamples=50, optimism=True))
     sentence = "reclassification are also given corrected for optimism (bootstrap, Harrell)"
     assert sentence in " ".join(text(methods_section(asked)))
@@ -115,8 +115,8 @@ def test_a_protocol_with_thresholds_by_tube_voltage() -> None:
     run = made.facts.rescoring_runs[-1]
     protocol = json.loads(run["settings"])["protocol"] | {"kvp_rule": "table", "threshold_hu": 150}
     run["settings"] = json.dumps({"protocol": protocol})
-    told = " ".join(text(methods_section(made)))
-    assert "at or above 150 HU" in told and "from a table by tube voltage" in told
+    shown = " ".join(text(methods_section(made)))
+    assert "at or above 150 HU" in shown and "from a table by tube voltage" in shown
 
 
 def test_nobody_in_the_analysis() -> None:
@@ -129,8 +129,8 @@ def test_nobody_in_the_analysis() -> None:
 
 
 def test_without_readings_and_with_one() -> None:
-    told = " ".join(text(methods_section(report(estimates()))))
-    assert "It is not estimable in this cohort" in told
+    shown = " ".join(text(methods_section(report(estimates()))))
+    assert "It is not estimable in this cohort" in shown
     kappa = ESTIMATES.from_rows(
         [{"analysis": "agreement", "population": "all", "model": "dl:expert",
           "statistic": "kappa_linear", "value": 0.8}]

@@ -1,4 +1,4 @@
-"""Data dictionary and provenance: every column, every digest; nothing behind a report is told."""
+"""Data dictionary and provenance: every column, every digest; missing runs are gaps."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_runs_stand_with_their_digests() -> None:
     assert {"run-001", "run-002", "link-1", "analysis-1", wanted.digest} <= shown
 
 
-def test_runs_that_are_not_there_are_told() -> None:
+def test_runs_that_are_not_there_are_reported() -> None:
     assert provenance_section(report(pa.table({}))).gaps == [
         f"{title}: the table {table} has no run behind this report"
         for title, table in (("Rescoring", "runs"), ("Linkage", "linkages"),
