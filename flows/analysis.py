@@ -1,4 +1,4 @@
-"""The analysis: the linked table and a plan become the table `estimates`."""
+"""The analysis: estimates everything a plan asks for from the linked cohort."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +21,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from cac_core.analysis.concordance import discrepancies
 from cac_core.analysis.estimate import Estimate
-from cac_core.analysis.headline import headline
+from cac_core.analysis.key_estimates import KeyEstimate, key_estimates, key_estimates_markdown
 from cac_core.analysis.plan import Plan, load_plan
 from cac_core.analysis.run import ANALYSIS_VERSION, Step, estimates_table, steps
 from cac_core.cohort.linked import LinkedCohort, read_linked
@@ -49,7 +48,7 @@ def _run_step(analysis: Step) -> list[Estimate]:
 
 @dataclass(frozen=True)
 class AnalysisRequest:
-    """Arguments of one analysis; what is None comes from the settings file."""
+    """Arguments of one analysis; None takes the value of the settings file."""
 
     warehouse: str | None = None
     config: str | None = None
@@ -57,8 +56,52 @@ class AnalysisRequest:
 
 
 @dataclass(frozen=True)
+class NotEstimableCount:
+    """Rows of one analysis that have no value for the same reason."""
+
+    analysis: str
+    reason: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class AnalysisSummary:
+    """One analysis (`cac analyse`); `docs/statistics.md` lists the fields."""
+
+    run_id: str
+    outcome: str
+    warehouse: str
+    model: str
+    patients: int
+    estimates: int
+    not_estimable: int
+    reasons: list[NotEstimableCount]
+    headline: list[KeyEstimate]
+    seconds: float
+
+    def as_markdown(self) -> str:
+        """The artifact on the Prefect page of the run."""
+        lines = [f"# Analysis {self.run_id}", "", f"Outcome: {self.outcome}.", ""]
+        lines += key_estimates_markdown(self.headline)
+        lines += ["", f"{self.estimates} estimates, {self.not_estimable} not estimable."]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class AnalysisDryRun:
+    """What an analysis would do (`cac analyse --dry-run`)."""
+
+    dry_run: bool = field(default=True, init=False)
+    warehouse: str
+    model: str
+    patients: int
+    plan_digest: str
+    steps: list[str]
+
+
+@dataclass(frozen=True)
 class PreparedAnalysis:
-    """A checked request: the plan is sound and there is a linked cohort."""
+    """A checked request: the plan is valid and there is a linked cohort."""
 
     warehouse: Warehouse
     settings: Settings
@@ -67,8 +110,8 @@ class PreparedAnalysis:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all that the estimates depend on."""
-        told = {
+        """SHA-256 over everything that the estimates depend on."""
+        inputs = {
             "version": ANALYSIS_VERSION,
             "plan": self.plan.digest,
             "tables": [
@@ -76,61 +119,58 @@ class PreparedAnalysis:
                 for table in (self.cohort.linked, self.cohort.events, self.cohort.flow)
             ],
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 def prepare_analysis(request: AnalysisRequest) -> PreparedAnalysis:
-    """Check a request and read what it names; writes nothing.
+    """Check a request and read its cohort; writes nothing.
 
     Raises
     ------
     CacError
-        For the first fault: settings, plan, warehouse, nothing linked yet, or a value of `linked`
-        that no patient can have.
+        If settings, plan or warehouse are invalid, nothing is linked yet, or `linked` holds values
+        that are impossible in a patient.
     """
     settings = load_settings(None if request.config is None else Path(request.config))
     plan = load_plan(Path(request.plan) if request.plan else settings.analysis.plan)
     warehouse = open_warehouse(request.warehouse, settings)
     cohort = read_linked(warehouse)
-    _require_sound(cohort.spec, cohort.linked)
+    require_valid(cohort.spec, cohort.linked)
     return PreparedAnalysis(warehouse, settings, plan, cohort)
 
 
-def _require_sound(spec: TableSpec, linked: pa.Table) -> None:
-    """Refuse what an earlier version linked and this one would set aside."""
+def require_valid(spec: TableSpec, linked: pa.Table) -> None:
+    """Refuse values that an earlier version linked and this version quarantines."""
     faults: list[str] = []
     try:
         spec.validate(linked)
     except InvalidTableError as error:
         faults += error.failures
-    for field in linked.schema:
-        if pa.types.is_floating(field.type):
-            infinite = pc.sum(pc.is_inf(linked[field.name])).as_py() or 0
-            faults += [f"{field.name}: infinite ({infinite})"] if infinite else []
+    for column in linked.schema:
+        if pa.types.is_floating(column.type):
+            infinite = pc.sum(pc.is_inf(linked[column.name])).as_py() or 0
+            faults += [f"{column.name}: infinite ({infinite})"] if infinite else []
     if faults:
         raise CacError(
-            f"The table `linked` holds values that no patient can have: {'; '.join(faults)}.",
-            "Run `cac link` again, which sets them aside.",
+            f"The table `linked` holds impossible values: {'; '.join(faults)}.",
+            "Run `cac link` again, which quarantines them.",
         )
 
 
-def preview_analysis(prepared: PreparedAnalysis) -> dict[str, Any]:
+def preview_analysis(prepared: PreparedAnalysis) -> AnalysisDryRun:
     """What an analysis would do; writes nothing."""
     cohort = prepared.cohort
-    return {
-        "dry_run": True,
-        "warehouse": prepared.warehouse.url,
-        "model": cohort.run["model_id"],
-        "patients": cohort.linked.num_rows,
-        "plan_digest": prepared.plan.digest,
-        "steps": [
-            one.name for one in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan)
-        ],
-    }
+    return AnalysisDryRun(
+        warehouse=prepared.warehouse.url,
+        model=cohort.run["model_id"],
+        patients=cohort.linked.num_rows,
+        plan_digest=prepared.plan.digest,
+        steps=[one.name for one in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan)],
+    )
 
 
-def analyse(request: AnalysisRequest) -> dict[str, Any]:
-    """Analyse as the request says; the flow below without what it tells Prefect."""
+def analyse(request: AnalysisRequest) -> AnalysisSummary:
+    """Run the analysis of a request, without Prefect."""
     prepared = prepare_analysis(request)
     with prepared.warehouse.lock():
         return analyse_if_changed(prepared, current_progress())
@@ -139,7 +179,7 @@ def analyse(request: AnalysisRequest) -> dict[str, Any]:
 @flow(name="analyse-cohort", persist_result=False, validate_parameters=False)
 def analyse_cohort(
     warehouse: str | None = None, config: str | None = None, plan: str | None = None
-) -> dict[str, Any]:
+) -> AnalysisSummary:
     """Estimate everything a plan asks for from the linked table of a warehouse.
 
     Parameters
@@ -151,14 +191,14 @@ def analyse_cohort(
     The summary that `cac analyse --json` prints.
     """
     summary = analyse(AnalysisRequest(warehouse, config, plan))
-    create_markdown_artifact(key="analyse-cohort", markdown=_markdown(summary))
+    create_markdown_artifact(key="analyse-cohort", markdown=summary.as_markdown())
     return summary
 
 
-def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> dict[str, Any]:
-    """Run the plan and publish its tables, unless they are there for the same inputs.
+def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> AnalysisSummary:
+    """Run the plan and publish its tables, unless they exist for the same inputs.
 
-    The caller holds the warehouse.
+    The caller holds the lock of the warehouse.
     """
     stamp = RunStamp()
     store, digest = prepared.warehouse, prepared.digest
@@ -167,9 +207,18 @@ def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> dic
     if last and whole and last[-1]["inputs_digest"] == digest:
         progress.say("nothing has changed since the last analysis")
         return _summary(prepared, last[-1]["run_id"], "unchanged", store.read(ESTIMATES), stamp)
-    rows = []
+    estimates = estimates_table(_estimated(prepared, progress))
+    store.replace(DISCREPANCIES, discrepancies(prepared.cohort.linked, prepared.plan))
+    store.replace(ESTIMATES, estimates)
+    summary = _summary(prepared, stamp.run_id, "analysed", estimates, stamp)
+    store.add_run(_run_row(prepared, summary, stamp, digest), ANALYSES)
+    return summary
+
+
+def _estimated(prepared: PreparedAnalysis, progress: RunProgress) -> list[Estimate]:
+    """Rows of all steps of the plan."""
+    cohort, rows = prepared.cohort, []
     with _mapper(prepared.settings) as mapper:
-        cohort = prepared.cohort
         for one in steps(cohort.linked, cohort.events, cohort.flow, prepared.plan, mapper):
             begun = monotonic()
             found = _run_step.named(one.name)(one)
@@ -177,18 +226,12 @@ def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> dic
             note = f", {missing} not estimable" if missing else ""
             progress.say(f"{one.name}: {len(found)} rows{note}, {monotonic() - begun:.1f} s")
             rows += found
-    estimates = estimates_table(rows)
-    apart = discrepancies(prepared.cohort.linked, prepared.plan)
-    store.replace(DISCREPANCIES, apart)
-    store.replace(ESTIMATES, estimates)
-    summary = _summary(prepared, stamp.run_id, "analysed", estimates, stamp)
-    store.add_run(_run_row(prepared, summary, stamp, digest), ANALYSES)
-    return summary
+    return rows
 
 
 @contextlib.contextmanager
 def _mapper(settings: Settings) -> Iterator[Mapper]:
-    """How resamples are spread: threads of this process, or the cluster of the settings."""
+    """Spreads resamples over the threads of this process, or the cluster of the settings."""
     if settings.analysis.spread == "dask":
         with cluster_client(settings.cluster) as client:
             yield over_dask(client)
@@ -199,67 +242,46 @@ def _mapper(settings: Settings) -> Iterator[Mapper]:
 
 def _summary(
     prepared: PreparedAnalysis, run_id: str, outcome: str, estimates: pa.Table, stamp: RunStamp
-) -> dict[str, Any]:
+) -> AnalysisSummary:
     without = estimates.filter(pc.is_null(estimates["value"]))
     reasons = Counter(
         (row["analysis"], row["method"])
         for row in without.select(["analysis", "method"]).to_pylist()
     )
-    return {
-        "run_id": run_id,
-        "outcome": outcome,
-        "warehouse": prepared.warehouse.url,
-        "model": prepared.cohort.run["model_id"],
-        "patients": prepared.cohort.linked.num_rows,
-        "estimates": estimates.num_rows,
-        "not_estimable": without.num_rows,
-        "reasons": [
-            {"analysis": analysis, "reason": reason, "rows": count}
+    return AnalysisSummary(
+        run_id=run_id,
+        outcome=outcome,
+        warehouse=prepared.warehouse.url,
+        model=prepared.cohort.run["model_id"],
+        patients=prepared.cohort.linked.num_rows,
+        estimates=estimates.num_rows,
+        not_estimable=without.num_rows,
+        reasons=[
+            NotEstimableCount(analysis, reason, count)
             for (analysis, reason), count in sorted(reasons.items(), key=str)
         ],
-        "headline": headline(estimates, prepared.plan),
-        "seconds": round(stamp.seconds, 3),
-    }
+        headline=key_estimates(estimates, prepared.plan),
+        seconds=round(stamp.seconds, 3),
+    )
 
 
 def _run_row(
-    prepared: PreparedAnalysis, summary: dict[str, Any], stamp: RunStamp, digest: str
+    prepared: PreparedAnalysis, summary: AnalysisSummary, stamp: RunStamp, digest: str
 ) -> dict[str, object]:
     return stamp.columns(_LIBRARIES) | {
-        "model_id": summary["model"],
+        "model_id": summary.model,
         "inputs_digest": digest,
         "plan_digest": prepared.plan.digest,
         "linkage_run_id": prepared.cohort.run["run_id"],
-        "patients": summary["patients"],
-        "estimates": summary["estimates"],
-        "not_estimable": summary["not_estimable"],
+        "patients": summary.patients,
+        "estimates": summary.estimates,
+        "not_estimable": summary.not_estimable,
         "plan": json.dumps(prepared.plan.model_dump(mode="json")),
     }
 
 
 def _table_digest(table: pa.Table) -> str:
     sink = pa.BufferOutputStream()
-    # Parquet rather than Arrow's own format, which keeps whatever lies under a null.
+    # Parquet and not Arrow IPC, which keeps arbitrary bytes under a null.
     pq.write_table(table.sort_by([(name, "ascending") for name in table.column_names]), sink)
     return hashlib.sha256(sink.getvalue()).hexdigest()
-
-
-def _markdown(summary: dict[str, Any]) -> str:
-    lines = [f"# Analysis {summary['run_id']}", "", f"Outcome: {summary['outcome']}.", ""]
-    lines += ["| | value | interval |", "|---|---|---|"]
-    for row in summary["headline"]:
-        lines.append(f"| {row['name']} | {told(row['value'])} | {interval(row)} |")
-    lines += ["", f"{summary['estimates']} estimates, {summary['not_estimable']} not estimable."]
-    return "\n".join(lines)
-
-
-def told(value: float | None) -> str:
-    """A number for people, three significant digits."""
-    return "-" if value is None else f"{value:.3g}"
-
-
-def interval(row: dict[str, Any]) -> str:
-    """The interval of a row for people."""
-    if row["ci_low"] is None or row["ci_high"] is None:
-        return ""
-    return f"{told(row['ci_low'])} to {told(row['ci_high'])}"

@@ -1,12 +1,10 @@
-"""The cohort report: the estimates of a warehouse become one page, a PDF, tables and figures."""
+"""The cohort report: one page, a PDF, tables and figures from the estimates of a warehouse."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,25 +12,27 @@ import pyarrow.csv as pacsv
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.analysis.headline import headline
+from cac_core.analysis.archive_estimates import (
+    ARCHIVE_ANALYSES,
+    acquisition,
+    discrepancy_causes,
+    training,
+)
+from cac_core.analysis.key_estimates import KeyEstimate, key_estimates, key_estimates_markdown
 from cac_core.analysis.run import estimates_table
-from cac_core.analysis.supplement import ANALYSES as SUPPLEMENTS
-from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
 from cac_core.cohort.scores import scores_of
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
-from cac_core.report.cohort.assemble import Assembled, assemble
-from cac_core.report.cohort.blocks import Report
-from cac_core.report.cohort.cases import case_section, example_studies
-from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.assemble import assemble
+from cac_core.report.cohort.example_cases import case_section, example_studies
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from cac_core.report.cohort.small_cells import hide_small
 from flows.analysis import (
     AnalysisRequest,
     PreparedAnalysis,
     analyse_if_changed,
-    interval,
     prepare_analysis,
-    told,
 )
 from flows.pages.studies import write_pages
 from flows.runtime.progress import RunProgress, current_progress
@@ -43,17 +43,19 @@ from schemas.run import RUNS
 from schemas.table import KEY_PATTERN
 from tasks.step import step
 
-#: Studies that get a page of their own beside the report: examples first, then discrepant cases.
+#: Studies that get their own page beside the report: examples first, then discrepant cases.
 MOST_PAGES = 100
-#: What the folder of a report is said to hold.
-_HOLDS = "cohort report"
+#: Name of the contents of the folder, in messages.
+_CONTENTS = "cohort report"
+#: Folder of the study pages within the report.
+_STUDIES = "studies"
 
 _assemble = step("assemble-report")(assemble)
 
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """Arguments of one report; what is None comes from the settings file."""
+    """Arguments of one report; None takes the value of the settings file."""
 
     warehouse: str | None = None
     config: str | None = None
@@ -64,8 +66,37 @@ class ReportRequest:
 
 
 @dataclass(frozen=True)
+class ReportSummary:
+    """One cohort report (`cac report`); `docs/report.md` lists the fields."""
+
+    outcome: str
+    warehouse: str
+    out: str
+    page: str
+    analysis: str
+    patients: int
+    estimates: int
+    tables: int
+    figures: int
+    page_bytes: int
+    gaps: dict[str, list[str]]
+    headline: list[KeyEstimate]
+    study_pages: int
+    seconds_report: float
+    seconds: float
+
+    def as_markdown(self) -> str:
+        """The artifact on the Prefect page of the run."""
+        lines = ["# Cohort report", "", f"{self.page}: {self.outcome}.", ""]
+        lines += key_estimates_markdown(self.headline)
+        for title, reasons in self.gaps.items():
+            lines += ["", f"**{title}**", "", *(f"- {reason}" for reason in reasons)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class PreparedReport:
-    """A checked request: there is a linked cohort, and a folder to write into."""
+    """A checked request: there is a linked cohort and a folder that can be written."""
 
     analysis: PreparedAnalysis
     out: Path
@@ -74,13 +105,13 @@ class PreparedReport:
 
 
 def prepare_report(request: ReportRequest) -> PreparedReport:
-    """Check a request and read what it names; writes nothing.
+    """Check a request and read its cohort and reviews; writes nothing.
 
     Raises
     ------
     CacError
-        For the first thing that is wrong: settings, plan, warehouse, nothing linked yet, reviews
-        that cannot be read, or a folder that holds something else.
+        If settings, plan or warehouse are invalid, nothing is linked yet, reviews cannot be read,
+        or the folder holds something else.
     """
     analysis = prepare_analysis(AnalysisRequest(request.warehouse, request.config, request.plan))
     settings, store = analysis.settings.report, analysis.warehouse
@@ -88,11 +119,11 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
     if out is None:
         if not store.is_local:
             raise UsageError(
-                f"The warehouse {store.url} is no folder of this machine.",
+                f"The warehouse {store.url} is not a local folder.",
                 "Name a folder for the report with --out.",
             )
         out = store.folder / "reports" / "cohort"
-    require_replaceable(out, _HOLDS)
+    require_replaceable(out, _CONTENTS)
     reviews = Path(request.reviews) if request.reviews else settings.reviews
     suppress = settings.suppress_small_cells if request.suppress is None else request.suppress
     return PreparedReport(analysis, out, None if reviews is None else _reviews(reviews), suppress)
@@ -106,8 +137,8 @@ def cohort_report(
     out: str | None = None,
     reviews: str | None = None,
     suppress: bool | None = None,
-) -> dict[str, Any]:
-    """Analyse the linked cohort where something has changed, and write its report.
+) -> ReportSummary:
+    """Analyse the linked cohort if something has changed, and write its report.
 
     Parameters
     ----------
@@ -119,11 +150,11 @@ def cohort_report(
     """
     prepared = prepare_report(ReportRequest(warehouse, config, plan, out, reviews, suppress))
     summary = write_report(prepared, current_progress())
-    create_markdown_artifact(key="cohort-report", markdown=_markdown(summary))
+    create_markdown_artifact(key="cohort-report", markdown=summary.as_markdown())
     return summary
 
 
-def write_report(prepared: PreparedReport, progress: RunProgress) -> dict[str, Any]:
+def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSummary:
     """Bring the estimates up to date, and write the report in place of the last one.
 
     Raises
@@ -135,25 +166,38 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> dict[str, A
     with store.lock():
         analysed = analyse_if_changed(analysis, progress)
         begun = monotonic()
-        estimates = _supplemented(prepared)
+        estimates = _with_archive_rows(prepared)
+    shown = hide_small(estimates) if prepared.suppress else estimates
     progress.say(f"writing the report into {prepared.out}")
-    report = _report(prepared, estimates)
-    studies = () if prepared.suppress else _studies(prepared, report)
-    with results_folder(prepared.out, _HOLDS) as aside:
-        if studies:
-            pages = write_pages(store, studies, aside / "studies", analysis.cohort.run["model_id"])
-            report.facts["pages"] = {key: f"studies/{path.name}" for key, path in pages.items()}
+    facts = _facts(prepared)
+    report = Report(ShownEstimates(shown), analysis.plan, facts, prepared.suppress)
+    with results_folder(prepared.out, _CONTENTS) as folder:
+        if facts.pages:
+            model = analysis.cohort.run["model_id"]
+            write_pages(store, [*facts.pages], folder / _STUDIES, model)
         done = _assemble(report, (case_section,))
-        write_files(done.files, aside)
-    return _summary(prepared, done, analysed, estimates) | {
-        "study_pages": len(studies),
-        "seconds_report": round(monotonic() - begun, 3),
-        "seconds": round(monotonic() - clock, 3),
-    }
+        write_files(done.files, folder)
+    return ReportSummary(
+        outcome="incomplete" if done.gaps else "complete",
+        warehouse=store.url,
+        out=str(prepared.out),
+        page=str(prepared.out / "index.html"),
+        analysis=analysed.outcome,
+        patients=analysed.patients,
+        estimates=estimates.num_rows,
+        tables=done.tables,
+        figures=done.figures,
+        page_bytes=len(done.files["index.html"]),
+        gaps={title: list(reasons) for title, reasons in done.gaps.items()},
+        headline=key_estimates(shown, analysis.plan),
+        study_pages=len(facts.pages),
+        seconds_report=round(monotonic() - begun, 3),
+        seconds=round(monotonic() - clock, 3),
+    )
 
 
-def _supplemented(prepared: PreparedReport) -> pa.Table:
-    """Estimates with the rows that come from the archive, published where they are new."""
+def _with_archive_rows(prepared: PreparedReport) -> pa.Table:
+    """Estimates with the rows that come from the archive, published if they are new."""
     analysis, store = prepared.analysis, prepared.analysis.warehouse
     scores = scores_of(store, analysis.cohort.run["model_id"], analysis.settings.protocol.digest)
     rows = [
@@ -162,7 +206,7 @@ def _supplemented(prepared: PreparedReport) -> pa.Table:
         *discrepancy_causes(store.read(DISCREPANCIES), scores, prepared.reviews),
     ]
     published = store.read(ESTIMATES)
-    others = pc.invert(pc.is_in(published["analysis"], pa.array(SUPPLEMENTS)))
+    others = pc.invert(pc.is_in(published["analysis"], pa.array(ARCHIVE_ANALYSES)))
     estimates = ESTIMATES.validate(
         pa.concat_tables([published.filter(others), estimates_table(rows)]).combine_chunks()
     )
@@ -171,57 +215,36 @@ def _supplemented(prepared: PreparedReport) -> pa.Table:
     return estimates
 
 
-def _report(prepared: PreparedReport, estimates: pa.Table) -> Report:
-    analysis = prepared.analysis
-    run, store = analysis.cohort.run, analysis.warehouse
-    labels = {name: one.description for name, one in analysis.cohort.outcomes.outcome.items()}
-    return Report(
-        Numbers(hide_small(estimates) if prepared.suppress else estimates),
-        analysis.plan,
-        analysis.cohort.linked,
-        labels,
-        store.read(DISCREPANCIES),
-        prepared.suppress,
-        {
-            "subtitle": f"Site {run['site']}, scores of model {run['model_id']}, "
-            f"linkage {run['run_id']}",
-            "model": run["model_id"],
-            **_behind(prepared),
-            "pages": {},
-            "previews": {},
-        },
+def _facts(prepared: PreparedReport) -> ReportFacts:
+    """Everything that the report shows beside the estimates."""
+    analysis, store = prepared.analysis, prepared.analysis.warehouse
+    discrepancies = store.read(DISCREPANCIES)
+    examples, cases = [], []
+    if not prepared.suppress:
+        examples = example_studies(analysis.plan, analysis.cohort.linked, discrepancies)
+        cases = discrepancies["study_key"].to_pylist()
+    studies = list(dict.fromkeys([*examples, *cases]))[:MOST_PAGES]
+    run, manifest = analysis.cohort.run, verify_weights(analysis.settings.model)
+    model = run["model_id"]
+    runs = store.read(RUNS).sort_by("started_at").to_pylist()
+    previews = store.read(PREVIEWS, model, studies=examples).to_pylist() if examples else []
+    return ReportFacts(
+        linked=analysis.cohort.linked,
+        discrepancies=discrepancies,
+        outcomes={name: one.description for name, one in analysis.cohort.outcomes.outcome.items()},
+        subtitle=f"Site {run['site']}, scores of model {model}, linkage {run['run_id']}",
+        networks=manifest.networks if manifest.model_id == model else {},
+        rescoring_runs=[row for row in runs if row["model_id"] == model],
+        linkage_run=run,
+        analysis_run=store.read(ANALYSES).sort_by("started_at").to_pylist()[-1],
+        previews={key: [row for row in previews if row["study_key"] == key] for key in examples},
+        pages={key: f"{_STUDIES}/{key}.html" for key in studies},
     )
 
 
-def _behind(prepared: PreparedReport) -> dict[str, Any]:
-    """What stands behind the numbers: runs, and the networks if they are those that scored."""
-    analysis, store = prepared.analysis, prepared.analysis.warehouse
-    model, manifest = analysis.cohort.run["model_id"], verify_weights(analysis.settings.model)
-    runs = store.read(RUNS).sort_by("started_at").to_pylist()
-    return {
-        "networks": manifest.networks if manifest.model_id == model else {},
-        "rescoring_runs": [row for row in runs if row["model_id"] == model],
-        "linkage_run": analysis.cohort.run,
-        "analysis_run": store.read(ANALYSES).sort_by("started_at").to_pylist()[-1],
-    }
-
-
-def _studies(prepared: PreparedReport, report: Report) -> Sequence[str]:
-    """Studies that get a page of their own; the pictures of the examples are put to the facts."""
-    analysis = prepared.analysis
-    examples = example_studies(report)
-    model = analysis.cohort.run["model_id"]
-    previews = analysis.warehouse.read(PREVIEWS, model, studies=examples).to_pylist()
-    report.facts["previews"] = {
-        key: [row for row in previews if row["study_key"] == key] for key in examples
-    }
-    cases = [] if report.discrepancies is None else report.discrepancies["study_key"].to_pylist()
-    return list(dict.fromkeys([*examples, *cases]))[:MOST_PAGES]
-
-
 def _reviews(path: Path) -> pa.Table:
-    """Causes of discrepant cases, as people found them."""
-    hint = "It is a CSV with the columns study_key and cause, a line per cause."
+    """Causes of discrepant cases from a manual review."""
+    hint = "Give a CSV file with the columns study_key and cause, one line per cause."
     try:
         text = pacsv.ConvertOptions(column_types={"study_key": pa.string(), "cause": pa.string()})
         table = pacsv.read_csv(path, convert_options=text).select(["study_key", "cause"])
@@ -234,34 +257,3 @@ def _reviews(path: Path) -> pa.Table:
     if bad:
         raise UsageError(f"{bad} lines of the reviews {path} lack a study key or a cause.", hint)
     return table
-
-
-def _summary(
-    prepared: PreparedReport, done: Assembled, analysed: dict[str, Any], estimates: pa.Table
-) -> dict[str, Any]:
-    return {
-        "outcome": "incomplete" if done.gaps else "complete",
-        "warehouse": prepared.analysis.warehouse.url,
-        "out": str(prepared.out),
-        "page": str(prepared.out / "index.html"),
-        "analysis": analysed["outcome"],
-        "patients": analysed["patients"],
-        "estimates": estimates.num_rows,
-        "tables": done.tables,
-        "figures": done.figures,
-        "page_bytes": len(done.files["index.html"]),
-        "gaps": {title: list(reasons) for title, reasons in done.gaps.items()},
-        "headline": headline(
-            hide_small(estimates) if prepared.suppress else estimates, prepared.analysis.plan
-        ),
-    }
-
-
-def _markdown(summary: dict[str, Any]) -> str:
-    lines = ["# Cohort report", "", f"{summary['page']}: {summary['outcome']}.", ""]
-    lines += ["| | value | interval |", "|---|---|---|"]
-    for row in summary["headline"]:
-        lines.append(f"| {row['name']} | {told(row['value'])} | {interval(row)} |")
-    for title, reasons in summary["gaps"].items():
-        lines += ["", f"**{title}**", "", *(f"- {reason}" for reason in reasons)]
-    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the analyses give: `estimates`, a row per number, `discrepancies`, and `analyses`."""
+"""Tables of the analysis: `estimates`, `discrepancies` and `analyses`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Components with death competing: Gray's test of the curves, and the model of Fine and Gray.
+"""Components with death as competing event: Gray's test, and the model of Fine and Gray.
 
-They stand beside the cause-specific hazards: those tell of the mechanism, these of the incidence
-that patients will see.
+Cause-specific hazards describe the mechanism, the subdistribution the incidence in patients.
 """
 
 from __future__ import annotations
@@ -13,28 +12,28 @@ from functools import partial
 from cac_core.analysis.design import levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.hazards import fitted
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import ScoreSource, Term
+from cac_core.analysis.term_models import (
     complete,
     few_events,
     reference_row,
     shown_level,
     term_rows,
 )
-from cac_core.analysis.plan import ScoreSource, Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.competing import fit_fine_gray, gray_test
 from cac_core.stats.cox import hazard_ratio
 
 
 def gray(question: Question, component: str) -> Iterator[Estimate]:
-    """Whether the cumulative incidence of a component differs by category of each source."""
+    """Test whether the cumulative incidence of a component differs by category."""
     for model, source in question.plan.sources.items():
         base = question.base("gray_test", "chi2", component, model, source.term.name)
         yield from guarded(base, partial(_gray, question, base, component, source))
 
 
 def fine_gray(question: Question, component: str) -> Iterator[Estimate]:
-    """Ratios of the subdistribution hazard of a component, adjusted for all covariates."""
+    """Subdistribution hazard ratios of a component, adjusted for all covariates."""
     plan = question.plan
     for model, source in plan.sources.items():
         base = question.base("fine_gray", "hazard_ratio", component, model)

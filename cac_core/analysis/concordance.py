@@ -1,4 +1,4 @@
-"""Agreement of two readings of calcium: Figure 3, Supplemental Figure 1, Supplemental Table 3."""
+"""Agreement of readings of calcium: Figure 3, Supplemental Figure 1, Supplemental Table 3."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KAPPA = "Cohen's kappa, interval of Fleiss, Cohen and Everitt 1969"
 
 @dataclass(frozen=True)
 class _Pair:
-    """Patients with both readings: levels of each by name, and on a scale that both have."""
+    """Patients with both readings: categories by name, and on a common scale."""
 
     first: tuple[str, ...]
     second: tuple[str, ...]
@@ -47,7 +47,7 @@ class _Pair:
 
 
 def concordance_of_sources(question: Question) -> Iterator[Estimate]:
-    """Every pair of sources that the plan compares; the second is the reference."""
+    """Agreement of the pairs of sources of the plan; the second is the reference."""
     for first, second in question.plan.compare:
         model = f"{first}:{second}"
         base = question.base("concordance", "count", model=model)
@@ -61,7 +61,7 @@ def concordance_of_sources(question: Question) -> Iterator[Estimate]:
 def discrepancies(linked: pa.Table, plan: Plan) -> pa.Table:
     """Patients whose two readings differ in the presence of calcium, or by two categories or more.
 
-    One row per patient and pair of sources of the plan, for review beside the pictures.
+    One row per patient and pair of sources of the plan, for manual review.
     """
     patients = Patients.from_table(linked)
     keys = linked["study_key"].to_pylist()
@@ -119,7 +119,7 @@ def _pair(patients: Patients, first: ScoreSource, second: ScoreSource) -> _Pair:
 def _translated(
     names: Sequence[str], source: ScoreSource, levels: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Categories of a source on the scale of the other."""
+    """Categories of a source on the scale of another."""
     if source.term.levels == levels:
         return tuple(names)
     missing = [name for name in source.term.levels if source.grades.get(name) not in levels]
@@ -174,7 +174,7 @@ def _kappa(row: Estimate, kappa: Kappa) -> Estimate:
 
 
 def _scores(question: Question, base: Estimate, first: str, second: str) -> Iterator[Estimate]:
-    """Agreement of the scores themselves, where both sources have one."""
+    """Agreement of the scores, if both sources have one."""
     scores = [_score(question.patients, question.plan.sources[name]) for name in (first, second)]
     if any(side is None for side in scores):
         return
@@ -198,13 +198,13 @@ def _scores(question: Question, base: Estimate, first: str, second: str) -> Iter
     icc = intraclass_correlation(np.stack(logs, axis=1), confidence)
     yield _interval(base, "icc_log", icc, "ICC(2,1) of log(1 + Agatston), McGraw and Wong 1996")
     limits = bland_altman(*logs)
-    told = f"log(1 + Agatston), {first} less {second}; Bland and Altman 1986"
+    method = f"log(1 + Agatston), {first} less {second}; Bland and Altman 1986"
     for statistic, value in (
         ("bias_log", limits.bias),
         ("limit_low_log", limits.limit_low),
         ("limit_high_log", limits.limit_high),
     ):
-        yield replace(base, statistic=statistic, value=value, method=told)
+        yield replace(base, statistic=statistic, value=value, method=method)
 
 
 def _interval(base: Estimate, statistic: str, found: Interval, method: str) -> Estimate:

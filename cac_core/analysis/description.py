@@ -1,4 +1,4 @@
-"""Who was scanned: Table 1 (by calcium category) and Supplemental Table 4 (by outcome)."""
+"""Description of the patients by calcium category (Table 1) and outcome (Supplemental Table 4)."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _Variables = dict[str, tuple[Term, bool]]
 
 @dataclass(frozen=True)
 class _Grouping:
-    """Patients in groups: the column behind it, the codes (-1 for none) and the groups' names."""
+    """Groups of patients: their column, the codes (-1 for none) and the names."""
 
     column: str
     codes: Ints
     names: tuple[str, ...]
 
     def populations(self, population: str) -> tuple[str, ...]:
-        """Names of the groups as populations, after that of all."""
+        """Names of the whole population and of the groups as populations."""
         return (population, *(f"{population} & {self.column}={name}" for name in self.names))
 
 
 def described_as_normal(patients: Patients, plan: Plan) -> frozenset[str]:
     """Variables whose values do not depart from normal in the whole cohort.
 
-    Decided once for each: a variable has one summary and one kind of test in every table.
+    Decided once per variable, so that it has the same summary and kind of test in every table.
     """
     found = set()
     for term in _variables(plan).values():
@@ -50,7 +50,7 @@ def described_as_normal(patients: Patients, plan: Plan) -> frozenset[str]:
         try:
             values = numbers_of(patients, term)
         except NotEstimableError:
-            continue  # told where the variable is described
+            continue  # the description of the variable has the reason
         if looks_normal([values[~np.isnan(values)]], plan.normality_alpha):
             found.add(term.name)
     return frozenset(found)
@@ -150,12 +150,12 @@ def _variable(
 def _summary_rows(base: Estimate, summary: Summary, normal: bool) -> Iterator[Estimate]:
     base = replace(base, n=summary.n)
     values = {"median": summary.median, "q1": summary.q1, "q3": summary.q3}
-    told = "the whole cohort departs from normal; quartiles interpolate linearly"
+    method = "the whole cohort departs from normal; quartiles interpolate linearly"
     if normal:
         values = {"mean": summary.mean, "sd": summary.sd}
-        told = "the whole cohort does not depart from normal"
+        method = "the whole cohort does not depart from normal"
     for name, value in values.items():
-        yield replace(base, statistic=name, value=value, method=told)
+        yield replace(base, statistic=name, value=value, method=method)
     yield _missing(base, summary.missing)
 
 
@@ -182,5 +182,5 @@ def _test_row(base: Estimate, test: GroupTest) -> Estimate:
     if test.reason:
         return not_estimable(replace(base, n=test.n), test.reason)
     df = ", ".join(f"{one:g}" for one in test.df)
-    told = f"{test.method}, df {df}" if df else test.method
-    return replace(base, value=test.statistic, p_value=test.p_value, n=test.n, method=told)
+    method = f"{test.method}, df {df}" if df else test.method
+    return replace(base, value=test.statistic, p_value=test.p_value, n=test.n, method=method)

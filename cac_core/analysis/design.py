@@ -1,4 +1,4 @@
-"""From columns of patients to the design matrix of a model, and to the groups of a comparison."""
+"""Columns of patients as terms of a model: numbers, levels, splines, populations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cac_core.analysis.plan import Condition, Population, Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats, Ints
 
-#: No reading is larger; squares and sums of what is smaller can be computed.
+#: Largest valid reading; squares and sums of smaller values do not overflow.
 LARGEST = 1e50
 #: Quantiles of the knots of restricted cubic splines, by number of knots (Harrell, Regression
 #: Modeling Strategies, 2nd ed., table 2.3).
@@ -28,14 +28,14 @@ _KNOTS = {
 
 @dataclass(frozen=True)
 class Patients:
-    """Columns of `linked`, each (n,): float64 with NaN, or texts with None, where missing."""
+    """Columns of `linked`, each (n,): float64 with NaN, or texts with None, if missing."""
 
     columns: Mapping[str, Floats | NDArray[np.object_]]
     n: int
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Patients:
-        """From an Arrow table; dates and anything else that is no number or text is left out."""
+        """From an Arrow table; columns other than numbers and texts are left out."""
         columns: dict[str, Floats | NDArray[np.object_]] = {}
         for field in table.schema:
             column = table[field.name]
@@ -47,12 +47,12 @@ class Patients:
         return cls(columns, table.num_rows)
 
     def numbers(self, name: str) -> Floats:
-        """A numeric column, NaN where missing.
+        """A numeric column, NaN if missing.
 
         Raises
         ------
         NotEstimableError
-            If there is no such column, or it holds texts or values that no reading can have.
+            If there is no such column, or it has texts or impossible values.
         """
         column = self._column(name)
         if column.dtype == object:
@@ -67,14 +67,14 @@ class Patients:
         return values
 
     def texts(self, name: str) -> NDArray[np.object_]:
-        """A column of texts, None where missing."""
+        """A column of texts, None if missing."""
         column = self._column(name)
         if column.dtype != object:
             raise NotEstimableError(f"column `{name}` holds numbers, not texts")
         return np.asarray(column, dtype=object)
 
     def present(self, name: str) -> Bools:
-        """Where a column has a value."""
+        """Which patients have a value."""
         column = self._column(name)
         if column.dtype == object:
             return np.array([value is not None for value in column], np.bool_)
@@ -85,7 +85,7 @@ class Patients:
         return name in self.columns and bool(self.present(name)[keep].all())
 
     def chosen(self, keep: Bools) -> Patients:
-        """The patients marked, in the same order."""
+        """The marked patients, in the same order."""
         return Patients(
             {name: values[keep] for name, values in self.columns.items()}, int(keep.sum())
         )
@@ -97,7 +97,7 @@ class Patients:
 
 
 def members(patients: Patients, population: Population) -> Bools:
-    """Who belongs to a population, shape (n,)."""
+    """Patients of a population, shape (n,)."""
     keep = np.ones(patients.n, np.bool_)
     for condition in population.where:
         keep &= _holds(patients, condition)
@@ -122,16 +122,15 @@ def _holds(patients: Patients, condition: Condition) -> Bools:
 
 
 def levels_of(patients: Patients, term: Term) -> Ints:
-    """Index of each patient's level, -1 where missing, shape (n,).
+    """Index of each patient's level, -1 if missing, shape (n,).
 
-    A binary term has the levels 0 and 1; of texts that are neither its `positive` nor its
-    `negative` nothing is known.
+    A binary term has the levels 0 and 1; texts other than `positive` and `negative` are missing.
 
     Raises
     ------
     NotEstimableError
-        If a value is none of the levels; names the column and how many. If the plan does not say
-        which of several texts is 0.
+        If values are outside the levels, with column and count, or if the plan does not say which
+        of several texts is 0.
     """
     if term.cuts:
         values = patients.numbers(term.source)
@@ -160,12 +159,12 @@ def level_names(term: Term) -> tuple[str, ...]:
 
 
 def numbers_of(patients: Patients, term: Term) -> Floats:
-    """Values of a numeric term in units of `per`, NaN where missing, shape (n,)."""
+    """Values of a numeric term in units of `per`, NaN if missing, shape (n,)."""
     return np.asarray(patients.numbers(term.source) / term.per)
 
 
 def has_term(patients: Patients, term: Term) -> Bools:
-    """Where a term has a value, shape (n,); a text that is no level of a binary term is none."""
+    """Which patients have a value of a term, shape (n,); other texts of a binary term have none."""
     if term.kind == "binary" and term.positive is not None:
         return np.asarray(levels_of(patients, term) >= 0)
     return patients.present(term.source)
@@ -180,7 +179,7 @@ def spline_basis(values: Floats, knots: int) -> Floats:
     Raises
     ------
     NotEstimableError
-        If ties leave two knots at one place.
+        If ties make two knots coincide.
     """
     at = np.quantile(values, _KNOTS[knots])
     if np.min(np.diff(at)) <= 0:
@@ -204,7 +203,7 @@ def spline_basis(values: Floats, knots: int) -> Floats:
 
 
 def indicators(level: Ints, levels: Sequence[int]) -> Floats:
-    """A column of 0 and 1 per level, shape (n, len(levels))."""
+    """A 0/1 column per level, shape (n, len(levels))."""
     wanted = np.asarray(levels, np.int64)
     return np.asarray(level[:, None] == wanted[None, :], np.float64)
 

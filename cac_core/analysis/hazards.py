@@ -1,4 +1,4 @@
-"""Hazard ratios: Table 2 of the paper, its secondary outcomes, and the tests of the models."""
+"""Cox models: hazard ratios of Table 2 and secondary outcomes, sensitivity and diagnostics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.imputed import imputed_patients, pooled_rows
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import Term
+from cac_core.analysis.term_models import (
     TermModel,
     complete,
     few_events,
@@ -22,7 +23,6 @@ from cac_core.analysis.models import (
     term_rows,
     term_test,
 )
-from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test
@@ -33,7 +33,7 @@ _FIT = "Cox, Efron ties"
 
 
 def univariable(question: Question, outcome: str) -> Iterator[Estimate]:
-    """Each covariate and the calcium of each source alone, in the patients who have it."""
+    """Models of each covariate and of each source alone, in the patients who have it."""
     plan = question.plan
     sources = [(name, source.term) for name, source in plan.sources.items()]
     for model, term in [*sources, *(("base", term) for term in plan.covariates)]:
@@ -42,7 +42,7 @@ def univariable(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def multivariable(question: Question, outcome: str) -> Iterator[Estimate]:
-    """All covariates without calcium (`base`), and with the calcium of each source."""
+    """Models of all covariates, without calcium (`base`) and with each source."""
     tables = cache(partial(imputed_patients, question, outcome))
     for model, terms in [("base", question.plan.covariates), *_models(question)]:
         base = question.base("cox_multivariable", "hazard_ratio", outcome, model)
@@ -61,14 +61,14 @@ def proportionality(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def influence(question: Question, outcome: str) -> Iterator[Estimate]:
-    """How much one patient can move a coefficient, and how far patients lie from their model."""
+    """Largest influence of one patient on a coefficient, and range of martingale residuals."""
     for model, terms in _models(question):
         base = question.base("influence", "dfbetas_max", outcome, model)
         yield from guarded(base, partial(_influence, question, base, outcome, terms))
 
 
 def interaction(question: Question, outcome: str) -> Iterator[Estimate]:
-    """Whether the hazard ratios of calcium differ by a covariate: a joint test of products."""
+    """Joint test of the interaction of calcium with a covariate."""
     plan = question.plan
     other = next((term for term in plan.covariates if term.name == plan.interaction), None)
     if other is None:
@@ -80,7 +80,7 @@ def interaction(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def landmark(question: Question, outcome: str) -> Iterator[Estimate]:
-    """The multivariable model in those without an event in the first days, from then on."""
+    """Landmark analysis: the multivariable model in patients event-free after the first days."""
     if question.plan.landmark_days is None:
         return
     for model, terms in _models(question):
@@ -90,14 +90,14 @@ def landmark(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def cause_specific(question: Question, component: str) -> Iterator[Estimate]:
-    """Hazard ratios of one component, death and the end of observation as censoring."""
+    """Cause-specific hazard ratios of one component, with death as censoring."""
     for model, terms in _models(question):
         base = question.base("cause_specific", "hazard_ratio", component, model)
         yield from guarded(base, partial(_cause_specific, question, base, component, terms))
 
 
 def splines(question: Question, outcome: str) -> Iterator[Estimate]:
-    """Continuous terms as restricted cubic splines in the model of covariates: their curvature."""
+    """Test of curvature: continuous terms as restricted cubic splines in the base model."""
     for term in question.plan.splines:
         base = question.base("spline", "lr_chi2", outcome, "base", term.name)
         yield from guarded(base, partial(_curvature, question, base, outcome, term))
@@ -106,9 +106,9 @@ def splines(question: Question, outcome: str) -> Iterator[Estimate]:
 def fitted(
     patients: Patients, terms: Sequence[Term], days: Floats, event: Bools
 ) -> tuple[TermModel, Patients]:
-    """A model in the patients who have every term, and these patients.
+    """A model in the patients who have all terms, and these patients.
 
-    A term that nobody has is left out and named in `dropped`.
+    A term that no patient has is left out and named in `dropped`.
     """
     keep, absent = complete(patients, terms)
     there = [term for term in terms if term.name not in absent]
@@ -157,7 +157,7 @@ def _cause_specific(
 def _rows(
     question: Question, base: Estimate, model: TermModel, patients: Patients
 ) -> Iterator[Estimate]:
-    """Rows of a fitted model: a hazard ratio per level, and the figures of the whole model."""
+    """Rows of a fitted model: a hazard ratio per level, and statistics of the whole model."""
     base = replace(base, n=model.n, n_events=model.n_events)
     method = _FIT + few_events(model.events_per_parameter)
 
@@ -269,7 +269,7 @@ def _interaction(
     if any(name in model.dropped for name in (term.name, other.name)):
         raise NotEstimableError("; ".join(model.dropped.values()))
     pairs = _products(model, term, other)
-    # Cells without patients or without events have no product of their own to estimate.
+    # Products without patients or without events cannot be estimated.
     usable = [cell for cell in pairs.T if cell.any() and model.event[cell > 0].any()]
     left_out = pairs.shape[1] - len(usable)
     if not usable:

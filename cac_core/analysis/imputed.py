@@ -10,7 +10,8 @@ import numpy as np
 
 from cac_core.analysis.design import Patients, level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, not_estimable
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import Term
+from cac_core.analysis.term_models import (
     TermModel,
     complete,
     few_events,
@@ -19,7 +20,6 @@ from cac_core.analysis.models import (
     shown_level,
     term_rows,
 )
-from cac_core.analysis.plan import Term
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Floats
 from cac_core.stats.missing import ImputationPlan, Pooled, impute, pool, survival_predictors
@@ -56,13 +56,7 @@ def pooled_rows(
     terms: Sequence[Term],
     tables: Callable[[], list[Patients]],
 ) -> Iterator[Estimate]:
-    """Hazard ratios by Rubin's rules over imputed tables.
-
-    Raises
-    ------
-    NotEstimableError
-        If the imputed tables differ in the terms and levels that can be estimated.
-    """
+    """Hazard ratios pooled over imputed tables by Rubin's rules."""
     plan = question.plan
     patients, days, event = question.outcome(outcome)
     keep, absent = complete(patients, terms)
@@ -94,6 +88,7 @@ def pooled_rows(
 
 
 def _require_same_terms(models: Sequence[TermModel]) -> None:
+    """Refuse imputed tables that differ in the terms and levels that can be estimated."""
     names = {tuple((b.term.name, b.levels) for b in model.blocks) for model in models}
     if len(names) > 1 or any(model.dropped for model in models):
         raise NotEstimableError("the imputed tables differ in what can be estimated from them")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cac_core.analysis.estimate import Estimate, Question
-from cac_core.analysis.models import complete, plain_design
 from cac_core.analysis.plan import DAYS_PER_YEAR
+from cac_core.analysis.term_models import complete, plain_design
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats
 from cac_core.stats.bootstrap import (

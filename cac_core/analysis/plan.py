@@ -1,4 +1,4 @@
-"""The analysis plan: what is estimated, in whom, with which model; one TOML file, frozen.
+"""The analysis plan: outcomes, populations, readings and models, from one TOML file.
 
 The shipped plan (`default_plan.toml`) is the paper's analysis.
 """
@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class Condition(_Part):
-    """One condition on a column; all that are given must hold. A missing value never does."""
+    """A condition on a column; all given limits must hold. A missing value never satisfies it."""
 
     column: str
     equals: float | str | None = None
@@ -42,7 +42,7 @@ class Condition(_Part):
 
 
 class Population(_Part):
-    """Patients of the table `linked` in whom everything is estimated."""
+    """A subset of the table `linked`, in which everything is estimated."""
 
     description: str
     where: tuple[Condition, ...] = ()
@@ -52,10 +52,10 @@ class Term(_Part):
     """A covariate of a model.
 
     `numeric`: a number, its hazard ratio per `per` units; `binary`: 0 or 1; `category`: one of
-    `levels`, the first of which is the reference unless `reference` names another. Numbers become
-    categories through `cuts` (a value equal to a cut lies above it), texts through `merge`. Of the
-    texts behind a binary term `positive` is 1 and `negative` 0, and any other is missing; without
-    `negative` a column may hold one other text.
+    `levels`, the first of which is the reference unless `reference` names another. `cuts` turn
+    numbers into categories (a value equal to a cut lies above it), `merge` maps texts to levels.
+    For a binary term of texts `positive` is 1, `negative` 0 and any other text missing; without
+    `negative` the column may have one other text.
     `knots` gives a numeric term a restricted cubic spline with that many knots.
     """
 
@@ -75,16 +75,7 @@ class Term(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> Term:
         if self.kind == "category":
-            if len(self.levels) < 2:
-                raise ValueError(f"category `{self.name}` needs two levels or more")
-            if self.cuts and len(self.cuts) != len(self.levels) - 1:
-                raise ValueError(
-                    f"`{self.name}` has {len(self.levels)} levels and {len(self.cuts)} cuts"
-                )
-            if tuple(sorted(self.cuts)) != self.cuts:
-                raise ValueError(f"cuts of `{self.name}` are not in rising order")
-            if self.reference is not None and self.reference not in self.levels:
-                raise ValueError(f"reference of `{self.name}` is none of its levels")
+            self._require_levels()
         elif self.levels or self.cuts or self.reference:
             raise ValueError(f"`{self.name}` is {self.kind} and has no levels")
         if self.knots is not None and self.kind != "numeric":
@@ -97,22 +88,34 @@ class Term(_Part):
             raise ValueError(f"`{self.name}` has `negative` without `positive`")
         return self
 
+    def _require_levels(self) -> None:
+        if len(self.levels) < 2:
+            raise ValueError(f"category `{self.name}` needs two levels or more")
+        if self.cuts and len(self.cuts) != len(self.levels) - 1:
+            raise ValueError(
+                f"`{self.name}` has {len(self.levels)} levels and {len(self.cuts)} cuts"
+            )
+        if tuple(sorted(self.cuts)) != self.cuts:
+            raise ValueError(f"cuts of `{self.name}` are not in ascending order")
+        if self.reference is not None and self.reference not in self.levels:
+            raise ValueError(f"reference of `{self.name}` is not one of its levels")
+
     @property
     def source(self) -> str:
-        """The column of `linked` it is made from."""
+        """The column of `linked` behind the term."""
         return self.column or self.name
 
     @property
     def reference_level(self) -> str:
-        """The level that hazard ratios are relative to."""
+        """The reference level of hazard ratios."""
         return self.reference or (self.levels[0] if self.levels else "")
 
 
 class ScoreSource(_Part):
-    """A reading of calcium: the model's, the expert's, the visual estimate.
+    """A reading of calcium: by the model, by an expert, or a visual estimate.
 
-    `score` is the column of its Agatston score, if it has one; `grades` says which visual grade
-    each category stands for, where it is compared with a source of other categories.
+    `score` is the column of its Agatston score, if it has one; `grades` maps each category to a
+    visual grade, for comparison with a source of other categories.
     """
 
     label: str
@@ -131,8 +134,8 @@ class Plan(_Part):
     """Everything that an analysis depends on beside the data.
 
     `horizon_years` is the time of absolute risks, calibration and reclassification;
-    `risk_cuts` are limits of risk at that horizon. `compare` names pairs of sources. With
-    `optimism` discrimination and reclassification are told also less their optimism.
+    `risk_cuts` are limits of risk categories at that horizon. `compare` names pairs of sources.
+    `optimism` adds discrimination and reclassification corrected for optimism.
     """
 
     outcomes: tuple[str, ...]
@@ -167,14 +170,14 @@ class Plan(_Part):
         if len(set(names)) != len(names):
             raise ValueError("two covariates have one name")
         if self.primary not in self.outcomes:
-            raise ValueError(f"the primary outcome `{self.primary}` is none of the outcomes")
+            raise ValueError(f"the primary outcome `{self.primary}` is not one of the outcomes")
         unknown = sorted({one for pair in self.compare for one in pair} - set(self.sources))
         if unknown:
-            raise ValueError(f"compare names no source: {', '.join(unknown)}")
+            raise ValueError(f"compare names unknown sources: {', '.join(unknown)}")
         if self.interaction is not None and self.interaction not in names:
-            raise ValueError(f"interaction `{self.interaction}` is no covariate")
+            raise ValueError(f"interaction `{self.interaction}` is not a covariate")
         if tuple(sorted(self.risk_cuts)) != self.risk_cuts:
-            raise ValueError("risk_cuts are not in rising order")
+            raise ValueError("risk_cuts are not in ascending order")
         if self.optimism and not self.resamples:
             raise ValueError("optimism is estimated from resamples, and resamples is 0")
         return self
@@ -192,17 +195,17 @@ class Plan(_Part):
 
 
 def load_plan(path: Path | None) -> Plan:
-    """Read a plan; without a path, the shipped one.
+    """Read a plan; the shipped plan without a path.
 
     Raises
     ------
     UsageError
-        If the file cannot be read, is no TOML, or holds an unknown key or a wrong value.
+        If the file cannot be read, is not TOML, or has an unknown key or an invalid value.
     """
     values = read_toml(
         path or files("cac_core.analysis").joinpath("default_plan.toml"),
         "The plan",
-        "Name another with --plan, or leave the option out for the paper's analysis.",
+        "Name another with --plan, or omit the option for the paper's analysis.",
     )
     try:
         return Plan.model_validate(values)
@@ -214,5 +217,5 @@ def load_plan(path: Path | None) -> Plan:
 
 
 def shipped_plan_text() -> str:
-    """The shipped plan as it stands in the package, comments included."""
+    """Text of the shipped plan, with comments."""
     return files("cac_core.analysis").joinpath("default_plan.toml").read_text(encoding="utf-8")

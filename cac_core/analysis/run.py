@@ -1,4 +1,4 @@
-"""All analyses of a plan, in order: `linked` and the events behind it become `estimates`."""
+"""All analyses of a plan in order: the tables `linked` and `events` become `estimates`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from cac_core.analysis.added_value import added_value
 from cac_core.analysis.competing import fine_gray, gray
 from cac_core.analysis.concordance import concordance_of_sources
-from cac_core.analysis.curves import incidence, survival, times_observed
 from cac_core.analysis.description import described_as_normal, description
 from cac_core.analysis.design import Patients, members
 from cac_core.analysis.estimate import Estimate, Question, guarded
@@ -30,18 +29,19 @@ from cac_core.analysis.hazards import (
 from cac_core.analysis.marker_models import MarkerModels
 from cac_core.analysis.plan import Plan
 from cac_core.analysis.predicted_risk import predicted_risk
+from cac_core.analysis.survival import incidence, survival, times_observed
 from cac_core.stats.arrays import Floats
 from cac_core.stats.bootstrap import Mapper
 from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 
-#: Raised where the same tables and plan give other estimates than before.
+#: To be incremented if the same tables and plan give different estimates.
 ANALYSIS_VERSION = 3
 
 
 @dataclass(frozen=True)
 class Step:
-    """One analysis of one population: its name for people, and the call that makes its rows."""
+    """One analysis of one population: its shown name, and the call that makes its rows."""
 
     name: str
     run: Callable[[], list[Estimate]]
@@ -50,12 +50,12 @@ class Step:
 def steps(
     linked: pa.Table, events: pa.Table, flow: pa.Table, plan: Plan, mapper: Mapper = map
 ) -> Iterator[Step]:
-    """What a plan asks for, in the order of the report; nothing is computed before `run`.
+    """Steps of a plan in the order of the report; nothing is computed before `run`.
 
     Parameters
     ----------
     linked, events, flow : the tables of that name.
-    mapper : how resamples are spread over threads or machines; does not change a figure.
+    mapper : spreads resamples over threads or machines, without effect on the estimates.
     """
     ordered = linked.sort_by("patient_key")
     patients = Patients.from_table(ordered)
@@ -65,7 +65,7 @@ def steps(
     for name, population in plan.populations.items():
         whole = Question(name, patients, plan, first)
         base = whole.base("population", "count")
-        # A condition on a column that is not there costs this population alone.
+        # A condition on a missing column affects this population only.
         rows = list(guarded(base, partial(_size, whole, base)))
         yield Step(f"{name}: patients", partial(list, rows))
         if rows[0].value is not None:
@@ -76,18 +76,18 @@ def steps(
 def analyse(
     linked: pa.Table, events: pa.Table, flow: pa.Table, plan: Plan, mapper: Mapper = map
 ) -> pa.Table:
-    """The table `estimates` of a plan. Same tables, same plan: same rows, however it is spread."""
+    """The table `estimates` of a plan; the same tables and plan give the same rows."""
     rows = [row for step in steps(linked, events, flow, plan, mapper) for row in step.run()]
     return estimates_table(rows)
 
 
 def estimates_table(rows: list[Estimate]) -> pa.Table:
-    """Rows as the checked table `estimates`."""
+    """Rows as the validated table `estimates`."""
     return ESTIMATES.from_rows(row.row() for row in rows)
 
 
 def first_events(patient_key: pa.ChunkedArray, events: pa.Table) -> dict[str, Floats]:
-    """Days to the first event of each component, per patient in the given order, else infinite."""
+    """Days to the first event of each component by patient, infinite without one."""
     keys = pa.table({"patient_key": patient_key, "at": np.arange(len(patient_key))})
     found = events.group_by(["patient_key", "component"]).aggregate([("days", "min")])
     joined = found.join(keys, "patient_key", join_type="inner")
@@ -149,7 +149,7 @@ def _competing(question: Question, component: str) -> Iterator[Estimate]:
 
 
 def _flow(flow: pa.Table) -> list[Estimate]:
-    """How many patients left the cohort at each step, and how many are in the analysis."""
+    """Patients who left the cohort at each step, and patients in the analysis."""
     counts = {
         row["step"]: row["step_count"]
         for row in flow.group_by("step").aggregate([("step", "count")]).to_pylist()
@@ -169,5 +169,4 @@ def _flow(flow: pa.Table) -> list[Estimate]:
 def _size(question: Question, base: Estimate) -> list[Estimate]:
     population = question.plan.populations[question.population]
     keep = members(question.patients, population)
-    told = population.description
-    return [replace(base, value=float(keep.sum()), n=len(keep), method=told)]
+    return [replace(base, value=float(keep.sum()), n=len(keep), method=population.description)]

@@ -9,6 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from cac_core.cohort.archive_rows import (
+    ModelRow,
+    MonthRow,
+    ReasonRow,
+    RunRow,
+    ScannerRow,
+    SpeedRow,
+)
 from cac_core.cohort.database import run_sql
 from cac_core.cohort.store import Warehouse
 from schemas.codes import CAC_CATEGORIES
@@ -45,8 +53,6 @@ _COLUMNS = (
     "seconds_preview",
 )
 
-Rows = list[dict[str, Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class ArchiveState:
@@ -56,21 +62,21 @@ class ArchiveState:
     ----------
     model : model of the newest run; reasons, months and scanners refer to its scores.
     runs : oldest first.
-    file_reasons : unusable files of the newest run by reason, most frequent first.
-    months : the last has `stands_out`, its notable differences from the twelve before.
-    scanners : each with `zero_z` and `high_z`, the differences of its shares of scores of zero and
-        above 400 from all others in standard errors, and with `stands_out`.
-    speed : median seconds by run, in the order of `runs`; only runs with current scores.
+    file_reasons : unusable files of the newest run by reason, most first.
+    months : oldest first; the last is compared with the twelve before it.
+    scanners : each with `zero_z` and `high_z`, its distance from all others in standard errors of
+        the shares of scores of zero and above 400, and with `stands_out`.
+    speed : median seconds by run, in the order of `runs`; only runs that still have scores.
     """
 
     model: str
-    runs: Rows
-    reasons: Rows
+    runs: list[RunRow]
+    reasons: list[ReasonRow]
     file_reasons: list[tuple[str, int]]
-    months: Rows
-    models: Rows
-    scanners: Rows
-    speed: Rows
+    months: list[MonthRow]
+    models: list[ModelRow]
+    scanners: list[ScannerRow]
+    speed: list[SpeedRow]
 
     @property
     def queued(self) -> int:
@@ -91,14 +97,16 @@ def archive_state(store: Warehouse) -> ArchiveState:
     CacError
         If a table cannot be read.
     """
-    runs = run_sql("archive_runs", {"last": LAST_RUNS}, runs=store.read(RUNS)).to_pylist()
+    runs: list[RunRow] = run_sql(
+        "archive_runs", {"last": LAST_RUNS}, runs=store.read(RUNS)
+    ).to_pylist()
     newest = runs[-1] if runs else {"model_id": "", "run_id": "", "file_reasons": "{}"}
     model = str(newest["model_id"])
     latest = run_sql("archive_latest", scores=_scores(store))
     speed = run_sql("archive_speed", {"runs": [run["run_id"] for run in runs]}, latest=latest)
     by_run = {row["run_id"]: row for row in speed.to_pylist()}
     categories = {"model": model, "categories": list(CAC_CATEGORIES)}
-    files = json.loads(newest["file_reasons"])
+    files = json.loads(str(newest["file_reasons"]))
     return ArchiveState(
         model=model,
         runs=runs,
@@ -121,8 +129,8 @@ def _scores(store: Warehouse) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _rows(name: str, latest: pa.Table, **parameters: Any) -> Rows:
-    rows: Rows = run_sql(name, parameters, latest=latest).to_pylist()
+def _rows(name: str, latest: pa.Table, **parameters: Any) -> list[Any]:
+    rows: list[Any] = run_sql(name, parameters, latest=latest).to_pylist()
     return rows
 
 
@@ -138,8 +146,8 @@ def share_z(part: int, whole: int, other_part: int, other_whole: int) -> float |
     return (part / whole - other_part / other_whole) / error if error else None
 
 
-def _compared(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with `zero_z`, `high_z`, and its notable differences in words.
+def _compared(row: dict[str, Any]) -> Any:
+    """A row with the distance of its shares from the others', and what stands out in words.
 
     It has `n`, `n_zero`, `n_high`, the counts of the others (`rest_n`, `rest_zero`, `rest_high`),
     and possibly `noise_z`.
@@ -161,8 +169,8 @@ def _compared(row: dict[str, Any]) -> dict[str, Any]:
     return row | found | {"stands_out": tuple(words)}
 
 
-def _compared_months(months: Rows) -> Rows:
-    """The months, with the last one compared to those before it."""
+def _compared_months(months: list[Any]) -> list[MonthRow]:
+    """The months, the last one compared with those before it."""
     if not months:
         return []
     *_, last = months

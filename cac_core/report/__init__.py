@@ -1,1 +1,1 @@
-"""Figures and tables for people, from numbers computed elsewhere."""
+"""Pages, figures and tables from given numbers."""

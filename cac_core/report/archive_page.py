@@ -1,9 +1,9 @@
-"""The page of the archive: what the nights did, and whether the scores still look as they did."""
+"""The archive page: runs, reasons, score drift, scanners and speed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 from cac_core.cohort.archive import (
     MAX_NOISE_Z,
@@ -12,6 +12,15 @@ from cac_core.cohort.archive import (
     MIN_COMPARED,
     MONTHS_BEFORE,
     ArchiveState,
+)
+from cac_core.cohort.archive_rows import (
+    CATEGORY_COLUMNS,
+    STAGE_COLUMNS,
+    CategoryCounts,
+    ModelRow,
+    MonthRow,
+    RunRow,
+    ScannerRow,
 )
 from cac_core.report.figures import (
     drift_figure,
@@ -32,20 +41,10 @@ from cac_core.report.page import (
 from cac_core.report.svg import drawn
 from schemas.codes import CAC_CATEGORIES, FileReason, StudyReason
 
-Row = Mapping[str, Any]
-Rows = Sequence[Row]
-
-#: As many scanners and models as a picture shows; the tables hold all.
+#: Scanners and models in a figure; the tables have all.
 _DRAWN_SCANNERS, _DRAWN_MODELS = 20, 5
-_COUNTS = ("n_zero", "n_low", "n_middle", "n_high")
-_STAGES = (
-    "seconds_read",
-    "seconds_heart",
-    "seconds_calcium",
-    "seconds_score",
-    "seconds_preview",
-)
-_RUN_COUNTS = {
+_RunColumn = Literal["studies", "scored", "rejected", "failed", "skipped", "queued"]
+_RUN_COUNTS: dict[_RunColumn, str] = {
     "studies": "studies",
     "scored": "scored",
     "rejected": "rejected",
@@ -72,8 +71,8 @@ def archive_page(state: ArchiveState) -> str:
         f"as of the run of {as_of}" + (f", model {state.model}" if state.model else ""),
         parts,
         _tiles(state),
-        "Counts of the tables runs and scores of this warehouse; studies, patients and files "
-        "appear nowhere but under keys.",
+        "Counts from the tables runs and scores of this warehouse; studies, patients and files "
+        "appear as keys only.",
     )
 
 
@@ -89,11 +88,11 @@ def _tiles(state: ArchiveState) -> list[tuple[str, str]]:
     ]
 
 
-def _nights(runs: Rows) -> Part:
+def _nights(runs: Sequence[RunRow]) -> Part:
     if not runs:
         return Part("nights", "Nights", missing="No run is recorded yet.")
     finished = [row["scored"] + row["rejected"] + row["failed"] for row in runs]
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             Cell(f"{row['started_at']:%Y-%m-%d %H:%M}"),
             row["job"],
@@ -110,10 +109,10 @@ def _nights(runs: Rows) -> Part:
     table = DataTable("runs", "Newest runs", heads, rows, filterable=True)
     figure = drawn(
         "nights",
-        "Studies finished by each run, the newest on the right, and how many it left to do.",
+        "Studies finished by each run, the newest on the right, and studies left to do.",
         f"One bar for each of the last runs, {len(runs)} in all; the newest finished "
         f"{finished[-1]} studies, the largest {max(finished)}, and the newest left "
-        f"{runs[-1]['queued']} to do. The table has all.",
+        f"{runs[-1]['queued']} to do. The table has all numbers.",
         nights_figure(runs),
         table,
     )
@@ -139,7 +138,7 @@ def _queue(state: ArchiveState) -> Part:
 def _reasons(state: ArchiveState) -> Part:
     files = DataTable(
         "file-reasons",
-        "Files of the archive that could not be used, in the newest run",
+        "Unusable files of the archive in the newest run",
         columns(("reason", "meaning"), ("files",)),
         [[name, _meaning(FileReason, name), number(count)] for name, count in state.file_reasons],
     )
@@ -149,13 +148,13 @@ def _reasons(state: ArchiveState) -> Part:
     first = state.reasons[0]
     figure = drawn(
         "reasons",
-        "Studies without a score, by reason: rejected ones cannot be scored soundly, failed ones "
-        "are tried again by cac retry.",
+        "Studies without a score, by reason: rejected studies cannot be scored reliably, failed "
+        "studies are scored again by cac retry.",
         f"Bars for {len(state.reasons)} reasons; most often {first['reason']}, "
-        f"{first['studies']} studies. The table has all.",
+        f"{first['studies']} studies. The table has all numbers.",
         reasons_figure(state.reasons),
     )
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             row["reason"],
             row["status"],
@@ -171,7 +170,7 @@ def _reasons(state: ArchiveState) -> Part:
 
 
 def _meaning(codes: type[FileReason] | type[StudyReason], name: str) -> str:
-    """What a code stands for; nothing where another version wrote it."""
+    """Meaning of a code; empty for a code of another version."""
     return codes(name).description if name in set(codes) else ""
 
 
@@ -199,10 +198,10 @@ def _drift(state: ArchiveState) -> Part:
     figure = drawn(
         "drift",
         "Share of each category by month of the study and by model, and the median score by month. "
-        "A step between months or models asks for a look at what changed.",
+        "A step between months or models needs an explanation.",
         f"Stacked shares for {len(state.months)} months; in the last one, {last['month']}, "
         f"{_percent(last['n_zero'], last['n'])} of {last['n']} scores are zero and the median is "
-        f"{last['median_agatston']:.1f}. The tables have all.",
+        f"{last['median_agatston']:.1f}. The tables have all numbers.",
         drift_figure(state.months, state.models[-_DRAWN_MODELS:]),
         months,
     )
@@ -210,9 +209,9 @@ def _drift(state: ArchiveState) -> Part:
     return Part("drift", "Score drift", sentences, figure, (models,))
 
 
-def _month_sentence(last: Row) -> str:
+def _month_sentence(last: MonthRow) -> str:
     if not last["rest_n"]:
-        return f"{last['month']} is the only month there is; nothing to compare it with."
+        return f"{last['month']} is the only month; there is nothing to compare it with."
     return (
         f"The newest month, {last['month']}, has {_percent(last['n_zero'], last['n'])} scores of "
         f"zero (n={last['n']:,}), the {MONTHS_BEFORE} months before it "
@@ -221,8 +220,8 @@ def _month_sentence(last: Row) -> str:
     ).strip()
 
 
-def _model_sentences(models: Rows, current: str) -> tuple[str, ...]:
-    """How the scores changed with the model before the current one, if there was one."""
+def _model_sentences(models: Sequence[ModelRow], current: str) -> tuple[str, ...]:
+    """Changes of the scores from the model before the current one."""
     older = [row for row in models if row["model"] != current and row["n_both"]]
     if not older:
         return ()
@@ -233,12 +232,12 @@ def _model_sentences(models: Rows, current: str) -> tuple[str, ...]:
     )
 
 
-def _category_cells(row: Row) -> list[Cell]:
-    shares = [share(row[name], row["n"]) for name in _COUNTS]
+def _category_cells(row: CategoryCounts) -> list[Cell]:
+    shares = [share(row[name], row["n"]) for name in CATEGORY_COLUMNS]
     return [number(row["n"]), *shares, number(row["median_agatston"], 1)]
 
 
-def _paired(row: Row) -> list[Cell]:
+def _paired(row: ModelRow) -> list[Cell]:
     both, same, higher = row["n_both"], row["n_same"], row["n_higher_now"]
     if not both:
         return [Cell("", "")] * 4
@@ -249,7 +248,7 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / max(whole, 1):.1f} %"
 
 
-def _scanners(scanners: Rows) -> Part:
+def _scanners(scanners: Sequence[ScannerRow]) -> Part:
     if not scanners:
         return Part("scanners", "Scanners", missing="No study is scored yet.")
     outliers = [
@@ -258,7 +257,7 @@ def _scanners(scanners: Rows) -> Part:
         if row["stands_out"]
     ]
     sentence = (
-        "Unlike the other scanners: " + "; ".join(outliers) + "."
+        "Scanners that stand out: " + "; ".join(outliers) + "."
         if outliers
         else "No scanner stands out."
     )
@@ -269,7 +268,11 @@ def _scanners(scanners: Rows) -> Part:
         f"Points for {min(len(scanners), _DRAWN_SCANNERS)} scanners. {sentence}",
         scanners_figure(scanners[:_DRAWN_SCANNERS]),
     )
-    rows = [
+    return Part("scanners", "Scanners", (sentence,), figure, (_scanner_table(scanners),))
+
+
+def _scanner_table(scanners: Sequence[ScannerRow]) -> DataTable:
+    rows: list[list[Cell | str]] = [
         [
             row["scanner"] or "unknown",
             number(row["n"]),
@@ -294,7 +297,7 @@ def _scanners(scanners: Rows) -> Part:
         "z of >400",
         "z of noise",
     )
-    table = DataTable(
+    return DataTable(
         "scanner-table",
         "Each scanner against all others",
         (*columns(("scanner",), numeric), *columns(("stands out by",))),
@@ -307,19 +310,18 @@ def _scanners(scanners: Rows) -> Part:
             f"noise, with at least {MIN_COMPARED} studies on both sides."
         ),
     )
-    return Part("scanners", "Scanners", (sentence,), figure, (table,))
 
 
 def _speed(state: ArchiveState) -> Part:
     title = "Seconds per study"
     if not state.speed:
-        return Part("speed", title, missing="No run shown here still has scores.")
+        return Part("speed", title, missing="No run shown here has current scores.")
     started = {row["run_id"]: f"{row['started_at']:%Y-%m-%d}" for row in state.runs}
     days = [started[row["run_id"]] for row in state.speed]
-    totals = [sum(row[name] or 0.0 for name in _STAGES) for row in state.speed]
+    totals = [sum(row[name] or 0.0 for name in STAGE_COLUMNS) for row in state.speed]
     heads = ("studies", "reading", "heart", "calcium", "lesions", "pictures", "together")
     rows: list[list[Cell | str]] = [
-        [day, number(row["n"]), *(number(row[name], 3) for name in _STAGES), number(total, 3)]
+        [day, number(row["n"]), *(number(row[name], 3) for name in STAGE_COLUMNS), number(total, 3)]
         for day, row, total in zip(days, state.speed, totals, strict=True)
     ]
     table = DataTable(
@@ -331,9 +333,9 @@ def _speed(state: ArchiveState) -> Part:
     )
     figure = drawn(
         "speed",
-        "Median seconds of a worker per study, stage upon stage, for runs whose scores stand.",
+        "Median seconds of a worker per study by stage, for runs whose scores are current.",
         f"Stacked bars for {len(totals)} runs; {totals[-1]:.2f} seconds in the newest, between "
-        f"{min(totals):.2f} and {max(totals):.2f} in all. The table has all.",
+        f"{min(totals):.2f} and {max(totals):.2f} in all. The table has all numbers.",
         speed_figure(state.speed, days),
         table,
     )

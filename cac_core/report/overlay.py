@@ -15,16 +15,16 @@ from PIL import Image
 
 from schemas.preview import LABEL_CORONARY, LABEL_HEART, LABEL_NONCORONARY
 
-#: Okabe and Ito's yellow, vermilion and sky blue: bright on grey, told apart by everybody.
+#: Okabe and Ito's yellow, vermilion and sky blue: bright on grey, safe for colour blindness.
 HEART_COLOUR, CORONARY_COLOUR, NONCORONARY_COLOUR = "#F0E442", "#D55E00", "#56B4E9"
 _SCALE_BAR_MM = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class KeySlice:
-    """One row of `previews`, drawn twice: as it is, and with contour and calcium.
+    """One row of `previews`, drawn plain and with contour and calcium.
 
-    `plain` must stand in the same page as `marked`, which shows the picture of the former.
+    `marked` refers to the picture of `plain`, so both must be in the same page.
     """
 
     slice_index: int
@@ -39,7 +39,7 @@ def key_slice(preview: Mapping[str, Any], identifier: str, description: str) -> 
     Parameters
     ----------
     identifier : unique within the page.
-    description : what is seen, for those who do not see it.
+    description : text alternative.
     """
     with Image.open(io.BytesIO(preview["label_png"])) as picture:
         labels = np.asarray(picture)
@@ -73,7 +73,7 @@ def fill_path(mask: NDArray[np.bool_]) -> str:
 
 
 def outline_path(mask: NDArray[np.bool_]) -> str:
-    """SVG path along the edges of the pixels where a mask ends, one piece per straight stretch."""
+    """SVG path along the boundary of a mask, one piece per straight segment."""
     padded = np.pad(np.asarray(mask, bool), 1)
     below = padded[1:, 1:-1] != padded[:-1, 1:-1]
     right = padded[1:-1, 1:] != padded[1:-1, :-1]
@@ -84,7 +84,7 @@ def outline_path(mask: NDArray[np.bool_]) -> str:
 
 
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Row, first column and length of each stretch of True along the rows."""
+    """Row, first column and length of each run of True along the rows."""
     edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     rows, begins = np.nonzero(edges == 1)
     ends = np.nonzero(edges == -1)[1]

@@ -1,4 +1,4 @@
-"""Pages: one self-contained HTML file each, from values computed elsewhere."""
+"""Pages: self-contained HTML files from given values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cac_core.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One value of a table: its text, what to sort by where not the text, where it leads to."""
+    """One value of a table: text, sort key if it is not the text, and link target."""
 
     text: str
     sort: float | str | None = None
@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Title of a column; numbers are set flush right. `description` is shown on pointing at it."""
+    """Title of a column; numbers are right-aligned. `description` is shown on hover."""
 
     title: str
     numeric: bool = False
@@ -32,10 +32,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class DataTable:
-    """A table as a page shows it: sortable, and with a filter above it where `filterable`.
+    """A table of a page; not `sortable` if its order has a meaning.
 
-    Not `sortable` where its order means something. `identifier` is unique within the page; `empty`
-    is what stands there without rows.
+    `identifier` is unique within the page; `filterable` adds a filter; `empty` is shown without
+    rows.
     """
 
     identifier: str
@@ -57,7 +57,7 @@ class DataTable:
 
 @dataclass(frozen=True, slots=True)
 class FigureView:
-    """A drawing with its caption, and the table of its numbers."""
+    """A drawing with its caption and the table of its numbers."""
 
     identifier: str
     caption: str
@@ -67,7 +67,7 @@ class FigureView:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a page that its navigation leads to."""
+    """An entry of the navigation."""
 
     identifier: str
     title: str
@@ -75,7 +75,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A section with its contents; `missing` says why where there is nothing to show."""
+    """A section with its contents; `missing` says why there is nothing to show."""
 
     identifier: str
     title: str
@@ -87,7 +87,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the frame of a page shows."""
+    """Titles and navigation of a page."""
 
     title: str
     kicker: str
@@ -101,7 +101,8 @@ class Page:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Jinja environment of the templates; undefined values are errors."""
     return Environment(
         loader=PackageLoader("cac_core.report", "templates"),
         autoescape=True,
@@ -113,11 +114,11 @@ def _environment() -> Environment:
 
 
 def render(template: str, page: Page, **values: object) -> str:
-    """Fill a template of `cac_core/report/templates`; a value it lacks is an error.
+    """Fill a template of `cac_core/report/templates`; a missing value is an error.
 
     The same values give the same bytes.
     """
-    return _environment().get_template(template).render(page=page, **values)
+    return environment().get_template(template).render(page=page, **values)
 
 
 def render_parts(
@@ -128,25 +129,25 @@ def render_parts(
     tiles: Sequence[tuple[str, str]],
     footer: str,
 ) -> str:
-    """A page of parts one below the other, under the numbers that are asked first."""
+    """A page of parts below a row of key numbers."""
     sections = tuple(Section(part.identifier, part.title) for part in parts)
     page = Page(title, kicker, subtitle, sections)
     return render("parts.html.j2", page, tiles=tiles, parts=parts, footer=footer)
 
 
 def number(value: float | int | None, digits: int = 0, unit: str = "") -> Cell:
-    """A number as a cell that sorts by its value; an empty one where there is none."""
+    """A number as a cell that sorts by its value; an empty cell for None or NaN."""
     if value is None or value != value:
         return Cell("", "")
-    text = f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus before a zero
+    text = f"{round(value, digits) + 0.0:,.{digits}f}"  # no minus sign before zero
     return Cell(f"{text} {unit}" if unit else text, float(value))
 
 
 def share(part: float, whole: float) -> Cell:
-    """A percentage as a cell; empty where the whole is nothing."""
+    """A percentage as a cell; empty if the whole is 0."""
     return number(100 * part / whole, 1, "%") if whole else Cell("", "")
 
 
 def columns(titles: Iterable[str], numeric: Iterable[str] = ()) -> tuple[Column, ...]:
-    """Columns by their titles; those of `numeric` come last and are set flush right."""
+    """Columns by title; those of `numeric` come last and are right-aligned."""
     return (*(Column(title) for title in titles), *(Column(title, True) for title in numeric))

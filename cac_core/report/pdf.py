@@ -1,4 +1,4 @@
-"""A page as PDF, without a browser, a system library or the network."""
+"""A page as PDF, without browser, system libraries or network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cac_core.report.figures.style import font_file
 _FONT = "cac:font"
 _PAGE = "cac:report"
 _BOLD = "cac:font-bold"
-#: A report says what it is about, not when it was printed: the same page gives the same bytes.
+#: A fixed date of creation, so that the same page gives the same bytes.
 _EPOCH = "2000-01-01T00:00:00Z"
 
 
 class _Fonts(plutoprint.ResourceFetcher):
-    """Gives the fonts that come with matplotlib; everything else is in the page or refused."""
+    """Serves the fonts of matplotlib and data URLs; refuses everything else."""
 
     def fetch_url(self, url: str) -> plutoprint.ResourceData:
         """The bytes behind a URL of the page."""
@@ -24,7 +24,7 @@ class _Fonts(plutoprint.ResourceFetcher):
             return plutoprint.ResourceData(font_file(bold=url == _BOLD), "font/ttf", "")
         if url.startswith("data:"):
             return plutoprint.default_resource_fetcher.fetch_url(url)
-        raise ValueError("a report holds all it shows")
+        raise ValueError("a report must be self-contained")
 
 
 def to_pdf(html: str, title: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The page of one study: what was scored, on what, by what. Nothing here opens DICOM."""
+"""The page of one study: score, key slices, lesions, quality, acquisition, provenance."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _SECONDS = (
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """All rows of the warehouse about one study, of one model and protocol.
+    """Rows of the warehouse for one study, by one model and protocol.
 
     Parameters
     ----------
     model : name of the model.
     score : its row of `scores`.
     lesions, previews : its rows of those tables.
-    linked : its row of `linked`, for the readings by people; None where it is not linked.
+    linked : its row of `linked`, for expert and visual readings; None if not linked.
     """
 
     model: str
@@ -131,7 +131,7 @@ def _tiles(score: Row) -> list[tuple[str, str]]:
 
 
 def _readings(record: StudyRecord) -> DataTable | None:
-    """The networks beside the people who read the same study; None where nobody did."""
+    """Readings of the networks and of people; None without the latter."""
     linked = record.linked or {}
     rows: list[list[Cell | str]] = []
     if linked.get("expert_agatston") is not None:
@@ -146,10 +146,10 @@ def _readings(record: StudyRecord) -> DataTable | None:
     heads = columns(("read by",), ("Agatston",))
     return DataTable(
         "readings",
-        "Readings of this study side by side",
+        "Readings of this study",
         (*heads, *columns(("category or grade",))),
         rows,
-        note="The expert's marks are not in the warehouse: pictures show those of the networks.",
+        note="The expert's marks are not in the warehouse; pictures show those of the networks.",
     )
 
 
@@ -198,7 +198,7 @@ def _lesions(lesions: Sequence[Row], shown: set[int]) -> DataTable:
         columns(("slice", "class"), numeric),
         rows,
         filterable=len(rows) > 15,
-        note="Slices with a picture are linked. Other calcium does not count to the score.",
+        note="Slices with a picture are linked. Other calcium is not part of the score.",
         empty="No calcium was found inside the heart.",
     )
 
@@ -208,7 +208,7 @@ def _flags(joined: str) -> list[tuple[str, str]]:
 
 
 def _acquisition(score: Row) -> list[tuple[str, str]]:
-    """Name and value of what is known."""
+    """Names and known values."""
     texts: list[tuple[str, str | None]] = [
         ("manufacturer", score["Manufacturer"]),
         ("scanner", score["ManufacturerModelName"]),

@@ -25,21 +25,21 @@ def drawn(
     drawing: Figure,
     table: DataTable | None = None,
 ) -> FigureView:
-    """A drawing for a page; a long `table` of its numbers is folded away below it."""
+    """A drawing for a page; `table` is collapsed below it."""
     caption = in_full(caption, drawing)
     svg = inline_svg(as_bytes(drawing, "svg"), f"{identifier}-figure", description)
     return FigureView(f"{identifier}-drawing", caption, svg, table)
 
 
 def in_full(caption: str, drawing: Figure) -> str:
-    """The caption with those labels in full that the drawing cuts, and what it may not show."""
+    """The caption with the full text of cut labels, and a note on missing characters."""
     cut = fit_texts(drawing)
     if cut:
         caption += f" Labels in full: {'; '.join(cut)}."
     if needs_reader_fonts(drawing):
         caption += (
-            " Some characters are in no font of the machine that drew it: the SVG leaves them to "
-            "the fonts of its reader, the PNG has \N{REPLACEMENT CHARACTER} in their place."
+            " No installed font has some of the characters: the SVG uses the fonts of the reader, "
+            "the PNG shows \N{REPLACEMENT CHARACTER} instead."
         )
     return caption
 
@@ -47,20 +47,20 @@ def in_full(caption: str, drawing: Figure) -> str:
 def inline_svg(drawing: bytes, identifier: str, description: str) -> Markup:
     """An SVG document as an element of an HTML page.
 
-    Its identifiers get a prefix, so that several drawings share a page; those that nothing refers
-    to go. Size is left to the style sheet.
+    Identifiers get a prefix, so that several drawings can share a page, and unused ones are
+    removed. The style sheet sets the size.
 
     Parameters
     ----------
     drawing : the document, as matplotlib writes it.
     identifier : unique within the page.
-    description : what it shows, for those who do not see it.
+    description : text alternative.
     """
     text = _METADATA.sub("", drawing.decode("utf-8"))
     root = _ROOT.search(text)
     view_box = None if root is None else _VIEW_BOX.search(root.group())
     if root is None or view_box is None:
-        raise ValueError("the drawing is no SVG with a viewBox")
+        raise ValueError("the drawing is not an SVG with a viewBox")
     body = text[root.end() :]
     used = {match.group(2) for match in _REFERENCE.finditer(body)}
     body = _IDENTIFIER.sub(
@@ -72,5 +72,5 @@ def inline_svg(drawing: bytes, identifier: str, description: str) -> Markup:
         f'viewBox="{view_box.group(1)}" role="img" aria-labelledby="{identifier}-text">'
         f'<title id="{identifier}-text">{escape(description)}</title>'
     )
-    # Drawn by our own figures: what they label is escaped by matplotlib.
+    # Safe as markup: matplotlib escapes the labels of our figures.
     return Markup(head + body)

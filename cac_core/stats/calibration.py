@@ -220,7 +220,7 @@ def net_benefit(
     With F the share flagged (risk >= p) and R their Kaplan-Meier risk at the horizon, net benefit
     is F R - F (1 - R) p / (1 - p): true positives less false positives at the exchange rate of
     the threshold, per patient (Vickers, BMC Med Inform Decis Mak 2008;8:53). Greater is better;
-    treating none gives 0, and flagging no one does too.
+    treating none and flagging none give 0.
 
     Parameters
     ----------

@@ -109,7 +109,7 @@ def _derivatives(
 
     One pass back in time. s0, s1, s2 sum risk, risk x and risk x x' of the patients at risk; t0,
     t1, t2 those of the day's events, of which Efron's method subtracts a share for each event. Long
-    on purpose: with the risk set in a function of its own the bootstrap is a tenth slower.
+    on purpose: with a separate function for the risk set the bootstrap is a tenth slower.
     """
     n, p = x.shape
     eta, top = _linear_predictor(x, beta)
@@ -180,7 +180,7 @@ def _mirror(matrix: Floats) -> None:
 
 @compiled
 def _cholesky(matrix: Floats, factor: Floats) -> bool:
-    """Lower factor of a positive definite matrix; False where it is none."""
+    """Lower factor of a positive definite matrix; False if it is not."""
     p = matrix.shape[0]
     largest = 0.0
     for a in range(p):

@@ -38,7 +38,7 @@ NO_CUTS: Floats = np.zeros(0)
 class Reclassification(NamedTuple):
     """P(up | event), P(down | event), P(up | no event) and P(down | no event).
 
-    NaN if nobody has the event by the horizon, or nobody is without it.
+    NaN if no patient has the event by the horizon, or none is without it.
     """
 
     up_event: float

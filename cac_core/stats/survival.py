@@ -41,7 +41,7 @@ class SurvivalCurve:
     censored: Ints
 
     def index(self, day: float) -> int:
-        """Position of the step that holds on a day."""
+        """Index of the step that applies on a day."""
         return int(np.searchsorted(self.days, day, side="right")) - 1
 
     def number_at_risk(self, day: float) -> int:
@@ -113,7 +113,7 @@ class CumulativeIncidence:
     events: Ints
 
     def index(self, day: float) -> int:
-        """Position of the step that holds on a day."""
+        """Index of the step that applies on a day."""
         return int(np.searchsorted(self.days, day, side="right")) - 1
 
 

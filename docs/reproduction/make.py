@@ -1,4 +1,4 @@
-"""Writes docs/reproduction.md: the paper's numbers beside those of a synthetic cohort like its own.
+"""Writes docs/reproduction.md: the paper's numbers and those of a synthetic cohort like its own.
 
 `python docs/reproduction/make.py [FOLDER]`, from the root of the repository, makes registry and
 scores in FOLDER (a temporary one if left out), runs `cac link` and `cac analyse` on them, and
@@ -30,13 +30,13 @@ INTRODUCTION = """# The paper's numbers, and ours
 
 `python docs/reproduction/make.py` makes a synthetic registry of {n} patients after the paper's
 tables (`cac_core/phantom/registry/cohort.py`; Miller et al., J Nucl Med 2023), links it, runs the
-shipped plan and writes this page. Nothing here says anything about real patients: it shows that the
-pipeline, from discharge abstracts to estimates, gives back what was put in. One cohort is one
-draw: its {events} events came by chance, the paper had 320, and of independent 95 % intervals
-one in twenty misses the value it aims at.
+shipped plan and writes this page. It says nothing about real patients; it shows that the
+pipeline, from discharge abstracts to estimates, recovers the values it was given. One cohort is one
+random draw: it has {events} events, the paper had 320, and one in twenty independent 95 % intervals
+misses its true value.
 
-{inside} of the {judged} published numbers that have an interval here lie inside it. Those outside
-are marked, with the reason where one is known beyond chance.
+{inside} of the {judged} published numbers with an interval here lie inside it. The others are
+marked, with the reason if one is known beyond chance.
 """
 
 
@@ -60,7 +60,7 @@ def estimates_of(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def found(estimates: pd.DataFrame, key: dict[str, object]) -> pd.Series:
-    """The one row with these columns; population `all` and no level unless the key says other."""
+    """The one row with these columns; population `all` and no level unless the key has them."""
     wanted = {"population": "all", "level": None} | key
     mask = pd.Series(True, index=estimates.index)
     for column, value in wanted.items():
@@ -71,7 +71,7 @@ def found(estimates: pd.DataFrame, key: dict[str, object]) -> pd.Series:
     return rows.iloc[0]
 
 
-def told(value: float) -> str:
+def rounded(value: float) -> str:
     """A number with the digits of the paper."""
     if abs(value) >= 100 or float(value).is_integer():
         return f"{value:.0f}"
@@ -79,10 +79,10 @@ def told(value: float) -> str:
 
 
 def with_interval(value: float, low: float | None, high: float | None) -> str:
-    """A number and, where there is one, its interval."""
+    """A number with its interval, if any."""
     if low is None or high is None or pd.isna(low) or pd.isna(high):
-        return told(value)
-    return f"{told(value)} ({told(low)} to {told(high)})"
+        return rounded(value)
+    return f"{rounded(value)} ({rounded(low)} to {rounded(high)})"
 
 
 def main() -> None:
@@ -101,13 +101,13 @@ def main() -> None:
             low, high = ours["ci_low"], ours["ci_high"]
             note = row.get("reason", "")
             if pd.notna(low):
-                # The paper rounds: a limit is not missed by what rounding hides.
+                # The paper rounds: a difference within the rounding is no miss.
                 slack = 0.5 * 10.0 ** -len(str(row["value"]).partition(".")[2])
                 fits = low - slack <= row["value"] <= high + slack
                 judged, inside = judged + 1, inside + fits
                 note = "" if fits else f"**outside**: {note or 'by chance, as far as we know'}"
             paper = with_interval(row["value"], *row.get("ci", (None, None)))
-            difference = told(ours["value"] - row["value"])
+            difference = rounded(ours["value"] - row["value"])
             cells = (row["name"], paper, with_interval(ours["value"], low, high), difference, note)
             lines.append(f"| {' | '.join(cells)} |")
     events = int(

@@ -21,6 +21,8 @@ from flows.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from flows.analysis import AnalysisDryRun, AnalysisSummary
+    from flows.report import ReportSummary
     from flows.request import LinkageRequest
     from flows.summaries import LinkageDryRun, LinkageSummary
 
@@ -160,13 +162,19 @@ def analyse(
     if as_json:
         print_json(result)
         return
-    from flows.cli.tables import analysis_tables
+    from flows.analysis import AnalysisDryRun
+    from flows.cli.tables import analysis_dry_run_table, analysis_tables
 
+    if isinstance(result, AnalysisDryRun):
+        show(analysis_dry_run_table(result))
+        return
     for part in analysis_tables(result):
         show(part)
 
 
-def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+def _analyse(
+    quiet: bool, dry_run: bool, parameters: dict[str, Any]
+) -> AnalysisSummary | AnalysisDryRun:
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
 
@@ -187,8 +195,8 @@ def _analyse(quiet: bool, dry_run: bool, parameters: dict[str, Any]) -> dict[str
             return analyse_here(request)
         prepare_analysis(request)
         ask_site()
-        result: dict[str, Any] = analyse_cohort(**parameters)
-        return result
+        summary: AnalysisSummary = analyse_cohort(**parameters)
+        return summary
 
 
 @app.command("report", epilog="Example: `cac report -w /data/cac`")
@@ -227,7 +235,7 @@ def report_command(
     _finish_report(run_report(quiet, parameters), as_json)
 
 
-def _finish_report(result: dict[str, Any], as_json: bool) -> None:
+def _finish_report(result: ReportSummary, as_json: bool) -> None:
     from flows.cli.tables import report_tables
 
     if as_json:
@@ -235,7 +243,7 @@ def _finish_report(result: dict[str, Any], as_json: bool) -> None:
     else:
         for part in report_tables(result):
             show(part)
-    if result["gaps"]:
+    if result.gaps:
         raise typer.Exit(INCOMPLETE)
 
 
@@ -256,7 +264,7 @@ def _compare(
         show(comparison_table(result))
 
 
-def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
+def run_report(quiet: bool, parameters: dict[str, Any]) -> ReportSummary:
     """Write the report and return the summary that `--json` prints."""
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
@@ -269,8 +277,8 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> dict[str, Any]:
         if ask_site is None:
             return write_report(prepared, progress)
         ask_site()
-        result: dict[str, Any] = cohort_report(**parameters)
-        return result
+        summary: ReportSummary = cohort_report(**parameters)
+        return summary
 
 
 @app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")

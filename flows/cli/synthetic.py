@@ -101,7 +101,7 @@ def demo(
     agreement = compare_sources(pairs)
     if as_json:
         parts = {"archive": made.archive, "truth": made.truth, "registry": asdict(extracts)}
-        parts |= {"agreement": agreement, "linkage": asdict(linked), "report": report}
+        parts |= {"agreement": agreement, "linkage": asdict(linked), "report": asdict(report)}
         return print_json(asdict(summary) | parts)
     for part in demo_tables(summary, dict(agreement), made, linked, extracts, report):
         show(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -24,6 +24,12 @@ from flows.summaries import (
     StatusSummary,
     UnknownCodeCount,
 )
+
+if TYPE_CHECKING:  # each of them takes a second to import
+    from cac_core.analysis.key_estimates import KeyEstimate
+    from cac_core.report.comparison import ComparisonSummary
+    from flows.analysis import AnalysisDryRun, AnalysisSummary
+    from flows.report import ReportSummary
 
 
 def scoring_table(summary: ScoringSummary) -> Table:
@@ -179,70 +185,71 @@ def _matches_table(matches: Rows) -> Table:
     return table
 
 
-def analysis_tables(result: dict[str, Any]) -> list[Table]:
-    """What was estimated, what could not be, and the numbers asked first."""
-    if result.get("dry_run"):
-        table = _pairs("Dry run: nothing is written")
-        for name in ("warehouse", "model", "patients", "plan_digest"):
-            table.add_row(name.replace("_", " "), str(result[name]))
-        for step in result["steps"]:
-            table.add_row("step", step)
-        return [table]
-    parts = [_headline_table(result["headline"])]
-    if result["reasons"]:
-        reasons = _columns("Not estimable", ("analysis", "reason"), ("rows",))
-        for item in result["reasons"]:
-            reason = str(item["reason"]).removeprefix("not estimable: ")
-            reasons.add_row(item["analysis"], reason, str(item["rows"]))
-        parts.append(reasons)
-    end = _pairs(f"Analysis {result['run_id']}: {result['outcome']}")
-    for name in ("patients", "estimates", "model", "warehouse"):
-        end.add_row(name, str(result[name]))
-    end.add_row("time", format_seconds(result["seconds"]))
-    return [*parts, end]
-
-
-def report_tables(result: dict[str, Any]) -> list[Table]:
-    """Where the report is, what is missing in it, and the numbers asked first."""
-    parts = [_headline_table(result["headline"])]
-    if result["gaps"]:
-        missing = _columns("Missing in the report", ("section", "why"), ())
-        for title, reasons in result["gaps"].items():
-            for reason in reasons:
-                missing.add_row(title, reason)
-        parts.append(missing)
-    end = _pairs(f"Cohort report: {result['outcome']}")
-    for name in ("patients", "estimates", "tables", "figures", "study_pages", "analysis", "page"):
-        end.add_row(name.replace("_", " "), str(result[name]))
-    end.add_row("time", format_seconds(result["seconds"]))
-    return [*parts, end]
-
-
-def _headline_table(headline: list[dict[str, Any]]) -> Table:
-    table = _columns("First numbers", ("",), ("estimate", "confidence interval", "p"))
-    for row in headline:
-        low, high = row["ci_low"], row["ci_high"]
-        limits = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-        value = "not estimable" if row["value"] is None else f"{row['value']:.3g}"
-        table.add_row(row["name"], value, limits, _p_text(row["p_value"]))
+def analysis_dry_run_table(summary: AnalysisDryRun) -> Table:
+    """What an analysis would do."""
+    table = _pairs("Dry run: nothing is written")
+    for name in ("warehouse", "model", "patients", "plan_digest"):
+        table.add_row(name.replace("_", " "), str(getattr(summary, name)))
+    for step in summary.steps:
+        table.add_row("step", step)
     return table
 
 
-def comparison_table(result: dict[str, Any]) -> Table:
+def analysis_tables(summary: AnalysisSummary) -> list[Table]:
+    """Key estimates, what could not be estimated, and counts of the run."""
+    parts = [_headline_table(summary.headline)]
+    if summary.reasons:
+        reasons = _columns("Not estimable", ("analysis", "reason"), ("rows",))
+        for item in summary.reasons:
+            reason = item.reason.removeprefix("not estimable: ")
+            reasons.add_row(item.analysis, reason, str(item.rows))
+        parts.append(reasons)
+    end = _pairs(f"Analysis {summary.run_id}: {summary.outcome}")
+    for name in ("patients", "estimates", "model", "warehouse"):
+        end.add_row(name, str(getattr(summary, name)))
+    end.add_row("time", format_seconds(summary.seconds))
+    return [*parts, end]
+
+
+def report_tables(summary: ReportSummary) -> list[Table]:
+    """Key estimates, what is missing in the report, and where it is."""
+    parts = [_headline_table(summary.headline)]
+    if summary.gaps:
+        missing = _columns("Missing in the report", ("section", "why"), ())
+        for title, reasons in summary.gaps.items():
+            for reason in reasons:
+                missing.add_row(title, reason)
+        parts.append(missing)
+    end = _pairs(f"Cohort report: {summary.outcome}")
+    for name in ("patients", "estimates", "tables", "figures", "study_pages", "analysis", "page"):
+        end.add_row(name.replace("_", " "), str(getattr(summary, name)))
+    end.add_row("time", format_seconds(summary.seconds))
+    return [*parts, end]
+
+
+def _headline_table(headline: list[KeyEstimate]) -> Table:
+    table = _columns("First numbers", ("",), ("estimate", "confidence interval", "p"))
+    for row in headline:
+        value = "not estimable" if row.value is None else f"{row.value:.3g}"
+        table.add_row(row.name, value, row.interval, _p_text(row.p_value))
+    return table
+
+
+def comparison_table(summary: ComparisonSummary) -> Table:
     """What changed between two runs."""
     table = _pairs("What changed")
     for name in ("old", "new", "studies_in_both", "studies_gone", "studies_added"):
-        table.add_row(name.replace("_", " "), str(result[name]))
-    table.add_row("studies in another category", str(result["category_changed"]))
-    table.add_row("studies with another score", str(result["score_changed"]))
-    for reason, count in sorted(result["reasons"].items()):
+        table.add_row(name.replace("_", " "), str(getattr(summary, name)))
+    table.add_row("studies in another category", str(summary.category_changed))
+    table.add_row("studies with another score", str(summary.score_changed))
+    for reason, count in sorted(summary.reasons.items()):
         table.add_row(f"  {reason}", str(count))
-    table.add_row("estimates in both", str(result["estimates_in_both"]))
-    table.add_row("estimates that differ", str(result["estimates_changed"]))
-    table.add_row("  intervals that do not overlap", str(result["estimates_apart"]))
-    for gap in result["gaps"].values():
+    table.add_row("estimates in both", str(summary.estimates_in_both))
+    table.add_row("estimates that differ", str(summary.estimates_changed))
+    table.add_row("  intervals that do not overlap", str(summary.estimates_apart))
+    for gap in summary.gaps.values():
         table.add_row("missing", gap)
-    table.add_row("page", result["page"])
+    table.add_row("page", summary.page)
     return table
 
 
@@ -372,7 +379,7 @@ def demo_tables(
     made: PhantomSummary,
     linked: LinkageSummary,
     extracts: RegistrySummary,
-    report: dict[str, Any],
+    report: ReportSummary,
 ) -> list[Table]:
     """End of the demo: counts, agreement, first numbers, and where everything is."""
     places = _pairs("Where it is")
@@ -382,13 +389,13 @@ def demo_tables(
     places.add_row("registry extracts", extracts.extracts)
     places.add_row("one row per patient", f"{summary.warehouse}/linked/")
     places.add_row("archive page", f"{summary.warehouse}/reports/archive/index.html")
-    places.add_row("cohort report", report["page"])
+    places.add_row("cohort report", report.page)
     places.add_row("show it", f"cac status -w {summary.warehouse}")
     return [
         scoring_table(summary),
         *agreement_tables(agreement),
         *linkage_tables(linked),
-        _headline_table(report["headline"]),
+        _headline_table(report.headline),
         places,
     ]
 

@@ -1,4 +1,4 @@
-"""The page of the archive: in the warehouse after each run, or wherever `cac status` is told."""
+"""The archive page: in the warehouse after each run, or in the file of `cac status --page`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cac_core.cohort.store import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.report.archive_page import archive_page
 
-#: Where the page lies, below `reports/` of the warehouse.
+#: Path of the page below `reports/` of the warehouse.
 PLACE = "archive/index.html"
-#: What tells a page of this program from any other file.
+#: Identifies pages of this program.
 _GENERATOR = b'<meta name="generator" content="cac-cohort">'
 
 
 def publish_archive_page(store: Warehouse) -> str:
-    """Build the page from the warehouse and put it there; returns where it is.
+    """Build the page from the warehouse and store it there; returns its address.
 
     Raises
     ------
@@ -27,12 +27,12 @@ def publish_archive_page(store: Warehouse) -> str:
 
 
 def write_archive_page(store: Warehouse, path: Path) -> None:
-    """Build the page from the warehouse and write it into a file, in place of an older page.
+    """Build the page from the warehouse and write it to a file; replaces an older page.
 
     Raises
     ------
     UsageError
-        If the file is there and is no page of this program.
+        If the file exists and is not a page of this program.
     CacError
         If a table cannot be read or the file cannot be written.
     """
@@ -42,7 +42,7 @@ def write_archive_page(store: Warehouse, path: Path) -> None:
         raise _unwritable(path, error) from None
     if not ours:
         raise UsageError(
-            f"{path} is there and is no page of this program.", "Name another with --page."
+            f"{path} exists and is not a page of this program.", "Name another with --page."
         )
     text = archive_page(archive_state(store))
     try:

@@ -1,4 +1,4 @@
-"""The folder of an evaluation: its numbers as JSON and tables, and their figures."""
+"""The folder of an evaluation: JSON, tables and figures."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from cac_core.evaluation.agreement import estimate_rows
 from cac_core.report.figures import Figure, agreement_figure, as_bytes, detection_figure
 from flows.runtime.results_folder import require_replaceable, results_folder
 
-#: What the folder of a comparison with a reference is said to hold.
-_HOLDS = "evaluation"
+#: Name of the contents of the folder, in messages.
+_CONTENTS = "evaluation"
 
 
 def require_evaluation_folder(out: Path) -> None:
-    """Refuse a folder that an evaluation cannot be written into, before hours are spent on it.
+    """Refuse a folder that an evaluation cannot be written to, before the evaluation runs.
 
     Raises
     ------
     UsageError
-        If it holds anything but an earlier evaluation.
+        If it has anything but an earlier evaluation.
     """
-    require_replaceable(out, _HOLDS)
+    require_replaceable(out, _CONTENTS)
 
 
 def write_evaluation(out: Path, result: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ def write_evaluation(out: Path, result: dict[str, Any]) -> None:
     Raises
     ------
     UsageError
-        If the folder holds anything but an earlier evaluation.
+        If the folder has anything but an earlier evaluation.
     CacError
         If the folder cannot be written.
     """
@@ -42,7 +42,7 @@ def write_evaluation(out: Path, result: dict[str, Any]) -> None:
         {k: v for k, v in row.items() if not isinstance(v, list | tuple)}
         for row in result["studies"]
     ]
-    with results_folder(out, _HOLDS) as folder:
+    with results_folder(out, _CONTENTS) as folder:
         text = json.dumps(result, indent=2) + "\n"
         (folder / "evaluation.json").write_text(text, encoding="utf-8")
         pq.write_table(estimate_rows(result), folder / "estimates.parquet")

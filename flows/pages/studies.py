@@ -1,4 +1,4 @@
-"""Pages of single studies out of a warehouse; nothing here needs Prefect, torch or DICOM."""
+"""Pages of single studies from a warehouse; without Prefect, torch or DICOM."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from schemas.run import RUNS
 from schemas.score import SCORES
 from schemas.table import TableSpec
 
-#: Studies whose pictures are in memory at once.
+#: Studies whose pictures are in memory at the same time.
 _AT_ONCE = 500
 
 
 def write_pages(
     store: Warehouse, studies: Sequence[str], folder: Path, model: str | None = None
 ) -> dict[str, Path]:
-    """Write the page of each study into a folder, `<study_key>.html`; returns them by key.
+    """Write the page of each study, `<study_key>.html`, and return the paths by key.
 
     Parameters
     ----------
     studies : study keys.
-    model : whose scores; may be left out where the warehouse holds those of one model only.
+    model : model of the scores; may be left out if the warehouse has one model only.
 
     Raises
     ------
     UsageError
-        If the warehouse has no score row of a study, or several models and none is named.
+        If the warehouse has no score of a study, or several models and none is named.
     CacError
         If a table cannot be read or the folder cannot be written.
     """
@@ -73,7 +73,7 @@ def _records(store: Warehouse, keys: Sequence[str], model: str) -> Iterator[Stud
 
 
 def _newest(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The row scored last of each study, whatever its protocol."""
+    """The newest row of each study, of any protocol."""
     return {row["study_key"]: row for row in sorted(rows, key=lambda row: row["scored_at"])}
 
 
@@ -87,7 +87,7 @@ def _details(
 
 
 def _linked(store: Warehouse, studies: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the last linkage; none where nothing is linked yet."""
+    """Rows of the last linkage; empty if nothing is linked yet."""
     runs = store.read(LINKAGES).sort_by("started_at").to_pylist()
     if not runs:
         return []

@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from cac_core.analysis.archive_estimates import acquisition, discrepancy_causes, training
 from cac_core.analysis.concordance import discrepancies
 from cac_core.analysis.plan import Plan
 from cac_core.analysis.run import analyse, estimates_table
-from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
 from cac_core.cohort.outcomes import load_outcomes
 from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.assemble import Assembled, assemble
-from cac_core.report.cohort.blocks import Report
-from cac_core.report.cohort.cases import case_section, example_studies
-from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.example_cases import case_section, example_studies
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from cac_core.report.cohort.small_cells import hide_small
 from cac_core.settings import Settings
 from schemas.linkage import FLOW
@@ -125,19 +125,20 @@ def report_of(
     estimates = ESTIMATES.validate(
         pa.concat_tables([planned, estimates_table(rows)]).combine_chunks()
     )
-    report = Report(
-        Numbers(hide_small(estimates) if hidden else estimates),
-        wanted,
+    facts = ReportFacts(
         linked,
-        {"mace": "first of all events"},
         apart,
-        hidden,
-        {"subtitle": "a test", "pages": {}, "previews": {}, **behind(wanted)},
+        {"mace": "first of all events"},
+        "a test",
+        **behind(wanted),
+        previews={
+            study: [preview_row(study_key=study)]
+            for study in example_studies(wanted, linked, apart)
+        },
     )
-    report.facts["previews"] = {
-        study: [preview_row(study_key=study)] for study in example_studies(report)
-    }
-    return report
+    return Report(
+        ShownEstimates(hide_small(estimates) if hidden else estimates), wanted, facts, hidden
+    )
 
 
 def assembled(report: Report) -> Assembled:

@@ -15,7 +15,7 @@ from cac_core.errors import CacError
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.dialects import write_extracts
 from cac_core.phantom.registry.records import make_registry
-from flows.analysis import _require_sound
+from flows.analysis import require_valid
 from schemas.linked import LINKED
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from tests.builders.registries import fill_warehouse, link_extracts, studies, write_site
@@ -143,9 +143,9 @@ def test_a_table_with_impossible_values_is_told_by_column(tmp_path: Path) -> Non
     """As an earlier version may have linked it."""
     path = write_site(tmp_path / "x", clinical=["P1,2015-06-01,,60,M,1,0"])
     done, _ = link_extracts(path, tmp_path / "w", studies(("P1", dt.date(2015, 6, 1))))
-    _require_sound(LINKED, done.linked)
+    require_valid(LINKED, done.linked)
     for name, value in (("agatston", float("inf")), ("bmi_kg_m2", 412.0)):
         at = done.linked.column_names.index(name)
         spoilt = done.linked.set_column(at, LINKED.arrow_schema.field(name), pa.array([value]))
-        with pytest.raises(CacError, match=rf"no patient can have: {name}.*cac link"):
-            _require_sound(LINKED, spoilt)
+        with pytest.raises(CacError, match=rf"holds impossible values: {name}.*cac link"):
+            require_valid(LINKED, spoilt)

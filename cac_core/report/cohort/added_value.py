@@ -1,11 +1,12 @@
-"""Sections of what calcium adds to a model: reclassification, discrimination, calibration."""
+"""Sections of the added value of calcium: reclassification, discrimination, calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import Row, reasons
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import Row, reasons
 from cac_core.report.figures.performance import (
     Moves,
     Series,
@@ -36,7 +37,7 @@ _CORRECTED = (
 )  # fmt: skip
 _FORMS = (
     ("", "Kaplan-Meier form, category-free"),
-    ("_fixed", "the same, risks kept as they are in all patients"),
+    ("_fixed", "the same, with the risks of the fits in all patients"),
     ("_ipw", "weighted for censoring, category-free"),
     ("_count", "counts over all follow-up, category-free"),
     ("_categorical", "Kaplan-Meier form, categories of risk"),
@@ -44,18 +45,18 @@ _FORMS = (
 _PARTS = (("nri_event", "Event"), ("nri_nonevent", "Non-event"), ("nri", "Overall"))
 _PITFALLS = (
     "The p value of an added marker is that of the likelihood-ratio test. An interval of the net "
-    "reclassification that excludes zero is no such test: for a marker of pure noise it does so in "
+    "reclassification that excludes zero is not a test: for a marker of pure noise it does so in "
     "about a quarter of cohorts, because its value is above zero on average.",
     "Event and non-event components are net fractions, not shares of patients who are classified "
-    "correctly (Kerr 2014, Leening 2014); their sum has no unit. A model that is off in its "
-    "calibration by a few percent moves the split between the components, not their sum.",
+    "correctly (Kerr 2014, Leening 2014); their sum has no unit. A miscalibration of a few percent "
+    "changes the split between the components, not their sum.",
     "Absolute risks at the horizon are compared, in the patients the models were fitted in; models "
-    "are fitted anew in each resample. The paper does not state its horizon.",
+    "are refitted in each resample. The paper does not state its horizon.",
 )
 
 
 def reclassification_section(report: Report) -> ReportSection:
-    """Gains by the calcium of each source, and the differences between sources."""
+    """Gains by the calcium of each source, and differences between sources."""
     section = ReportSection(
         "figure-5", "What CAC adds to the model (Figure 5, Supplemental Table 6)"
     )
@@ -114,8 +115,8 @@ def _moves(report: Report, block: Block) -> None:
         up, down, up_without, down_without = values
         moves.append(Moves(report.label(source), up, down, up_without, down_without, nets))
     if moves:
-        view = report.drawn(
-            slug("figure-reclassification", report.other(str(block.population))),
+        view = report.keep_figure(
+            slug("figure-reclassification", report.population_suffix(str(block.population))),
             reclassification_figure(moves),
             f"Patients whose predicted {report.plan.horizon_years:g}-year risk rises or falls when "
             "CAC is added to the model, and the net reclassification with its interval.",
@@ -144,7 +145,7 @@ def _gain_table(report: Report, block: Block) -> None:
 
 
 def _corrected_table(report: Report, block: Block) -> None:
-    """Apparent values beside those corrected for optimism, where the plan asks for them."""
+    """Apparent values and those corrected for optimism, if the plan asks for them."""
     numbers = report.numbers
     rows: list[list[Cell | str]] = []
     for source in report.plan.sources:
@@ -224,8 +225,8 @@ def _keep(
     rows: Sequence[Sequence[Cell | str]], summary: str = "",
 ) -> None:  # fmt: skip
     if rows:
-        identifier = slug(name, report.other(str(block.population)))
-        block.add(report.kept(DataTable(identifier, caption, columns, rows)), summary)
+        identifier = slug(name, report.population_suffix(str(block.population)))
+        block.add(report.keep_table(DataTable(identifier, caption, columns, rows)), summary)
 
 
 def _models(report: Report) -> tuple[str, ...]:
@@ -233,50 +234,34 @@ def _models(report: Report) -> tuple[str, ...]:
 
 
 def _calibration(report: Report, block: Block) -> None:
-    numbers, years = report.numbers, report.plan.horizon_years
-    series = []
+    years, suffix = report.plan.horizon_years, report.population_suffix(str(block.population))
+    series: list[Series] = []
     groups: list[list[Cell | str]] = []
     whole: list[list[Cell | str]] = []
     for model in _models(report):
-        wanted = {"population": block.population, "model": model}
-        rows = numbers.rows("calibration", "observed_risk", **wanted)
-        block.missing([f"{report.label(model)}: {why}" for why in reasons(rows)])
-        good = [row for row in rows if row.value is not None and row.at is not None]
+        good = _groups_of_risk(report, block, model)
         if good:
             series.append(_with_limits(report.label(model), good))
-        groups += [
-            [report.label(model), str(row.level), numbers.cell(row, "count", "n"),
-             numbers.cell(row, "count", "n_events"), numbers.cell(row, "percent", "at"),
-             numbers.interval_cell(row, "percent")]
-            for row in good
-        ]  # fmt: skip
-        found = [
-            numbers.one("calibration", name, **wanted)
-            for name in ("observed_expected", "brier", "brier_scaled")
-        ]
-        if any(row is not None for row in found):
-            whole.append([report.label(model), numbers.interval_cell(found[0], "two"),
-                          numbers.interval_cell(found[1], "three"),
-                          numbers.cell(found[2], "percent")])  # fmt: skip
+        groups += [_group_line(report, row) for row in good]
+        whole += _whole_line(report, block, model)
     if not series:
         return
     table = DataTable(
-        slug("calibration-groups", report.other(str(block.population))),
+        slug("calibration-groups", suffix),
         f"Predicted and observed {years:g}-year risk in groups of predicted risk, %",
         (Column("Model"), Column("Group"), Column("Patients", True), Column("Events", True),
          Column("Predicted", True), Column(f"Observed ({report.ci})", True)),
         groups,
     )  # fmt: skip
-    block.draw(
-        report.drawn(
-            slug("figure-calibration", report.other(str(block.population))),
-            calibration_figure(series, years),
-            f"Observed against predicted {years:g}-year risk in groups of patients; the line is "
-            "perfect calibration. Apparent: in the patients the models were fitted in.",
-            "Calibration of each model; its numbers are in the table below.",
-            table,
-        )
+    figure = report.keep_figure(
+        slug("figure-calibration", suffix),
+        calibration_figure(series, years),
+        f"Observed against predicted {years:g}-year risk in groups of patients; the line is "
+        "perfect calibration. Apparent: in the patients the models were fitted in.",
+        "Calibration of each model; its numbers are in the table below.",
+        table,
     )
+    block.draw(figure)
     _keep(
         report, block, "calibration-whole", "Calibration as a whole",
         (Column("Model"), Column(f"Observed / expected ({report.ci})", True),
@@ -285,8 +270,37 @@ def _calibration(report: Report, block: Block) -> None:
     )  # fmt: skip
 
 
+def _groups_of_risk(report: Report, block: Block, model: str) -> list[Row]:
+    """Groups of predicted risk with an observed risk; reasons of the others become gaps."""
+    rows = report.numbers.rows(
+        "calibration", "observed_risk", population=block.population, model=model
+    )
+    block.missing([f"{report.label(model)}: {why}" for why in reasons(rows)])
+    return [row for row in rows if row.value is not None and row.at is not None]
+
+
+def _group_line(report: Report, row: Row) -> list[Cell | str]:
+    numbers = report.numbers
+    return [report.label(str(row.model)), str(row.level), numbers.cell(row, "count", "n"),
+            numbers.cell(row, "count", "n_events"), numbers.cell(row, "percent", "at"),
+            numbers.interval_cell(row, "percent")]  # fmt: skip
+
+
+def _whole_line(report: Report, block: Block, model: str) -> list[list[Cell | str]]:
+    """Observed over expected and Brier score of a model; empty without them."""
+    numbers = report.numbers
+    ratio, brier, scaled = (
+        numbers.one("calibration", name, population=block.population, model=model)
+        for name in ("observed_expected", "brier", "brier_scaled")
+    )
+    if not (ratio or brier or scaled):
+        return []
+    return [[report.label(model), numbers.interval_cell(ratio, "two"),
+             numbers.interval_cell(brier, "three"), numbers.cell(scaled, "percent")]]  # fmt: skip
+
+
 def _with_limits(label: str, rows: Sequence[Row]) -> Series:
-    """Values over `at`; a value without limits stands alone."""
+    """Values over `at`; limits equal the value where it has none."""
     values = [row.value or 0.0 for row in rows]
     low, high = (
         [value if limit is None else limit for value, limit in zip(values, limits, strict=True)]
@@ -317,14 +331,14 @@ def _decisions(report: Report, block: Block) -> None:
     if not series:
         return
     table = DataTable(
-        slug("decision-table", report.other(str(block.population))),
+        slug("decision-table", report.population_suffix(str(block.population))),
         f"Net benefit by threshold of {years:g}-year risk",
         (Column("Model"), Column("Threshold, %", True), Column("Net benefit", True)),
         cells,
     )
     block.draw(
-        report.drawn(
-            slug("figure-decision", report.other(str(block.population))),
+        report.keep_figure(
+            slug("figure-decision", report.population_suffix(str(block.population))),
             decision_figure(series, years),
             f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
             "allowing for censoring (Vickers 2008).",

@@ -1,4 +1,4 @@
-"""Sections of the readings: concordance, scatter, visual estimates, discrepant cases."""
+"""Sections of agreement: concordance, scatter, visual estimates, discrepant cases."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cac_core.report.cohort.blocks import Block, Points, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import plain, reasons
 from cac_core.report.cohort.population import numbers_share
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, Points, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import Row, plain, reasons
 from cac_core.report.figures.concordance import Matrix, matrix_figure, scatter_figure
-from cac_core.report.page import Cell, Column, DataTable, number
+from cac_core.report.page import Cell, Column, DataTable, FigureView, number
 
-#: More points than this are thinned, evenly along the study keys: nobody sees them apart.
+#: Most points of a scatter plot; more are thinned evenly along the study keys.
 MOST_POINTS = 4000
-#: Of the list of discrepant cases, those furthest apart; the whole is in the table.
+#: Discrepant cases on the page, those furthest apart; the table has all.
 MOST_CASES = 300
 _AGREEMENT = (
     ("kappa_linear", "Kappa, linear weights", "three"),
@@ -41,35 +42,35 @@ _KINDS = {
     "apart": "both with calcium, two categories apart or more",
 }
 _CANDIDATES = (
-    "Candidates are what the system finds in the score row of a study: noise in the highest "
-    "quarter of the scored studies, calcium outside the coronaries, quality flags. They are no "
-    "review. Causes found by a person come from `cac report --reviews FILE`, a CSV with the "
-    "columns study_key and cause, a line per cause; they are marked as reviewed."
+    "Candidates come from the score row of a study: noise in the highest quarter of the scored "
+    "studies, calcium outside the coronaries, quality flags. They are not a review. Causes from a "
+    "manual review come from `cac report --reviews FILE`, a CSV with the columns study_key and "
+    "cause, one line per cause; they are marked as reviewed."
 )
 
 
 def concordance_section(report: Report) -> ReportSection:
-    """Categories of the first pair of sources against each other, and their agreement."""
+    """Sources with the same categories: concordance and agreement."""
     section = ReportSection("figure-3", "Concordance of the readings (Figure 3)")
     for population in report.populations:
         for pair in report.plan.compare:
             if not _graded(report, pair):
                 section.blocks.append(_concordance(report, population, pair))
-    return _told_if_empty(section, "the plan compares no two sources of the same categories")
+    return _or_gap(section, "the plan compares no two sources of the same categories")
 
 
 def visual_section(report: Report) -> ReportSection:
-    """Sources of different categories: the visual estimate against both scores."""
+    """Sources with different categories: the visual estimate against both scores."""
     section = ReportSection("table-s3", "Visual estimate against the scores (Supplemental Table 3)")
     for population in report.populations:
         for pair in report.plan.compare:
             if _graded(report, pair):
                 section.blocks.append(_concordance(report, population, pair))
-    return _told_if_empty(section, "the plan compares no visual estimate with a score")
+    return _or_gap(section, "the plan compares no visual estimate with a score")
 
 
 def scatter_section(report: Report) -> ReportSection:
-    """Scores against each other, patient by patient."""
+    """Scores of both readings by patient."""
     section = ReportSection(
         "figure-s1", "Scores of both readings: scatter and Bland-Altman (Supplemental Figure 1)"
     )
@@ -80,7 +81,7 @@ def scatter_section(report: Report) -> ReportSection:
         block = Block(f"{report.label(first)} and {report.label(second)}", report.populations[0])
         section.blocks.append(block)
         _scatter(report, block, first, second)
-    return _told_if_empty(section, "the plan compares no two sources with scores")
+    return _or_gap(section, "the plan compares no two sources with scores")
 
 
 def discrepancy_section(report: Report) -> ReportSection:
@@ -90,69 +91,75 @@ def discrepancy_section(report: Report) -> ReportSection:
         block = Block(f"{report.label(first)} and {report.label(second)}", report.populations[0])
         section.blocks.append(block)
         _discrepant(report, block, first, second)
-    return _told_if_empty(section, "the plan compares no two sources")
+    return _or_gap(section, "the plan compares no two sources")
 
 
 def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Block:
+    """Matrix of categories as figure and table, and the measures of agreement."""
     first, second = pair
     numbers, model = report.numbers, f"{first}:{second}"
     block = Block(f"{report.label(first)} and {report.label(second)}", population)
-    rows, columns = (report.plan.sources[name].term.levels for name in pair)
-    wanted = {"population": population, "model": model}
-    cells = [
-        [
-            numbers.one("concordance", "count", **wanted, term=row, level=column)
-            for column in columns
-        ]
-        for row in rows
-    ]
-    if cells[0][0] is None:
-        why = reasons(numbers.rows("concordance", "count", **wanted))
+    counts = _cells(report, "count", population, pair)
+    if counts[0][0] is None:
+        why = reasons(numbers.rows("concordance", "count", population=population, model=model))
         block.missing(why or [f"no concordance of {model} was estimated"])
         return block
-    shares = [
-        [
-            numbers.one("concordance", "share", **wanted, term=row, level=column)
-            for column in columns
-        ]
-        for row in rows
-    ]
-    shown = [
-        [report.source_level(name, level) for level in levels]
-        for name, levels in ((first, rows), (second, columns))
-    ]
-    linear = numbers.one("agreement", "kappa_linear", **wanted)
+    shares = _cells(report, "share", population, pair)
+    rows, columns = (
+        [report.source_level(name, level) for level in report.plan.sources[name].term.levels]
+        for name in pair
+    )
+    linear = numbers.one("agreement", "kappa_linear", population=population, model=model)
     table = DataTable(
-        slug("concordance", first, second, report.other(population)),
+        slug("concordance", first, second, report.population_suffix(population)),
         f"Patients by {report.label(first)} (rows) and {report.label(second)} (columns), n (%)",
-        (Column(report.label(first)), *(Column(name, True) for name in shown[1])),
+        (Column(report.label(first)), *(Column(name, True) for name in columns)),
         [
-            [name, *(numbers_share(numbers, *pair) for pair in zip(line, parts, strict=True))]
-            for name, line, parts in zip(shown[0], cells, shares, strict=True)
+            [name, *(numbers_share(numbers, *cells) for cells in zip(line, parts, strict=True))]
+            for name, line, parts in zip(rows, counts, shares, strict=True)
         ],
         sortable=False,
     )
     matrix = Matrix(
-        shown[0],
-        shown[1],
+        rows,
+        columns,
         [[(cell.value or 0.0) if cell else 0.0 for cell in line] for line in shares],
-        [[plain(numbers.text(cell, "count")) for cell in line] for line in cells],
+        [[plain(numbers.text(cell, "count")) for cell in line] for line in counts],
         report.label(first),
         report.label(second),
         f"linear-weighted kappa {plain(numbers.with_interval(linear, 'three'))}",
     )
-    figure = report.drawn(
-        slug("figure-concordance", first, second, report.other(population)),
+    block.draw(_matrix_view(report, population, matrix, pair, table), half=True)
+    block.add(report.keep_table(_agreement(report, population, first, second)))
+    return block
+
+
+def _cells(
+    report: Report, statistic: str, population: str, pair: tuple[str, str]
+) -> list[list[Row | None]]:
+    """Counts or shares of each pair of categories, rows by the first source."""
+    rows, columns = (report.plan.sources[name].term.levels for name in pair)
+    wanted = {"population": population, "model": f"{pair[0]}:{pair[1]}"}
+    return [
+        [
+            report.numbers.one("concordance", statistic, **wanted, term=row, level=column)
+            for column in columns
+        ]
+        for row in rows
+    ]
+
+
+def _matrix_view(
+    report: Report, population: str, matrix: Matrix, pair: tuple[str, str], table: DataTable
+) -> FigureView:
+    names = f"{matrix.row_title} and {matrix.column_title}"
+    return report.keep_figure(
+        slug("figure-concordance", *pair, report.population_suffix(population)),
         matrix_figure(matrix),
-        f"Concordance of {report.label(first)} and {report.label(second)}: patients in each pair "
-        "of categories.",
-        f"Concordance matrix of {report.label(first)} and {report.label(second)}; "
-        "its numbers are in the table below it.",
+        f"Concordance of {names}: patients in each pair of categories.",
+        f"Concordance matrix of {names}; its numbers are in the table below it.",
         table,
     )
-    block.draw(figure, half=True)
-    block.add(report.kept(_agreement(report, population, first, second)))
-    return block
 
 
 def _agreement(report: Report, population: str, first: str, second: str) -> DataTable:
@@ -165,7 +172,7 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
             rows.append([text, numbers.interval_cell(row, style), numbers.cell(row, "count", "n"),
                          row.method])  # fmt: skip
     return DataTable(
-        slug("agreement", first, second, report.other(population)),
+        slug("agreement", first, second, report.population_suffix(population)),
         f"Agreement of {report.label(first)} with {report.label(second)}",
         (
             Column("Measure"),
@@ -181,7 +188,7 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
 def _scatter(report: Report, block: Block, first: str, second: str) -> None:
     numbers, model, population = report.numbers, f"{first}:{second}", report.populations[0]
     if report.hidden:
-        block.missing(["points of single patients are left out where small counts are hidden"])
+        block.missing(["points of single patients are not shown, since small counts are hidden"])
         return
     found = {
         name: numbers.one("agreement", name, population=population, model=model)
@@ -196,28 +203,21 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
         None if row is None else row.value
         for row in (found["bias_log"], found["limit_low_log"], found["limit_high_log"])
     )
-    notes = (
-        f"r2 of log(1 + Agatston) {plain(numbers.text(found['r2_log'], 'three'))}",
-        f"difference {plain(numbers.text(found['bias_log'], 'three'))}, limits "
-        f"{plain(numbers.text(found['limit_low_log'], 'three'))} to "
-        f"{plain(numbers.text(found['limit_high_log'], 'three'))}",
+    r2, *limits = (
+        plain(numbers.text(found[name], "three"))
+        for name in ("r2_log", "bias_log", "limit_low_log", "limit_high_log")
     )
+    notes = f"r2 of log(1 + Agatston) {r2}", "difference {}, limits {} to {}".format(*limits)
     titles = report.label(first), report.label(second)
     drawing, left, right = scatter_figure(
         np.log1p(a), np.log1p(b), titles, (bias, low, high), notes
     )
-    thinned = (
-        f" Of the patients with both scores every {-(-total // MOST_POINTS)}th is drawn, in the "
-        "order of their keys; the numbers are of all."
-        if len(keys) < total
-        else ""
-    )
-    view = report.drawn(
+    view = report.keep_figure(
         slug("figure-scatter", first, second),
         drawing,
         f"{titles[0]} against {titles[1]} on a logarithmic scale with the line of equality, and "
-        "their differences with mean and limits of agreement. Point at a patient, or walk through "
-        f"them with the arrow keys, to see the study key.{thinned}",
+        "their differences with mean and limits of agreement. Point at a patient, or use the "
+        f"arrow keys, to see the study key.{_thinned(len(keys), total)}",
         f"Scatter and Bland-Altman plot of {titles[0]} and {titles[1]}.",
         None,
     )
@@ -225,15 +225,24 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
     block.draw(view, Points([*left, *right], [*labels, *labels]))
 
 
+def _thinned(drawn: int, total: int) -> str:
+    if drawn == total:
+        return ""
+    return (
+        f" Every {-(-total // MOST_POINTS)}th patient with both scores is drawn, in the order of "
+        "their keys; the numbers are of all."
+    )
+
+
 def _scores(
     report: Report, first: str, second: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str], int]:
-    """Both scores and the study keys of those who have both, thinned; and how many there are."""
+    """Both scores and study keys of patients with both, thinned; and their number."""
     names = [str(report.plan.sources[name].score) for name in (first, second)]
-    if any(name not in report.linked.column_names for name in names):
+    if any(name not in report.facts.linked.column_names for name in names):
         return np.zeros(0), np.zeros(0), [], 0
-    both = pc.and_(*(pc.is_valid(report.linked[name]) for name in names))
-    table = report.linked.filter(both).sort_by("study_key")
+    both = pc.and_(*(pc.is_valid(report.facts.linked[name]) for name in names))
+    table = report.facts.linked.filter(both).sort_by("study_key")
     step = max(1, -(-table.num_rows // MOST_POINTS))
     kept = table.take(pa.array(range(0, table.num_rows, step), pa.int64()))
     a, b = (kept[name].to_numpy() for name in names)
@@ -255,10 +264,10 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
         )
         return
     block.add(
-        report.kept(
+        report.keep_table(
             DataTable(
                 "discrepancy-causes",
-                "Discrepant cases, and what is known of them that may be a cause",
+                "Discrepant cases and possible causes",
                 (Column("Cases"), Column("Candidate or cause"), Column("Patients", True)),
                 rows,
                 note=_CANDIDATES,
@@ -266,20 +275,20 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
         )
     )  # fmt: skip
     if report.hidden:
-        block.say("Single cases are not listed where small counts are hidden.")
+        block.say("Single cases are not listed, since small counts are hidden.")
         return
     _cases(report, block, first, second)
 
 
 def _cases(report: Report, block: Block, first: str, second: str) -> None:
-    if report.discrepancies is None:
+    if report.facts.discrepancies is None:
         return
     mine = [
         row
-        for row in report.discrepancies.to_pylist()
+        for row in report.facts.discrepancies.to_pylist()
         if (row["compared"], row["reference"]) == (first, second)
     ]
-    pages = report.facts.get("pages", {})
+    pages = report.facts.pages
     rows: list[Sequence[Cell | str]] = [
         [
             Cell(row["study_key"], href=pages.get(row["study_key"])),
@@ -306,9 +315,9 @@ def _cases(report: Report, block: Block, first: str, second: str) -> None:
          Column(f"{report.label(second)} score", True)),
         rows,
         filterable=True,
-        note=f"Rows of the table `discrepancies`. A key with a page of its own is a link.{more}",
+        note=f"Rows of the table `discrepancies`. A key with a study page is a link.{more}",
     )  # fmt: skip
-    block.add(report.kept(table), "Show single cases")
+    block.add(report.keep_table(table), "Show single cases")
 
 
 def _graded(report: Report, pair: tuple[str, str]) -> bool:
@@ -316,7 +325,7 @@ def _graded(report: Report, pair: tuple[str, str]) -> bool:
     return first != second
 
 
-def _told_if_empty(section: ReportSection, reason: str) -> ReportSection:
+def _or_gap(section: ReportSection, reason: str) -> ReportSection:
     if not section.blocks:
         section.blocks.append(Block(gaps=[reason]))
     return section

@@ -1,4 +1,4 @@
-"""Section of the networks (Figure 1): a drawing and a table of layers, from their manifest."""
+"""Section of the networks (Figure 1): drawing and table of layers, from their manifest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from cac_core.model.layer_table import Layer, manifest_layers
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection
 from cac_core.report.figures.architecture import Sketch, architecture_figure
 from cac_core.report.page import Column, DataTable
 
@@ -22,10 +23,10 @@ def architecture_section(report: Report) -> ReportSection:
     """The cascade with the sizes that the manifest of the weights states."""
     section, block = ReportSection("figure-1", "The networks (Figure 1)"), Block()
     section.blocks.append(block)
-    networks: Mapping[str, Mapping[str, Any]] = report.facts.get("networks", {})
+    networks = report.facts.networks
     hearts = [name for name in networks if name != "calcium"]
     if not hearts or "calcium" not in networks:
-        block.missing(["the weights that scored this cohort are not at hand"])
+        block.missing(["the weights that scored this cohort are not installed"])
         return section
     shown = {"Heart": networks[hearts[0]], "Calcium": networks["calcium"]}
     rows = {name: manifest_layers(entry) for name, entry in shown.items()}
@@ -35,27 +36,25 @@ def architecture_section(report: Report) -> ReportSection:
         _steps(many, bool(networks["calcium"]["config"].get("place", False))),
     )
     for name, entry in shown.items():
-        if entry["config"].get("branches", "both") != "both":
-            block.missing(
-                [f"{name}: of what is drawn, only `{entry['config']['branches']}` is used"]
-            )
+        branches = entry["config"].get("branches", "both")
+        if branches != "both":
+            block.missing([f"{name}: only the branch `{branches}` of the drawing is used"])
     block.say(
-        "Heart: {}, whose mean probability counts, of {} parameters each. Calcium: one network "
-        "of {} parameters. Channels, kernels and sizes are those of the weights that scored this "
-        "cohort.",
+        "Heart: {} of {} parameters each, averaged by probability. Calcium: one network of {} "
+        "parameters. Channels, kernels and sizes are those of the weights that scored this cohort.",
         many,
         f"{sum(row.parameters for row in rows['Heart']):,}",
         f"{sum(row.parameters for row in rows['Calcium']):,}",
     )
-    figure = report.drawn(
+    figure = report.keep_figure(
         "figure-architecture",
         drawing,
         "The cascade, and the layers of its networks. R, C: rows and columns of the image.",
-        "From scan to score: heart networks give the heart, the calcium network tells coronary "
-        "from other calcium inside it, and voxels above the threshold are scored. In each network "
-        "the current slice goes through a dense trunk to head 1; next, current and previous slice "
-        "go through a convolutional LSTM to head 2 and to an attention map, which weighs head 2, "
-        "while its complement weighs head 1. All sizes are in the table below.",
+        "From scan to score: heart networks segment the heart, the calcium network separates "
+        "coronary from other calcium inside it, and voxels above the threshold are scored. In "
+        "each network the current slice goes through a dense trunk to head 1; next, current and "
+        "previous slice go through a convolutional LSTM to head 2 and to an attention map, which "
+        "weights head 2, while its complement weights head 1. All sizes are in the table below.",
         _table(rows),
     )
     block.draw(figure)
@@ -63,12 +62,12 @@ def architecture_section(report: Report) -> ReportSection:
 
 
 def _steps(many: str, place: bool) -> list[str]:
-    told = "slice, neighbours,\nplace in the heart" if place else "slice and neighbours"
+    inputs = "slice, neighbours,\nplace in the heart" if place else "slice and neighbours"
     return [
         "CT scan,\nall slices",
         f"Heart: {many},\nmean probability",
         "Heart mask",
-        f"Calcium network\n({told})",
+        f"Calcium network\n({inputs})",
         "Coronary and\nother calcium",
         "Threshold,\nAgatston score",
     ]
@@ -134,5 +133,5 @@ def _table(rows: Mapping[str, Sequence[Layer]]) -> DataTable:
         tuple(Column(title) for title in _COLUMNS),
         lines,
         note="Each convolution but the last of a head is followed by batch norm and leaky ReLU; "
-        "a layer of a dense block adds its channels to those it is given.",
+        "a layer of a dense block concatenates its channels with its input.",
     )

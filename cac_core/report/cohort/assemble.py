@@ -13,21 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
-from cac_core.analysis.headline import asked_first
+from cac_core.analysis.key_estimates import key_quantities
 from cac_core.csv_text import csv_bytes
 from cac_core.report.cohort import (
     added_value,
     agreement,
     architecture,
     checklists,
+    hazard_ratios,
     methods,
-    models,
-    outcomes,
     population,
-    reference,
+    provenance,
+    survival,
 )
-from cac_core.report.cohort.blocks import Report, ReportSection, cell_text
-from cac_core.report.cohort.numbers import Row
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import ReportSection, cell_text
+from cac_core.report.cohort.shown_estimates import Row
 from cac_core.report.page import DataTable, Page, Section, render
 from cac_core.report.pdf import to_pdf
 
@@ -42,27 +43,27 @@ BUILDERS: tuple[Builder, ...] = (
     agreement.scatter_section,
     agreement.visual_section,
     agreement.discrepancy_section,
-    outcomes.follow_up_section,
-    outcomes.survival_section,
-    outcomes.incidence_section,
-    models.hazard_section,
-    models.secondary_section,
-    models.sensitivity_section,
-    models.assumptions_section,
+    survival.follow_up_section,
+    survival.survival_section,
+    survival.incidence_section,
+    hazard_ratios.hazard_section,
+    hazard_ratios.secondary_section,
+    hazard_ratios.sensitivity_section,
+    hazard_ratios.assumptions_section,
     added_value.reclassification_section,
     added_value.calibration_section,
     population.acquisition_section,
     methods.methods_section,
     architecture.architecture_section,
     checklists.checklists_section,
-    reference.dictionary_section,
-    reference.provenance_section,
+    provenance.dictionary_section,
+    provenance.provenance_section,
 )
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """A finished report: file name to content, and what is missing in it by section."""
+    """A finished report: content by file name, and what is missing by section."""
 
     files: Mapping[str, bytes]
     gaps: Mapping[str, Sequence[str]]
@@ -71,7 +72,7 @@ class Assembled:
 
 
 def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
-    """Every section, the page, its PDF, and the folder of tables and figures.
+    """All sections, the page, its PDF, and the files of tables and figures.
 
     The same report gives the same bytes.
 
@@ -81,10 +82,10 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     """
     builders = (*BUILDERS, *more)
     built: dict[Builder, ReportSection] = {}
-    # The checklists come after all else: they say of an answer that its section has gaps.
+    # Checklists are built last, since they refer to sections with gaps.
     for builder in sorted(builders, key=lambda one: one is checklists.checklists_section):
         report.numbers.place = builder.__name__
-        report.facts["incomplete"] = [one.identifier for one in built.values() if one.gaps]
+        report.incomplete = [one.identifier for one in built.values() if one.gaps]
         section = builder(report)
         for shown in report.numbers.shown:
             if shown["in"] == builder.__name__:
@@ -93,7 +94,7 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     sections = [built[builder] for builder in builders]
     report.numbers.place = "summary"
     gaps = {section.title: section.gaps for section in sections if section.gaps}
-    values = {"sections": sections, "gaps": gaps, "tiles": _tiles(report), "report": report}
+    values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report}
     page = _page(report, sections)
     files = dict(_tables(report))
     for name, (svg, png) in report.figures.items():
@@ -110,13 +111,13 @@ def _page(report: Report, sections: Sequence[ReportSection]) -> Page:
     return Page(
         "Coronary calcium and outcomes",
         "Cohort report",
-        str(report.facts.get("subtitle", "")),
+        report.facts.subtitle,
         (Section("missing", "What is missing"), *linked),
     )
 
 
-def _tiles(report: Report) -> list[tuple[str, Markup]]:
-    """Who is in it, and the numbers asked first."""
+def tiles_of(report: Report) -> list[tuple[str, Markup]]:
+    """Patients, events and the key estimates."""
     numbers, plan = report.numbers, report.plan
     population = report.populations[0]
     follow_up = numbers.one("follow_up", "median", population=population, outcome=plan.primary)
@@ -125,15 +126,16 @@ def _tiles(report: Report) -> list[tuple[str, Markup]]:
         ("patients in the analysis", numbers.text(patients, "count")),
         (f"with {report.outcome(plan.primary)}", numbers.text(follow_up, "count", "n_events")),
     ]
-    for asked in asked_first(plan):
-        row = numbers.one(asked.analysis, asked.statistic, **asked.columns)
-        # What a model could not be fitted for has one row for all that was asked of it.
-        row = row or numbers.why_not(asked.analysis, **asked.columns)
-        style = "one" if asked.statistic == "lr_chi2_gain" else "two"
-        text = numbers.with_interval(row, style)
-        marks = models.ratio_marks(report, row) if asked.statistic == "hazard_ratio" else ""
-        told = models.marks_told(report, marks)
-        tiles.append((f"{asked.name}.{told}" if told else asked.name, text + marks))
+    for quantity in key_quantities(plan):
+        row = numbers.one(quantity.analysis, quantity.statistic, **quantity.columns)
+        # A model that could not be fitted has one row, with the reason, for all its numbers.
+        row = row or numbers.why_not(quantity.analysis, **quantity.columns)
+        style = "one" if quantity.statistic == "lr_chi2_gain" else "two"
+        text, marks = numbers.with_interval(row, style), ""
+        if quantity.statistic == "hazard_ratio":
+            marks = hazard_ratios.ratio_marks(report, row)
+        note = hazard_ratios.marks_note(report, marks)
+        tiles.append((f"{quantity.name}.{note}" if note else quantity.name, text + marks))
     return tiles
 
 
@@ -149,7 +151,7 @@ def _as_arrow(table: DataTable) -> pa.Table:
     names: list[str] = []
     for at, column in enumerate(table.columns):
         name = cell_text(column.title)
-        # Two columns of p values are told apart by what stands before them.
+        # A second column of p values is named by the column before it.
         names.append(
             name if name not in names else f"{name} ({cell_text(table.columns[at - 1].title)})"
         )
@@ -166,7 +168,7 @@ def _both(name: str, table: pa.Table) -> Iterator[tuple[str, bytes]]:
 
 
 def _numbers(report: Report) -> bytes:
-    """Every number that is shown, with the row it comes from."""
+    """Every number that is shown, with its row of `estimates`."""
     digest = hashlib.sha256()
     for batch in report.numbers.table.to_batches():
         digest.update(json.dumps(batch.to_pylist(), sort_keys=True).encode())

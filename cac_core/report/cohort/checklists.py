@@ -1,4 +1,4 @@
-"""Reporting checklists: each item with where the report answers it, or that a person must."""
+"""Reporting checklists: the section that answers each item, or a note for the investigator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection
 from cac_core.report.page import Cell, Column, DataTable
 
 #: Files of `cac_core/report/checklists`, in the order of the page.
@@ -16,7 +17,7 @@ OPEN = "to be filled in by the investigator"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item; `section` is the part of the report that answers it, None where none does."""
+    """One item; `section` is the part of the report that answers it, or None."""
 
     number: str
     text: str
@@ -42,16 +43,16 @@ def load_checklist(name: str) -> Checklist:
 
 
 def _answer(item: Item, report: Report) -> Cell:
-    """Where an item is answered, and whether something is missing there."""
+    """Link to the answer, with a note if its section is incomplete."""
     if item.section is None:
         return Cell(item.answer)
-    gaps = item.section in report.facts.get("incomplete", ())
-    text = f"{item.answer}; in part, the section says what is missing" if gaps else item.answer
+    gaps = item.section in report.incomplete
+    text = f"{item.answer}; in part, see the gaps of the section" if gaps else item.answer
     return Cell(text, href=f"#{item.section}")
 
 
 def checklists_section(report: Report) -> ReportSection:
-    """A table for each checklist, its answers linked to their place."""
+    """A table for each checklist, with links to the answers."""
     section = ReportSection("checklists", "Reporting checklists")
     for name in NAMES:
         known, block = load_checklist(name), Block()
@@ -68,9 +69,9 @@ def checklists_section(report: Report) -> ReportSection:
             known.title,
             (Column("Item"), Column("What it asks"), Column("Where it is answered")),
             rows,
-            note=f"Items in our words; the text that counts is {known.source}.",
+            note=f"Items are abbreviated; the authoritative text is {known.source}.",
             sortable=False,
         )
-        block.add(report.kept(table), f"Show {known.title}")
+        block.add(report.keep_table(table), f"Show {known.title}")
         section.blocks.append(block)
     return section

@@ -1,6 +1,6 @@
-"""The methods paragraph, written from the settings and counts of this run.
+"""The methods section, written from the settings and counts of this run.
 
-What the runs of rescoring and linkage stated is quoted; counts are estimates.
+Settings are those recorded by the runs of rescoring and linkage; counts are estimates.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cac_core.analysis.headline import FOLLOW_UP
+from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import Plan, Term
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection
 from schemas.codes import FlowStep
 
 _MISSING = {
-    "complete_case": "Patients in whom a covariate of a model is missing are left out of that "
-    "model.",
+    "complete_case": "Patients with a missing covariate of a model are excluded from that model.",
     "multiple_imputation": "Missing covariates were imputed {imputations} times, and estimates "
     "pooled by Rubin's rules.",
 }
@@ -26,12 +26,12 @@ _ENTERED = {"death": "the date of death", "diagnosis": "diagnosis codes beginnin
             "procedure": "procedure codes beginning with"}  # fmt: skip
 
 
-#: Names of components and covariates that are no plain words.
+#: Components and covariates whose names are not plain words.
 _WORDS = {"mi": "myocardial infarction", "age_years": "age"}
 
 
 def methods_section(report: Report) -> ReportSection:
-    """How this run came to its numbers, in sentences for a paper."""
+    """Methods of this run, in sentences for a paper."""
     section = ReportSection("methods", "Methods of this run")
     for title, write in (
         ("Scoring", _scoring),
@@ -47,21 +47,21 @@ def methods_section(report: Report) -> ReportSection:
 
 
 def _scoring(report: Report, block: Block) -> None:
-    runs = report.facts.get("rescoring_runs") or []
+    runs = report.facts.rescoring_runs
     if not runs:
-        block.missing(["the table `runs` holds no rescoring with this model"])
+        block.missing(["the table `runs` has no rescoring with this model"])
         return
     run = runs[-1]
     protocol = json.loads(run["settings"]).get("protocol", {})
     block.say(
         "CT attenuation scans were scored without human intervention by {} (weights {}), a "
-        "cascade of convolutional LSTM networks that outlines the heart and tells coronary from "
-        "other calcium.",
+        "cascade of convolutional LSTM networks that segments the heart and separates coronary "
+        "from other calcium.",
         run["model_id"],
         run["model_digest"][:12],
     )
     if not protocol:
-        block.missing(["the last rescoring did not state its protocol"])
+        block.missing(["the last rescoring did not record its protocol"])
         return
     edges = ", ".join(f"{edge:g}" for edge in protocol["weight_edges_hu"])
     block.say(
@@ -73,23 +73,23 @@ def _scoring(report: Report, block: Block) -> None:
         f"{protocol['connectivity']:g}",
         edges,
         f"{protocol['reference_increment_mm']:g}",
-        "The threshold was taken from a table by tube voltage; voltages that are not in it kept "
-        "this one and were flagged."
+        "The threshold was taken from a table by tube voltage; scans at other voltages kept this "
+        "threshold and were flagged."
         if protocol["kvp_rule"] == "table"
-        else "Scans of other than 120 kV kept the threshold and were flagged.",
+        else "Scans at other than 120 kV kept the threshold and were flagged.",
     )
 
 
 def _cohort(report: Report, block: Block) -> None:
-    run, numbers = report.facts.get("linkage_run"), report.numbers
+    run, numbers = report.facts.linkage_run, report.numbers
     if run:
         mapping = json.loads(run["mapping"])
         coverage, rules = mapping["coverage"], mapping["rules"]
         begin = f"from {coverage['begin']} to" if coverage.get("begin") else "until"
         block.say(
             "Scores were linked to the records of site {} by keyed pseudonym and study date, "
-            "which could differ by {} days; the registry was covered {} {}. Patients without {} "
-            "were left out.",
+            "which could differ by {} days; the registry has coverage {} {}. Patients without {} "
+            "were excluded.",
             run["site"],
             rules["window_days"],
             begin,
@@ -97,10 +97,10 @@ def _cohort(report: Report, block: Block) -> None:
             _listed(_word(name) for name in rules["required"]) or "a clinical record",
         )
     else:
-        block.missing(["the table `linkages` does not hold the run of this cohort"])
+        block.missing(["the table `linkages` does not have the run of this cohort"])
     end = numbers.one("cohort_flow", "count", term=FlowStep.INCLUDED.value)
     if end is None or not end.n:
-        block.missing(["the table `flow` holds no patients: run `cac link`"])
+        block.missing(["the table `flow` has no patients: run `cac link`"])
         return
     left = [
         Markup("{} ({})").format(step.description, numbers.text(row, "count"))
@@ -113,17 +113,17 @@ def _cohort(report: Report, block: Block) -> None:
         "Of {} patients in the archive or the clinical table, {} are in the analysis{}{}.",
         numbers.text(end, "count", "n"),
         numbers.text(end, "count"),
-        "; the others left: " if left else "",
+        "; exclusions: " if left else "",
         Markup("; ").join(left),
     )
     if not end.value:
-        block.missing(["nobody is in the analysis"])
+        block.missing(["no patients are in the analysis"])
 
 
 def _outcomes(report: Report, block: Block) -> None:
-    run = report.facts.get("linkage_run")
+    run = report.facts.linkage_run
     if not run:
-        block.missing(["without the run of the linkage the definitions are not known"])
+        block.missing(["the definitions are unknown without the run of the linkage"])
         return
     definition = json.loads(run["definition"])
     for name in report.plan.outcomes:
@@ -158,14 +158,14 @@ def _outcomes(report: Report, block: Block) -> None:
 
 
 def _component(component: Mapping[str, Any]) -> str:
-    told = _ENTERED[component["kind"]]
+    text = _ENTERED[component["kind"]]
     if component["codes"]:
-        told += " " + ", ".join(component["codes"])
+        text += " " + ", ".join(component["codes"])
     if component["types"]:
-        told += f" (types {', '.join(component['types'])})"
+        text += f" (types {', '.join(component['types'])})"
     if component["record_types"]:
-        told += f", {_listed(component['record_types'], 'or')} records"
-    return told + (f"; source: {component['source']}" if component["source"] else "")
+        text += f", {_listed(component['record_types'], 'or')} records"
+    return text + (f"; source: {component['source']}" if component["source"] else "")
 
 
 def _analysis(report: Report, block: Block) -> None:
@@ -201,7 +201,7 @@ def _analysis(report: Report, block: Block) -> None:
     if plan.components:
         block.say(
             "Cumulative incidence of {} by Aalen and Johansen, with {} competing, compared by "
-            "Gray's test. Cause-specific hazard ratios, for which {} censors, stand beside those "
+            "Gray's test. Cause-specific hazard ratios, with {} as censoring, are given with those "
             "of the subdistribution by the model of Fine and Gray with robust standard errors.",
             _listed(_word(name) for name in plan.components),
             _word(plan.competing),
@@ -210,12 +210,12 @@ def _analysis(report: Report, block: Block) -> None:
 
 
 def _gains(plan: Plan) -> str:
-    """Which gain has which interval or test."""
-    told = (
+    """Interval or test of each gain."""
+    intervals = (
         f"have bootstrap intervals, percentiles of {plan.resamples:,} resamples of patients with "
-        f"models fitted anew in each (seed {plan.seed})"
+        f"models refitted in each (seed {plan.seed})"
         if plan.resamples
-        else "have no intervals, since no resamples were asked for"
+        else "have no intervals, since the plan has no resamples"
     )
     optimism = (
         " Discrimination and net reclassification are also given corrected for optimism "
@@ -227,7 +227,7 @@ def _gains(plan: Plan) -> str:
         "The gain in fit is tested by the likelihood ratio and has no interval. Gains in AUC over "
         f"all follow-up have DeLong's intervals; gains in AUC at {plan.horizon_years:g} years, in "
         "Harrell's and Uno's c, net reclassification in all its forms and integrated "
-        f"discrimination improvement {told}.{optimism}"
+        f"discrimination improvement {intervals}.{optimism}"
     )
 
 
@@ -239,10 +239,10 @@ def _readings(report: Report) -> str:
     found = report.numbers.rows("agreement", "kappa_linear", population=report.populations[0])
     if not pairs:
         return "Readings were not compared with each other."
-    told = f"Agreement of {_listed(pairs)} is told by weighted kappa."
-    return told if any(row.value is not None for row in found) else (
-        f"{told} It is not estimable in this cohort: one reading of each pair is not there."
-    )  # fmt: skip
+    text = f"Agreement of {_listed(pairs)} is measured by weighted kappa."
+    if any(row.value is not None for row in found):
+        return text
+    return f"{text} It is not estimable in this cohort: one reading of each pair is missing."
 
 
 def _covariate(term: Term) -> str:
@@ -251,13 +251,13 @@ def _covariate(term: Term) -> str:
 
 def _software(report: Report, block: Block) -> None:
     runs = {
-        "scoring": (report.facts.get("rescoring_runs") or [None])[-1],
-        "linkage": report.facts.get("linkage_run"),
-        "analysis": report.facts.get("analysis_run"),
+        "scoring": runs[-1] if (runs := report.facts.rescoring_runs) else None,
+        "linkage": report.facts.linkage_run,
+        "analysis": report.facts.analysis_run,
     }
     for name, run in runs.items():
         if run is None:
-            block.missing([f"versions of the {name} are not known"])
+            block.missing([f"versions of the {name} are unknown"])
             continue
         versions = json.loads(run["versions"])
         block.say(

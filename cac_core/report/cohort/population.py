@@ -1,4 +1,4 @@
-"""Sections of who is in the cohort: flow, Table 1, Supplemental Tables 1 and 4, acquisition."""
+"""Sections of the population: cohort flow, Table 1, Supplemental Tables 1 and 4, acquisition."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from cac_core.analysis.plan import Term
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import Numbers, Row, plain, reasons
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import Row, ShownEstimates, plain, reasons
 from cac_core.report.figures.performance import flow_figure
 from cac_core.report.page import Cell, Column, DataTable
 from schemas.codes import FlowStep, QualityFlag, Status, StudyReason
 
 #: A column of a table of descriptions: its title, and the population it describes.
 Group = tuple[Markup, str]
-#: A line of it: label, a cell per population, whether the p value stands here.
+#: A line of it: label, a cell per population, whether the line has the p value.
 Line = tuple[str, list[Cell | str], bool]
 _MEASURES = (
     ("noise_hu", "Noise in the heart, HU", "one"),
@@ -24,9 +25,9 @@ _MEASURES = (
     ("KVP", "Tube voltage, kV", "one"),
     ("XRayTubeCurrent", "Tube current, mA", "one"),
     ("heart_volume_ml", "Volume of the heart, ml", "one"),
-    ("seconds_read", "Seconds of reading", "two"),
-    ("seconds_model", "Seconds of the networks", "two"),
-    ("seconds_score", "Seconds of scoring", "two"),
+    ("seconds_read", "Reading, seconds", "two"),
+    ("seconds_model", "Networks, seconds", "two"),
+    ("seconds_score", "Scoring, seconds", "two"),
 )
 _COUNTED = (
     ("scanner", "Scanner"),
@@ -45,14 +46,14 @@ _CODES = {
 
 
 def flow_section(report: Report) -> ReportSection:
-    """Who was in the archive, who left at which step, and who is in the analysis."""
+    """Patients in the archive, patients who left at each step, patients in the analysis."""
     section, block = ReportSection("flow", "Cohort flow"), Block()
     section.blocks.append(block)
     numbers = report.numbers
     rows = {step: numbers.one("cohort_flow", "count", term=step.value) for step in FlowStep}
     end = rows[FlowStep.INCLUDED]
     if end is None or not end.n:
-        block.missing(["the table `flow` holds no patients: run `cac link`"])
+        block.missing(["the table `flow` has no patients: run `cac link`"])
         return section
     shown: list[list[Cell | str]] = []
     steps = []
@@ -76,14 +77,9 @@ def flow_section(report: Report) -> ReportSection:
         steps,
         f"Patients in the analysis: {_count(numbers, end)}",
     )
-    figure = report.drawn(
-        "figure-cohort-flow",
-        drawing,
-        "Cohort flow: who left the cohort, at which step, and why.",
-        "Flow diagram of the cohort; its numbers are in the table below it.",
-        table,
-    )
-    block.draw(figure)
+    caption = "Cohort flow: patients who left the cohort, by step and reason."
+    alternative = "Flow diagram of the cohort; its numbers are in the table below it."
+    block.draw(report.keep_figure("figure-cohort-flow", drawing, caption, alternative, table))
     return section
 
 
@@ -108,10 +104,9 @@ def table_1(report: Report) -> ReportSection:
             _described(
                 report,
                 block,
-                slug("table-1", name, report.other(population)),
+                slug("table-1", name, report.population_suffix(population)),
                 f"Patients by category of {source.label}",
                 term.name,
-                population,
                 groups,
                 closed=number > 0,
             )
@@ -138,17 +133,16 @@ def outcome_table(report: Report) -> ReportSection:
         _described(
             report,
             block,
-            slug("table-s4-patients", report.other(population)),
+            slug("table-s4-patients", report.population_suffix(population)),
             f"Patients with and without {report.outcome(primary)}",
             column,
-            population,
             groups,
         )
     return section
 
 
 def training_table(report: Report) -> ReportSection:
-    """Where the networks learnt, against the cohort they are used on."""
+    """Training data of the networks against the cohort they are applied to."""
     section = ReportSection(
         "table-s1", "Training population against this cohort (Supplemental Table 1)"
     )
@@ -171,31 +165,30 @@ def training_table(report: Report) -> ReportSection:
         if shown is not None:
             rows.append([f"{label}, median (IQR)", unknown, shown])
     if not trained:
-        block.missing(["the manifest of the weights says nothing of their training"])
+        block.missing(["the manifest of the weights has no record of their training"])
     block.say(
-        "Training: {}. What the manifest of the weights does not record is not known to this "
-        "system; a lab that trains on its own scans has it in the table of its annotations.",
-        str(report.facts.get("training_source", "as the manifest of the weights says")),
+        "Training: as recorded in the manifest of the weights. What it does not record is unknown "
+        "here; a site that trains on its own scans has it in its table of annotations.",
     )
     table = DataTable(
         "table-s1-populations",
-        "The scans the networks learnt from, and this cohort",
+        "Training scans of the networks, and this cohort",
         (Column("Characteristic"), Column("Training", True), Column("This cohort", True)),
         rows,
         sortable=False,
     )
-    block.add(report.kept(table))
+    block.add(report.keep_table(table))
     return section
 
 
 def acquisition_section(report: Report) -> ReportSection:
-    """Scanners, settings, noise, failures and time, of all studies that were scored or not."""
+    """Scanners, settings, noise, failures and time of all studies."""
     section = ReportSection("acquisition", "Acquisition and quality")
     block, numbers = Block(), report.numbers
     section.blocks.append(block)
     studies = numbers.one("acquisition", "count", population="archive", term="studies")
     if studies is None or not studies.value:
-        block.missing(["the table `scores` holds no study of the linked model"])
+        block.missing(["the table `scores` has no study of the linked model"])
         return section
     block.say(
         "{} studies of the archive; {} of them belong to patients in the analysis.",
@@ -217,12 +210,12 @@ def acquisition_section(report: Report) -> ReportSection:
                 numbers.cell(middle, "count", "n"),
             ]
         rows.append(cells)
-    block.add(report.kept(DataTable("acquisition-measures", "Acquisition and time per study",
+    block.add(report.keep_table(DataTable("acquisition-measures", "Acquisition and time per study",
               columns, rows)))  # fmt: skip
     for name, label in _COUNTED:
         table = _levels(report, name, label)
         if table is not None:
-            block.add(report.kept(table))
+            block.add(report.keep_table(table))
     _by_scanner(report, block)
     return section
 
@@ -266,7 +259,7 @@ def _by_scanner(report: Report, block: Block) -> None:
     if rows:
         columns = (Column("Scanner"), Column("Noise, HU, median (IQR)", True),
                    Column("Studies", True))  # fmt: skip
-        block.add(report.kept(DataTable("noise-by-scanner", "Noise in the heart by scanner",
+        block.add(report.keep_table(DataTable("noise-by-scanner", "Noise in the heart by scanner",
                   columns, rows)))  # fmt: skip
 
 
@@ -276,27 +269,18 @@ def _described(
     identifier: str,
     caption: str,
     model: str,
-    population: str,
     groups: Sequence[Group],
+    *,
     closed: bool = False,
 ) -> None:
-    numbers = report.numbers
+    """Table of all variables of the block's population by groups of a column (`model`)."""
+    numbers, population = report.numbers, str(block.population)
     everybody = numbers.one("population", "count", population=population)
     whole = numbers.one("description_test", "test", population=population, model=model, term=None)
     if whole is not None and whole.reason:
         block.missing([whole.reason])
         return
-    rows: list[list[Cell | str]] = []
-    names = [population, *(name for _, name in groups)]
-    seen: list[Row | None] = []
-    for term in report.terms:
-        if term.name == model:
-            continue
-        test = numbers.one("description_test", "test", population=population, model=model,
-                           term=term.name)  # fmt: skip
-        seen.append(test)
-        for label, cells, tested in _variable(report, term, model, names):
-            rows.append([label, *cells, numbers.p_cell(test) if tested else ""])
+    rows, tests = _described_rows(report, model, [population, *(name for _, name in groups)])
     if not rows:
         block.missing([f"no description by `{model}` was estimated"])
         return
@@ -309,12 +293,30 @@ def _described(
         tuple(columns),
         rows,
         note="Mean (SD) of a variable that does not depart from normal in the whole cohort, else "
-        "median (IQR), the same in every table; counts with their share of those whose value "
-        "is known. One p value per variable, over all its groups.",
+        "median (IQR), the same in every table; counts with their share of the known values. One "
+        "p value per variable, over all groups.",
         sortable=False,
     )
-    block.add(report.kept(table), f"Show: {caption}" if closed else "")
-    block.missing([f"no test of a difference: {why}" for why in reasons(seen)])
+    block.add(report.keep_table(table), f"Show: {caption}" if closed else "")
+    block.missing([f"no test of a difference: {why}" for why in reasons(tests)])
+
+
+def _described_rows(
+    report: Report, model: str, populations: Sequence[str]
+) -> tuple[list[list[Cell | str]], list[Row | None]]:
+    """A line per variable and level, and the tests of difference between the groups."""
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    tests: list[Row | None] = []
+    for term in report.terms:
+        if term.name == model:
+            continue
+        test = numbers.one("description_test", "test", population=populations[0], model=model,
+                           term=term.name)  # fmt: skip
+        tests.append(test)
+        for label, cells, tested in _variable(report, term, model, populations):
+            rows.append([label, *cells, numbers.p_cell(test) if tested else ""])
+    return rows, tests
 
 
 def _variable(report: Report, term: Term, model: str, populations: Sequence[str]) -> list[Line]:
@@ -354,20 +356,22 @@ def _variable(report: Report, term: Term, model: str, populations: Sequence[str]
     return lines
 
 
-def numbers_share(numbers: Numbers, count: Row | None, share: Row | None) -> Cell:
-    """Count and share as one cell that sorts by the count."""
+def numbers_share(numbers: ShownEstimates, count: Row | None, share: Row | None) -> Cell:
+    """Count and share as one cell, sorted by the count."""
     value = None if count is None else count.value
     return Cell(numbers.count_share(count, share), "" if value is None else value)
 
 
-def _spread(numbers: Numbers, middle: Row | None, *others: Row | None, style: str = "one") -> Cell:
+def _spread(
+    numbers: ShownEstimates, middle: Row | None, *others: Row | None, style: str = "one"
+) -> Cell:
     if middle is None or middle.value is None:
         return Cell(numbers.text(middle, style), "")
     inside = Markup(", ").join(numbers.text(other, style) for other in others)
     return Cell(Markup("{} ({})").format(numbers.text(middle, style), inside), middle.value)
 
 
-def _quartiles(numbers: Numbers, population: str, term: str, style: str) -> Cell | None:
+def _quartiles(numbers: ShownEstimates, population: str, term: str, style: str) -> Cell | None:
     found = [
         numbers.one("acquisition", part, population=population, term=term, model=None)
         for part in ("median", "q1", "q3")
@@ -377,7 +381,7 @@ def _quartiles(numbers: Numbers, population: str, term: str, style: str) -> Cell
     return _spread(numbers, *found, style=style)
 
 
-def _count(numbers: Numbers, row: Row | None) -> str:
+def _count(numbers: ShownEstimates, row: Row | None) -> str:
     return plain(numbers.text(row, "count"))
 
 

@@ -1,9 +1,10 @@
-"""Estimates for readers outside the house: counts from 1 to 4 are hidden."""
+"""Suppression of small counts in estimates that leave the institution: 1 to 4 are hidden."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,13 +12,13 @@ import pyarrow as pa
 from cac_core.cohort.disclosure import SMALL
 from schemas.results import ESTIMATES
 
-#: What the method of a hidden row says.
+#: Method of a hidden row.
 HIDDEN = f"hidden: a count from 1 to {SMALL - 1}, or one from which it could be found"
 _COUNTS = ("count", "at_risk", "missing", "n_up", "n_down")
 _NUMBERS = ("value", "ci_low", "ci_high", "p_value")
 
-#: Where the words of a method tell a small count, and what stands there instead.
-_TOLD = (
+#: Small counts within the text of a method, and their replacement.
+_IN_TEXT = (
     (re.compile(rf"(?<=the )[1-{SMALL - 1}](?= patients\b)"), "few"),
     (re.compile(rf"\b[1-{SMALL - 1}](?= (?:patients|values|missing|negative|codes)\b)"), "a few"),
     (re.compile(rf"(?<=events \()[1-{SMALL - 1}](?=\))"), "a few"),
@@ -30,10 +31,11 @@ Record = dict[str, Any]
 def hide_small(estimates: pa.Table) -> pa.Table:
     """The table `estimates` without small counts.
 
-    A count from 1 to 4 goes, and with it its share. Where a single count of a family is hidden, the
-    smallest of the others goes too, since the family's total is known: the levels of a term, and
-    one level in the groups of a population. Whatever is estimated in 1 to 4 patients goes, and
-    numbers of patients and events from 1 to 4 go from every row, from its words too.
+    Hidden are counts from 1 to 4 with their shares, everything that is estimated in 1 to 4
+    patients, and numbers of patients and events from 1 to 4 in every row and in its text. If one
+    count of a family is hidden, the smallest other count is hidden too, since the total of the
+    family is known (complementary suppression). Families are the levels of a term, and one level
+    in the groups of a population.
     """
     rows: list[Record] = estimates.to_pylist()
     counts = [row for row in rows if row["statistic"] in _COUNTS and row["value"] is not None]
@@ -41,34 +43,36 @@ def hide_small(estimates: pa.Table) -> pa.Table:
         if _small(row["value"]) or _complement_small(row):
             _hide(row)
     for family in (_levels, _groups):
-        members: dict[object, list[Record]] = defaultdict(list)
-        for row in counts:
-            if (key := family(row)) is not None:
-                members[key].append(row)
-        for found in members.values():
-            _hide_second(found)
-    gone = {_identity(row) for row in counts if row["value"] is None}
+        _hide_complements(counts, family)
+    hidden = {_identity(row) for row in counts if row["value"] is None}
     for row in rows:
-        if (row["statistic"] == "share" and _identity(row) in gone) or _small(row["n"]):
+        if (row["statistic"] == "share" and _identity(row) in hidden) or _small(row["n"]):
             _hide(row)
-        _without_events(row)
-        for name in ("n", "n_events"):
-            if _small(row[name]):
-                row[name] = None
+        _hide_in_text(row)
+        row.update({name: None for name in ("n", "n_events") if _small(row[name])})
     return ESTIMATES.from_rows(rows)
 
 
-def _without_events(row: Record) -> None:
-    """Take small counts out of the words of a row, and what their number of events follows from."""
-    told = str(row["method"] or "")
-    for pattern, instead in _TOLD:
-        told = pattern.sub(instead, told)
+def _hide_complements(counts: Sequence[Record], family: Callable[[Record], object]) -> None:
+    members: dict[object, list[Record]] = defaultdict(list)
+    for row in counts:
+        if (key := family(row)) is not None:
+            members[key].append(row)
+    for found in members.values():
+        _hide_second(found)
+
+
+def _hide_in_text(row: Record) -> None:
+    """Replace small counts in the text of a row, and values that reveal small event counts."""
+    method = str(row["method"] or "")
+    for pattern, instead in _IN_TEXT:
+        method = pattern.sub(instead, method)
     if _small(row["n_events"]):
-        told = _FEW_EVENTS.sub("too few ", told)
+        method = _FEW_EVENTS.sub("too few ", method)
         if row["statistic"] == "events_per_parameter":
             row.update(dict.fromkeys(_NUMBERS))
-            told = HIDDEN
-    row["method"] = told or None
+            method = HIDDEN
+    row["method"] = method or None
 
 
 def _small(count: float | None) -> bool:
@@ -76,14 +80,14 @@ def _small(count: float | None) -> bool:
 
 
 def _complement_small(row: Record) -> bool:
-    """Whether those of a yes-or-no variable who have it not are few."""
+    """Whether few patients do not have a binary characteristic."""
     alone = row["analysis"] == "description" and row["level"] is None
     counted = alone and row["statistic"] == "count" and row["n"] is not None
     return counted and _small(row["n"] - row["value"])
 
 
 def _levels(row: Record) -> object:
-    """Rows that differ in nothing but their level; steps of the flow differ in their term."""
+    """Key of rows that differ in their level only, or in the step of the cohort flow."""
     if row["analysis"] == "cohort_flow":
         return row["analysis"]
     if row["level"] is None:
@@ -92,7 +96,7 @@ def _levels(row: Record) -> object:
 
 
 def _groups(row: Record) -> object:
-    """Rows of the groups of one population."""
+    """Key of rows of the groups of one population."""
     if row["analysis"] != "description" or " & " not in str(row["population"]):
         return None
     return tuple(row[name] for name in _NAMES if name != "population")

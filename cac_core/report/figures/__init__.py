@@ -1,4 +1,4 @@
-"""Figures. They draw what they are given and compute nothing that a table would print."""
+"""Figures. They draw given values and compute nothing that a table would show."""
 
 from matplotlib.figure import Figure
 

@@ -103,7 +103,7 @@ def _network(axis: Axes, network: Sketch, top: float) -> None:
 
 
 def _row(axis: Axes, boxes: Sequence[tuple[str, str]], y: float, right: float) -> float:
-    """Boxes from left to right, with arrows; gives where the last ends."""
+    """Boxes from left to right, with arrows; returns the right end of the last."""
     gap = (right - 0.35) / len(boxes)
     wide = gap - 0.28
     for number, (text, colour) in enumerate(boxes):

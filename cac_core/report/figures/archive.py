@@ -1,15 +1,26 @@
-"""Figures of a scored archive over time: nights, reasons, drift, scanners, speed."""
+"""Figures of a scored archive over time: runs, reasons, drift, scanners, speed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cac_core.cohort.archive_rows import (
+    CATEGORY_COLUMNS,
+    STAGE_COLUMNS,
+    CategoryCounts,
+    ModelRow,
+    MonthRow,
+    ReasonRow,
+    RunRow,
+    ScannerRow,
+    SpeedRow,
+)
 from cac_core.report.figures.style import (
     BLUE,
     CATEGORY_COLOURS,
@@ -23,31 +34,28 @@ from cac_core.report.figures.style import (
 )
 from schemas.codes import CAC_CATEGORIES
 
-Rows = Sequence[Mapping[str, Any]]
-
-_STATUSES = (("scored", BLUE), ("rejected", ORANGE), ("failed", RED))
-_COUNTS = ("n_zero", "n_low", "n_middle", "n_high")
+_STATUSES: tuple[tuple[Literal["scored", "rejected", "failed"], str], ...] = (
+    ("scored", BLUE),
+    ("rejected", ORANGE),
+    ("failed", RED),
+)
+#: Name and colour of the stages, in the order of `STAGE_COLUMNS`.
 _STAGES = (
-    ("reading", "seconds_read", SKY),
-    ("heart network", "seconds_heart", BLUE),
-    ("calcium network", "seconds_calcium", ORANGE),
-    ("lesions and quality", "seconds_score", GREEN),
-    ("pictures", "seconds_preview", PURPLE),
+    ("reading", SKY),
+    ("heart network", BLUE),
+    ("calcium network", ORANGE),
+    ("lesions and quality", GREEN),
+    ("pictures", PURPLE),
 )
 #: Labels that fit side by side under an axis of full width.
 _MAX_LABELS = 12
-#: Room for so many bars at least: one alone would fill the drawing.
+#: Width of the axis in bars, at least: a single bar would fill the drawing.
 _MIN_BARS = 8
 _WIDTH = 9.6
 
 
-def nights_figure(runs: Rows) -> Figure:
-    """Studies finished per run by what became of them, and below how many were left to do.
-
-    Parameters
-    ----------
-    runs : oldest first; `started_at`, `scored`, `rejected`, `failed`, `queued`.
-    """
+def nights_figure(runs: Sequence[RunRow]) -> Figure:
+    """Studies finished per run by status, and below the studies left to do; oldest run first."""
     figure = Figure(figsize=(_WIDTH, 4.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     _stack(upper, [(name, [row[name] for row in runs], colour) for name, colour in _STATUSES])
@@ -63,16 +71,11 @@ def nights_figure(runs: Rows) -> Figure:
     return figure
 
 
-def reasons_figure(reasons: Rows) -> Figure:
-    """Studies without a score by reason, rejected ones and failed ones.
-
-    Parameters
-    ----------
-    reasons : most first; `status`, `reason`, `studies`.
-    """
+def reasons_figure(reasons: Sequence[ReasonRow]) -> Figure:
+    """Studies without a score by reason and status, most frequent first."""
     figure = Figure(figsize=(_WIDTH, 1.0 + 0.3 * len(reasons)), layout="constrained")
     axis = figure.subplots()
-    colours = dict(_STATUSES)
+    colours: dict[str, str] = dict(_STATUSES)
     at = np.arange(len(reasons))
     counts = [row["studies"] for row in reasons]
     axis.barh(at, counts, color=[colours[row["status"]] for row in reasons], height=0.7)
@@ -88,14 +91,8 @@ def reasons_figure(reasons: Rows) -> Figure:
     return figure
 
 
-def drift_figure(months: Rows, models: Rows) -> Figure:
-    """Share of each category by month of the study and by model, and the median score by month.
-
-    Parameters
-    ----------
-    months : oldest first; `month`, `n`, the counts of the four categories, `median_agatston`.
-    models : the same counts by `model`.
-    """
+def drift_figure(months: Sequence[MonthRow], models: Sequence[ModelRow]) -> Figure:
+    """Share of each category by month and by model, and the median score by month."""
     figure = Figure(figsize=(_WIDTH, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, 2, width_ratios=(4, 1), height_ratios=(2, 1))
     shares = figure.add_subplot(grid[0, 0])
@@ -120,14 +117,8 @@ def drift_figure(months: Rows, models: Rows) -> Figure:
     return figure
 
 
-def scanners_figure(scanners: Rows) -> Figure:
-    """Each scanner: share of zeros with its interval, and noise; those that stand out as diamonds.
-
-    Parameters
-    ----------
-    scanners : `scanner`, `n`, `n_zero`, `zero_low`, `zero_high`, `noise_q1`, `noise_median`,
-        `noise_q3`, `stands_out`.
-    """
+def scanners_figure(scanners: Sequence[ScannerRow]) -> Figure:
+    """Share of zeros with interval, and noise, by scanner; diamonds stand out."""
     figure = Figure(figsize=(_WIDTH, 1.3 + 0.42 * len(scanners)), layout="constrained")
     zeros, noise = figure.subplots(1, 2, sharey=True)
     for position, row in enumerate(scanners):
@@ -150,18 +141,22 @@ def scanners_figure(scanners: Rows) -> Figure:
     return figure
 
 
-def speed_figure(speed: Rows, started: Sequence[str]) -> Figure:
-    """Median seconds per study of each run, stage upon stage.
+def speed_figure(speed: Sequence[SpeedRow], started: Sequence[str]) -> Figure:
+    """Median seconds per study and stage of each run.
 
     Parameters
     ----------
-    speed : oldest first; the five columns `seconds_...`.
-    started : when each of these runs started.
+    speed : oldest first.
+    started : start of each of these runs.
     """
     figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
     axis = figure.subplots()
     _stack(
-        axis, [(name, [row[key] or 0.0 for row in speed], colour) for name, key, colour in _STAGES]
+        axis,
+        [
+            (name, [row[column] or 0.0 for row in speed], colour)
+            for (name, colour), column in zip(_STAGES, STAGE_COLUMNS, strict=True)
+        ],
     )
     axis.set_ylabel("seconds per study")
     axis.legend(frameon=False, ncols=5, loc="upper left", bbox_to_anchor=(0, 1.17))
@@ -170,11 +165,13 @@ def speed_figure(speed: Rows, started: Sequence[str]) -> Figure:
     return figure
 
 
-def _shares(axis: Axes, rows: Rows) -> None:
+def _shares(axis: Axes, rows: Sequence[CategoryCounts]) -> None:
     """Stacked shares of the categories, one bar per row."""
     series = [
         (name, [100 * row[column] / max(row["n"], 1) for row in rows], colour)
-        for name, column, colour in zip(CAC_CATEGORIES, _COUNTS, CATEGORY_COLOURS, strict=True)
+        for name, column, colour in zip(
+            CAC_CATEGORIES, CATEGORY_COLUMNS, CATEGORY_COLOURS, strict=True
+        )
     ]
     _stack(axis, series)
     axis.set_ylim(0, 100)
@@ -182,19 +179,19 @@ def _shares(axis: Axes, rows: Rows) -> None:
 
 
 def _stack(axis: Axes, series: Sequence[tuple[str, Sequence[float], str]]) -> None:
-    """Series upon each other, one shape each: a bar per value would make a page slow and large."""
+    """Stacked series, one shape each: a bar per value would make pages large and slow."""
     base = np.zeros(len(series[0][1]))
     edges = np.arange(len(base) + 1) - 0.5
     for name, values, colour in series:
         top = base + np.asarray(values, float)
         axis.stairs(top, edges, baseline=base, fill=True, color=colour, label=name)
         base = top
-    # A thin gap between the bars, where there are few enough to count.
+    # A thin gap between the bars.
     axis.vlines(edges, 0, 1, transform=axis.get_xaxis_transform(), color="white", lw=0.8)
 
 
 def _label(axis: Axes, labels: Sequence[str]) -> None:
-    """As many labels as fit, evenly spaced, the last one always."""
+    """Evenly spaced labels, as many as fit and always the last one."""
     step = -(-len(labels) // _MAX_LABELS) or 1
     shown = range((len(labels) - 1) % step, len(labels), step) if labels else range(0)
     axis.set_xticks(list(shown), [labels[i] for i in shown], rotation=30, ha="right", fontsize=8.5)

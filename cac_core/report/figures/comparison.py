@@ -11,8 +11,10 @@ from cac_core.categories import CATEGORY_EDGES
 from cac_core.report.figures.style import BLUE, GREY, ORANGE, bare
 
 _SCORE_TICKS = (0, 1, 10, 100, 400, 1000, 4000)
-#: Old, new: value, lower and upper limit each, and what they are of.
-Pair = tuple[str, tuple[float, float, float], tuple[float, float, float]]
+#: Value, lower and upper limit; nothing is drawn for NaN.
+_Ratio = tuple[float, float, float]
+#: Label, old and new hazard ratio.
+Pair = tuple[str, _Ratio, _Ratio]
 
 
 def scores_figure(pairs: Sequence[tuple[float, float]]) -> Figure:

@@ -30,7 +30,7 @@ class Matrix:
 
 
 def matrix_figure(matrix: Matrix) -> Figure:
-    """Counts of each pair of categories; darker where more of all patients are."""
+    """Counts of each pair of categories; darker with a larger share of all patients."""
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
     axis = figure.subplots()
     shares = np.array(matrix.shares, float)
@@ -61,16 +61,12 @@ def scatter_figure(
     limits: tuple[float | None, float | None, float | None],
     notes: tuple[str, str],
 ) -> tuple[Figure, list[tuple[float, float]], list[tuple[float, float]]]:
-    """Scatter and Bland-Altman plot of log(1 + Agatston), and where each point lies in the SVG.
+    """Scatter and Bland-Altman plot, and (x, y) of each point in both panels of the SVG.
 
     Parameters
     ----------
     first, second : log(1 + Agatston) of both readings, (n,).
-    limits : bias and limits of agreement, as they were estimated.
-
-    Returns
-    -------
-    The figure, and (x, y) of every point in the left and in the right panel.
+    limits : estimated bias and limits of agreement.
     """
     figure = Figure(figsize=(10.0, 4.4), layout="constrained", dpi=_DPI)
     left, right = figure.subplots(1, 2)
@@ -101,7 +97,7 @@ def scatter_figure(
 def _places(
     axis: Axes, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> list[tuple[float, float]]:
-    """Data to units of the SVG, whose y goes down."""
+    """Data in units of the SVG, whose y axis points down."""
     height = axis.figure.bbox.height
     points = axis.transData.transform(np.column_stack([x, y]))
     return [(float(a), float(height - b)) for a, b in points]

@@ -21,7 +21,7 @@ _IN_BOX = 48
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named series: x, y and limits of y where there are some."""
+    """A named series: x, y and limits of y, if any."""
 
     label: str
     x: Sequence[float]
@@ -99,7 +99,7 @@ def reclassification_figure(moves: Sequence[Moves]) -> Figure:
             bars.barh(
                 at, -100 * down, color=BLUE, height=0.75, label=_once(number, half, "risk falls")
             )
-            # Who they are stays where the label is cut; the legend beside it has more of that.
+            # The group must stay if the label is cut; the legend shows more of the label.
             names.append((at, f"{fitted(one.label, Y_TICK - len(', with event'), 1)}, {who}"))
     bars.axvline(0, color="black", lw=0.8)
     bars.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=9)
@@ -122,7 +122,7 @@ def reclassification_figure(moves: Sequence[Moves]) -> Figure:
 
 
 def flow_figure(total: str, steps: Sequence[str], end: str) -> Figure:
-    """Who left the cohort at which step: boxes from top to bottom, those who left at the right.
+    """Cohort flow from top to bottom, with the patients who left at each step at the right.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and how a figure becomes bytes."""
+"""Style of all figures: colours, axes, and rendering to bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from cac_core.report.figures.texts import drawable, families, fit_texts, tick_names, undrawable
 
-#: Okabe and Ito's colours, told apart with every kind of colour vision.
+#: Okabe and Ito's colours, safe for colour blindness.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 #: One for each category of `schemas.codes.CAC_CATEGORIES`, from little to much calcium.
@@ -32,7 +32,7 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     style: Any = {
         "svg.hashsalt": "cac",
-        # What no font here can draw is left as text to the fonts of its reader.
+        # Characters that no installed font has stay text, for the fonts of the reader.
         "svg.fonttype": "none" if strange else "path",
     }
     stream = io.BytesIO()
@@ -42,7 +42,7 @@ def as_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def lay_out(figure: Figure) -> None:
-    """Give everything in a figure its final place, in the fonts that it is drawn in."""
+    """Compute the final layout of a figure, in the fonts of its rendering."""
     fit_texts(figure)
     texts = [part for part in figure.findobj(Text) if isinstance(part, Text)]
     with _drawn_in(texts, figure, replace=False):
@@ -51,7 +51,7 @@ def lay_out(figure: Figure) -> None:
 
 
 def needs_reader_fonts(figure: Figure) -> bool:
-    """Whether a text of the figure has characters that no font here can draw."""
+    """Whether a text of the figure has characters that no installed font has."""
     texts = [part.get_text() for part in figure.findobj(Text) if isinstance(part, Text)]
     names = [name for axis in _axis_of(figure) for name in tick_names(axis)]
     return any(undrawable(text) for text in (*texts, *names))
@@ -63,11 +63,11 @@ def _axis_of(figure: Figure) -> list[Axis]:
 
 @contextmanager
 def _drawn_in(texts: Sequence[Text], figure: Figure, *, replace: bool) -> Iterator[None]:
-    """Texts in fonts of all scripts that there are; with a sign for what they lack, if asked."""
+    """Use installed fonts of all scripts; with `replace` a sign for characters they lack."""
     kept = [part.get_text() for part in texts]
     names = {axis: tick_names(axis) for axis in _axis_of(figure)} if replace else {}
     with mpl.rc_context({"font.family": list(families())}), warnings.catch_warnings():
-        # Told with the figure, not as a warning of a library for each glyph.
+        # The figure reports them, instead of a warning for each glyph.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         if len(families()) > 1:
             for part in texts:
@@ -87,11 +87,11 @@ def _drawn_in(texts: Sequence[Text], figure: Figure, *, replace: bool) -> Iterat
 
 
 def bare(axis: Axes) -> None:
-    """Take the frame away where nothing is read from it."""
+    """Remove the top and right frame."""
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def font_file(*, bold: bool = False) -> bytes:
-    """The font of the figures, which comes with matplotlib: a machine may have no other."""
+    """The font of the figures, which is part of matplotlib: a machine may have no other."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return (Path(mpl.get_data_path()) / "fonts" / "ttf" / name).read_bytes()

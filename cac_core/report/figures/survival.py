@@ -30,10 +30,9 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
-    """A line of a forest plot: a heading where `marks` is empty.
+    """A line of a forest plot; a heading if `marks` is empty.
 
-    `marks` are value, low, high of each series (None where there is none); `text` stands at the
-    right.
+    `marks` are value, lower and upper limit of each series, or None; `text` is at the right.
     """
 
     label: str
@@ -46,7 +45,7 @@ def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
 
     Parameters
     ----------
-    note : what stands in the corner, such as the log-rank test.
+    note : text in the corner, such as the log-rank test.
     """
     counted = any(curve.at_risk for curve in curves)
     below = 0.22 * (len(curves) + 1) if counted else 0.0
@@ -57,26 +56,12 @@ def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
     else:
         axis, counts = figure.subplots(), None
     rising = bool(curves) and curves[0].values[0] == 0
-    for number, curve in enumerate(curves):
-        colour, dash = _STYLES[number % len(_STYLES)]
-        axis.fill_between(
-            curve.years, curve.low, curve.high, step="post", color=colour, alpha=0.15, lw=0
-        )
-        axis.step(
-            curve.years,
-            curve.values,
-            where="post",
-            color=colour,
-            ls=dash,
-            label=in_legend(curve.label),
-        )
+    _steps(axis, curves)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     end = max((curve.years[-1] for curve in curves), default=1.0)
     axis.set(xlim=(0, end), xlabel="Years", ylabel=y_label)
-    if not rising:
-        axis.set_ylim(min(0.5, _lowest(curves)), 1.005)
-    else:
-        axis.set_ylim(bottom=0)
+    limits = {"bottom": 0.0} if rising else {"bottom": min(0.5, _lowest(curves)), "top": 1.005}
+    axis.set_ylim(**limits)
     axis.legend(
         frameon=False, loc="upper left" if rising else "lower left", fontsize=9, handlelength=2.6
     )
@@ -94,6 +79,22 @@ def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
     if counts is not None:
         counts.set_xlim(axis.get_xlim())
     return figure
+
+
+def _steps(axis: Axes, curves: Sequence[Curve]) -> None:
+    for number, curve in enumerate(curves):
+        colour, dash = _STYLES[number % len(_STYLES)]
+        axis.fill_between(
+            curve.years, curve.low, curve.high, step="post", color=colour, alpha=0.15, lw=0
+        )
+        axis.step(
+            curve.years,
+            curve.values,
+            where="post",
+            color=colour,
+            ls=dash,
+            label=in_legend(curve.label),
+        )
 
 
 def forest_figure(
@@ -152,7 +153,7 @@ def _counts(axis: Axes, curves: Sequence[Curve]) -> None:
 
 
 def _lowest(curves: Sequence[Curve]) -> float:
-    """Bottom of the axis: the lowest curve, to the tenth below."""
+    """Bottom of the axis: a tenth below the lowest curve."""
     lowest = min((value for curve in curves for value in curve.values), default=0.0)
     return max(0.0, (int(lowest * 10) - 1) / 10)
 

@@ -1,13 +1,14 @@
-"""Texts in figures that come from plans, extracts and headers: any length, any script, no markup.
+"""Texts in figures from plans, extracts and headers: any length, any script, no markup.
 
-A label is drawn as it is written: dollar signs are no formulas. Long ones are wrapped, and cut
-where they still do not fit; the caller tells the whole text beside the figure.
+Labels are drawn literally: dollar signs start no formula. Long labels are wrapped, and cut if they
+still do not fit; the caller gives the full text beside the figure.
 """
 
 from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 
 import matplotlib as mpl
@@ -18,17 +19,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
-# Texts take this when they are made, so it holds before the first figure.
+# Read when a text is created, so it must be set before the first figure.
 mpl.rcParams["text.parse_math"] = False
 
-#: Characters in a line, by where the text stands; wide ones count twice.
+#: Characters per line by position of the text; wide characters count twice.
 X_TITLE, Y_TITLE, LEGEND, Y_TICK, X_TICK, INSIDE = 56, 40, 44, 40, 22, 90
 _MOST_LINES = 2
-#: Of titles, whose panel may be narrow: characters to an inch of it, and the fewest in a line.
+#: Titles of narrow panels: characters per inch of the panel, and the fewest per line.
 _PER_INCH, _FEWEST = 13, 12
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
 _DEFAULT = "DejaVu Sans"
-#: Fonts of other scripts, where the machine has them.
+#: Fonts of other scripts, used if installed.
 _FURTHER = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK KR", "Noto Sans", "Source Han Sans",
     "IPAGothic", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Arial Unicode MS", "Yu Gothic",
@@ -38,14 +39,14 @@ _FURTHER = (
 
 @cache
 def families() -> tuple[str, ...]:
-    """Fonts to draw with, in the order in which a character is looked for."""
+    """Installed fonts, in the order in which they are searched for a character."""
     known = {font.name for font in font_manager.fontManager.ttflist}
     return (_DEFAULT, *(name for name in _FURTHER if name in known))
 
 
 @cache
 def _characters() -> frozenset[int]:
-    """What these fonts can draw."""
+    """Characters that these fonts have."""
     found: set[int] = set()
     for family in families():
         path = font_manager.findfont(family)
@@ -63,7 +64,7 @@ def undrawable(text: str) -> bool:
 
 
 def drawable(text: str) -> str:
-    """The text with a replacement sign for what no font here has."""
+    """The text with a replacement sign for characters that no installed font has."""
     return "".join(
         sign if sign.isspace() or ord(sign) in _characters() else "\N{REPLACEMENT CHARACTER}"
         for sign in text
@@ -73,7 +74,7 @@ def drawable(text: str) -> str:
 def fitted(text: str, width: int, most: int = _MOST_LINES) -> str:
     """The text in lines of at most `width` characters; cut with an ellipsis after `most` lines.
 
-    Lines that it has are kept; a text that fits comes back as it is.
+    Line breaks of the text are kept; a text that fits is returned unchanged.
     """
     given = ["".join(c for c in line if c.isprintable()) for line in text.splitlines()] or [""]
     wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
@@ -89,7 +90,7 @@ def fitted(text: str, width: int, most: int = _MOST_LINES) -> str:
 
 
 def fit_texts(figure: Figure) -> list[str]:
-    """Fit every text of a figure into its place; gives the whole of those that were cut."""
+    """Fit every text of a figure into its space; returns the full text of those that were cut."""
     cut: dict[str, None] = {}
 
     def fit(text: str, width: int, most: int = _MOST_LINES) -> str:
@@ -100,17 +101,7 @@ def fit_texts(figure: Figure) -> list[str]:
 
     seen: set[int] = set()
     for axes in figure.axes:
-        for axis, width, most in ((axes.xaxis, X_TICK, 2), (axes.yaxis, Y_TICK, 1)):
-            names = tick_names(axis)
-            short = [fit(name, width, most) for name in names]
-            if short != names:
-                axis.set_ticklabels(short)
-            seen |= {id(label) for label in axis.get_ticklabels()}
-        room = _title_room(axes)
-        titles = ((axes.xaxis.label, room), (axes.yaxis.label, Y_TITLE), (axes.title, room))
-        for part, width in titles:
-            part.set_text(fit(part.get_text(), width))
-            seen.add(id(part))
+        seen |= _fit_axes(axes, fit)
     for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
         for part in legend.get_texts() if legend is not None else ():
             part.set_text(fit(part.get_text(), LEGEND))
@@ -121,8 +112,24 @@ def fit_texts(figure: Figure) -> list[str]:
     return list(cut)
 
 
+def _fit_axes(axes: Axes, fit: Callable[..., str]) -> set[int]:
+    """Fit tick labels and titles of a panel; returns the ids of their texts."""
+    seen: set[int] = set()
+    for axis, width, most in ((axes.xaxis, X_TICK, 2), (axes.yaxis, Y_TICK, 1)):
+        names = tick_names(axis)
+        short = [fit(name, width, most) for name in names]
+        if short != names:
+            axis.set_ticklabels(short)
+        seen |= {id(label) for label in axis.get_ticklabels()}
+    room = _title_room(axes)
+    for part, width in ((axes.xaxis.label, room), (axes.yaxis.label, Y_TITLE), (axes.title, room)):
+        part.set_text(fit(part.get_text(), width))
+        seen.add(id(part))
+    return seen
+
+
 def _title_room(axes: Axes) -> int:
-    """Characters of a line above or below a panel; those of its neighbour begin where it ends."""
+    """Characters per line above or below a panel, which must not overlap its neighbour."""
     figure = axes.get_figure(root=True)
     if figure is None or len(figure.axes) == 1:
         return X_TITLE
@@ -131,12 +138,12 @@ def _title_room(axes: Axes) -> int:
 
 
 def tick_names(axis: Axis) -> list[str]:
-    """Names that stand at fixed places of an axis; none where it shows its own numbers."""
+    """Names at fixed positions of an axis; empty if it shows numbers."""
     if not isinstance(axis.get_major_locator(), FixedLocator):
         return []
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
 def in_legend(label: str) -> str:
-    """A label that a legend shows: matplotlib leaves out those that begin with an underscore."""
+    """A label that a legend shows: matplotlib omits labels that begin with an underscore."""
     return f" {label}" if label.startswith("_") else label

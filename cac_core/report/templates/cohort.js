@@ -1,4 +1,4 @@
-// The cohort report: choice of outcome and population, which row a number is, points of plots.
+// The cohort report: choice of outcome and population, row of each number, points of plots.
 (() => {
   "use strict";
   const form = document.querySelector(".switch");
@@ -17,7 +17,7 @@
     apply();
   }
 
-  // A number tells its row when it is pointed at, not before: there are thousands.
+  // The title of a number is set on hover: there are thousands of numbers.
   document.addEventListener("pointerover", (event) => {
     const number = event.target.closest?.("data");
     if (number && !number.title) {

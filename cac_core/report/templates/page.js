@@ -1,4 +1,4 @@
-// Sorting and filtering of tables. A page without it shows the same tables, in the order given.
+// Sorting and filtering of tables. Without the script a page shows the same tables, unsorted.
 (() => {
   "use strict";
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -20,7 +20,7 @@
     header.ariaSort = order;
     const body = table.tBodies[0];
     const rows = Array.from(body.rows, (row) => [valueOf(row, header.cellIndex), row]);
-    // Empty cells come last in either order; equal ones keep their places.
+    // Empty cells come last in either order; the sort is stable.
     rows.sort(([a], [b]) => (a === "" || b === "" ? (a === "") - (b === "") : sign * compare(a, b)));
     body.append(...rows.map(([, row]) => row));
   };

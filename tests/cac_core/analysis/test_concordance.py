@@ -63,7 +63,7 @@ def test_discrepancies_are_those_in_presence_or_two_categories_apart() -> None:
     ).all()
 
 
-def test_sources_without_a_common_scale_are_told() -> None:
+def test_sources_without_a_common_scale_are_reported() -> None:
     wanted = plan().model_dump(mode="json")
     wanted["sources"]["dl"]["grades"] = {}
     estimates = analysed(table("nasty"), plan(sources=wanted["sources"], outcomes=["mace"]))

@@ -66,10 +66,10 @@ def test_both_sections_test_calcium_alike(case: str) -> None:
     gain = one(estimates, analysis="added_value", model="dl", statistic="lr_chi2_gain")
     _assert_test(gain, expected)
     ratios = found(estimates, analysis="cox_multivariable", model="dl", term="cac_category")
-    told = ratios[ratios["value"].isna()]
-    assert len(told) == (1 if case == "level" else 3)
-    assert {_degrees(row) for _, row in told.iterrows()} == {3}
-    assert told["p_value"].to_numpy() == pytest.approx(gain["p_value"], rel=1e-6)
+    shown = ratios[ratios["value"].isna()]
+    assert len(shown) == (1 if case == "level" else 3)
+    assert {_degrees(row) for _, row in shown.iterrows()} == {3}
+    assert shown["p_value"].to_numpy() == pytest.approx(gain["p_value"], rel=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -95,7 +95,7 @@ def test_the_interaction_equals_that_of_r(cohort: str) -> None:
     if cohort == "paper":
         assert row["p_value"] == pytest.approx(expected["p"], abs=1e-6)
         assert "df 9" in row["method"]
-    else:  # R counts the three products of a level without events, which nothing can tell
+    else:  # R counts the three products of a level without events, which are not estimable
         assert "df 6" in row["method"]
 
 

@@ -10,7 +10,7 @@ from cac_core.analysis.design import Patients
 from cac_core.analysis.estimate import Question
 from cac_core.analysis.hazards import multivariable
 from cac_core.analysis.imputed import imputed_patients
-from cac_core.analysis.models import fit_terms
+from cac_core.analysis.term_models import fit_terms
 from tests.builders.analyses import linked_events, plan
 from tests.builders.golden import table
 

@@ -42,7 +42,7 @@ def test_a_copy_of_the_shipped_plan_is_the_shipped_plan(tmp_path: Path) -> None:
             .replace("optimism = false", "optimism = true"),
             "optimism is estimated from resamples",
         ),
-        (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [5, 1, 10]"), "rising order"),
+        (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [5, 1, 10]"), "ascending order"),
         (shipped_plan_text().replace("cuts = [1, 5, 10]", "cuts = [1, 5]"), "4 levels and 2 cuts"),
         (shipped_plan_text().replace('["dl", "expert"]', '["dl", "oracle"]'), "oracle"),
         (shipped_plan_text().replace("resamples = 2000", "resamples = -1"), "resamples"),

@@ -178,8 +178,8 @@ def test_bad_input_is_a_row_with_a_reason_and_stops_nothing_else(case: str) -> N
     estimates = analysed(spoil(table("nasty")))
     rows = found(estimates, analysis=analysis)
     rows = rows[rows["outcome"].isna() | (rows["outcome"] == "mace")]
-    told = rows.loc[rows["value"].isna(), "method"]
-    assert told.str.contains(reason).any(), told.tolist()
+    shown = rows.loc[rows["value"].isna(), "method"]
+    assert shown.str.contains(reason).any(), shown.tolist()
     assert set(estimates["analysis"]) >= {"population", "follow_up", "description_test"}
     if case not in ("nobody", "one patient") and "reading" not in case.removeprefix("no "):
         assert (

@@ -10,14 +10,14 @@ import pytest
 from cac_core.model.convlstm import PUBLISHED, NetworkConfig
 from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.architecture import architecture_section
-from cac_core.report.cohort.blocks import Report
-from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
 
 
 def report(**facts: Any) -> Report:
-    return Report(Numbers(ESTIMATES.empty()), plan(), pa.table({}), {}, facts=facts)
+    return Report(ShownEstimates(ESTIMATES.empty()), plan(), ReportFacts(pa.table({}), **facts))
 
 
 def networks(*hearts: NetworkConfig, calcium: NetworkConfig) -> dict[str, Any]:
@@ -53,11 +53,13 @@ def test_other_networks_are_drawn_with_their_own_sizes(hearts: int) -> None:
 
 def test_without_a_manifest_the_section_says_so() -> None:
     assert architecture_section(report()).gaps == [
-        "the weights that scored this cohort are not at hand"
+        "the weights that scored this cohort are not installed"
     ]
 
 
-def test_a_network_of_one_branch_is_told() -> None:
+def test_a_network_of_one_branch_is_reported() -> None:
     made = report(networks=networks(NetworkConfig(2), calcium=NetworkConfig(3)))
-    made.facts["networks"]["calcium"]["config"]["branches"] = "single"
-    assert architecture_section(made).gaps == ["Calcium: of what is drawn, only `single` is used"]
+    made.facts.networks["calcium"]["config"]["branches"] = "single"
+    assert architecture_section(made).gaps == [
+        "Calcium: only the branch `single` of the drawing is used"
+    ]

@@ -62,7 +62,7 @@ def test_an_empty_warehouse_gets_a_page_that_says_so(tmp_path: Path) -> None:
 def test_a_first_night_with_nothing_scored(state: ArchiveState) -> None:
     only = [state.months[-1] | {"rest_n": 0, "rest_zero": 0}]
     text = archive_page(dataclasses.replace(state, months=only))
-    assert "is the only month there is" in text
+    assert "is the only month; there is nothing" in text
     bare = dataclasses.replace(
         state, runs=state.runs[:1], months=[], models=[], scanners=[], speed=[]
     )

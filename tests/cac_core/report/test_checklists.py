@@ -44,11 +44,11 @@ def test_every_answer_leads_to_a_section_of_the_page() -> None:
 def test_an_answer_says_where_its_section_has_gaps() -> None:
     report, done = nasty_report()
     page = done.files["index.html"].decode()
-    incomplete = set(report.facts["incomplete"])
+    incomplete = set(report.incomplete)
     assert "table-2" in incomplete and "table-1" not in incomplete
     for name in NAMES:
         for item in load_checklist(name).items:
             if item.section is None:
                 continue
-            told = f"{item.answer}; in part, the section says what is missing"
-            assert (told in page) == (item.section in incomplete), (item.number, item.section)
+            shown = f"{item.answer}; in part, see the gaps of the section"
+            assert (shown in page) == (item.section in incomplete), (item.number, item.section)

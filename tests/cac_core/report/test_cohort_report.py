@@ -172,10 +172,10 @@ def test_two_reports_of_the_same_cohort_have_the_same_bytes() -> None:
     assert [name for name in first.files if first.files[name] != again.files[name]] == []
 
 
-def test_a_category_without_events_is_told_and_the_rest_is_there() -> None:
+def test_a_category_without_events_is_reported_and_the_rest_is_there() -> None:
     _, done = nasty_report()
-    told = done.gaps["Hazard ratios (Table 2)"]
-    assert any("1-100: no events in the" in reason for reason in told)
+    shown = done.gaps["Hazard ratios (Table 2)"]
+    assert any("1-100: no events in the" in reason for reason in shown)
     assert 'id="table-2-mace-dl"' in page(done)
     assert "not estimable</span>" in page(done)
 
@@ -190,22 +190,22 @@ def test_a_cohort_without_events_readings_or_a_covariate() -> None:
     frame["bmi_kg_m2"] = float("nan")
     frame["smoking"] = 0
     done = assembled(report_of(frame, short()))
-    told = json.dumps(done.gaps)
+    shown = json.dumps(done.gaps)
     for why in (
         "no events",
         "no patient has both readings",
         "expert_cac_category",
     ):
-        assert why in told, why
+        assert why in shown, why
     for title in (
         "Hazard ratios (Table 2)",
         "What CAC adds to the model (Figure 5, Supplemental Table 6)",
         "Concordance of the readings (Figure 3)",
     ):
         assert done.gaps[title]
-    assert 'id="table-1-dl"' in page(done) and "Cohort flow (" not in told
+    assert 'id="table-1-dl"' in page(done) and "Cohort flow (" not in shown
     assert not Tags(page(done)).open
-    # No tile is a bare dash: what the model could not give has its reason at hand.
+    # No tile is a bare dash: a number that the model lacks has its reason.
     (tiles,) = re.findall(r'<ul class="tiles">.*?</ul>', page(done), re.DOTALL)
     for asked in ("adjusted hazard ratio", "net reclassification", "gain in likelihood-ratio"):
         (tile,) = re.findall(rf"<li>(?:(?!<li>).)*?{asked}", tiles, re.DOTALL)
@@ -222,8 +222,8 @@ def test_an_outcome_that_is_not_linked() -> None:
     drop = ("death_event", "death_days")
     done = assembled(report_of(table("nasty").iloc[:120], short(), drop=drop))
     title = "Secondary outcomes, early revascularisation excluded (Supplemental Table 5)"
-    told = done.gaps[title]
-    assert any("no outcome `death`" in reason for reason in told)
+    shown = done.gaps[title]
+    assert any("no outcome `death`" in reason for reason in shown)
 
 
 def test_populations_are_blocks_of_their_own() -> None:
@@ -254,14 +254,14 @@ def test_small_counts_are_hidden_everywhere() -> None:
     text = page(done)
     assert "hidden</span>" in text and "discrepant-cases" not in text
     assert "<image" not in text and "application/json" not in text
-    keys = report.linked["study_key"].to_pylist()
+    keys = report.facts.linked["study_key"].to_pylist()
     assert not any(key in text for key in keys)
 
 
 def test_no_patient_is_named_outside_of_the_case_lists() -> None:
     report, done = nasty_report()
     text = page(done)
-    assert not any(key in text for key in report.linked["patient_key"].to_pylist())
+    assert not any(key in text for key in report.facts.linked["patient_key"].to_pylist())
 
 
 def test_the_estimates_are_a_table_of_the_schema() -> None:

@@ -6,14 +6,8 @@ import json
 
 import pyarrow as pa
 
-from cac_core.report.comparison_page import (
-    UNEXPLAINED,
-    Run,
-    compare_runs,
-    comparison_files,
-    comparison_page,
-    summarise,
-)
+from cac_core.report.comparison import UNEXPLAINED, Run, SettingPair, compare_runs, summarise
+from cac_core.report.comparison_page import comparison_files, comparison_page
 from schemas.results import ESTIMATES
 from schemas.score import SCORES
 from tests.builders.rows import digest, key, score_row
@@ -76,25 +70,25 @@ def test_studies_are_matched_and_every_change_has_its_reason() -> None:
         (">400", "0"): 1,
         ("failed", "0"): 1,
     }
-    why = {row["study_key"]: row["why"] for row in found.shifts}
+    why = {row.study_key: row.why for row in found.shifts}
     assert why == {
         key("up"): "another model",
         key("down"): UNEXPLAINED,
         key("mended"): "other files of the series",
     }
     # A score gained or lost first, then the largest step.
-    assert [row["study_key"] for row in found.shifts] == [key("mended"), key("down"), key("up")]
-    assert found.shifts[0]["difference"] is None and found.shifts[1]["categories"] == -3
+    assert [row.study_key for row in found.shifts] == [key("mended"), key("down"), key("up")]
+    assert found.shifts[0].difference is None and found.shifts[1].categories == -3
     assert sorted(found.pairs) == [(50.0, 50.0), (50.0, 150.0), (500.0, 0.0)]
 
 
 def test_estimates_are_matched_by_all_that_names_them() -> None:
-    rows = {row["term"]: row for row in compare_runs(OLD, NEW).estimates}
+    rows = {row.term: row for row in compare_runs(OLD, NEW).estimates}
     assert set(rows) == {"a", "b", "d"}
-    assert rows["a"]["intervals"] == "overlap" and rows["b"]["intervals"] == "apart"
-    assert rows["b"]["difference"] == 2.0
+    assert rows["a"].intervals == "overlap" and rows["b"].intervals == "apart"
+    assert rows["b"].difference == 2.0
     # A number where there was none is a difference without a size.
-    assert rows["d"]["difference"] is None
+    assert rows["d"].difference is None
     assert compare_runs(OLD, NEW).unmatched == {
         ("cox_multivariable", "old"): 1,
         ("cox_multivariable", "new"): 1,
@@ -102,15 +96,15 @@ def test_estimates_are_matched_by_all_that_names_them() -> None:
 
 
 def test_a_run_beside_itself_shows_no_change() -> None:
-    told = summarise(compare_runs(OLD, OLD))
-    assert told["studies_in_both"] == 5 and told["estimates_in_both"] == 4
+    summary = summarise(compare_runs(OLD, OLD))
+    assert summary.studies_in_both == 5 and summary.estimates_in_both == 4
     changes = ("category_changed", "score_changed", "estimates_changed", "studies_gone")
-    assert not any(told[name] for name in changes)
-    assert compare_runs(OLD, OLD).facts == []
+    assert not any(getattr(summary, name) for name in changes)
+    assert compare_runs(OLD, OLD).settings == []
 
 
 def test_only_settings_that_differ_are_listed() -> None:
-    assert compare_runs(OLD, NEW).facts == [{"name": "model", "old": "s3", "new": "s4"}]
+    assert compare_runs(OLD, NEW).settings == [SettingPair("model", "s3", "s4")]
 
 
 def test_what_is_missing_is_said() -> None:

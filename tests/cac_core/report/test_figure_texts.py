@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from cac_core.report.cohort.blocks import slug
+from cac_core.report.cohort.sections import slug
 from cac_core.report.figures.concordance import scatter_figure
 from cac_core.report.figures.performance import (
     Moves,
@@ -76,7 +76,7 @@ def test_signs_of_formulas_are_drawn_as_they_are_written(label: str) -> None:
 def test_what_no_font_has_is_left_to_the_reader_and_warns_nobody(kind: str) -> None:
     missing = "\U00012345"  # cuneiform
     figure = _curves(missing, "plain")
-    assert "fonts of its reader" in in_full("", figure)
+    assert "fonts of the reader" in in_full("", figure)
     found = _quietly(figure, kind)
     if kind == "svg":
         assert missing in found.decode()

@@ -8,9 +8,10 @@ import json
 import pyarrow as pa
 from markupsafe import Markup
 
-from cac_core.report.cohort.blocks import Report, ReportSection
 from cac_core.report.cohort.methods import methods_section
-from cac_core.report.cohort.numbers import Numbers
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.sections import ReportSection
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
 from tests.builders.reports import behind
@@ -33,7 +34,9 @@ def estimates(rows: tuple[tuple[object, ...], ...] = COUNTS) -> pa.Table:
 
 def report(table: pa.Table, **facts: object) -> Report:
     wanted = plan(resamples=1000)
-    return Report(Numbers(table), wanted, pa.table({}), {}, facts=behind(wanted) | dict(facts))
+    return Report(
+        ShownEstimates(table), wanted, ReportFacts(pa.table({}), **behind(wanted) | dict(facts))
+    )
 
 
 def text(section: ReportSection) -> list[str]:
@@ -48,17 +51,17 @@ def text(section: ReportSection) -> list[str]:
 def test_the_paragraph_of_a_known_run() -> None:
     section = methods_section(report(estimates()))
     assert section.gaps == []
-    told = text(section)
+    shown = text(section)
     for sentence in (
         "Agatston scores counted lesions of at least 1 mm2 at or above 130 HU, joined through 8 "
         "neighbours within a slice, weighted by peak attenuation with steps at 200, 300, 400 HU, "
-        "and scaled by the slice increment over 3 mm. Scans of other than 120 kV kept the "
+        "and scaled by the slice increment over 3 mm. Scans at other than 120 kV kept the "
         "threshold and were flagged.",
         "Scores were linked to the records of site elsewhere by keyed pseudonym and study date, "
-        "which could differ by 3 days; the registry was covered from 2010-01-01 to 2020-12-31. "
-        "Patients without age and sex were left out.",
-        "Of 307 patients in the archive or the clinical table, 300 are in the analysis; the "
-        "others left: infarction or revascularisation at or before the scan (7).",
+        "which could differ by 3 days; the registry has coverage from 2010-01-01 to 2020-12-31. "
+        "Patients without age and sex were excluded.",
+        "Of 307 patients in the archive or the clinical table, 300 are in the analysis; "
+        "exclusions: infarction or revascularisation at or before the scan (7).",
         "MACE: the first of death, myocardial infarction, unstable angina and revascularisation.",
         "Death: death.",
         "Unstable angina: diagnosis codes beginning with I200 (types M, 6), inpatient records; "
@@ -71,16 +74,16 @@ def test_the_paragraph_of_a_known_run() -> None:
         "tested by the likelihood ratio and has no interval. Gains in AUC over all follow-up have "
         "DeLong's intervals; gains in AUC at 3 years, in Harrell's and Uno's c, net "
         "reclassification in all its forms and integrated discrimination improvement have "
-        "bootstrap intervals, percentiles of 1,000 resamples of patients with models fitted anew "
-        "in each (seed 2023). Patients in whom a covariate of a model is missing are left out "
-        "of that model. Intervals cover 95 %.",
+        "bootstrap intervals, percentiles of 1,000 resamples of patients with models refitted "
+        "in each (seed 2023). Patients with a missing covariate of a model are excluded from that "
+        "model. Intervals cover 95 %.",
         "Cumulative incidence of revascularisation, myocardial infarction and unstable angina by "
         "Aalen and Johansen, with death competing, compared by Gray's test. Cause-specific hazard "
-        "ratios, for which death censors, stand beside those of the subdistribution by the model "
-        "of Fine and Gray with robust standard errors.",
+        "ratios, with death as censoring, are given with those of the subdistribution by the "
+        "model of Fine and Gray with robust standard errors.",
         "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
     ):
-        assert sentence in told
+        assert sentence in shown
 
 
 def test_counts_name_their_estimates() -> None:
@@ -91,16 +94,16 @@ def test_counts_name_their_estimates() -> None:
     }  # fmt: skip
 
 
-def test_other_settings_are_told() -> None:
+def test_other_settings_are_reported() -> None:
     other = plan(resamples=0, missing="multiple_imputation", imputations=7, confidence=0.9,
                  horizon_years=5)  # fmt: skip
     made = dataclasses.replace(report(estimates()), plan=other)
-    told = " ".join(text(methods_section(made)))
-    assert "discrimination improvement have no intervals, since no resamples were" in told
-    assert "imputed 7 times" in told and "cover 90 %" in told
+    shown = " ".join(text(methods_section(made)))
+    assert "discrimination improvement have no intervals, since the plan has no resamples" in shown
+    assert "imputed 7 times" in shown and "cover 90 %" in shown
 
 
-def test_a_correction_for_optimism_is_told_where_it_was_asked_for() -> None:
+def test_a_correction_for_optimism_is_reported_where_it_was_asked_for() -> None:
     asked = dataclasses.replace(report(estimates()), plan=plan(resamples=50, optimism=True))
     sentence = "reclassification are also given corrected for optimism (bootstrap, Harrell)"
     assert sentence in " ".join(text(methods_section(asked)))
@@ -109,25 +112,25 @@ def test_a_correction_for_optimism_is_told_where_it_was_asked_for() -> None:
 
 def test_a_protocol_with_thresholds_by_tube_voltage() -> None:
     made = report(estimates())
-    run = made.facts["rescoring_runs"][-1]
+    run = made.facts.rescoring_runs[-1]
     protocol = json.loads(run["settings"])["protocol"] | {"kvp_rule": "table", "threshold_hu": 150}
     run["settings"] = json.dumps({"protocol": protocol})
-    told = " ".join(text(methods_section(made)))
-    assert "at or above 150 HU" in told and "from a table by tube voltage" in told
+    shown = " ".join(text(methods_section(made)))
+    assert "at or above 150 HU" in shown and "from a table by tube voltage" in shown
 
 
 def test_nobody_in_the_analysis() -> None:
     rows = (("cohort_flow", "no_follow_up", "count", 5.0, 5, None),
             ("cohort_flow", "included", "count", 0.0, 5, None))  # fmt: skip
     section = methods_section(report(estimates(rows)))
-    assert "Cohort: nobody is in the analysis" in section.gaps
+    assert "Cohort: no patients are in the analysis" in section.gaps
     assert "Statistical analysis: follow-up is not estimable" in section.gaps
     assert "0 are in the analysis" in " ".join(text(section))
 
 
 def test_without_readings_and_with_one() -> None:
-    told = " ".join(text(methods_section(report(estimates()))))
-    assert "It is not estimable in this cohort" in told
+    shown = " ".join(text(methods_section(report(estimates()))))
+    assert "It is not estimable in this cohort" in shown
     kappa = ESTIMATES.from_rows(
         [{"analysis": "agreement", "population": "all", "model": "dl:expert",
           "statistic": "kappa_linear", "value": 0.8}]

@@ -1,4 +1,4 @@
-"""Pages: self-contained, escaped, told what is missing, the same bytes for the same values."""
+"""Pages: self-contained, escaped, with reasons for gaps, the same bytes for the same values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cac_core.report.page import (
     DataTable,
     Page,
     Section,
-    _environment,
+    environment,
     number,
     render,
     share,
@@ -35,7 +35,7 @@ TABLE = DataTable(
 
 def shown(table: DataTable) -> str:
     source = '{% import "macros.html.j2" as ui %}{{ ui.table(table) }}'
-    return _environment().from_string(source).render(table=table)
+    return environment().from_string(source).render(table=table)
 
 
 class Tags(HTMLParser):
@@ -93,7 +93,7 @@ def test_an_empty_table_says_so() -> None:
 
 def test_a_missing_value_is_an_error_and_not_a_gap() -> None:
     with pytest.raises(UndefinedError):
-        _environment().from_string("{{ nothing.here }}").render()
+        environment().from_string("{{ nothing.here }}").render()
 
 
 def test_numbers_as_cells() -> None:

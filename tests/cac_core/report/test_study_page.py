@@ -84,7 +84,7 @@ def test_a_study_without_a_score_says_why() -> None:
 def test_what_is_missing_is_said() -> None:
     bare = dataclasses.replace(record(quality_flags=""), lesions=(), previews=(), linked=None)
     text = study_page(bare)
-    for part in ("No pictures were kept", "No calcium was found", "No flag", "No reading"):
+    for part in ("No pictures were kept", "No calcium was found", "No flag", "No expert reading"):
         assert part in text
 
 

@@ -149,7 +149,7 @@ def test_optimism_is_that_of_a_plain_loop_over_public_functions() -> None:
     data, resamples = _small(optimism=True), 25
     fits, values = measure(data)
     drawn = bootstrap(data, fits, resamples, 3)
-    told = dict(zip(METRICS, values["m"], strict=True))
+    shown = dict(zip(METRICS, values["m"], strict=True))
     found: dict[str, list[float]] = {name: [] for name in ("auc_full", "harrell_c_gain", "nri")}
     for number in range(resamples):
         rows = resampled(len(data.days), 3, number)
@@ -179,9 +179,9 @@ def test_optimism_is_that_of_a_plain_loop_over_public_functions() -> None:
         metric = "nri_overall" if name == "nri" else name
         got = drawn.of("m", f"{metric}_optimism")
         assert got == pytest.approx(np.array(differences), abs=1e-7), name
-        value, usable = corrected(told[metric], got)
+        value, usable = corrected(shown[metric], got)
         assert usable == resamples
-        assert value == pytest.approx(told[metric] - np.mean(differences), abs=1e-7)
+        assert value == pytest.approx(shown[metric] - np.mean(differences), abs=1e-7)
 
 
 def test_optimism_changes_no_other_figure_and_is_there_only_where_it_is_asked_for() -> None:
@@ -294,13 +294,13 @@ def test_percentile_interval_is_that_of_the_order_statistics() -> None:
     assert percentile_interval(values, 0.8)[:2] == pytest.approx((100.0, 900.0))
 
 
-@pytest.mark.parametrize(("missing", "told"), [(100, True), (101, False)])
-def test_an_interval_needs_nine_in_ten_resamples(missing: int, told: bool) -> None:
+@pytest.mark.parametrize(("missing", "shown"), [(100, True), (101, False)])
+def test_an_interval_needs_nine_in_ten_resamples(missing: int, shown: bool) -> None:
     values = np.arange(1000.0)
     values[:missing] = np.nan
     low, high, usable = percentile_interval(values)
     assert usable == 1000 - missing
-    assert math.isfinite(low) is told and math.isfinite(high) is told
+    assert math.isfinite(low) is shown and math.isfinite(high) is shown
 
 
 def test_no_resamples_have_no_interval() -> None:

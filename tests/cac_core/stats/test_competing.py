@@ -114,7 +114,7 @@ def test_a_level_without_events_is_the_limit_of_a_low_coefficient() -> None:
             assert value(fit.coefficients + step * np.eye(4)[at]) < best
 
 
-def test_nobody_with_the_cause_or_one_group_is_told() -> None:
+def test_nobody_with_the_cause_or_one_group_is_reported() -> None:
     days, none = np.arange(1.0, 6), np.array([0, 2, 0, 2, 0])
     with pytest.raises(NotEstimableError, match="no events"):
         gray_test(days, none, [0, 1, 0, 1, 0])

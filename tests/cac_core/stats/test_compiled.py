@@ -1,4 +1,4 @@
-"""Machine code is kept where it can be, made anew when any source changes, and never needed."""
+"""Machine code is cached if possible, compiled again if any source changes, and never required."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_beside_a_read_only_package_code_is_kept_with_the_user(package) -> None:
     assert _run(package, **user) == "6.0 0"
 
 
-def test_code_that_can_be_kept_nowhere_is_compiled_anew(package) -> None:
+def test_code_that_can_be_kept_nowhere_is_compiled_again(package) -> None:
     (package / "__pycache__").touch()
     home = package.parent / "home"
     home.touch()

@@ -417,7 +417,7 @@ def test_wrong_data_are_refused(x, days, event, reason: str) -> None:
         fit_cox(x, days, event)
 
 
-def test_no_events_and_nobody_are_told() -> None:
+def test_no_events_and_nobody_are_reported() -> None:
     for x, days, event in ((X, DAYS, [0] * 6), (np.zeros((0, 2)), [], [])):
         with pytest.raises(NotEstimableError, match="no events"):
             fit_cox(x, days, event)
@@ -448,7 +448,7 @@ def test_nearly_collinear_columns_are_still_fitted() -> None:
 
 
 @pytest.mark.parametrize("far", [1.0, 1000.0])
-def test_separation_is_told_whatever_the_scale(far: float) -> None:
+def test_separation_is_reported_whatever_the_scale(far: float) -> None:
     # Who has more always has the event first; nobody else has one.
     x = far * np.array([6.0, 5, 4, 3, 2, 1])
     with pytest.raises(NotEstimableError, match="separation"):

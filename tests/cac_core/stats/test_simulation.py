@@ -133,7 +133,7 @@ def _covers(
 
 
 def _unbiased(bias: float, runs: int) -> bool:
-    """Below 2 % of the standard error, as far as this many runs can tell."""
+    """Below 2 % of the standard error, within the error of this many runs."""
     return abs(bias) < 0.02 + 2.6 / math.sqrt(runs)
 
 
@@ -284,7 +284,7 @@ def test_a_marker_of_pure_noise_has_a_positive_nri_and_a_valid_likelihood_ratio(
 
 
 def _noise_markers(rng: np.random.Generator, seed: int) -> MarkerData:
-    """The covariates of the paper, and categories of calcium dealt out anew at random."""
+    """The covariates of the paper, and randomly permuted categories of calcium."""
     cohort = draw_cohort(seed=seed)
     event, days = cohort.mace()
     days = days.astype(float)

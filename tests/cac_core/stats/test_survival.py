@@ -244,7 +244,7 @@ def test_an_empty_group_takes_no_degree_of_freedom() -> None:
     assert without.overall().df == 2
 
 
-def test_what_the_log_rank_cannot_tell_is_told() -> None:
+def test_what_the_log_rank_cannot_tell_is_reported() -> None:
     with pytest.raises(NotEstimableError, match="no events"):
         log_rank([1, 2], [0, 0], [0, 1], [0, 1])
     with pytest.raises(NotEstimableError, match="fewer than two groups"):

@@ -47,7 +47,7 @@ def test_a_comparison_is_written_and_written_again(
     ("sides", "words"),
     [
         (("old", "old"), "is both the old and the new run"),
-        (("old", "nowhere"), "is no warehouse with scores"),
+        (("old", "nowhere"), "is not a warehouse with scores"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(

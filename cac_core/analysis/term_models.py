@@ -1,8 +1,8 @@
-"""Cox models of named terms: what cannot be estimated is found before the fit, and named.
+"""Cox models of named terms, with the terms and levels that cannot be estimated.
 
-A level without events has a hazard ratio of 0 and an interval without end. The likelihood has its
-limit there all the same: its patients drop out of the risk sets. So such a level is reported as not
-estimable with the likelihood-ratio p of its term, and everything else keeps its estimate.
+A level without events has a hazard ratio of 0 with an unbounded interval. The likelihood still has
+a limit, in which the patients of the level leave the risk sets. The level is reported as not
+estimable with the likelihood-ratio p of its term; all other estimates stand.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from cac_core.stats.cox import (
     require_rank,
 )
 
-#: Fewer events per estimated coefficient than this are told with the model.
+#: Models with fewer events per coefficient say so in `method`.
 EVENTS_PER_PARAMETER = 10
 
 
@@ -43,10 +43,10 @@ EVENTS_PER_PARAMETER = 10
 class Block:
     """Columns of one term in a design; `levels` names them, "" for a number.
 
-    `missing_levels` maps a level that has no hazard ratio to the reason; `excluded` marks patients
-    whose hazard is 0 in the limit, or who stand apart for want of a reference. `infinite` counts
-    coefficients that the columns lack because they are infinite: with a level without events the
-    term keeps one coefficient less than it has levels with patients, whichever is the reference.
+    `missing_levels` maps a level without hazard ratio to the reason; `excluded` marks patients
+    whose hazard is 0 in the limit. `infinite` counts coefficients without a column because they
+    are infinite: a term has one coefficient less than levels with patients, whichever level is
+    the reference.
     """
 
     term: Term
@@ -66,7 +66,7 @@ class Block:
 class TermModel:
     """A fitted model of terms; `columns[i]` are the columns of the design of `blocks[i]`.
 
-    `dropped` maps a term that could not enter to the reason.
+    `dropped` maps a term that is not in the model to the reason.
     """
 
     blocks: tuple[Block, ...]
@@ -82,19 +82,18 @@ class TermModel:
 
     @property
     def events_per_parameter(self) -> float:
-        """Events per coefficient; below ten, estimates are unsteady (Peduzzi 1995)."""
+        """Events per coefficient; below ten, estimates are unstable (Peduzzi 1995)."""
         return self.n_events / max(1, self.parameters)
 
     @property
     def parameters(self) -> int:
-        """Coefficients, those of levels without events included: they are infinite, not absent."""
+        """Coefficients, including the infinite ones of levels without events."""
         return sum(block.parameters for block in self.blocks)
 
     def ranking(self) -> Floats:
-        """Linear predictors for the order of risk, shape (n,): those without hazard come last.
+        """Linear predictors as ranks of risk, shape (n,).
 
-        Patients of a level without events have the hazard 0 in the limit, not that of the
-        reference.
+        Patients of a level without events come last: their hazard is 0 in the limit.
         """
         eta = comparable(self.fit.linear_predictor(self.design))
         if self.kept.any():
@@ -146,7 +145,7 @@ def few_events(per_parameter: float) -> str:
 
 
 def complete(patients: Patients, terms: Sequence[Term]) -> tuple[Bools, dict[str, str]]:
-    """Who has every term, shape (n,), and the terms that nobody has, which do not count."""
+    """Patients with all terms, shape (n,), and the terms that no patient has, which are ignored."""
     keep, absent = np.ones(patients.n, np.bool_), {}
     for term in terms:
         present = has_term(patients, term)
@@ -165,8 +164,8 @@ def fit_terms(patients: Patients, terms: Sequence[Term], days: Floats, event: Bo
     Raises
     ------
     NotEstimableError
-        If there are no patients, no events, or the likelihood has no maximum for a reason that no
-        single level explains.
+        If there are no patients or no events, or the likelihood has no maximum for another reason
+        than a level without events.
     """
     if not patients.n:
         raise NotEstimableError("no patients with every covariate")
@@ -204,9 +203,9 @@ def nested_gain(smaller: TermModel, larger: TermModel) -> tuple[float, int, floa
 
 
 def plain_design(patients: Patients, terms: Sequence[Term]) -> tuple[Floats, dict[str, str]]:
-    """Columns of all terms, shape (n, p), levels without events included; for risks.
+    """Design for risk prediction, shape (n, p), including levels without events.
 
-    Terms that vary in nobody, and columns that follow from others, are left out and named.
+    Constant and collinear terms are left out; returned with the reason.
     """
     columns, left_out = [], {}
     for term in terms:
@@ -239,7 +238,7 @@ def plain_design(patients: Patients, terms: Sequence[Term]) -> tuple[Floats, dic
 
 
 class _TermError(Exception):
-    """A term that cannot enter a model at all."""
+    """A term that cannot be in a model."""
 
 
 def _block(patients: Patients, term: Term, event: Bools) -> Block:

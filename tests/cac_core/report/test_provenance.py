@@ -1,12 +1,12 @@
-"""Data dictionary and provenance: every column, every digest; nothing behind a report is told."""
+"""Data dictionary and provenance: every column, every digest; missing runs are gaps."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from cac_core.report.cohort.blocks import Report
-from cac_core.report.cohort.numbers import Numbers
-from cac_core.report.cohort.reference import dictionary_section, provenance_section
+from cac_core.report.cohort.provenance import dictionary_section, provenance_section
+from cac_core.report.cohort.report import Report, ReportFacts
+from cac_core.report.cohort.shown_estimates import ShownEstimates
 from schemas.linked import linked_table
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
@@ -14,7 +14,7 @@ from tests.builders.reports import behind
 
 
 def report(linked: pa.Table, **facts: object) -> Report:
-    return Report(Numbers(ESTIMATES.empty()), plan(), linked, {}, facts=facts)
+    return Report(ShownEstimates(ESTIMATES.empty()), plan(), ReportFacts(linked, **facts))
 
 
 def test_every_column_of_the_tables_is_explained() -> None:
@@ -36,9 +36,9 @@ def test_runs_stand_with_their_digests() -> None:
     assert {"run-001", "run-002", "link-1", "analysis-1", wanted.digest} <= shown
 
 
-def test_runs_that_are_not_there_are_told() -> None:
+def test_runs_that_are_not_there_are_reported() -> None:
     assert provenance_section(report(pa.table({}))).gaps == [
-        f"{title}: the table {table} holds no run behind this report"
+        f"{title}: the table {table} has no run behind this report"
         for title, table in (("Rescoring", "runs"), ("Linkage", "linkages"),
                              ("Analysis", "analyses"))
     ]  # fmt: skip

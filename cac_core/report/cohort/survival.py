@@ -1,4 +1,4 @@
-"""Sections of what happened to the patients: follow-up, survival, rates, competing risks."""
+"""Sections of outcomes: follow-up, survival, event rates, competing risks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from cac_core.analysis.headline import FOLLOW_UP
+from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, slug
-from cac_core.report.cohort.numbers import Row, plain, reasons
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, slug
+from cac_core.report.cohort.shown_estimates import Row, plain, reasons
 from cac_core.report.figures.survival import Curve, curves_figure
 from cac_core.report.page import Cell, Column, DataTable
 
 
 def follow_up_section(report: Report) -> ReportSection:
-    """How long patients were followed, and how many had each outcome."""
+    """Follow-up, and number of events of each outcome."""
     section = ReportSection("follow-up", "Follow-up and events")
     numbers = report.numbers
     for population in report.populations:
@@ -30,23 +31,23 @@ def follow_up_section(report: Report) -> ReportSection:
             }
             middle = found["median"]
             block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([middle])])
-            rows.append([report.outcome(outcome), report.outcomes.get(outcome, ""),
+            rows.append([report.outcome(outcome), report.facts.outcomes.get(outcome, ""),
                          numbers.cell(middle, "count", "n"),
                          numbers.cell(middle, "count", "n_events"),
                          _quartiles(report, found, ""),
                          _quartiles(report, found, "observed_")])  # fmt: skip
         table = DataTable(
-            slug("follow-up-table", report.other(population)),
+            slug("follow-up-table", report.population_suffix(population)),
             "Follow-up by outcome",
             (Column("Outcome"), Column("What it is"), Column("Patients", True),
              Column("Events", True), Column(f"Follow-up by {FOLLOW_UP}, years, median (IQR)", True),
              Column("To event or censoring, years, median (IQR)", True)),
             rows,
-            note="By reverse Kaplan-Meier: how long patients would have been followed but for the "
-            "event. To event or censoring: as the paper has it, shorter. A dash where half or a "
-            "quarter of the patients were not followed long enough to tell.",
+            note="By reverse Kaplan-Meier: follow-up if there were no events. To event or "
+            "censoring: as in the paper, shorter. A dash if half or a quarter of the patients were "
+            "not followed long enough.",
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
     return section
 
 
@@ -101,11 +102,16 @@ def _survival(report: Report, block: Block, source: str) -> None:
     p = plain(numbers.p(test))
     note = f"log-rank p {p if p.startswith('<') else f'= {p}'}" if test and test.value else ""
     outcome = report.outcome(str(block.outcome))
-    view = report.drawn(
-        slug("figure-survival", block.outcome, source, report.other(str(block.population))),
+    view = report.keep_figure(
+        slug(
+            "figure-survival",
+            block.outcome,
+            source,
+            report.population_suffix(str(block.population)),
+        ),
         curves_figure(curves, f"Free of {outcome}, %", note),
         f"Survival free of {outcome} by category of {label}, Kaplan-Meier with "
-        f"{report.plan.confidence:.0%} confidence bands; below it the patients still followed.",
+        f"{report.plan.confidence:.0%} confidence bands; below it the numbers at risk.",
         f"Kaplan-Meier curves by category of {label}; numbers are in the table below.",
         _event_free(report, block, source),
     )
@@ -123,7 +129,9 @@ def _event_free(report: Report, block: Block, source: str) -> DataTable:
         level = report.source_level(source, str(row.level))
         rows.append([level, Cell(f"{years:.0f}", years), numbers.cell(row, "count"),
                      numbers.interval_cell(free.get((row.level, row.at)), "percent")])  # fmt: skip
-    name = slug("event-free", block.outcome, source, report.other(str(block.population)))
+    name = slug(
+        "event-free", block.outcome, source, report.population_suffix(str(block.population))
+    )
     return DataTable(
         name,
         f"Numbers at risk, and share free of {report.outcome(str(block.outcome))} in %",
@@ -147,7 +155,7 @@ def _rates(report: Report, block: Block) -> None:
                              numbers.cell(row, "count", "n_events"), numbers.cell(years, "count"),
                              numbers.interval_cell(row, "two")])  # fmt: skip
     if rows:
-        name = slug("event-rates", block.outcome, report.other(str(block.population)))
+        name = slug("event-rates", block.outcome, report.population_suffix(str(block.population)))
         table = DataTable(
             name,
             f"Rates of {report.outcome(str(block.outcome))} per 100 person-years",
@@ -156,7 +164,7 @@ def _rates(report: Report, block: Block) -> None:
              Column(f"Rate ({report.ci})", True)),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _tests(report: Report, block: Block) -> None:
@@ -172,7 +180,7 @@ def _tests(report: Report, block: Block) -> None:
                          numbers.cell(row, "two"), numbers.p_cell(row), row.method])  # fmt: skip
     block.missing([f"log-rank: {why}" for why in reasons(seen)])
     if rows:
-        name = slug("log-rank", block.outcome, report.other(str(block.population)))
+        name = slug("log-rank", block.outcome, report.population_suffix(str(block.population)))
         table = DataTable(
             name,
             f"Log-rank tests, {report.outcome(str(block.outcome))}",
@@ -180,7 +188,7 @@ def _tests(report: Report, block: Block) -> None:
              Column("p", True), Column("Method")),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table), "Show log-rank tests of all pairs of categories")
+        block.add(report.keep_table(table), "Show log-rank tests of all pairs of categories")
 
 
 def _incidence(report: Report, block: Block, component: str, source: str) -> None:
@@ -204,15 +212,17 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
                      Cell(f"{(last.at or 0) / DAYS_PER_YEAR:.1f}"),
                      numbers.interval_cell(last, "percent")])  # fmt: skip
     table = DataTable(
-        slug("incidence-table", component, source, report.other(str(block.population))),
+        slug("incidence-table", component, source, report.population_suffix(str(block.population))),
         f"Incidence of {report.outcome(component)} at the end of follow-up, %",
         (Column(label), Column("Events", True), Column("Years", True),
          Column(f"Incidence ({report.ci})", True)),
         ends,
         sortable=False,
     )  # fmt: skip
-    view = report.drawn(
-        slug("figure-incidence", component, source, report.other(str(block.population))),
+    view = report.keep_figure(
+        slug(
+            "figure-incidence", component, source, report.population_suffix(str(block.population))
+        ),
         curves_figure(curves, f"{report.outcome(component)}, %", ""),
         f"Cumulative incidence of {report.outcome(component)} by category of {label}, "
         f"{report.plan.competing} competing (Aalen-Johansen).",
@@ -234,12 +244,12 @@ def _gray(report: Report, block: Block, component: str) -> None:
                          row.method])  # fmt: skip
     if rows:
         table = DataTable(
-            slug("gray", component, report.other(str(block.population))),
+            slug("gray", component, report.population_suffix(str(block.population))),
             f"Whether the incidence of {report.outcome(component)} differs by category",
             (Column("Reading"), Column("Chi-square", True), Column("p", True), Column("Method")),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _curve(level: str, steps: Sequence[Row], counts: Sequence[tuple[float, str]] = ()) -> Curve:

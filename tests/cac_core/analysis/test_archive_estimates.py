@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from cac_core.analysis.supplement import acquisition, discrepancy_causes, training
+from cac_core.analysis.archive_estimates import acquisition, discrepancy_causes, training
 from schemas.score import SCORES
 from tests.builders.rows import key, score_row
 
@@ -102,7 +102,7 @@ def test_quartiles_of_the_archive_and_of_those_in_the_analysis() -> None:
     }
 
 
-def test_training_is_told_as_far_as_the_manifest_records_it() -> None:
+def test_training_is_reported_as_far_as_the_manifest_records_it() -> None:
     manifest = {"heart": {"training_samples": 480, "validation_samples": 60}, "calcium": "by hand"}
     rows = training(manifest)
     assert [(row.model, row.term, row.value) for row in rows] == [

@@ -1,4 +1,4 @@
-"""Sections of hazard ratios: Table 2 and its forest, other outcomes, sensitivity, assumptions."""
+"""Sections of Cox models: hazard ratios, other outcomes, sensitivity, proportional hazards."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from cac_core.analysis.models import EVENTS_PER_PARAMETER
-from cac_core.report.cohort.blocks import Block, Report, ReportSection, cell_text, slug
-from cac_core.report.cohort.numbers import Row, plain, reasons
+from cac_core.analysis.term_models import EVENTS_PER_PARAMETER
+from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.sections import Block, ReportSection, cell_text, slug
+from cac_core.report.cohort.shown_estimates import Row, plain, reasons
 from cac_core.report.figures.survival import ForestRow, forest_figure
 from cac_core.report.page import Cell, Column, DataTable
 
@@ -36,27 +37,13 @@ def secondary_section(report: Report) -> ReportSection:
         "table-s5", "Secondary outcomes, early revascularisation excluded (Supplemental Table 5)"
     )
     others = [name for name in report.plan.outcomes if name != report.plan.primary]
-    numbers = report.numbers
     for population in report.populations:
         block = Block("", population)
         section.blocks.append(block)
-        rows: list[list[Cell | str]] = []
-        seen: list[Row | None] = []
-        for source, told in report.plan.sources.items():
-            for outcome in others:
-                whole = _ratio(report, "cox_multivariable", population, outcome, source, None, None)
-                block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([whole])])
-            for level in told.term.levels:
-                line: list[Cell | str] = [told.label, report.level(told.term, level)]
-                for outcome in others:
-                    row = _ratio(report, "cox_multivariable", population, outcome, source,
-                                 told.term.name, level)  # fmt: skip
-                    seen.append(row)
-                    line += [_ratio_cell(report, row), numbers.p_cell(row)]
-                rows.append(line)
         if not others:
             block.missing(["the plan has one outcome only"])
             continue
+        rows = _secondary_rows(report, block, others)
         columns = [Column("Reading"), Column("Category")]
         for outcome in others:
             columns += [
@@ -64,16 +51,38 @@ def secondary_section(report: Report) -> ReportSection:
                 Column("p", True),
             ]
         table = DataTable(
-            slug("table-s5-outcomes", report.other(population)),
+            slug("table-s5-outcomes", report.population_suffix(population)),
             "Adjusted hazard ratios of calcium for other outcomes",
             tuple(columns),
             rows,
-            note=f"Adjusted for all covariates of the plan.{_marks_told(report, rows)}",
+            note=f"Adjusted for all covariates of the plan.{_marks_note(report, rows)}",
             sortable=False,
         )
-        block.add(report.kept(table))
-        block.missing(reasons(seen))
+        block.add(report.keep_table(table))
     return section
+
+
+def _secondary_rows(
+    report: Report, block: Block, outcomes: Sequence[str]
+) -> list[list[Cell | str]]:
+    """A row per source and category, with ratio and p value for each outcome."""
+    numbers = report.numbers
+    rows: list[list[Cell | str]] = []
+    seen: list[Row | None] = []
+    for name, source in report.plan.sources.items():
+        for outcome in outcomes:
+            whole = _ratio(report, "cox_multivariable", block.population, outcome, name, None, None)
+            block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([whole])])
+        for level in source.term.levels:
+            line: list[Cell | str] = [source.label, report.level(source.term, level)]
+            for outcome in outcomes:
+                row = _ratio(report, "cox_multivariable", block.population, outcome, name,
+                             source.term.name, level)  # fmt: skip
+                seen.append(row)
+                line += [_ratio_cell(report, row), numbers.p_cell(row)]
+            rows.append(line)
+    block.missing(reasons(seen))
+    return rows
 
 
 def sensitivity_section(report: Report) -> ReportSection:
@@ -116,6 +125,45 @@ def assumptions_section(report: Report) -> ReportSection:
 
 
 def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
+    """Table and forest plot of the model with a source; `closed` puts the table under the plot."""
+    label, outcome = report.label(source), report.outcome(str(block.outcome))
+    rows, forest, seen = _hazard_rows(report, block, source)
+    whole = _ratio(report, "cox_multivariable", block.population, block.outcome, source, None, None)
+    block.missing([f"{label}: {why}" for why in reasons([whole, *seen])])
+    known = [row for row in seen if row is not None and row.value is not None]
+    if not any(row.method != _REFERENCE for row in known):
+        return
+    name = slug(block.outcome, source, report.population_suffix(str(block.population)))
+    table = DataTable(
+        f"table-2-{name}",
+        f"Hazard ratios for {outcome}, model with {label}",
+        (Column("Covariate"), Column(f"Unadjusted HR ({report.ci})", True), Column("p", True),
+         Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
+        rows,
+        note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table."
+        + _marks_note(report, rows)
+        + _assumption_note(report, block, source),
+        sortable=False,
+    )  # fmt: skip
+    view = report.keep_figure(
+        f"figure-forest-{name}",
+        forest_figure(
+            forest, ("unadjusted", "adjusted"), f"Hazard ratio ({report.ci})", "adjusted"
+        ),
+        f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic."
+        + _marks_note(report, [[row.text] for row in forest]),
+        f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
+        table if closed else None,
+    )
+    if not closed:
+        block.add(report.keep_table(table))
+    block.draw(view)
+
+
+def _hazard_rows(
+    report: Report, block: Block, source: str
+) -> tuple[list[list[Cell | str]], list[ForestRow], list[Row | None]]:
+    """Lines of the table and of the forest plot, and the estimates behind them."""
     numbers, plan = report.numbers, report.plan
     rows: list[list[Cell | str]] = []
     forest: list[ForestRow] = []
@@ -137,44 +185,9 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
             for row in pair:
                 line += [_ratio_cell(report, row), numbers.p_cell(row)]
             rows.append(line)
-            forest.append(
-                ForestRow(label, [_mark(row) for row in pair], _ratio_text(report, pair[1]))
-            )
-    known = [row for row in seen if row is not None and row.value is not None]
-    whole = [
-        numbers.one("cox_multivariable", "hazard_ratio", population=block.population,
-                    outcome=block.outcome, model=source, term=None)
-    ]  # fmt: skip
-    label = report.label(source)
-    block.missing([f"{label}: {why}" for why in reasons([*whole, *seen])])
-    if not any(row.method != _REFERENCE for row in known):
-        return
-    name = slug(block.outcome, source, report.other(str(block.population)))
-    outcome = report.outcome(str(block.outcome))
-    table = DataTable(
-        f"table-2-{name}",
-        f"Hazard ratios for {outcome}, model with {label}",
-        (Column("Covariate"), Column(f"Unadjusted HR ({report.ci})", True), Column("p", True),
-         Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
-        rows,
-        note="Cox models with Efron's handling of ties. Adjusted: all covariates of the table."
-        + _marks_told(report, rows)
-        + _assumption_told(report, block, source),
-        sortable=False,
-    )  # fmt: skip
-    view = report.drawn(
-        f"figure-forest-{name}",
-        forest_figure(
-            forest, ("unadjusted", "adjusted"), f"Hazard ratio ({report.ci})", "adjusted"
-        ),
-        f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic."
-        + _marks_told(report, [[row.text] for row in forest]),
-        f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
-        table if closed else None,
-    )
-    if not closed:
-        block.add(report.kept(table))
-    block.draw(view)
+            marks = [_mark(row) for row in pair]
+            forest.append(ForestRow(label, marks, _ratio_text(report, pair[1])))
+    return rows, forest, seen
 
 
 def _whole_models(report: Report, block: Block) -> None:
@@ -196,14 +209,14 @@ def _whole_models(report: Report, block: Block) -> None:
                          numbers.interval_cell(found["concordance"], "three")])  # fmt: skip
     if rows:
         table = DataTable(
-            slug("models", block.outcome, report.other(str(block.population))),
+            slug("models", block.outcome, report.population_suffix(str(block.population))),
             f"Multivariable models of {report.outcome(str(block.outcome))} as a whole",
             (Column("Model"), Column("Patients", True), Column("Events", True),
              Column("LR chi-square", True), Column("p", True),
              Column("Events per parameter", True), Column(f"Harrell's c ({report.ci})", True)),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _calcium_table(
@@ -214,32 +227,32 @@ def _calcium_table(
     rows: list[list[Cell | str]] = []
     seen: list[Row | None] = []
     for outcome in outcomes:
-        for source, told in report.plan.sources.items():
+        for source, reading in report.plan.sources.items():
             wanted = {"population": block.population, "outcome": outcome, "model": source}
             whole = numbers.one(analysis, "hazard_ratio", **wanted, term=None)
             if whole is not None and whole.reason:
                 block.missing([f"{caption}: {report.outcome(outcome)}: {whole.reason}"])
                 continue
-            for level in told.term.levels:
+            for level in reading.term.levels:
                 row = _ratio(report, analysis, block.population, outcome, source,
-                             told.term.name, level)  # fmt: skip
+                             reading.term.name, level)  # fmt: skip
                 seen.append(row)
                 if row is not None:
-                    rows.append([report.outcome(outcome), told.label,
-                                 report.level(told.term, level),
+                    rows.append([report.outcome(outcome), reading.label,
+                                 report.level(reading.term, level),
                                  numbers.cell(row, "count", "n_events"), _ratio_cell(report, row),
                                  numbers.p_cell(row)])  # fmt: skip
     block.missing([f"{caption}: {why}" for why in reasons(seen)])
     if rows:
         table = DataTable(
-            slug(analysis, report.other(str(block.population))),
+            slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Reading"), Column("Category"), Column("Events", True),
              Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
             rows,
-            note=_marks_told(report, rows).strip(),
+            note=_marks_note(report, rows).strip(),
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _test_table(report: Report, block: Block, analysis: str, statistic: str, caption: str) -> None:
@@ -254,13 +267,13 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
     ]  # fmt: skip
     if rows:
         table = DataTable(
-            slug(analysis, report.other(str(block.population))),
+            slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Model"), Column("Term"), Column("Chi-square", True),
              Column("p", True), Column("Method")),
             rows,
         )  # fmt: skip
-        block.add(report.kept(table))
+        block.add(report.keep_table(table))
 
 
 def _term(report: Report, row: Row) -> str:
@@ -294,7 +307,7 @@ def _ratio_text(report: Report, row: Row | None) -> str:
 
 
 def ratio_marks(report: Report, row: Row | None) -> str:
-    """Signs behind a hazard ratio whose model has a flaw."""
+    """Signs behind a hazard ratio that violates an assumption of its model."""
     if row is None or row.value is None:
         return ""
     changing = row.analysis == "cox_multivariable" and row.term in _changing(
@@ -305,42 +318,41 @@ def ratio_marks(report: Report, row: Row | None) -> str:
     return f" {marks}" if marks else ""
 
 
-def _marks_told(report: Report, rows: Sequence[Sequence[Cell | str]]) -> str:
-    """What the signs in these rows mean; begins with a space, empty where there are none."""
-    return marks_told(report, "".join(cell_text(item) for row in rows for item in row))
+def _marks_note(report: Report, rows: Sequence[Sequence[Cell | str]]) -> str:
+    """Legend of the signs in these rows; begins with a space, empty without signs."""
+    return marks_note(report, "".join(cell_text(item) for row in rows for item in row))
 
 
-def marks_told(report: Report, text: str) -> str:
-    """What the signs in a text mean; begins with a space, empty where there are none."""
-    told = ""
+def marks_note(report: Report, text: str) -> str:
+    """Legend of the signs in a text; begins with a space, empty without signs."""
+    note = ""
     if _CHANGING in text:
-        told += (
+        note += (
             f" {_CHANGING} The test of proportional hazards rejects for this term at "
-            f"{_level(report):g}: its ratio changes with time, and this is a mean over follow-up."
+            f"{_level(report):g}: its ratio changes with time and is an average over follow-up."
         )
     if _FEW_EVENTS in text:
-        told += (
+        note += (
             f" {_FEW_EVENTS} Fewer than {EVENTS_PER_PARAMETER} events per parameter of the model: "
-            "the estimate is unsteady."
+            "the estimate is unstable."
         )
-    return told
+    return note
 
 
-def _assumption_told(report: Report, block: Block, source: str) -> str:
+def _assumption_note(report: Report, block: Block, source: str) -> str:
     """Events per parameter, and the test of proportional hazards of the adjusted model."""
     wanted = {"population": block.population, "outcome": block.outcome, "model": source}
-    numbers, told = report.numbers, ""
-    steady = numbers.one("cox_multivariable", "events_per_parameter", **wanted)
-    if steady is not None and steady.value is not None:
-        told += f" Events per parameter of the adjusted model: {steady.value:.1f}."
+    numbers, note = report.numbers, ""
+    events = numbers.one("cox_multivariable", "events_per_parameter", **wanted)
+    if events is not None and events.value is not None:
+        note += f" Events per parameter of the adjusted model: {events.value:.1f}."
     whole = numbers.one("proportional_hazards", "chi2", **wanted, term="global")
     if whole is None or whole.p_value is None:
-        return told
+        return note
     rejects = whole.p_value < _level(report)
     p = "below 0.001" if whole.p_value < 0.001 else f"{whole.p_value:.3f}"
     return (
-        f"{told} Proportional hazards, all terms together: p {p}"
-        f"{', which rejects them' if rejects else ''}."
+        f"{note} Proportional hazards, all terms together: p {p}{', rejected' if rejects else ''}."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cac_core.analysis.curves import CURVE_POINTS
+from cac_core.analysis.survival import CURVE_POINTS
 from tests.builders.analyses import analysed, found, golden_estimates, one, plan
 from tests.builders.golden import answer, numbers, table
 

@@ -1,13 +1,13 @@
-"""What the tables behind a report mean, and which runs made them."""
+"""Data dictionary of the tables behind a report, and the runs that made them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-from cac_core.report.cohort.blocks import Block, Report, ReportSection
+from cac_core.report.cohort.report import Report, TableRow
+from cac_core.report.cohort.sections import Block, ReportSection
 from cac_core.report.page import Column, DataTable
 from schemas.linkage import LINKAGES
 from schemas.linked import LINKED
@@ -28,8 +28,10 @@ def dictionary_section(report: Report) -> ReportSection:
         columns = {column.name: column for column in spec.columns}
         rows = [_column(column) for column in columns.values()]
         if spec is LINKED:
-            # Outcomes are columns of their own, by the definition of the linkage.
-            rows += [_field(field) for field in report.linked.schema if field.name not in columns]
+            # The definition of the linkage adds columns for its outcomes.
+            rows += [
+                _field(field) for field in report.facts.linked.schema if field.name not in columns
+            ]
         table = DataTable(
             f"dictionary-{spec.name}",
             f"Columns of the table {spec.name}",
@@ -37,7 +39,7 @@ def dictionary_section(report: Report) -> ReportSection:
             rows,
             sortable=False,
         )
-        block.add(report.kept(table), f"Show the columns of {spec.name}")
+        block.add(report.keep_table(table), f"Show the columns of {spec.name}")
         section.blocks.append(block)
     return section
 
@@ -45,22 +47,22 @@ def dictionary_section(report: Report) -> ReportSection:
 def provenance_section(report: Report) -> ReportSection:
     """Runs of rescoring, linkage and analysis, with digests and versions."""
     section = ReportSection("provenance", "Versions and digests")
-    linkage, analysis = report.facts.get("linkage_run"), report.facts.get("analysis_run")
+    linkage, analysis = report.facts.linkage_run, report.facts.analysis_run
     for title, spec, runs in (
-        ("Rescoring", RUNS, report.facts.get("rescoring_runs") or []),
+        ("Rescoring", RUNS, report.facts.rescoring_runs),
         ("Linkage", LINKAGES, [linkage] if linkage else []),
         ("Analysis", ANALYSES, [analysis] if analysis else []),
     ):
         block = Block(title)
         section.blocks.append(block)
         if not runs:
-            block.missing([f"the table {spec.name} holds no run behind this report"])
+            block.missing([f"the table {spec.name} has no run behind this report"])
             continue
-        block.add(report.kept(_runs(spec, runs)), f"Show the runs of the table {spec.name}")
+        block.add(report.keep_table(_runs(spec, runs)), f"Show the runs of the table {spec.name}")
     return section
 
 
-def _runs(spec: TableSpec, runs: Sequence[Mapping[str, Any]]) -> DataTable:
+def _runs(spec: TableSpec, runs: Sequence[TableRow]) -> DataTable:
     names = [column for column in spec.columns if column.name in _SHOWN]
     return DataTable(
         f"provenance-{spec.name}",
@@ -77,5 +79,11 @@ def _column(column: ColumnSpec) -> list[str]:
 
 
 def _field(field: pa.Field) -> list[str]:
-    told = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    return [field.name, str(field.type), told.get("unit", ""), told.get("description", ""), ""]
+    metadata = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    return [
+        field.name,
+        str(field.type),
+        metadata.get("unit", ""),
+        metadata.get("description", ""),
+        "",
+    ]

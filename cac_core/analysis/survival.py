@@ -1,4 +1,4 @@
-"""Time to event by calcium category: Figure 4 and Supplemental Figure 3, follow-up, rates."""
+"""Survival by calcium category (Figure 4, Supplemental Figure 3), follow-up and event rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from cac_core.analysis.design import level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
-from cac_core.analysis.headline import FOLLOW_UP
+from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats, Ints
@@ -26,13 +26,13 @@ from cac_core.stats.survival import (
     reverse_kaplan_meier,
 )
 
-#: A curve has at most this many points; those of a larger cohort are spread evenly over its steps.
+#: Most points of a curve; a larger number of steps is thinned evenly.
 CURVE_POINTS = 400
 _QUARTILES = (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
 
 
 def times_observed(question: Question, outcome: str) -> Iterator[Estimate]:
-    """Years of follow-up: reverse Kaplan-Meier, and to event or censoring as the paper has it."""
+    """Years of follow-up by reverse Kaplan-Meier, and to event or censoring as in the paper."""
     base = question.base("follow_up", "median", outcome)
     yield from guarded(base, partial(_follow_up, question, base, outcome))
 
@@ -50,7 +50,7 @@ def survival(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def incidence(question: Question, component: str) -> Iterator[Estimate]:
-    """Aalen-Johansen incidence of a component by category of each source, death competing."""
+    """Aalen-Johansen incidence of a component by category of each source."""
     for model, source in question.plan.sources.items():
         base = question.base(
             "cumulative_incidence", "incidence", component, model, source.term.name
@@ -134,7 +134,7 @@ def _curves(
 
 
 def _curve_rows(base: Estimate, curve: SurvivalCurve, method: str) -> Iterator[Estimate]:
-    """Steps of a curve: its start, days with events, and its end."""
+    """Points of a curve: its start, days with events, and its end."""
     steps = np.flatnonzero(curve.events > 0)
     steps = np.unique(np.concatenate([[0], _thinned(steps), [len(curve.days) - 1]]))
     events = np.cumsum(curve.events)

@@ -21,7 +21,7 @@ def test_a_small_count_goes_with_its_share_and_the_next_smallest() -> None:
         level("a", 0.03, statistic="share"), level("b", 0.4, statistic="share"),
         level("c", 0.57, statistic="share"),
     )  # fmt: skip
-    # The total, 100, is known: with c alone left out of sight, a and b cannot be told apart.
+    # The total, 100, is known: with a alone hidden it could be derived, so b is hidden too.
     assert [row["value"] for row in found] == [None, None, 57, None, None, 0.57]
     assert found[0]["method"] == HIDDEN
 
@@ -56,8 +56,8 @@ def test_what_few_patients_gave_goes_whatever_it_is() -> None:
 def test_words_of_a_method_tell_no_small_count() -> None:
     few = "not estimable: no events in the 3 patients of this level; p of the term, df 3"
     many = "not estimable: no events in the 30 patients of this level; df 3"
-    rows = hidden(*(Estimate("cox_multivariable", "hazard_ratio", method=told)
-                    for told in (few, many, "not estimable: 2 missing times in `mace_days`",
+    rows = hidden(*(Estimate("cox_multivariable", "hazard_ratio", method=shown)
+                    for shown in (few, many, "not estimable: 2 missing times in `mace_days`",
                                  "not estimable: too few events (4) for 16 terms")))  # fmt: skip
     assert [row["method"] for row in rows] == [
         "not estimable: no events in the few patients of this level; p of the term, df 3",
@@ -68,12 +68,12 @@ def test_words_of_a_method_tell_no_small_count() -> None:
 
 
 def test_a_small_number_of_events_cannot_be_found_from_events_per_parameter() -> None:
-    told = "Cox, Efron ties; only 0.2 events per parameter"
-    ratio = Estimate("cox_multivariable", "hazard_ratio", 2.0, n=400, n_events=3, method=told)
+    shown = "Cox, Efron ties; only 0.2 events per parameter"
+    ratio = Estimate("cox_multivariable", "hazard_ratio", 2.0, n=400, n_events=3, method=shown)
     share = Estimate("cox_multivariable", "events_per_parameter", 0.1875, n=400, n_events=3)
     found = hidden(ratio, share)
     assert found[0]["value"] == 2.0 and "0.2" not in found[0]["method"]
     assert "events per parameter" in found[0]["method"]  # the ratio keeps its mark
     assert found[1]["value"] is None and found[1]["method"] == HIDDEN
-    enough = Estimate("cox_multivariable", "hazard_ratio", 2.0, n=400, n_events=5, method=told)
-    assert hidden(enough)[0]["method"] == told
+    enough = Estimate("cox_multivariable", "hazard_ratio", 2.0, n=400, n_events=5, method=shown)
+    assert hidden(enough)[0]["method"] == shown

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from cac_core.analysis.design import Patients
-from cac_core.analysis.models import (
+from cac_core.analysis.plan import Term, load_plan
+from cac_core.analysis.term_models import (
     TermModel,
     complete,
     fit_terms,
@@ -15,7 +16,6 @@ from cac_core.analysis.models import (
     plain_design,
     term_test,
 )
-from cac_core.analysis.plan import Term, load_plan
 from cac_core.errors import NotEstimableError
 from cac_core.stats.cox import fit_cox
 from tests.builders.analyses import linked_events
@@ -123,7 +123,7 @@ def _log_likelihood(eta: np.ndarray, days: np.ndarray, event: np.ndarray) -> flo
     )
 
 
-def test_a_level_without_patients_is_told() -> None:
+def test_a_level_without_patients_is_reported() -> None:
     model = _fitted((30, 30, 0))
     assert model.blocks[1].missing_levels == {"c": "no patients in this level"}
     assert model.parameters == 2
@@ -137,8 +137,8 @@ def test_without_a_reference_the_others_have_no_ratio_but_the_fit_is_the_same(
     counts: tuple[int, int, int], without: str, why: str
 ) -> None:
     model = _fitted(counts, without)
-    told = {name: f"{why} in the reference level a" for name in ("b", "c")}
-    assert model.blocks[1].missing_levels == told
+    shown = {name: f"{why} in the reference level a" for name in ("b", "c")}
+    assert model.blocks[1].missing_levels == shown
     moved = Term(
         name="group", label="Group", kind="category", levels=("a", "b", "c"), reference="b"
     )
@@ -180,7 +180,7 @@ def test_constant_and_collinear_terms_are_left_out_and_named() -> None:
     assert set(left_out) == {"flat", "pounds", "group"} and design.shape == (60, 2)
 
 
-def test_nobody_no_events_and_separation_are_told() -> None:
+def test_nobody_no_events_and_separation_are_reported() -> None:
     patients, days, _ = _small()
     with pytest.raises(NotEstimableError, match="no events in 60 patients"):
         fit_terms(patients, [AGE], days, np.zeros(60, bool))

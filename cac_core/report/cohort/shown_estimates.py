@@ -1,4 +1,4 @@
-"""Estimates as they are shown: looked up by what they are, formatted once, each one traceable."""
+"""Estimates as the report shows them: look-up, formatting, and a record of every shown number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cac_core.report.cohort.small_cells import HIDDEN
 from cac_core.report.page import Cell
 
 _NOT_ESTIMABLE = "not estimable: "
-#: How a number is written: name to factor and digits after the point.
+#: Formats of numbers: factor and digits after the point.
 FORMATS = {
     "count": (1, 0),
     "percent": (100, 1),
@@ -28,7 +28,7 @@ _P_FLOOR = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table `estimates`, and its place in it, counted from 0."""
+    """One row of the table `estimates`, and its index from 0."""
 
     index: int
     analysis: str
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def reason(self) -> str:
-        """Why there is no value; empty where there is one."""
+        """Why there is no value; empty with a value."""
         if self.value is not None:
             return ""
         _, found, why = self.method.partition(_NOT_ESTIMABLE)
@@ -57,12 +57,12 @@ class Row:
 
 
 @dataclass
-class Numbers:
-    """The table `estimates`, and a record of what was shown of it and where.
+class ShownEstimates:
+    """The table `estimates`, and a record of the numbers that are shown.
 
     Parameters
     ----------
-    table : the table `estimates`; shown numbers name its rows.
+    table : the table `estimates`; shown numbers refer to its rows.
     place : section that is being written.
     """
 
@@ -90,16 +90,16 @@ class Numbers:
         ]
 
     def row(self, index: int) -> Row:
-        """A row by its place."""
+        """A row by its index."""
         return self._rows[index]
 
     def one(self, analysis: str, statistic: str, **wanted: str | float | None) -> Row | None:
-        """The first such row; None where there is none."""
+        """The first such row, or None."""
         found = self.rows(analysis, statistic, **wanted)
         return found[0] if found else None
 
     def why_not(self, analysis: str, **wanted: str | float | None) -> Row | None:
-        """The row that says why an analysis gave nothing: of these values it may lack some."""
+        """The row with the reason why an analysis failed; it may lack some of these values."""
         for row in self._rows:
             fits = all(getattr(row, name) in (value, None) for name, value in wanted.items())
             if row.analysis == analysis and row.reason and fits:
@@ -109,7 +109,7 @@ class Numbers:
     # -- numbers as text -------------------------------------------------------------------
 
     def text(self, row: Row | None, style: str, column: str = "value") -> Markup:
-        """A number of a row, marked with its row and column; a dash where there is none."""
+        """A number of a row, marked with its row and column; a dash without a number."""
         value = None if row is None else getattr(row, column)
         if row is None or value is None:
             return _absent(row)
@@ -124,7 +124,7 @@ class Numbers:
         return self._marked(row, "p_value", "p", "<0.001" if small else f"{row.p_value:.3f}")
 
     def interval(self, row: Row | None, style: str) -> Markup:
-        """The limits of a row in brackets; nothing where it has none."""
+        """The limits of a row in brackets; empty without limits."""
         if row is None or row.ci_low is None or row.ci_high is None:
             return Markup("")
         low, high = self.text(row, style, "ci_low"), self.text(row, style, "ci_high")
@@ -169,18 +169,18 @@ class Numbers:
 
 
 def plain(text: str) -> str:
-    """Text without its marks, for drawings and files."""
+    """Text without markup, for figures and files."""
     return Markup(text).striptags() if isinstance(text, Markup) else str(text)
 
 
 def reasons(rows: Iterable[Row | None]) -> tuple[str, ...]:
-    """Why values are missing, each told once, with the level it is about."""
-    told: dict[str, None] = {}
+    """Reasons for missing values, each once, with their term and level."""
+    found: dict[str, None] = {}
     for row in rows:
         if row is not None and row.reason:
             about = " ".join(part for part in (row.term, row.level) if part)
-            told[f"{about}: {row.reason}" if about else row.reason] = None
-    return tuple(told)
+            found[f"{about}: {row.reason}" if about else row.reason] = None
+    return tuple(found)
 
 
 def _absent(row: Row | None) -> Markup:

@@ -1,4 +1,4 @@
-"""What stands beside hazard ratios, and under tables with categories of the score."""
+"""Notes of hazard ratios, and of tables with categories of the score."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cac_core.report.cohort import blocks
+from cac_core.report.cohort import report as module
 from cac_core.report.cohort.added_value import reclassification_section
-from cac_core.report.cohort.assemble import _tiles
-from cac_core.report.cohort.blocks import CATEGORIES_NOTE, Report, cell_text
-from cac_core.report.cohort.models import assumptions_section, hazard_section, sensitivity_section
-from cac_core.report.cohort.numbers import Numbers
-from cac_core.report.cohort.outcomes import follow_up_section, survival_section
+from cac_core.report.cohort.assemble import tiles_of
+from cac_core.report.cohort.hazard_ratios import (
+    assumptions_section,
+    hazard_section,
+    sensitivity_section,
+)
+from cac_core.report.cohort.report import CATEGORIES_NOTE, Report, ReportFacts
+from cac_core.report.cohort.sections import cell_text
+from cac_core.report.cohort.shown_estimates import ShownEstimates
+from cac_core.report.cohort.survival import follow_up_section, survival_section
 from cac_core.report.page import Column, DataTable
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
@@ -29,7 +34,9 @@ def _report(*rows: dict[str, Any]) -> Report:
     )  # fmt: skip
     everything = {"population": "all", "outcome": "mace", "model": "dl"}
     return Report(
-        Numbers(ESTIMATES.from_rows(everything | row for row in rows)), wanted, pa.table({}), {}
+        ShownEstimates(ESTIMATES.from_rows(everything | row for row in rows)),
+        wanted,
+        ReportFacts(pa.table({})),
     )
 
 
@@ -60,7 +67,7 @@ def test_a_term_whose_hazards_are_not_proportional_is_marked_where_its_ratio_sta
     assert cells["Male"] == "2.00 (1.00 to 4.00)"
     assert "\N{DAGGER} The test of proportional hazards rejects for this term at 0.05" in table.note
     assert "Events per parameter of the adjusted model: 14.2." in table.note
-    assert "all terms together: p 0.030, which rejects them" in table.note
+    assert "all terms together: p 0.030, rejected" in table.note
 
 
 def test_few_events_per_parameter_are_marked_in_every_table_of_ratios() -> None:
@@ -97,8 +104,8 @@ def test_limits_of_the_categories_stand_under_each_table_that_has_them(titled: b
     report = _report()
     columns = (Column("Category"), Column("101-400 (n = 5)" if titled else "n"))
     table = DataTable("t", "", columns, [["<1" if titled else "101-400", "7"]], note="A note.")
-    assert report.kept(table).note == f"A note. {CATEGORIES_NOTE}"
-    assert report.kept(DataTable("u", "", columns[:1], [["yes"]])).note == ""
+    assert report.keep_table(table).note == f"A note. {CATEGORIES_NOTE}"
+    assert report.keep_table(DataTable("u", "", columns[:1], [["yes"]])).note == ""
     assert "<1 is below 1" in CATEGORIES_NOTE and "100.5 lies in 101-400" in CATEGORIES_NOTE
 
 
@@ -136,24 +143,24 @@ def test_headings_say_what_intervals_cover() -> None:
 
 
 def test_no_heading_of_the_report_has_a_level_of_its_own() -> None:
-    written = Path(blocks.__file__).parent
+    written = Path(module.__file__).parent
     assert not [p.name for p in written.glob("*.py") if "95 %" in p.read_text(encoding="utf-8")]
 
 
-def test_the_ratio_that_is_told_first_has_its_marks_too() -> None:
+def test_the_ratio_that_is_reported_first_has_its_marks_too() -> None:
     few = "Cox, Efron ties; only 3.1 events per parameter"
     report = _report(_ratio("cac_category", few, level=">400"), _zph("cac_category", 0.01))
-    tile = next((name, text) for name, text in _tiles(report) if "hazard ratio" in name)
+    tile = next((name, text) for name, text in tiles_of(report) if "hazard ratio" in name)
     assert cell_text(tile[1]).endswith(" \N{DAGGER}\N{DOUBLE DAGGER}")
     assert "Fewer than 10 events per parameter" in tile[0]
     assert "test of proportional hazards rejects" in tile[0]
     steady = _report(_ratio("cac_category", level=">400"))
-    tile = next((name, text) for name, text in _tiles(steady) if "hazard ratio" in name)
+    tile = next((name, text) for name, text in tiles_of(steady) if "hazard ratio" in name)
     assert tile[0] == "adjusted hazard ratio, DL CAC >400" and cell_text(tile[1])[-1] == ")"
 
 
 def test_tables_of_one_name_are_both_kept() -> None:
     report = _report()
     table = DataTable("t", "", (Column("a"),), [["b"]])
-    assert [report.kept(table).identifier for _ in range(3)] == ["t", "t-2", "t-3"]
+    assert [report.keep_table(table).identifier for _ in range(3)] == ["t", "t-2", "t-3"]
     assert set(report.tables) == {"t", "t-2", "t-3"}

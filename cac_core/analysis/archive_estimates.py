@@ -1,7 +1,7 @@
-"""Rows of `estimates` that come from the archive rather than from the plan.
+"""Rows of `estimates` that come from the archive and not from the plan.
 
-Acquisition and quality of the studies, what the networks learnt from, and what is known of the
-cases whose readings differ.
+Acquisition and quality of the studies, training data of the networks, and possible causes of
+discrepant cases.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from cac_core.analysis.estimate import Estimate, not_estimable
 from schemas.codes import Status
 
-#: Analyses of this module; the plan makes rows of none of them.
-ANALYSES = ("acquisition", "training", "discrepancy")
+#: Analyses of this module; no step of a plan makes rows of them.
+ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy")
 _MEASURES = (
     "noise_hu", "slice_thickness_mm", "slice_increment_mm", "KVP", "XRayTubeCurrent",
     "heart_volume_ml", "seconds_read", "seconds_model", "seconds_score",
@@ -36,7 +36,7 @@ _UNKNOWN = "not in the header"
 
 
 def acquisition(scores: pa.Table, in_analysis: Iterable[str]) -> list[Estimate]:
-    """How the studies were acquired and what became of them.
+    """Acquisition and status of the studies.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def acquisition(scores: pa.Table, in_analysis: Iterable[str]) -> list[Estimate]:
     Returns
     -------
     Rows of the populations `archive` (every study) and `all` (those of patients in the analysis):
-    counts and shares by level of a column, quartiles of measures; noise also by scanner, which
-    stands in `model`.
+    counts and shares by level of a column, quartiles of measures; noise also by scanner (column
+    `model`).
     """
     keys = pa.array(sorted(in_analysis), pa.string())
     linked = scores.filter(pc.is_in(scores["study_key"], keys))
@@ -59,19 +59,19 @@ def acquisition(scores: pa.Table, in_analysis: Iterable[str]) -> list[Estimate]:
 
 
 def training(manifest: Mapping[str, Any]) -> list[Estimate]:
-    """What each network learnt from, as the manifest of the weights records it."""
+    """Training and validation scans of each network, from the manifest of the weights."""
     rows = []
-    for network, told in sorted(manifest.items()):
+    for network, entry in sorted(manifest.items()):
         for key, level in (
             ("training_samples", "scans that taught"),
             ("validation_samples", "scans that chose the step"),
         ):
-            if isinstance(told, Mapping) and isinstance(told.get(key), int):
+            if isinstance(entry, Mapping) and isinstance(entry.get(key), int):
                 rows.append(
                     Estimate(
                         "training",
                         "count",
-                        float(told[key]),
+                        float(entry[key]),
                         model=network,
                         term=key,
                         level=f"{network} network, {level}",
@@ -84,19 +84,18 @@ def training(manifest: Mapping[str, Any]) -> list[Estimate]:
 def discrepancy_causes(
     discrepancies: pa.Table, scores: pa.Table, reviews: pa.Table | None = None
 ) -> list[Estimate]:
-    """How many cases differ, of which kind, and what may be the cause.
+    """Numbers of discrepant cases by kind and possible cause.
 
     Parameters
     ----------
     discrepancies : the table of that name.
     scores : rows of the table `scores` of the linked model.
-    reviews : columns `study_key` and `cause`, as people found them; several rows per study count
-        once for each cause.
+    reviews : columns `study_key` and `cause` of a manual review; each cause of a study counts once.
 
     Returns
     -------
     Counts by pair of sources (`model`), kind (`term`) and candidate (`level`, null for all cases).
-    A candidate is something in the score row of the study, not the finding of a review.
+    A candidate is a finding in the score row of the study, not of a review.
     """
     candidates = _candidates(scores)
     reviewed: dict[str, set[str]] = {}
@@ -116,10 +115,9 @@ def discrepancy_causes(
         )
         rows.append(base)
         for cause, count in sorted(counts[model, term].items(), key=lambda one: (-one[1], one[0])):
-            told = (
-                "found by a person" if cause.startswith("reviewed") else "candidate, not a review"
-            )
-            rows.append(replace(base, level=cause, value=float(count), method=told))
+            reviewed_case = cause.startswith("reviewed")
+            method = "found by a person" if reviewed_case else "candidate, not a review"
+            rows.append(replace(base, level=cause, value=float(count), method=method))
     return rows
 
 
@@ -179,29 +177,29 @@ def _quartiles(base: Estimate, column: pa.ChunkedArray) -> Iterator[Estimate]:
 
 
 def _candidates(scores: pa.Table) -> dict[str, set[str]]:
-    """What of each scored study may explain a wrong reading."""
+    """Findings of each scored study that may explain a wrong reading."""
     scored = scores.filter(pc.equal(scores["status"], Status.SCORED.value))
     noise = scored["noise_hu"].drop_null().to_numpy()
     limit = float(np.quantile(noise, 0.75)) if len(noise) else np.inf
     names = ("study_key", "noise_hu", "agatston_noncoronary", "quality_flags")
     found = {}
     for row in scored.select(list(names)).to_pylist():
-        told = {f"flag: {flag}" for flag in row["quality_flags"].split(";") if flag}
+        candidates = {f"flag: {flag}" for flag in row["quality_flags"].split(";") if flag}
         if row["noise_hu"] is not None and row["noise_hu"] > limit:
-            told.add("noise in the highest quarter")
+            candidates.add("noise in the highest quarter")
         if (row["agatston_noncoronary"] or 0) >= 1:
-            told.add("calcium outside the coronaries")
-        found[row["study_key"]] = told
+            candidates.add("calcium outside the coronaries")
+        found[row["study_key"]] = candidates
     return found
 
 
 def _kind(row: Mapping[str, Any]) -> str:
-    """Whether one of both sees no calcium, or both see it and differ in how much."""
+    """Kind of a case: calcium in one reading only, or a different amount in both."""
     absent = [row[name] in _ABSENT for name in ("compared_category", "reference_category")]
     if absent[0] != absent[1]:
         return "absent_present" if absent[0] else "present_absent"
     return "apart"
 
 
-#: Categories that say there is no calcium, of scores and of visual grades.
+#: Categories of scores and visual grades without calcium.
 _ABSENT = ("0", "absent")

@@ -1,0 +1,108 @@
+"""Key estimates of a cohort: the rows of `estimates` that an investigator reads first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cac_core.analysis.plan import Plan
+
+#: How the time under observation is estimated.
+FOLLOW_UP = "reverse Kaplan-Meier"
+
+
+@dataclass(frozen=True)
+class KeyQuantity:
+    """A quantity and its row of `estimates`: analysis, statistic and further columns."""
+
+    name: str
+    analysis: str
+    statistic: str
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class KeyEstimate:
+    """A key quantity with its estimate; None if `estimates` has no such row or value."""
+
+    name: str
+    value: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p_value: float | None = None
+    n: int | None = None
+    n_events: int | None = None
+    method: str | None = None
+
+    @property
+    def interval(self) -> str:
+        """Limits with three significant digits; empty without an interval."""
+        if self.ci_low is None or self.ci_high is None:
+            return ""
+        return f"{self.ci_low:.3g} to {self.ci_high:.3g}"
+
+
+def key_quantities(plan: Plan) -> tuple[KeyQuantity, ...]:
+    """Follow-up, agreement, and hazard ratio, gain in fit and NRI of the first source."""
+    source = next(iter(plan.sources))
+    label, highest = plan.sources[source].label, plan.sources[source].term.levels[-1]
+    main = {"population": next(iter(plan.populations))}
+    primary = main | {"outcome": plan.primary}
+    of_source = primary | {"model": source}
+    agreement = [
+        KeyQuantity(
+            f"linear-weighted kappa, {plan.sources[first].label} and {plan.sources[second].label}",
+            "agreement",
+            "kappa_linear",
+            main | {"model": f"{first}:{second}"},
+        )
+        for first, second in plan.compare[:1]
+    ]
+    term = {"term": plan.sources[source].term.name, "level": highest}
+    return (
+        KeyQuantity(f"median follow-up by {FOLLOW_UP}, years", "follow_up", "median", primary),
+        *agreement,
+        KeyQuantity(
+            f"adjusted hazard ratio, {label} {highest}",
+            "cox_multivariable",
+            "hazard_ratio",
+            of_source | term,
+        ),
+        KeyQuantity(
+            f"gain in likelihood-ratio chi-square, {label}",
+            "added_value",
+            "lr_chi2_gain",
+            of_source,
+        ),
+        KeyQuantity(
+            f"net reclassification at {plan.horizon_years:g} years, {label}",
+            "added_value",
+            "nri",
+            of_source,
+        ),
+    )
+
+
+def key_estimates(estimates: pa.Table, plan: Plan) -> list[KeyEstimate]:
+    """The key quantities of a plan with their rows of the table `estimates`."""
+    shown = ("value", "ci_low", "ci_high", "p_value", "n", "n_events", "method")
+    found = []
+    for quantity in key_quantities(plan):
+        mask = pc.equal(estimates["analysis"], quantity.analysis)
+        for column, wanted in {"statistic": quantity.statistic, **quantity.columns}.items():
+            mask = pc.and_kleene(mask, pc.equal(estimates[column], wanted))
+        rows = estimates.filter(mask).slice(0, 1).select(shown).to_pylist()
+        found.append(KeyEstimate(quantity.name, **(rows[0] if rows else {})))
+    return found
+
+
+def key_estimates_markdown(rows: Sequence[KeyEstimate]) -> list[str]:
+    """Lines of a Markdown table of key estimates, three significant digits."""
+    lines = ["| | value | interval |", "|---|---|---|"]
+    for row in rows:
+        value = "-" if row.value is None else f"{row.value:.3g}"
+        lines.append(f"| {row.name} | {value} | {row.interval} |")
+    return lines
