@@ -124,7 +124,7 @@ def test_faults_are_told_and_nothing_is_overwritten(cac: Cac, linked: Path, tmp_
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work", encoding="utf-8")
     done = cac("report", "-w", linked, "--out", mine)
-    assert done.code == 2 and "no cohort report that this version wrote" in done.err
+    assert done.code == 2 and "not a cohort report of this version" in done.err
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
     done = cac("report", "-w", tmp_path / "nothing")
     assert done.code == 1 and "cac link" in done.err

@@ -53,7 +53,7 @@ def test_a_number_tells_its_row(report: Path) -> None:
 
 
 def test_points_tell_their_study_key(report: Path) -> None:
-    keys = set(nasty_report()[0].linked["study_key"].to_pylist())
+    keys = set(nasty_report()[0].facts.linked["study_key"].to_pylist())
     with opened(report) as visit:
         box = visit.page.locator("[data-points]").first
         status = box.get_by_role("status")

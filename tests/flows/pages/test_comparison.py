@@ -64,5 +64,5 @@ def test_a_folder_of_somebody_else_is_left_alone(
 ) -> None:
     (tmp_path / "letters.txt").write_text("dear", encoding="utf-8")
     done = cac("report", "--compare", *warehouses, "--out", tmp_path)
-    assert done.code == 2 and "no comparison that this version wrote" in done.err
+    assert done.code == 2 and "not a comparison of this version" in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["letters.txt"]
