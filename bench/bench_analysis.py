@@ -23,7 +23,7 @@ import pandas as pd
 from lifelines import CoxPHFitter
 
 from cac_core.analysis.run import estimates_table, steps
-from cac_core.phantom.registry.cohort import PAPER_N, draw_cohort
+from cac_core.phantom.registry.patients import PAPER_N, draw_cohort
 from cac_core.stats.bootstrap import METRICS, MarkerData, bootstrap, measure, resampled
 from cac_core.stats.cox import time_order
 from cac_core.stats.reclassification import moves, nri_kaplan_meier

@@ -25,11 +25,11 @@ import pyarrow.csv as pc_csv
 
 from cac_core.cohort.canonical import make_part
 from cac_core.cohort.database import Resources
+from cac_core.cohort.extract_parts import PartStore
 from cac_core.cohort.extracts import find_extracts
 from cac_core.cohort.link import link
 from cac_core.cohort.mapping import load_mapping
 from cac_core.cohort.outcomes import load_outcomes
-from cac_core.cohort.parts import PartStore
 from cac_core.keys import Keyring
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from cac_core.model.cascade import Cascade

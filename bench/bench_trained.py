@@ -40,8 +40,8 @@ from cac_core.stats.agreement import weighted_kappa
 from cac_core.stats.bootstrap import percentile_interval, resampled
 from cac_core.training.comparison_networks import build_network
 from cac_core.training.loop import load_trained, use_threads
-from cac_core.training.prepare import TrainingData
 from cac_core.training.records import Kind
+from cac_core.training.sample_store import TrainingData
 from cac_core.training.settings import CALCIUM_SETTINGS, HEART_SETTINGS
 from cac_core.training.train import train
 from flows.runtime.progress import RunProgress

@@ -25,7 +25,7 @@ from cac_core.analysis.key_estimates import KeyEstimate, key_estimates, key_esti
 from cac_core.analysis.plan import Plan, load_plan
 from cac_core.analysis.run import ANALYSIS_VERSION, Step, estimates_table, steps
 from cac_core.cohort.linked import LinkedCohort, read_linked
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from cac_core.settings import Settings, load_settings
 from cac_core.stats.bootstrap import Mapper

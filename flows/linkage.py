@@ -18,6 +18,7 @@ from prefect.artifacts import create_markdown_artifact
 from cac_core.cohort.canonical import make_part
 from cac_core.cohort.database import Resources
 from cac_core.cohort.disclosure import Disclosure
+from cac_core.cohort.extract_parts import Part, PartStore
 from cac_core.cohort.extract_rows import check_header
 from cac_core.cohort.extracts import Extract, find_extracts
 from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
@@ -25,10 +26,9 @@ from cac_core.cohort.link_checks import linkage_warnings, require_matches, requi
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import rewritten_identifiers
-from cac_core.cohort.parts import Part, PartStore
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
-from cac_core.cohort.store import Warehouse
 from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from cac_core.cohort.worklist import wanted_studies
 from cac_core.dicom.index import ArchiveIndex, index_archive
-from cac_core.dicom.rules import SelectionRules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import SelectionRules
 from cac_core.dicom.series import series_table
 from cac_core.errors import UsageError
 from flows.request import PreparedIndexing, PreparedScoring, ScoringRequest, prepare_scoring

@@ -9,10 +9,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity
 from cac_core.dicom.descriptions import TextPolicy
-from cac_core.dicom.rules import SelectionRules, load_rules, text_policy
+from cac_core.dicom.selection_rules import SelectionRules, load_rules, text_policy
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import WeightsManifest, verify_weights

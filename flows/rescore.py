@@ -11,7 +11,7 @@ import pyarrow as pa
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.errors import CacError
 from flows.pages.archive import publish_archive_page

@@ -11,7 +11,7 @@ from time import monotonic
 import pyarrow as pa
 from distributed import Client
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, rejected_unread, work_orders
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.protocol import ScoringProtocol

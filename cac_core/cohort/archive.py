@@ -18,7 +18,7 @@ from cac_core.cohort.archive_rows import (
     SpeedRow,
 )
 from cac_core.cohort.database import run_sql
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from schemas.codes import CAC_CATEGORIES
 from schemas.run import RUNS
 from schemas.score import SCORES

@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 from cac_core.cohort.canonical_query import renamed_rows, set_variables
 from cac_core.cohort.database import Resources, database, sql_text
 from cac_core.cohort.dates import set_date_formats
+from cac_core.cohort.extract_parts import Part, PartStore, unwritable
 from cac_core.cohort.extract_rows import load_rows
 from cac_core.cohort.extracts import Extract
 from cac_core.cohort.mapping import SiteMapping, Source
-from cac_core.cohort.parts import Part, PartStore, unwritable
 from schemas.codes import RowReason
 from schemas.linkage import QUARANTINE
 from schemas.registry import REGISTRY_TABLES, stored_table

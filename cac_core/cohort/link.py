@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from cac_core.categories import cac_category
 from cac_core.cohort.database import Resources, create_table, database, sql_path, sql_text
+from cac_core.cohort.extract_parts import Part
 from cac_core.cohort.mapping import Rules, SiteMapping
 from cac_core.cohort.outcomes import OutcomeDefinition
-from cac_core.cohort.parts import Part
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from schemas.codes import FlowStep, StudyReason

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cac_core.cohort.extract_parts import Part
 from cac_core.cohort.link import Linkage
 from cac_core.cohort.mapping import Rules, SiteMapping
 from cac_core.cohort.overlap import overlap, rewritten_identifiers
-from cac_core.cohort.parts import Part
 from cac_core.errors import CacError
 from cac_core.keys import Keyring
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cac_core.cohort.outcomes import OutcomeDefinition
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from schemas.linkage import EVENTS, FLOW, LINKAGES
 from schemas.linked import linked_table

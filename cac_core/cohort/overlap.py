@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cac_core.cohort.parts import Part
+from cac_core.cohort.extract_parts import Part
 from cac_core.keys import Keyring
 
 _SCIENTIFIC = re.compile(r"[0-9]([.,][0-9]+)?[eE]\+?[0-9]+")

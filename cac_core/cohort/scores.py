@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from schemas.run import RUNS
 from schemas.score import SCORES

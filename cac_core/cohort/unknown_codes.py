@@ -15,8 +15,8 @@ import duckdb
 import pyarrow.parquet as pq
 
 from cac_core.cohort.disclosure import value_shape
+from cac_core.cohort.extract_parts import Part
 from cac_core.cohort.outcomes import OutcomeDefinition
-from cac_core.cohort.parts import Part
 
 _DIAGNOSIS = r"[A-TV-Z][0-9][0-9A-Z][0-9A-Z]{0,4}|U[0-9]{2}[0-9A-Z]{0,4}"
 #: In this order: CCI, ICD-10-PCS, OPCS-4, CPT, OPS operations.

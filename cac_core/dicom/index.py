@@ -16,7 +16,7 @@ from cac_core.dicom.files import ScannedFile, scan_archive
 from cac_core.dicom.header import HEADER_COLUMNS, HeaderRow
 from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.limits import HeaderLimits
-from cac_core.dicom.rules import load_rules, text_policy
+from cac_core.dicom.selection_rules import load_rules, text_policy
 from cac_core.keys import Keyring
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES

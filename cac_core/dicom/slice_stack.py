@@ -25,7 +25,7 @@ from cac_core.dicom.geometry import (
     middle_row,
     slice_normal,
 )
-from cac_core.dicom.series_checks import check_frames
+from cac_core.dicom.slice_consistency import check_frames
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason
 

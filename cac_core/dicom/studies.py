@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from cac_core.dicom.duplicates import IDENTITY_COLUMNS, instance_numbers
 from cac_core.dicom.header_geometry import POSITION_COLUMNS
-from cac_core.dicom.select import MISSING_PREFIX, NO_MARK, TIE
+from cac_core.dicom.selection import MISSING_PREFIX, NO_MARK, TIE
 from cac_core.dicom.series import member_rows
 from schemas.codes import FileReason, QualityFlag, SeriesReason, StudyReason
 from schemas.instance import DATE_SOURCES

@@ -32,7 +32,7 @@ from cac_core.dicom.hounsfield import (
 )
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.pixels import LOSSY_SYNTAXES, FrameReader, PixelLayout, pixel_layout
-from cac_core.dicom.series_checks import common_acquisition, series_flags
+from cac_core.dicom.slice_consistency import common_acquisition, series_flags
 from cac_core.dicom.slice_stack import stack_slices
 from cac_core.errors import StudyError
 from schemas.codes import QualityFlag, StudyReason

@@ -12,7 +12,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from cac_core.cohort.scores import scores_of
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from schemas.registry import READINGS

@@ -21,8 +21,8 @@ from cac_core.progress import Progress
 from cac_core.training.calibration import calibrate
 from cac_core.training.comparison_networks import build_network
 from cac_core.training.loop import load_trained
-from cac_core.training.prepare import TrainingData, prepare_samples
 from cac_core.training.records import CalibrationRecord, ExportResult, RunRecord
+from cac_core.training.sample_store import TrainingData, prepare_samples
 from cac_core.training.samples import SampleFiles
 from cac_core.training.synthetic import hosts_of
 from cac_core.training.table import read_training_table, rows_of, split_digest

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cac_core.errors import UsageError
-from cac_core.training.prepare import TrainingData
 from cac_core.training.records import Kind
+from cac_core.training.sample_store import TrainingData
 from cac_core.training.settings import TrainingSettings, default_settings
 from cac_core.training.train import InitialWeights, initial_weights
 

@@ -18,8 +18,8 @@ from cac_core.model.weights import (
 from cac_core.progress import Progress
 from cac_core.training.comparison_networks import build_network
 from cac_core.training.loop import train_network, use_threads
-from cac_core.training.prepare import TrainingData, prepare_samples
 from cac_core.training.records import Kind, RunData, RunRecord
+from cac_core.training.sample_store import TrainingData, prepare_samples
 from cac_core.training.settings import TrainingSettings, default_settings
 from cac_core.training.synthetic import hosts_of
 from cac_core.training.table import read_training_table, rows_of, split_digest

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from flows.pages.archive import write_archive_page
 from flows.pages.studies import write_pages
 from schemas.score import SCORES

@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cac_core.keys import Keyring
-from cac_core.phantom.registry.cohort import PAPER_N
 from cac_core.phantom.registry.dialects import write_extracts
+from cac_core.phantom.registry.patients import PAPER_N
 from cac_core.phantom.registry.records import make_registry
 from tests.builders.registries import fill_warehouse
 
@@ -29,7 +29,7 @@ SECRET = "reproduction of synthetic patients"
 INTRODUCTION = """# The paper's numbers, and ours
 
 `python docs/reproduction/make.py` makes a synthetic registry of {n} patients after the paper's
-tables (`cac_core/phantom/registry/cohort.py`; Miller et al., J Nucl Med 2023), links it, runs the
+tables (`cac_core/phantom/registry/patients.py`; Miller et al., J Nucl Med 2023), links it, runs the
 shipped plan and writes this page. It says nothing about real patients; it shows that the
 pipeline, from discharge abstracts to estimates, recovers the values it was given. One cohort is one
 random draw: it has {events} events, the paper had 320, and one in twenty independent 95 % intervals

@@ -271,7 +271,7 @@ def network_command(
 ) -> None:
     """Train the network that the command is named after."""
     # Long, because every option has a line.
-    from cac_core.training.prepare import TrainingData
+    from cac_core.training.sample_store import TrainingData
     from cac_core.training.train import initial_weights, train
 
     kind: Any = context.info_name
@@ -333,7 +333,7 @@ def export_command(
 ) -> None:
     """Calibrate the networks on the validation part and write weights for `cac score --model`."""
     from cac_core.training.export import export_weights
-    from cac_core.training.prepare import TrainingData
+    from cac_core.training.sample_store import TrainingData
 
     if context.info_name == "ship":
         complain("`cac train ship` is deprecated; use `cac train export` with the same options.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cac_core.cohort.archive import archive_state
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.report.archive_page import archive_page
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cac_core.cohort.scores import scores_of
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.report.comparison import ComparisonSummary, Run, compare_runs, summarise
 from cac_core.report.comparison_page import comparison_files

@@ -10,7 +10,7 @@ from typing import Any
 
 from cac_core.cohort.outcomes import OutcomeDefinition
 from cac_core.cohort.scores import chosen_model
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.report.study_page import StudyRecord, write_study_pages
 from schemas.lesion import LESIONS

@@ -23,7 +23,7 @@ from cac_core.keys import SECRET_VARIABLE
 from cac_core.processes import end_processes, without_interrupts
 from cac_core.scratch import scratch_folder
 from cac_core.settings import ClusterSettings
-from tasks.closed import ClosedScheduler, ClosedWorker
+from tasks.dask_without_http import ClosedScheduler, ClosedWorker
 from tasks.worker import CascadePlugin
 
 _CONFIG = {

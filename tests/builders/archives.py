@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from schemas.codes import CAC_CATEGORIES
 from schemas.score import SCORES
 from tests.builders.rows import run_row, score_row

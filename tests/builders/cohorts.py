@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cac_core.phantom.registry.cohort import Cohort, category_names, draw_cohort
+from cac_core.phantom.registry.patients import Cohort, category_names, draw_cohort
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 #: Components in the order in which one of two on the same day counts as the first.

@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from cac_core.cohort.canonical import make_part
 from cac_core.cohort.database import Resources
+from cac_core.cohort.extract_parts import Part, PartStore
 from cac_core.cohort.extracts import find_extracts
 from cac_core.cohort.link import Linkage, link
 from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
-from cac_core.cohort.parts import Part, PartStore
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.records import Registry, registry_scores
 from schemas.instance import INSTANCES

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cac_core.analysis.plan import shipped_plan_text
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.dialects import write_extracts

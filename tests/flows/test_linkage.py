@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cac_core.cohort.scores import study_identifiers
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.dialects import write_extracts
 from cac_core.phantom.registry.records import Registry, Visit, make_registry

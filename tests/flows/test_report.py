@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cac_core.analysis.plan import shipped_plan_text
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.dialects import write_extracts
 from cac_core.phantom.registry.records import make_registry

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS

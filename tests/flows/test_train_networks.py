@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cac_core.model.weights import load_network, save_weights, verify_weights
-from cac_core.training import export, prepare
+from cac_core.training import export
+from cac_core.training import sample_store as prepare
 from cac_core.training.comparison_networks import build_network
 from flows import train_networks as module
 from tests.builders.annotated_studies import write_annotated_studies

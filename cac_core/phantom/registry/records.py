@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cac_core.categories import cac_category
 from cac_core.keys import Keyring
-from cac_core.phantom.registry.cohort import Cohort, draw_cohort
+from cac_core.phantom.registry.patients import Cohort, draw_cohort
 from cac_core.phantom.registry.stays import (
     COVERAGE_END,
     Death,

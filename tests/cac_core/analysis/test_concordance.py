@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cac_core.analysis.concordance import discrepancies
-from cac_core.phantom.registry.cohort import DL_BY_EXPERT, VISUAL_BY_DL
+from cac_core.phantom.registry.patients import DL_BY_EXPERT, VISUAL_BY_DL
 from tests.builders.analyses import analysed, found, golden_estimates, linked_events, one, plan
 from tests.builders.golden import table
 

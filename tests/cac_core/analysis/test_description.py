@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cac_core.phantom.registry.cohort import YES_BY_DL
+from cac_core.phantom.registry.patients import YES_BY_DL
 from tests.builders.analyses import analysed, found, golden_estimates, one, plan
 from tests.builders.golden import answer, table
 

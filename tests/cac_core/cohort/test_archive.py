@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cac_core.cohort.archive import archive_state, share_z
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from schemas.score import SCORES
 from tests.builders.archives import warehouse_of_nights

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cac_core.cohort.canonical import make_part
+from cac_core.cohort.extract_parts import Part, PartStore
 from cac_core.cohort.extract_rows import check_header
 from cac_core.cohort.extracts import find_extracts
 from cac_core.cohort.mapping import load_mapping
-from cac_core.cohort.parts import Part, PartStore
 from cac_core.errors import CacError, UsageError
 from schemas.registry import REGISTRY_TABLES
 from tests.builders.registries import HEADERS, MAPPING, RESOURCES, make_parts, write_site

@@ -15,10 +15,10 @@ import pytest
 
 from cac_core.cohort.canonical import make_part
 from cac_core.cohort.database import Resources, database
+from cac_core.cohort.extract_parts import PartStore
 from cac_core.cohort.extract_rows import check_header, load_rows
 from cac_core.cohort.extracts import Extract, find_extracts
 from cac_core.cohort.mapping import Source, load_mapping
-from cac_core.cohort.parts import PartStore
 from cac_core.errors import UsageError
 from tests.builders.registries import write_site
 

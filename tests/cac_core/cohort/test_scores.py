@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cac_core.cohort.scores import scores_of
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from schemas.run import RUNS
 from schemas.score import SCORES

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, rejected_unread, wanted_studies, work_orders
 from cac_core.dicom.index import ArchiveIndex, index_archive
-from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules
 from cac_core.dicom.series import series_table
 from cac_core.errors import CacError
 from cac_core.keys import Keyring

@@ -18,8 +18,8 @@ from cac_core.dicom.descriptions import (
     reduce_image_type,
 )
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.rules import load_rules, text_policy
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules, text_policy
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from tests.builders.dicom_files import VENDORS, write_slices

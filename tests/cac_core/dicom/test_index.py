@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_files
 
 from cac_core import study as study_module
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom import index as index_module
 from cac_core.dicom.files import scan_archive
 from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.index import ArchiveIndex, fitting_rows, index_archive
 from cac_core.dicom.limits import HeaderLimits
-from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules
 from cac_core.dicom.series import series_table
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring

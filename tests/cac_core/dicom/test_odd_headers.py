@@ -22,8 +22,8 @@ from pydicom.tag import Tag
 from cac_core.dicom.header_values import decimal_string, decimal_strings, plain_decimals
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.limits import ReadLimits
-from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import chosen_files, decide_studies
 from cac_core.dicom.volume import CtVolume, read_volume

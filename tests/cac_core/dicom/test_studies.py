@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from cac_core.cohort.worklist import Identity, rejected_unread, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
 from cac_core.study import StudyWork

@@ -14,8 +14,8 @@ from cac_core.dicom.header_values import uid_text
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.part10 import DEFLATED, EXPLICIT_BIG
-from cac_core.dicom.rules import load_rules
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import decide_studies
 from cac_core.dicom.uid_recovery import recover_identity

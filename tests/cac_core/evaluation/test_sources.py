@@ -10,7 +10,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.evaluation.agreement import compare_sources, estimate_rows
 from cac_core.evaluation.sources import Source, pair_sources

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cac_core.cohort.archive import ArchiveState, archive_state
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.report.archive_page import archive_page
 from cac_core.report.figures import drift_figure, nights_figure, scanners_figure
 from tests.builders.archives import warehouse_of_nights

@@ -15,7 +15,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
-from cac_core.phantom.registry.cohort import draw_cohort
+from cac_core.phantom.registry.patients import draw_cohort
 from cac_core.stats.agreement import weighted_kappa
 from cac_core.stats.bootstrap import METRICS, MarkerData, bootstrap, measure, percentile_interval
 from cac_core.stats.cox import fit_cox, hazard_ratio, likelihood_ratio_test, time_order

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cac_core.training import export, prepare, synthetic
+from cac_core.training import export, synthetic
+from cac_core.training import sample_store as prepare
 from tests.builders.annotated_studies import write_annotated_studies
 
 

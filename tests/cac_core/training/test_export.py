@@ -13,7 +13,7 @@ from cac_core.model.weights import SHIPPED_WEIGHTS, save_weights, verify_weights
 from cac_core.training import export as module
 from cac_core.training.comparison_networks import build_network
 from cac_core.training.export import export_weights
-from cac_core.training.prepare import TrainingData
+from cac_core.training.sample_store import TrainingData
 from cac_core.training.settings import TrainingSettings
 from cac_core.training.train import initial_weights, train
 from flows.cli.options import console

@@ -16,10 +16,10 @@ from cac_core.model.weights import WeightsManifest
 from cac_core.phantom.analytic.acquisition import draw_external_settings
 from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import AnnotatedScan
-from cac_core.training import prepare as prepare_module
+from cac_core.training import sample_store as prepare_module
 from cac_core.training import synthetic as training_scans
 from cac_core.training import train as train_module
-from cac_core.training.prepare import TrainingData, prepare_samples
+from cac_core.training.sample_store import TrainingData, prepare_samples
 from cac_core.training.samples import SampleFiles
 from cac_core.training.synthetic import (
     GENERATOR_FILES,

@@ -10,7 +10,7 @@ import torch
 from cac_core.errors import UsageError
 from cac_core.model.weights import save_weights
 from cac_core.training.comparison_networks import build_network
-from cac_core.training.prepare import TrainingData
+from cac_core.training.sample_store import TrainingData
 from cac_core.training.settings import TrainingSettings
 from cac_core.training.train import initial_weights, train
 from flows.cli.options import console

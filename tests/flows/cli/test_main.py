@@ -10,7 +10,7 @@ from typing import Any
 import pydicom.data
 import pytest
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
 from schemas.codes import FileReason, StudyReason
 from schemas.score import SCORES

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from flows.pages.studies import write_pages
 from schemas.lesion import LESIONS

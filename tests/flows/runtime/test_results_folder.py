@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from flows.pages.archive import write_archive_page
 from flows.runtime.results_folder import LIST, require_replaceable, results_folder, write_files

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from lifelines import CoxPHFitter
 
-from cac_core.phantom.registry.cohort import (
+from cac_core.phantom.registry.patients import (
     DL_BY_EXPERT,
     HR_DL,
     HR_TPD,

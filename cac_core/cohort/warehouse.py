@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from cac_core.cohort.database import run_sql
-from cac_core.cohort.parts import PartStore
+from cac_core.cohort.extract_parts import PartStore
 from cac_core.cohort.warehouse_files import (
     PARTITION,
     STAGING,

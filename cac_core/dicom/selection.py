@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from cac_core.dicom.descriptions import plain_words
 from cac_core.dicom.header import CT_IMAGE_CLASSES
-from cac_core.dicom.rules import SelectionRules
+from cac_core.dicom.selection_rules import SelectionRules
 from schemas.codes import SeriesReason
 from schemas.series import SERIES
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cac_core.cohort import store as store_module
-from cac_core.cohort.store import Warehouse
+from cac_core.cohort import warehouse as warehouse_module
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
@@ -142,7 +142,7 @@ def test_previews_of_an_unfinished_shard_are_not_published(store: Warehouse) -> 
 
 
 def test_full_parts_are_left_alone(store: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_PART_BYTES", 1)
+    monkeypatch.setattr(warehouse_module, "_PART_BYTES", 1)
     for study in (1, 2, 3):
         _stage(store, str(study), study)
         store.publish(MODEL)

@@ -10,7 +10,7 @@ import pytest
 
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import TrainingDataError
-from cac_core.training.prepare import TrainingData, prepare_samples
+from cac_core.training.sample_store import TrainingData, prepare_samples
 from cac_core.training.samples import SampleFiles, make_sample
 from cac_core.training.table import read_training_table, rows_of
 from flows.cli.options import console

@@ -13,8 +13,8 @@ from pydicom.data import get_testdata_files
 
 from cac_core.dicom.descriptions import plain_words
 from cac_core.dicom.index import index_archive
-from cac_core.dicom.rules import load_rules, text_policy
-from cac_core.dicom.select import select_series
+from cac_core.dicom.selection import select_series
+from cac_core.dicom.selection_rules import load_rules, text_policy
 from cac_core.dicom.series import series_table
 from cac_core.dicom.studies import (
     chosen_files,
