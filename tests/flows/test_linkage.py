@@ -415,7 +415,7 @@ def test_a_scored_archive_and_its_registry(cac: Cac, scored: Scored, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "reported"),
     [
-        (("--dialect", "klingon"), "There are: abstracts, columnar, flat"),
+        (("--dialect", "klingon"), "Choose from abstracts, columnar, flat"),
         (("--truth", "none.parquet"), "There is no none.parquet"),
     ],
 )

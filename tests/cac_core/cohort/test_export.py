@@ -102,7 +102,7 @@ def test_labels_hold_the_full_name_of_truncated_columns(done: Linkage, tmp_path:
     meta = pyreadstat.read_dta(path)[1]
     labels = meta.column_names_to_labels
     assert all(len(name) <= 32 for name in labels)
-    assert any(v.startswith("mace_no_early_revascularisation_event: 1 where") for v in
+    assert any(v.startswith("mace_no_early_revascularisation_event: 1 if") for v in
                labels.values())  # fmt: skip
 
 

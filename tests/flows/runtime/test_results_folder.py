@@ -257,6 +257,6 @@ def test_a_page_replaces_only_a_page(tmp_path: Path) -> None:
     write_archive_page(store, page)
     write_archive_page(store, page)
     letter.write_text("<html>dear</html>", encoding="utf-8")
-    with pytest.raises(UsageError, match="no page of this program"):
+    with pytest.raises(UsageError, match="is not a page of this program"):
         write_archive_page(store, letter)
     assert letter.read_text(encoding="utf-8") == "<html>dear</html>"
