@@ -247,7 +247,7 @@ class QualityFlag(DescribedCode):
         "tissue between the lungs is as bright as contrast medium, blood in the heart is not",
     )
     HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
-    HEART_TRUNCATED = "heart_truncated", "the heart touches the first or last slice"
+    HEART_TRUNCATED = "heart_truncated", "the heart touches a border of the volume"
     HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume is outside the usual range"
 
 
