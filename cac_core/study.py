@@ -23,7 +23,7 @@ from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
-from cac_core.scoring.contrast import blood_pool_hu, looks_contrast_enhanced
+from cac_core.scoring.contrast import blood_estimates
 from cac_core.scoring.lesions import Lesions, label_lesions
 from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows
@@ -135,13 +135,13 @@ def _score(
         connectivity=protocol.connectivity,
     )
     model_done = perf_counter()
-    _check_heart(volume, segmentation)
+    heart_flags = _check_heart(volume, segmentation)
     calcium_class, heart = segmentation.calcium_class, segmentation.heart_mask
     lesions = label_lesions(
         volume.hu, calcium_class, heart, volume.spacing_mm, protocol, threshold_hu=threshold
     )
     row = _identity(work) | _geometry(volume) | _results(lesions, protocol, threshold)
-    row |= _quality(volume, heart, {*work.flags, *volume.flags, *kvp_flags})
+    row |= _quality(volume, heart, {*work.flags, *volume.flags, *kvp_flags, *heart_flags})
     score_done = perf_counter()
     images = _previews(work, volume, segmentation, lesions, protocol) if previews else []
     row |= {
@@ -220,14 +220,16 @@ def _check_unchanged(work: StudyWork) -> None:
             raise StudyError(StudyReason.FILES_CHANGED, rejected=False)
 
 
-def _check_heart(volume: CtVolume, segmentation: Segmentation) -> None:
-    """Reject volumes without a heart, and contrast-enhanced hearts."""
+def _check_heart(volume: CtVolume, segmentation: Segmentation) -> set[QualityFlag]:
+    """Reject volumes without a heart, and contrast-enhanced hearts; flag a doubtful blood pool."""
     size = heart_volume_ml(segmentation.heart_mask, volume.spacing_mm)
-    if looks_contrast_enhanced(volume.hu, segmentation.heart_mask, volume.spacing_mm):
-        blood = blood_pool_hu(volume.hu, segmentation.heart_mask, volume.spacing_mm)
-        raise StudyError(StudyReason.CONTRAST_ENHANCED, f"blood pool about {blood:.0f} HU")
+    blood = blood_estimates(volume.hu, segmentation.heart_mask, volume.spacing_mm)
+    if blood.enhanced:
+        raise StudyError(StudyReason.CONTRAST_ENHANCED, str(blood))
     if not MIN_HEART_VOLUME_ML <= size <= MAX_HEART_VOLUME_ML:
-        raise StudyError(StudyReason.NO_HEART, f"heart mask of {size:.0f} ml")
+        limits = f"limits are {MIN_HEART_VOLUME_ML:.0f} and {MAX_HEART_VOLUME_ML:.0f} ml"
+        raise StudyError(StudyReason.NO_HEART, f"heart mask of {size:.0f} ml; {limits}")
+    return {QualityFlag.CONTRAST_UNCERTAIN} if blood.contradictory else set()
 
 
 def _identity(work: StudyWork) -> Row:

@@ -242,8 +242,12 @@ class QualityFlag(DescribedCode):
         "heart_on_the_right",
         "the heart is on the right: dextrocardia, or a mirrored image without the liver",
     )
+    CONTRAST_UNCERTAIN = (
+        "contrast_uncertain",
+        "tissue between the lungs is as bright as contrast medium, blood in the heart is not",
+    )
     HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
-    HEART_TRUNCATED = "heart_truncated", "the heart touches the first or last slice"
+    HEART_TRUNCATED = "heart_truncated", "the heart touches a border of the volume"
     HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume is outside the usual range"
 
 

@@ -10,6 +10,7 @@ not scored. All estimates use means of blocks of about 8 mm, which reduces the n
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,19 +80,53 @@ def contrast_score_without_mask(
     return _upper_tissue_hu(blocks, region, factors, spacing_mm)
 
 
-def looks_contrast_enhanced(
-    hu: NDArray[np.int16], heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
-) -> bool:
-    """Whether the blood pool has at least 90 HU, in the heart mask or between the lungs.
+@dataclass(frozen=True, slots=True)
+class BloodEstimates:
+    """HU of the blood pool by both estimates; NaN where one finds no tissue.
 
-    The second estimate is needed because a network trained on unenhanced scans may segment
-    anything, or nothing, in an enhanced scan. Parameters as `blood_pool_hu`.
+    The estimate between the lungs is needed because a network trained on unenhanced scans may
+    segment nothing in an enhanced scan.
     """
-    estimates = (
-        blood_pool_hu(hu, heart_mask, spacing_mm),
-        contrast_score_without_mask(hu, spacing_mm),
+
+    in_heart_hu: float
+    between_lungs_hu: float
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether blood has at least 90 HU in the heart mask, or between the lungs without a mask.
+
+        Between the lungs also lie bowel with oral contrast medium, calcified nodes and pacemaker
+        leads, so a value there does not overrule unenhanced blood in the heart mask.
+        """
+        in_heart = self.in_heart_hu
+        decisive = self.between_lungs_hu if math.isnan(in_heart) else in_heart
+        return decisive >= CONTRAST_THRESHOLD_HU
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether only the estimate between the lungs reaches 90 HU."""
+        return self.in_heart_hu < CONTRAST_THRESHOLD_HU <= self.between_lungs_hu
+
+    def __str__(self) -> str:
+        """Both values, and the limit."""
+        return (
+            f"blood about {_shown(self.in_heart_hu)} in the heart mask and "
+            f"{_shown(self.between_lungs_hu)} between the lungs; "
+            f"the limit is {CONTRAST_THRESHOLD_HU:.0f} HU"
+        )
+
+
+def blood_estimates(
+    hu: NDArray[np.int16], heart_mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
+) -> BloodEstimates:
+    """Estimate the HU of blood in the heart mask and between the lungs, see `blood_pool_hu`."""
+    return BloodEstimates(
+        blood_pool_hu(hu, heart_mask, spacing_mm), contrast_score_without_mask(hu, spacing_mm)
     )
-    return any(estimate >= CONTRAST_THRESHOLD_HU for estimate in estimates)
+
+
+def _shown(hu: float) -> str:
+    return "unknown" if math.isnan(hu) else f"{hu:.0f} HU"
 
 
 def _block_factors(spacing_mm: tuple[float, float, float]) -> tuple[int, int, int]:

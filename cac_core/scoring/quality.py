@@ -108,9 +108,9 @@ def quality_measures(limits: QualityLimits = QualityLimits()) -> tuple[QualityMe
             limit=f"below {low:g} or above {high:g}",
         ),
         QualityMeasure(
-            name="heart voxels in the end slices",
+            name="heart voxels at the border",
             meaning="whether the scan cuts the heart off",
-            formula="voxels of the heart mask in the first and last slice",
+            formula="voxels of the heart mask in the first and last slice, row and column",
             source="definition",
             unit="1",
             direction="higher is worse",
@@ -204,12 +204,19 @@ def quality_flags(
     flags = []
     if not noise <= limits.max_noise_hu:
         flags.append(QualityFlag.HIGH_NOISE)
-    if len(heart_mask) and (heart_mask[0].any() or heart_mask[-1].any()):
+    if _touches_border(heart_mask):
         flags.append(QualityFlag.HEART_TRUNCATED)
     low, high = limits.heart_volume_ml
     if not low <= heart_volume_ml(heart_mask, spacing_mm) <= high:
         flags.append(QualityFlag.HEART_VOLUME_UNUSUAL)
     return tuple(sorted(flags))
+
+
+def _touches_border(mask: NDArray[np.bool_]) -> bool:
+    """Whether a mask has voxels on one of the six faces of its volume."""
+    return mask.size > 0 and any(
+        bool(np.take(mask, end, axis).any()) for axis in range(3) for end in (0, -1)
+    )
 
 
 def _differences(

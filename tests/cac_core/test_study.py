@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cac_core import study
 from cac_core.errors import StudyError
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
+from cac_core.scoring.contrast import BloodEstimates
 from cac_core.study import FileStamp, StudyResult, StudyWork, score_study
 from schemas.codes import QualityFlag, StudyReason
 from schemas.lesion import LESIONS
@@ -130,6 +132,19 @@ def test_contrast_in_the_blood(tmp_path: Path) -> None:
     hu[6:18, 20:44, 20:44] = 250
     score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle()).score
     assert (score["status"], score["reason"]) == ("rejected", "contrast_enhanced")
+    assert re.search(
+        r"blood about \d+ HU in the heart mask .* the limit is 90", str(score["detail"])
+    )
+
+
+def test_bright_tissue_outside_the_heart_is_a_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hu, _ = heart_volume(40)
+    monkeypatch.setattr(study, "blood_estimates", lambda *_: BloodEstimates(48.0, 152.0))
+    score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle()).score
+    assert score["status"] == "scored"
+    assert "contrast_uncertain" in str(score["quality_flags"]).split(";")
 
 
 def test_a_changed_or_removed_file(tmp_path: Path) -> None:
@@ -185,4 +200,7 @@ def test_an_implausibly_large_heart(tmp_path: Path) -> None:
 
     paths = write_ct_series(tmp_path, hu=heart_volume(40)[0], spacing_mm=5.0)
     score = run(work_on(paths), Everything()).score
-    assert (score["reason"], score["detail"]) == ("no_heart", "heart mask of 7864 ml")
+    assert (score["reason"], score["detail"]) == (
+        "no_heart",
+        "heart mask of 7864 ml; limits are 100 and 4000 ml",
+    )

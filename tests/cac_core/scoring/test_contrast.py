@@ -12,9 +12,10 @@ from scipy import ndimage
 from cac_core.dicom.volume import read_volume
 from cac_core.scoring.contrast import (
     CONTRAST_THRESHOLD_HU,
+    BloodEstimates,
+    blood_estimates,
     blood_pool_hu,
     contrast_score_without_mask,
-    looks_contrast_enhanced,
 )
 
 SPACING = (5.0, 4.0, 4.0)
@@ -57,8 +58,8 @@ def chest(
 def test_unenhanced_blood_is_accepted(blood: float, noise: float) -> None:
     hu, mask = chest(blood, noise)
     assert blood_pool_hu(hu, mask, SPACING) == pytest.approx(blood, abs=22)
-    assert not looks_contrast_enhanced(hu, mask, SPACING)
-    assert not looks_contrast_enhanced(hu, np.zeros_like(mask), SPACING)
+    assert not blood_estimates(hu, mask, SPACING).enhanced
+    assert not blood_estimates(hu, np.zeros_like(mask), SPACING).enhanced
 
 
 @pytest.mark.parametrize("blood", [110.0, 180.0, 350.0, 500.0])
@@ -73,7 +74,7 @@ def test_enhanced_blood_is_rejected(blood: float, noise: float) -> None:
         ndimage.binary_dilation(mask, iterations=4),
         np.roll(mask, 6, axis=2),
     ):
-        assert looks_contrast_enhanced(hu, bad_mask, SPACING)
+        assert blood_estimates(hu, bad_mask, SPACING).enhanced
 
 
 def test_spine_and_plaques_do_not_count() -> None:
@@ -92,7 +93,7 @@ def test_no_estimate_without_tissue() -> None:
     assert math.isnan(blood_pool_hu(air, nothing, SPACING))
     assert math.isnan(blood_pool_hu(air, ~nothing, SPACING))
     assert math.isnan(contrast_score_without_mask(air, SPACING))
-    assert not looks_contrast_enhanced(air, nothing, SPACING)
+    assert not blood_estimates(air, nothing, SPACING).enhanced
 
 
 def test_late_phase_of_a_real_scanner(shared_data: Path) -> None:
@@ -100,13 +101,13 @@ def test_late_phase_of_a_real_scanner(shared_data: Path) -> None:
     volume = read_volume(sorted(folder.iterdir()))
     score = contrast_score_without_mask(volume.hu, volume.spacing_mm)
     assert 100 < score < 140
-    assert looks_contrast_enhanced(volume.hu, np.zeros(volume.hu.shape, bool), volume.spacing_mm)
+    assert blood_estimates(volume.hu, np.zeros(volume.hu.shape, bool), volume.spacing_mm).enhanced
 
 
 def test_phantom_without_contrast_medium(shared_data: Path) -> None:
     volume = read_volume(sorted((shared_data / "qrm_calcium_phantom" / "dicom").iterdir()))
     nothing = np.zeros(volume.hu.shape, bool)
-    assert not looks_contrast_enhanced(volume.hu, nothing, volume.spacing_mm)
+    assert not blood_estimates(volume.hu, nothing, volume.spacing_mm).enhanced
 
 
 def test_arterial_phase_with_labelled_heart(shared_data: Path) -> None:
@@ -123,9 +124,39 @@ def test_arterial_phase_with_labelled_heart(shared_data: Path) -> None:
     spacing = (2.5, 0.703125, 0.703125)
     # Median of the left-sided chambers and aorta measured apart from this code: 371 HU.
     assert 300 < blood_pool_hu(hu, heart, spacing) < 450
-    assert looks_contrast_enhanced(hu, heart, spacing)
+    assert blood_estimates(hu, heart, spacing).enhanced
     assert contrast_score_without_mask(hu, spacing) > 200
     # The same chest with its blood diluted to unenhanced values.
     smooth = ndimage.gaussian_filter(hu.astype(np.float32), (0.7, 2, 2))
     plain = np.where(smooth > 50, 50 + (hu - smooth), hu).astype(np.int16)
-    assert not looks_contrast_enhanced(plain, heart, spacing)
+    assert not blood_estimates(plain, heart, spacing).enhanced
+
+
+@pytest.mark.parametrize(
+    ("in_heart", "between_lungs", "enhanced", "contradictory"),
+    [
+        (48.0, 152.0, False, True),  # seen in an unenhanced PET/CT scan
+        (48.0, 60.0, False, False),
+        (120.0, 110.0, True, False),
+        (120.0, 60.0, True, False),
+        (math.nan, 152.0, True, False),
+        (90.0, math.nan, True, False),
+        (math.nan, math.nan, False, False),
+    ],
+)
+def test_two_estimates(
+    in_heart: float, between_lungs: float, enhanced: bool, contradictory: bool
+) -> None:
+    found = BloodEstimates(in_heart, between_lungs)
+    assert (found.enhanced, found.contradictory) == (enhanced, contradictory)
+
+
+def test_bright_tissue_beside_an_unenhanced_heart() -> None:
+    hu, mask = chest(40.0, 0.0, muscle_hu=45.0)
+    bright = hu.copy()
+    bright[:, 20:36, 43:60][~mask[:, 20:36, 43:60] & (hu[:, 20:36, 43:60] > -50)] = 220
+    bright[:, :, 40:62][(~mask[:, :, 40:62]) & (hu[:, :, 40:62] > -120)] = 220
+    found = blood_estimates(bright, mask, SPACING)
+    assert found.between_lungs_hu >= CONTRAST_THRESHOLD_HU
+    assert found.contradictory and not found.enhanced
+    assert str(found).startswith("blood about 4") and "the limit is 90 HU" in str(found)

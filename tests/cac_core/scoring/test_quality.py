@@ -136,3 +136,14 @@ def test_an_empty_mask() -> None:
         QualityFlag.HEART_VOLUME_UNUSUAL,
         QualityFlag.HIGH_NOISE,
     )
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("end", [0, -1])
+def test_a_heart_at_any_border_is_truncated(axis: int, end: int) -> None:
+    mask = np.zeros((60, 60, 60), bool)
+    mask[10:50, 10:50, 10:50] = True
+    spacing = (2.5, 2.5, 2.5)
+    assert QualityFlag.HEART_TRUNCATED not in quality_flags(mask, spacing, 20.0)
+    np.moveaxis(mask, axis, 0)[end, 30, 30] = True
+    assert QualityFlag.HEART_TRUNCATED in quality_flags(mask, spacing, 20.0)
