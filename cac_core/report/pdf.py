@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import plutoprint
 
@@ -13,6 +14,8 @@ _PAGE = "cac:report"
 _BOLD = "cac:font-bold"
 #: A fixed date of creation, so that the same page gives the same bytes.
 _EPOCH = "2000-01-01T00:00:00Z"
+#: A link to a file beside the page: a PDF travels alone, and the renderer warns of each.
+_LINK_TO_FILE = re.compile(r'\shref="(?!#|[a-z]+:)[^"]*"')
 
 
 class _Fonts(plutoprint.ResourceFetcher):
@@ -31,7 +34,7 @@ def to_pdf(html: str, title: str) -> bytes:
     """Print a self-contained page on A4; the same page gives the same bytes."""
     book = plutoprint.Book(plutoprint.PAGE_SIZE_A4, plutoprint.PAGE_MARGINS_NONE)
     book.custom_resource_fetcher = _Fonts()
-    book.load_html(html, base_url=_PAGE)
+    book.load_html(_LINK_TO_FILE.sub("", html), base_url=_PAGE)
     for name, value in (
         (plutoprint.PDF_METADATA_TITLE, title),
         (plutoprint.PDF_METADATA_CREATION_DATE, _EPOCH),
