@@ -43,7 +43,7 @@ def test_everything_of_a_scored_study_is_there() -> None:
         "12.5",  # the score
         "44.0",  # the expert's
         "present",
-        "the heart touches the first or last slice",
+        "the heart touches a border of the volume",
         "ACME &lt;Imaging&gt;",
         "120 kV",
         "Slice 5 at -812.5 mm, Agatston 19.0 in this slice",

@@ -183,8 +183,8 @@ def test_real_scans_of_many_vendors(cac: Cac, tmp_path: Path, shared_data: Path)
     outcome = cac("score", shared_data, "-w", tmp_path / "wh", "--json")
     assert outcome.code == 0, outcome.err
     summary = outcome.json
-    assert summary["scored"] == 2, "two chests without contrast and with a wide field"
-    assert summary["rejected"] == summary["studies"] - 2 > 20
+    assert summary["scored"] == 3, "the chests without contrast, with the heart in the field"
+    assert summary["rejected"] == summary["studies"] - 3 > 20
     assert summary["reasons"][StudyReason.CONTRAST_ENHANCED.value] == 1
     # Empty UIDs never merge studies: those files belong to none.
     assert summary["file_reasons"][FileReason.MISSING_STUDY_UID.value] >= 20
