@@ -7,8 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label
-from scipy.spatial import ConvexHull, QhullError
+from scipy.ndimage import (
+    find_objects,
+    gaussian_filter1d,
+    label,
+    maximum_filter1d,
+    minimum_filter1d,
+)
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -25,6 +30,15 @@ HEART_FIELD_MM = 448.0
 HEART_PIXELS = 112
 #: Approximate slice spacing of the heart network: thinner slices are skipped and interpolated.
 HEART_STEP_MM = 5.0
+#: Standard deviation of the smoothing of the heart probability across slices.
+_SMOOTHING_MM = 3.0
+#: A slice keeps its own outline if it holds this share of what it and its neighbours agree on.
+_OWN_SHARE = 0.5
+#: Outward normals (directions, 2), along rows and columns, of the polygons that outline the heart.
+_ANGLES = np.arange(128) * (2 * np.pi / 128)
+_NORMALS = np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], axis=1)
+#: Every outline contains a disc of this radius, in coarse pixels, about each of its pixels.
+_LEAST_RADIUS = 0.25
 
 Spacing = tuple[float, float, float]
 
@@ -122,47 +136,97 @@ def heart_labels(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.flo
 def heart_mask(
     probability: Tensor, shape: tuple[int, int, int], spacing_mm: Spacing
 ) -> NDArray[np.bool_]:
-    """Mask at native resolution from the coarse probability.
+    """Mask at native resolution from the coarse probability: no gap, each slice in one piece.
 
-    Keeps the largest three-dimensional component at 0.5, replaces each slice by its convex hull
-    (the network misses parts where blood, muscle and liver have similar HU), and interpolates
-    linearly between slices and pixels.
+    The probability is smoothed across slices; up to two weak slices between good ones do not
+    separate parts, and the largest part is kept. Each slice becomes a convex polygon (the network
+    misses parts where blood, muscle and liver have similar HU), given by its extent along fixed
+    directions (its support function). The extent of a slice that holds less than half of what its
+    neighbours share is interpolated; nowhere is a slice smaller than both its neighbours. Slices in
+    between have the linear interpolation of the extents, which is a convex polygon again, and the
+    outermost outlines extend half a step.
 
     Parameters
     ----------
     probability : (slices of `heart_slices`, 112, 112).
     """
-    coarse = probability.numpy()
-    parts, count = label(coarse >= 0.5)
-    if count == 0:
-        return np.zeros(shape, np.bool_)
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    kept = np.where((parts == largest) | (coarse < 0.5), coarse, 0.0).astype(np.float32)
-    for plane in kept:
-        plane[_convex_hull(plane >= 0.5) & (plane < 0.5)] = 1.0
-    rows = np.flatnonzero((kept >= 0.5).any(axis=(1, 2)))
-    box = _field_box(shape, spacing_mm)
     mask = np.zeros(shape, np.bool_)
     chosen = heart_slices(shape[0], spacing_mm[0])
-    first = max(0, int(chosen[rows[0]]) - int(np.diff(chosen[:2]).sum()))
-    last = min(shape[0] - 1, int(chosen[rows[-1]]) + int(np.diff(chosen[:2]).sum()))
-    for k in range(first, last + 1):
-        plane = torch.from_numpy(_between(kept, chosen, k))
-        size = (box[1] - box[0], box[3] - box[2])
-        fine = interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)
-        _paste(mask[k], fine[0, 0].numpy() >= 0.5, box)
+    step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else shape[0]
+    smoothing = _SMOOTHING_MM / (step * spacing_mm[0])
+    coarse = gaussian_filter1d(probability.numpy(), smoothing, axis=0, mode="nearest")
+    own, closed = _largest_part(coarse >= 0.5)
+    if not closed.any():
+        return mask
+    # A fine pixel must lie in the smallest disc, or a slice could be empty.
+    least = max(_LEAST_RADIUS, max(spacing_mm[1:]) * HEART_PIXELS / HEART_FIELD_MM / np.sqrt(2))
+    n_own, n_closed = own.sum(axis=(1, 2)), closed.sum(axis=(1, 2))
+    good = np.flatnonzero((n_own > 0) & (n_own >= _OWN_SHARE * n_closed))
+    at = np.arange(good[0], good[-1] + 1)
+    extents = _along(at, good, np.stack([_extents(coarse[k], own[k], least) for k in good]))
+    extents[1:-1] = np.maximum(extents[1:-1], np.minimum(extents[:-2], extents[2:]))
+    first = max(0, int(chosen[at[0]]) - step // 2)
+    last = min(shape[0] - 1, int(chosen[at[-1]]) + step // 2)
+    fine = _along(np.arange(first, last + 1), chosen[at], extents)
+    _fill(mask[first : last + 1], fine, _field_box(shape, spacing_mm))
     return mask
 
 
-def _convex_hull(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels whose centre lies in the convex hull of the centres of the given pixels."""
-    try:
-        edges = ConvexHull(np.argwhere(plane)).equations
-    except (QhullError, ValueError):  # fewer than three pixels, or all on a line
-        return plane
-    centres = np.indices(plane.shape).reshape(2, -1)
-    inside = np.all(edges[:, :2] @ centres + edges[:, 2:] <= 1e-9, axis=0)
-    return np.asarray(inside.reshape(plane.shape))
+def _largest_part(found: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The largest part of a stack, without and with what closes up to two slices between parts."""
+    room = np.pad(found, ((2, 2), (0, 0), (0, 0))).view(np.uint8)
+    closed = minimum_filter1d(maximum_filter1d(room, 3, axis=0), 3, axis=0)[2:-2]
+    parts, count = label(closed)
+    if count == 0:
+        return found, found
+    part = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
+    return found & part, part
+
+
+def _extents(
+    plane: NDArray[np.float32], own: NDArray[np.bool_], least: float
+) -> NDArray[np.float64]:
+    """Extent of the region of pixels `own` of a plane along each normal, from pixel (0, 0).
+
+    Between a pixel and its neighbour outside, the border is where the linear interpolation of the
+    probability crosses 0.5; it is at least `least` pixels away from the pixel.
+    """
+    at = np.argwhere(own)
+    far = (at @ _NORMALS.T).max(axis=0) + least
+    padded = np.pad(plane, 1)
+    here = plane[own]
+    for step in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        beside = padded[at[:, 0] + 1 + step[0], at[:, 1] + 1 + step[1]]
+        border = beside < 0.5
+        share = (here[border] - 0.5) / (here[border] - beside[border])
+        points = at[border] + share[:, None] * np.array(step)
+        far = np.maximum(far, (points @ _NORMALS.T).max(axis=0, initial=-np.inf))
+    return np.asarray(far)
+
+
+def _along(
+    wanted: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Rows of `values` at `wanted`, interpolated linearly between those at `known`; ends held."""
+    return np.stack([np.interp(wanted, known, column) for column in values.T], axis=1)
+
+
+def _fill(
+    planes: NDArray[np.bool_], extents: NDArray[np.float64], box: tuple[int, int, int, int]
+) -> None:
+    """Set the pixels of each plane that lie within its extents along all normals."""
+    rows, columns = (
+        (np.arange(size) - begin + 0.5) * HEART_PIXELS / (end - begin) - 0.5
+        for size, begin, end in zip(planes.shape[1:], box[::2], box[1::2], strict=True)
+    )
+    right = _NORMALS[:, 1] > 0
+    for plane, far in zip(planes, extents, strict=True):
+        # Where a row crosses each side of the polygon: (directions, rows).
+        crossing = (far[:, None] - _NORMALS[:, :1] * rows) / _NORMALS[:, 1:]
+        begin = np.searchsorted(columns, crossing[~right].max(axis=0))
+        end = np.searchsorted(columns, crossing[right].min(axis=0), side="right")
+        for row in np.flatnonzero(begin < end):
+            plane[row, begin[row] : end[row]] = True
 
 
 def candidates(
@@ -208,25 +272,3 @@ def _cut(planes: NDArray[np.generic], box: tuple[int, int, int, int]) -> NDArray
         return inside
     fill = False if planes.dtype == np.bool_ else -1024
     return np.pad(inside, ((0, 0), *before), constant_values=fill)
-
-
-def _paste(
-    plane: NDArray[np.bool_], field: NDArray[np.bool_], box: tuple[int, int, int, int]
-) -> None:
-    r0, r1, c0, c1 = box
-    rows, columns = plane.shape
-    top, left = max(r0, 0), max(c0, 0)
-    bottom, right = min(r1, rows), min(c1, columns)
-    plane[top:bottom, left:right] = field[top - r0 : bottom - r0, left - c0 : right - c0]
-
-
-def _between(planes: NDArray[np.float32], chosen: NDArray[np.int64], k: int) -> NDArray[np.float32]:
-    """Plane at slice k, interpolated linearly between its neighbours in `chosen`."""
-    after = int(np.searchsorted(chosen, k))
-    if after == 0 or after == len(chosen):
-        held: NDArray[np.float32] = planes[min(after, len(chosen) - 1)]
-        return held
-    low, high = int(chosen[after - 1]), int(chosen[after])
-    share = np.float32((k - low) / (high - low))
-    mixed: NDArray[np.float32] = (1 - share) * planes[after - 1] + share * planes[after]
-    return mixed

@@ -1,6 +1,7 @@
 """Training batches: a function of samples, settings, seed and step only.
 
-The heart network is trained on whole coarse slices. The calcium network is trained on patches
+The heart network is trained on whole coarse slices; missing a pixel of the heart costs more than
+a spare one beside it. The calcium network is trained on patches
 centred near components, small and large ones with equal probability: coronary calcium, other
 calcium, and bright background (noise, bone at the border). Its loss includes every voxel that can
 be a candidate, with each component weighted by the square root of its size, and a random share of
@@ -17,11 +18,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from cac_core.components import label_in_plane, reaches_area
 from cac_core.model.convlstm import NetworkConfig
-from cac_core.model.preprocess import heart_frame, heart_position, normalise
+from cac_core.model.preprocess import (
+    HEART_FIELD_MM,
+    HEART_PIXELS,
+    heart_frame,
+    heart_position,
+    normalise,
+)
 from cac_core.protocol import ScoringProtocol
 from cac_core.training.augmentation import (
     axis_aligned_square,
@@ -42,6 +50,13 @@ _CENTRES = (1, 2, 0, 1, 2, 0)
 #: Share of training patches whose position channels are set to zero: otherwise the network relies
 #: on the position and ignores the surroundings of a calcification.
 _POSITION_DROPOUT = 0.3
+
+#: Loss weights of the heart network: pixels of the heart within a distance of its border and near
+#: coronary calcium, and pixels outside within a distance of the border; all others weigh 1. A
+#: missing pixel can hold a plaque, a spare one holds fat.
+_RIM_MM, _RIM_WEIGHT = 12.0, 2.0
+_CORONARY_WEIGHT = 4.0
+_OUTSIDE_MM, _OUTSIDE_WEIGHT = 10.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,7 @@ class HeartBatches:
     def draw(self, step: int) -> Batch:
         """The batch of a step."""
         rng = np.random.default_rng([self.settings.seed, step])
-        stacks, targets, names = [], [], []
+        stacks, targets, weights, names = [], [], [], []
         for _ in range(self.settings.size):
             number = int(rng.integers(len(self.samples.names)))
             sample = self.samples[number]
@@ -112,15 +127,21 @@ class HeartBatches:
             stack = torch.from_numpy(sample.heart_stack[k : k + 3].astype(np.float32))
             near = np.clip([k - 1, k, k + 1], 0, len(sample.heart_label) - 1)
             goal = torch.from_numpy(sample.heart_label[near].astype(np.float32) / 255)
+            coronary = torch.from_numpy(sample.heart_coronary[k : k + 1].astype(np.float32) / 255)
             if self.settings.vary:
-                both = transform_planes(torch.cat([stack, goal]), rng)
-                goal = both[3:].clamp(0, 1)
-                stack = vary_tissue(vary_scanner(vary_heart(both[:3], goal, rng), rng, 0.2), rng)
+                moved = transform_planes(torch.cat([stack, goal, coronary]), rng)
+                goal, coronary = moved[3:6].clamp(0, 1), moved[6:]
+                stack = vary_tissue(vary_scanner(vary_heart(moved[:3], goal, rng), rng, 0.2), rng)
             stacks.append(stack)
-            targets.append((goal[1] >= 0.5).long())
+            heart = goal[1] >= 0.5
+            targets.append(heart.long())
+            weights.append(
+                torch.from_numpy(_heart_weight(heart.numpy(), coronary[0].numpy() >= 0.5))
+            )
             names.append(self.samples.names[number])
-        target = torch.stack(targets)
-        return Batch(torch.stack(stacks), target, torch.ones(target.shape), 0, tuple(names))
+        return Batch(
+            torch.stack(stacks), torch.stack(targets), torch.stack(weights), 0, tuple(names)
+        )
 
 
 class CalciumBatches:
@@ -225,6 +246,21 @@ class CalciumBatches:
             thin = sample.spacing_mm[0] <= 3.0 and rng.random() < 0.15
             step = int(rng.choice([-1, 1], p=[0.25, 0.75])) * (2 if thin else 1)
         return np.clip([k - step, k, k + step], 0, len(sample.hu) - 1)
+
+
+def _heart_weight(heart: NDArray[np.bool_], coronary: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Loss weight of the pixels of a coarse slice, by distance to the border of the heart."""
+    weight = np.ones(heart.shape, np.float32)
+    if not heart.any():
+        return weight
+    pixel_mm = HEART_FIELD_MM / HEART_PIXELS
+    # The border lies half a pixel from the centres of the pixels beside it.
+    within = (distance_transform_edt(heart) - 0.5) * pixel_mm
+    outside = (distance_transform_edt(~heart) - 0.5) * pixel_mm
+    weight[heart & (within <= _RIM_MM)] = _RIM_WEIGHT
+    weight[heart & coronary] = _CORONARY_WEIGHT
+    weight[~heart & (outside <= _OUTSIDE_MM)] = _OUTSIDE_WEIGHT
+    return weight
 
 
 def _candidate_weight(

@@ -11,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.ndimage import distance_transform_edt, maximum_filter1d
 
 from cac_core.errors import TrainingDataError
-from cac_core.model.preprocess import Spacing, heart_input, heart_labels
+from cac_core.model.preprocess import Spacing, heart_input, heart_labels, heart_slices
 
-#: Margin of the crop around the heart, in pixels: receptive field of the calcium network and patch.
+#: Margin of the crop around the tolerance band, in pixels: receptive field of the calcium network.
 CROP_MARGIN_PX = 48
-#: Candidates up to this far outside the true heart are included: predicted masks are inexact.
-MASK_TOLERANCE_MM = 5.0
+#: Candidates up to this far outside the true heart, within a slice, and in one slice above and
+#: below are included: predicted masks are inexact, and what surrounds the heart must be known.
+MASK_TOLERANCE_MM = 12.0
+#: Distance within which a pixel of the heart network's grid is near coronary calcium.
+CORONARY_REACH_MM = 8.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,16 @@ class Sample:
     """One annotated scan, reduced; arrays (slice, row, column).
 
     `heart_stack` (slices + 2, rows, columns) is the input of the heart network; `heart_label` the
-    fraction of each pixel inside the heart, in 255ths. `hu`, `inside` and `calcium` are a crop
-    around the heart at native resolution. `inside` is 0 outside the heart, 1 in the tolerance band,
-    2 inside; `calcium` is 0 background, 1 coronary, 2 non-coronary. `spacing_mm` is slice
-    increment, row spacing, column spacing.
+    fraction of each pixel inside the heart, in 255ths; `heart_coronary` the fraction of each pixel
+    near coronary calcium of the heart, likewise. `hu`, `inside` and `calcium` are a crop around the
+    heart at native resolution. `inside` is 0 outside the heart, 1 in the tolerance band, 2 inside;
+    `calcium` is 0 background, 1 coronary, 2 non-coronary. `spacing_mm` is slice increment, row
+    spacing, column spacing.
     """
 
     heart_stack: NDArray[np.float16]
     heart_label: NDArray[np.uint8]
+    heart_coronary: NDArray[np.uint8]
     hu: NDArray[np.int16]
     inside: NDArray[np.uint8]
     calcium: NDArray[np.uint8]
@@ -63,23 +68,25 @@ def make_sample(
         raise ValueError(f"shapes differ: {hu.shape}, {heart.shape}, {calcium.shape}")
     if not heart.any():
         raise ValueError("the heart mask is empty")
-    box = _crop_box(heart)
-    band = max(1, round(MASK_TOLERANCE_MM / spacing_mm[1]))
-    core = heart[box]
-    disc = _disc(band)
-    inside = np.zeros(core.shape, np.uint8)
-    for k, plane in enumerate(core):
-        if plane.any():
-            inside[k] = binary_dilation(plane, disc).astype(np.uint8)
-            inside[k] += binary_erosion(plane, _disc(1))
+    box = _crop_box(heart, spacing_mm)
+    band = _near(heart[box], MASK_TOLERANCE_MM, spacing_mm).view(np.uint8)
+    # One slice above and below belongs to the band.
+    inside = maximum_filter1d(band, 3, axis=0, mode="constant") + heart[box].view(np.uint8)
     return Sample(
         heart_input(hu, spacing_mm).numpy().astype(np.float16),
         np.rint(255 * heart_labels(heart, spacing_mm)).astype(np.uint8),
+        _near_coronary((calcium == 1) & heart, spacing_mm),
         hu[box].copy(),
         inside,
         calcium[box].copy(),
         np.array(spacing_mm, np.float64),
     )
+
+
+def content_of_samples() -> str:
+    """What `make_sample` puts into a sample; samples with other content are made again."""
+    numbers = (CROP_MARGIN_PX, MASK_TOLERANCE_MM, CORONARY_REACH_MM)
+    return " ".join([*Sample.__dataclass_fields__, *map(str, numbers)])
 
 
 def save_sample(path: Path, sample: Sample) -> None:
@@ -96,7 +103,7 @@ class SampleFiles:
     Parameters
     ----------
     paths : files written by `save_sample`.
-    keep : maximum number of samples in memory, about 7 MB each.
+    keep : maximum number of samples in memory, about 9 MB each.
     """
 
     def __init__(self, paths: Sequence[Path], keep: int = 1000) -> None:
@@ -125,16 +132,37 @@ def load_sample(path: Path) -> Sample:
         ) from None
 
 
-def _crop_box(heart: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+def _near_coronary(coronary: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.uint8]:
+    """Fraction of each pixel of the heart network's grid near calcium, in 255ths."""
+    step = int(np.diff(heart_slices(coronary.shape[0], spacing_mm[0])[:2]).sum())
+    # Calcium in slices that the heart network skips counts in the nearest one that it sees.
+    thick = maximum_filter1d(coronary.view(np.uint8), 2 * (step // 2) + 1, axis=0, mode="constant")
+    near = _near(thick.view(np.bool_), CORONARY_REACH_MM, spacing_mm)
+    return np.rint(255 * heart_labels(near, spacing_mm)).astype(np.uint8)
+
+
+def _near(mask: NDArray[np.bool_], reach_mm: float, spacing_mm: Spacing) -> NDArray[np.bool_]:
+    """Pixels within this distance of the mask in the same slice."""
+    near = np.zeros(mask.shape, np.bool_)
+    margins = [int(np.ceil(reach_mm / spacing)) for spacing in spacing_mm[1:]]
+    for k in np.flatnonzero(mask.any(axis=(1, 2))):
+        window = tuple(
+            slice(max(0, at[0] - margin), at[-1] + 1 + margin)
+            for at, margin in zip(
+                (np.flatnonzero(mask[k].any(axis=axis)) for axis in (1, 0)), margins, strict=True
+            )
+        )
+        apart = distance_transform_edt(~mask[k][window], sampling=spacing_mm[1:])
+        near[k][window] = apart <= reach_mm
+    return near
+
+
+def _crop_box(heart: NDArray[np.bool_], spacing_mm: Spacing) -> tuple[slice, slice, slice]:
     box = []
-    margins = (1, CROP_MARGIN_PX, CROP_MARGIN_PX)
+    # The band has one slice on either side, and each slice of it has a neighbour.
+    margins = [2, *(CROP_MARGIN_PX + int(np.ceil(MASK_TOLERANCE_MM / s)) for s in spacing_mm[1:])]
     for axis, margin in enumerate(margins):
         other = tuple(a for a in range(3) if a != axis)
         at = np.flatnonzero(heart.any(axis=other))
         box.append(slice(max(0, at[0] - margin), min(heart.shape[axis], at[-1] + 1 + margin)))
     return box[0], box[1], box[2]
-
-
-def _disc(radius: int) -> NDArray[np.bool_]:
-    across = np.arange(-radius, radius + 1)
-    return across[:, None] ** 2 + across**2 <= radius**2

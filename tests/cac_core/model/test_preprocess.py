@@ -95,7 +95,8 @@ def test_mask_survives_the_coarse_grid(
     assert coarse.shape[1:] == (HEART_PIXELS, HEART_PIXELS)
     back = heart_mask(torch.from_numpy(coarse), shape, spacing)
     dice = 2 * (truth & back).sum() / (truth.sum() + back.sum())
-    assert dice > 0.97
+    # Outlines are a little wider where a pixel is larger than a pixel of the network.
+    assert dice > (0.97 if max(spacing[1:]) <= 4 else 0.96)
 
 
 def test_only_the_largest_body_is_kept_and_filled() -> None:
@@ -111,14 +112,78 @@ def test_only_the_largest_body_is_kept_and_filled() -> None:
 
 def test_each_slice_of_the_heart_is_convex() -> None:
     probability = torch.zeros(6, HEART_PIXELS, HEART_PIXELS)
-    probability[1:5, 30:60, 30:60] = 0.9
-    probability[1:5, 30:45, 45:60] = 0.1  # a corner is missing: a triangle of it comes back
-    probability[4, 29, 20:70] = 0.9
-    probability[5, 29, 20:70] = 0.9  # a line is left as it is
+    probability[1:5, 30:60, 30:60] = 1.0
+    probability[1:5, 30:45, 45:60] = 0.0  # a corner is missing: a triangle of it comes back
     mask = heart_mask(probability, (6, 448, 448), (5.0, 1.0, 1.0))
     assert mask[2, 4 * 42, 4 * 46]
     assert not mask[2, 4 * 31, 4 * 58]
-    assert mask[5].any() and not mask[5, 4 * 32 :].any()
+
+
+def square(weak: float, n_weak: int) -> np.ndarray:
+    """Mask of a heart of 9 slices, of which `n_weak` in the middle have a low probability."""
+    probability = torch.zeros(13, HEART_PIXELS, HEART_PIXELS)
+    probability[2:11, 30:60, 40:70] = 0.95
+    probability[6 : 6 + n_weak, 30:60, 40:70] = weak
+    return heart_mask(probability, (13, 448, 448), (5.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(("weak", "n_weak"), [(0.45, 1), (0.02, 1), (0.02, 2)])
+def test_weak_slices_between_good_ones_are_the_heart(weak: float, n_weak: int) -> None:
+    whole = square(0.95, 1)
+    assert (square(weak, n_weak) == whole).mean() > 0.999
+    assert np.flatnonzero(whole.any(axis=(1, 2))).tolist() == list(range(2, 11))
+    assert np.argwhere(whole)[:, 1:].min(axis=0).tolist() == [120, 160]
+    assert np.argwhere(whole)[:, 1:].max(axis=0).tolist() == [239, 279]
+
+
+def test_three_empty_slices_separate_parts() -> None:
+    assert np.flatnonzero(square(0.0, 3).any(axis=(1, 2))).tolist() == [2, 3, 4, 5]
+
+
+def test_a_slice_smaller_than_both_neighbours_is_mended() -> None:
+    """A heart that widens by two pixels per slice, with a slice that lost its left half."""
+    probability = torch.zeros(10, HEART_PIXELS, HEART_PIXELS)
+    for k in range(1, 9):
+        probability[k, 30:60, 40 - 2 * k : 70] = 1.0
+    probability[5, 30:60, 30:48] = 0.0
+    mask = heart_mask(probability, (10, 448, 448), (8.0, 1.0, 1.0))
+    left = [int(np.flatnonzero(plane.any(axis=0))[0]) for plane in mask[1:9]]
+    assert left == pytest.approx([4 * (40 - 2 * k) for k in (1, 2, 3, 4, 4, 6, 7, 8)], abs=2)
+
+
+def test_slices_between_are_interpolated() -> None:
+    """Coarse slices of different position and size; the slice half way is half way."""
+    probability = torch.zeros(4, HEART_PIXELS, HEART_PIXELS)
+    probability[1, 20:40, 20:40] = 1.0
+    probability[2, 30:60, 30:60] = 1.0
+    mask = heart_mask(probability, (16, 448, 448), (1.25, 1.0, 1.0))  # every fourth slice, from 2
+    rows = np.flatnonzero(mask[8].any(axis=1))
+    assert [rows[0], rows[-1]] == pytest.approx([4 * 25, 4 * 50 - 1], abs=2)
+    # The outermost outlines are held for half a step.
+    assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == list(range(4, 13))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_slice_is_in_pieces_and_none_is_missing(seed: int) -> None:
+    """Random probabilities: blurred noise of any scale, from lace to blobs, and empty slices."""
+    rng = np.random.default_rng(seed)
+    increment, pixel = rng.choice([1.0, 2.5, 5.0, 8.0]), rng.choice([0.6, 0.98, 1.4, 2.7, 4.1])
+    shape = (int(rng.integers(1, 40)), int(rng.integers(90, 300)), int(rng.integers(90, 300)))
+    n = len(heart_slices(shape[0], increment))
+    width = (rng.uniform(0, 2), *[rng.uniform(0, 5)] * 2)
+    noise = ndimage.gaussian_filter(rng.normal(size=(n, HEART_PIXELS, HEART_PIXELS)), width)
+    # The heart is in the middle of a field that is wider than the image.
+    far = np.hypot(*(np.indices((HEART_PIXELS, HEART_PIXELS)) - 55.5))
+    probability = np.clip(0.5 + noise / noise.std() * 0.4 - rng.uniform(0, 0.3), 0, 1)
+    probability *= (far * 4 < 0.45 * pixel * min(shape[1:])) * (rng.random((n, 1, 1)) < 0.8)
+    mask = heart_mask(
+        torch.from_numpy(probability.astype(np.float32)), shape, (increment, pixel, pixel)
+    )
+    found = np.flatnonzero(mask.any(axis=(1, 2)))
+    assert found.tolist() == list(range(found[0], found[-1] + 1)) if len(found) else True
+    for plane in mask[found]:
+        assert ndimage.label(plane)[1] == 1
+        assert ndimage.label(~np.pad(plane, 1))[1] == 1  # no hole
 
 
 def test_no_heart() -> None:

@@ -15,6 +15,7 @@ from cac_core.training.batches import (
     CalciumBatches,
     HeartBatches,
     _candidate_weight,
+    _heart_weight,
 )
 from cac_core.training.samples import Sample, SampleFiles, save_sample
 from tests.builders.networks import SMALL_CALCIUM
@@ -126,3 +127,31 @@ def test_validation_is_not_varied(samples) -> None:
     for stack, name in zip(still.stacks, still.names, strict=True):
         whole = known[int(name)]
         assert any(torch.equal(stack, whole[k : k + 3]) for k in range(len(whole) - 2))
+
+
+def test_missing_a_pixel_of_the_heart_costs_more_than_a_spare_one() -> None:
+    """A straight border between columns 49 and 50; pixels of 4 mm."""
+    heart = np.zeros((112, 112), bool)
+    heart[:, 50:] = True
+    coronary = np.zeros_like(heart)
+    coronary[10, 45:90] = True
+    weight = _heart_weight(heart, coronary)
+    # Centres lie 2, 6 and 10 mm from the border on either side.
+    assert weight[60, 45:56].tolist() == [1, 1, 0.5, 0.5, 0.5, 2, 2, 2, 1, 1, 1]
+    assert weight[10, 44:53].tolist() == [1, 1, 1, 0.5, 0.5, 0.5, 4, 4, 4]
+    assert weight[10, 88:92].tolist() == [4, 4, 1, 1]
+    assert (_heart_weight(np.zeros_like(heart), coronary) == 1).all()
+
+
+@pytest.mark.parametrize("vary", [False, True])
+def test_heart_batches_weigh_the_heart_beside_coronary_calcium_most(vary: bool) -> None:
+    sample = annotated()
+    assert sample.heart_coronary.any()
+    batch = HeartBatches(
+        OneSample(sample), SMALL_CALCIUM, replace(SETTINGS, size=24, vary=vary)
+    ).draw(1)
+    assert set(batch.weight.unique().tolist()) == {0.5, 1.0, 2.0, 4.0}
+    assert (batch.target[batch.weight >= 2] == 1).all()
+    assert (batch.target[batch.weight == 0.5] == 0).all()
+    empty = (batch.target == 0).all(dim=(1, 2))
+    assert (batch.weight[empty] == 1).all()
