@@ -31,7 +31,7 @@ def test_samples_hold_what_was_drawn(folder: Path, study: str, part: str) -> Non
     sample = prepare(folder, part)[0]
     volume = read_volume(sorted((folder / study).iterdir()))
     expected = make_sample(volume.hu, *heart_and_calcium(volume.hu.shape), volume.spacing_mm)
-    for name in ("hu", "inside", "calcium", "heart_stack", "heart_label", "spacing_mm"):
+    for name in ("hu", "inside", "calcium", "heart_stack", "heart_label", "heart_coronary"):
         np.testing.assert_array_equal(getattr(sample, name), getattr(expected, name))
 
 
@@ -45,6 +45,14 @@ def test_a_changed_annotation_makes_a_new_sample(folder: Path) -> None:
     changed = prepare(folder, "validation")
     assert changed.paths != first
     assert not (changed[0].calcium == 2).any()
+
+
+def test_samples_with_another_band_are_made_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare(folder, "training").paths
+    monkeypatch.setattr("cac_core.training.samples.MASK_TOLERANCE_MM", 1.0)
+    assert prepare(folder, "training").paths != first
 
 
 def test_an_annotation_of_another_series_names_the_study(folder: Path) -> None:
