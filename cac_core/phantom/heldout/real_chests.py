@@ -115,7 +115,14 @@ def _read(known: dict[str, Any], data: Path) -> tuple[NDArray[np.float32], Point
 def pericardial_sac(
     polygons: Mapping[str, list[list[float]]], hu: NDArray[np.float32], spacing: Points
 ) -> NDArray[np.bool_]:
-    """The outlined pericardial sac without lung, smooth, and one piece in every slice."""
+    """The outlined pericardial sac without lung, smooth, and one piece in every slice.
+
+    Parameters
+    ----------
+    polygons : outlines [[row, column], ...] by slice, seen as stars from their mean point.
+    hu : (slice, row, column).
+    spacing : (3,), mm.
+    """
     body = _from_polygons(polygons, hu.shape) & (_blurred(hu, 1.0, spacing) > -300)
     smooth = _blurred(body.astype(np.float32), 2.0, spacing) >= 0.5
     for k in np.flatnonzero(smooth.any(axis=(1, 2))):
@@ -127,7 +134,18 @@ def pericardial_sac(
 def calcium_at(
     hu: NDArray[np.float32], points: Points, site: Site, spacing: Points
 ) -> NDArray[np.uint8]:
-    """Bright voxels near the marked points (n, 3) and connected to one of them, as `site`.
+    """Calcium of the host at marked points: bright voxels near and connected to one of them.
+
+    Parameters
+    ----------
+    hu : (slice, row, column).
+    points : (n, 3), voxels; a point may miss the calcium by one pixel.
+    site : where all of it is.
+    spacing : (3,), mm.
+
+    Returns
+    -------
+    `site` at the voxels found, 0 elsewhere; like `hu`.
 
     Raises
     ------
@@ -140,7 +158,6 @@ def calcium_at(
     parts, _ = label(near & (hu >= _CALCIUM_HU), np.ones((3, 3, 3)))
     found = set()
     for k, row, column in np.rint(points).astype(int):
-        # A point set by eye may miss a small calcification by a pixel.
         here = set(parts[k, row - 1 : row + 2, column - 1 : column + 2].ravel()) - {0}
         if not here:
             raise ValueError(f"no calcium at {(k, row, column)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def host(request: pytest.FixtureRequest, shared_data: Path) -> Host:
 def dense(line: NDArray[np.float64]) -> NDArray[np.float64]:
     """A polyline (n, 3) with many points on every part."""
     steps = np.linspace(0, 1, 20)[:, None]
-    return np.concatenate([a + steps * (b - a) for a, b in zip(line, line[1:], strict=False)])
+    return np.concatenate([a + steps * (b - a) for a, b in pairwise(line)])
 
 
 def test_sac_is_one_piece_and_encloses_arteries_and_valves(host: Host) -> None:
