@@ -1,7 +1,7 @@
 """Real chests as hosts of implanted calcium: contrast medium removed, heart outlined.
 
-The three hosts are enhanced scans of different people. Weights state the hosts that they were
-trained on and are never evaluated on these. `hosts.toml` lists the source and landmarks of each.
+The hosts are scans of different people. Weights state the hosts that they were trained on and are
+never evaluated on these. `hosts.toml` lists the source and landmarks of each.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.ndimage import (
-    binary_dilation,
-    binary_propagation,
-    distance_transform_edt,
-    gaussian_filter,
-    label,
-)
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, label
 
 from cac_core.dicom.annotation import read_label_map
 from cac_core.dicom.volume import read_volume
+from cac_core.phantom.annotated import Site
 
 Points = NDArray[np.float64]
 
 _LANDMARKS = Path(__file__).with_name("hosts.toml")
 _LUNG_HU, _FAT_HU, _MUSCLE_HU = -860.0, -105.0, 52.0
-#: Blood of the apex may extend this far below the lowest outlined slice.
-_APEX_MM = 6.0
+#: Outlines are by eye: blood may extend this far beyond them.
+_APEX_MM, _EDGE_MM = 6.0, 6.0
+#: Calcium of the host: at least this many HU, connected, within this reach of a marked point.
+_CALCIUM_HU, _CALCIUM_MM = 130.0, 8.0
+_LINES = ("LM", "LAD", "LCX", "RCA", "mitral_annulus", "ascending_aorta", "descending_aorta")
 
 
 @dataclass(frozen=True)
 class Host:
     """A chest without contrast medium, in canonical orientation (slice, row, column).
 
-    `lines` are centre lines (n, 3) in voxels: arteries by site name, `mitral_annulus`,
-    `ascending_aorta`, `descending_aorta`; `radii_mm` the radii of both parts of the aorta; `valve`
-    the centre of the aortic valve in voxels.
+    `heart` is the pericardial sac up to the bifurcation of the pulmonary trunk. `lines` are centre
+    lines (n, 3) in voxels: arteries by site name, `mitral_annulus`, `ascending_aorta`,
+    `descending_aorta`; `radii_mm` the radii of both parts of the aorta; `valve` the centre of the
+    aortic valve in voxels. `own_calcium` is the `Site` of calcium that the patient has, 0
+    elsewhere; None if there is none.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Host:
     lines: Mapping[str, Points]
     radii_mm: Mapping[str, float]
     valve: Points
+    own_calcium: NDArray[np.uint8] | None
 
 
 def host_names() -> tuple[str, ...]:
@@ -66,32 +67,32 @@ def load_host(name: str, data: Path) -> Host:
         If the folder does not contain it.
     """
     known = _landmarks()[name]
-    hu, heart, aorta, spacing = _read(known, data)
-    lines = {
-        key: np.array(known[key], float)
-        for key in (
-            "LM",
-            "LAD",
-            "LCX",
-            "RCA",
-            "mitral_annulus",
-            "ascending_aorta",
-            "descending_aorta",
-        )
-    }
-    plain = _without_contrast(hu, heart, aorta, known, spacing)
+    hu, spacing = _read(known, data)
+    heart = pericardial_sac(known["sac"], hu, spacing)
+    if known["enhanced"]:
+        region = _enhanced_region(heart, known, spacing)
+        if "aorta_mask" in known:
+            aorta, _ = read_label_map(data / known["aorta_mask"])
+            region |= binary_dilation(aorta.astype(bool), iterations=2)
+        hu = _without_contrast(hu, region, spacing)
+    # Smoothed, as residual noise of the host would add to the low-dose noise.
+    hu = np.maximum(_blurred(hu, 0.6, spacing), -1024)
+    moved = np.zeros(3)
     if name == "crop":
-        plain, heart, lines, moved = _embed(plain, heart, lines, spacing)
-    else:
-        moved = np.zeros(3)
+        hu, heart, moved = _embed(hu, heart, spacing)
+    own = None
+    if "own_calcium" in known:
+        points = np.array(known["own_calcium"], float) + moved
+        own = calcium_at(hu, points, Site[known["own_site"]], spacing)
     return Host(
         name,
-        plain,
+        hu,
         heart,
         spacing,
-        lines,
+        {key: np.array(known[key], float) + moved for key in _LINES},
         {part: known[f"{part}_radius_mm"] for part in ("ascending", "descending")},
         np.array(known["aortic_valve"], float) + moved,
+        own,
     )
 
 
@@ -99,113 +100,121 @@ def _landmarks() -> dict[str, dict[str, Any]]:
     return tomllib.loads(_LANDMARKS.read_text(encoding="utf-8"))
 
 
-def _read(
-    known: dict[str, Any], data: Path
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_] | None, Points]:
-    if "series" in known:
-        files = sorted(path for path in (data / known["series"]).glob("*") if path.is_file())
-        if not files:
-            raise FileNotFoundError(f"no series in {data / known['series']}")
-        volume = read_volume(files)
-        hu, spacing = volume.hu.astype(np.float32), np.array(volume.spacing_mm)
-        heart = _from_polygons(known["heart"], volume.hu.shape)
-        return hu, _silhouette(heart, hu, known, spacing), None, spacing
-    values, affine = read_label_map(data / known["volume"])
-    hu = values.astype(np.float32)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if "labels" in known:
-        labels, _ = read_label_map(data / known["labels"])
-        heart, aorta = np.asarray(labels == known["heart_label"]), None
-    else:
-        mask, frame = read_label_map(data / known["heart_mask"])
-        heart = _on_grid(mask.astype(bool), frame, affine, hu.shape)
-        aorta = read_label_map(data / known["aorta_mask"])[0].astype(bool)
-    low, high = known["heart_slices"]
-    heart[:low], heart[high:] = False, False
-    return hu, _silhouette(heart, hu, known, spacing), aorta, spacing
+def _read(known: dict[str, Any], data: Path) -> tuple[NDArray[np.float32], Points]:
+    """HU and spacing in mm."""
+    if "volume" in known:
+        values, affine = read_label_map(data / known["volume"])
+        return values.astype(np.float32), np.linalg.norm(affine[:3, :3], axis=0)
+    files = sorted(path for path in (data / known["series"]).glob("*") if path.is_file())
+    if not files:
+        raise FileNotFoundError(f"no series in {data / known['series']}")
+    volume = read_volume(files)
+    return volume.hu.astype(np.float32), np.array(volume.spacing_mm)
 
 
-def _silhouette(
-    heart: NDArray[np.bool_], hu: NDArray[np.float32], known: dict[str, Any], spacing: Points
+def pericardial_sac(
+    polygons: Mapping[str, list[list[float]]], hu: NDArray[np.float32], spacing: Points
 ) -> NDArray[np.bool_]:
-    """Heart mask as outlined by a reader: muscle, blood, aortic root and fat up to the lung."""
-    out = np.zeros_like(heart)
-    across = float(spacing[1])
-    aorta = np.array(known["ascending_aorta"], float)
-    wall = known["ascending_radius_mm"] / across
-    for k in np.flatnonzero(heart.any(axis=(1, 2))):
-        body = heart[k].copy()
-        if k >= known["aortic_valve"][0] - 2:
-            body |= _circle(body.shape, aorta, float(k), wall)
-        body = np.pad(body, round(40 / across))
-        closed = ~_near(~_near(body, 22 / across), 22 / across)
-        # Without branches of the pulmonary artery, which a label map includes in the heart.
-        full = _near(~_near(~closed, 9 / across), 9 / across)
-        edge = round(40 / across)
-        full = full[edge:-edge, edge:-edge]
-        out[k] = _near(full, 4 / across) & (gaussian_filter(hu[k], 1.0) > -300) | full
-    smooth = gaussian_filter(out.astype(np.float32), (0.8, 2.5 / across, 2.5 / across)) >= 0.5
-    parts, _ = label(smooth)
-    return np.asarray(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]))
+    """The outlined pericardial sac without lung, smooth, and one piece in every slice.
+
+    Parameters
+    ----------
+    polygons : outlines [[row, column], ...] by slice, seen as stars from their mean point.
+    hu : (slice, row, column).
+    spacing : (3,), mm.
+    """
+    body = _from_polygons(polygons, hu.shape) & (_blurred(hu, 1.0, spacing) > -300)
+    smooth = _blurred(body.astype(np.float32), 2.0, spacing) >= 0.5
+    for k in np.flatnonzero(smooth.any(axis=(1, 2))):
+        parts, _ = label(smooth[k])
+        smooth[k] = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    return np.asarray(smooth)
+
+
+def calcium_at(
+    hu: NDArray[np.float32], points: Points, site: Site, spacing: Points
+) -> NDArray[np.uint8]:
+    """Calcium of the host at marked points: bright voxels near and connected to one of them.
+
+    Parameters
+    ----------
+    hu : (slice, row, column).
+    points : (n, 3), voxels; a point may miss the calcium by one pixel.
+    site : where all of it is.
+    spacing : (3,), mm.
+
+    Returns
+    -------
+    `site` at the voxels found, 0 elsewhere; like `hu`.
+
+    Raises
+    ------
+    ValueError
+        If there are none at a point.
+    """
+    marked = np.ones(hu.shape, np.bool_)
+    marked[tuple(np.rint(points).astype(int).T)] = False
+    near = distance_transform_edt(marked, sampling=spacing) <= _CALCIUM_MM
+    parts, _ = label(near & (hu >= _CALCIUM_HU), np.ones((3, 3, 3)))
+    found = set()
+    for k, row, column in np.rint(points).astype(int):
+        here = set(parts[k, row - 1 : row + 2, column - 1 : column + 2].ravel()) - {0}
+        if not here:
+            raise ValueError(f"no calcium at {(k, row, column)}")
+        found |= here
+    return np.where(np.isin(parts, list(found)), int(site), 0).astype(np.uint8)
 
 
 def _without_contrast(
-    hu: NDArray[np.float32],
-    heart: NDArray[np.bool_],
-    aorta: NDArray[np.bool_] | None,
-    known: dict[str, Any],
-    spacing: Points,
+    hu: NDArray[np.float32], region: NDArray[np.bool_], spacing: Points
 ) -> NDArray[np.float32]:
-    """Reduce enhanced blood and muscle to about 45 HU; fat, lung and bone stay unchanged.
+    """Reduce enhanced blood and muscle of a region to about 45 HU; the rest is hardly changed.
 
     The map is monotone, so that borders have no artificial rims.
     """
-    across = float(spacing[1])
-    region = _enhanced_region(hu, heart, aorta, known, spacing)
     # Pulmonary vessels: bright spots surrounded by air.
-    region |= gaussian_filter(hu, (1, 9 / across, 9 / across)) < -350
+    hilum = gaussian_filter(hu, (1, 9 / spacing[1], 9 / spacing[2])) < -350
     clipped = np.maximum(hu - 35, 0)
     # Other enhanced organs are reduced too; bone is unchanged.
     outside = np.interp(hu, [-2048, 35, 150, 320, 4000], [-2048, 35, 51, 320, 4000])
-    plain = np.where(region & (hu > 35), 35 + 16 * (1 - np.exp(-clipped / 45)), outside)
-    # Smoothed, as residual noise of the enhanced scan would add to the low-dose noise.
-    calm = gaussian_filter(plain, (0, 0.6 / across, 0.6 / across))
-    return np.maximum(calm, -1024).astype(np.float32)
+    plain = np.where((region | hilum) & (hu > 35), 35 + 16 * (1 - np.exp(-clipped / 45)), outside)
+    return np.asarray(plain, np.float32)
 
 
 def _enhanced_region(
-    hu: NDArray[np.float32],
-    heart: NDArray[np.bool_],
-    aorta: NDArray[np.bool_] | None,
-    known: dict[str, Any],
-    spacing: Points,
+    heart: NDArray[np.bool_], known: dict[str, Any], spacing: Points
 ) -> NDArray[np.bool_]:
     """Heart, great vessels and hila."""
     across = float(spacing[1])
     region = np.zeros_like(heart)
     found = np.flatnonzero(heart.any(axis=(1, 2)))
-    for k in range(int(found[0]), len(heart)):
-        body = heart[min(k, int(found[-1]))]
-        region[k] = _near(body, 9 / across)
+    low, high = int(found[0]), int(found[-1])
+    line = np.array(known["descending_aorta"], float)
+    reach = known["descending_radius_mm"] / across + 5
+    for k in range(len(heart)):
+        region[k] = _circle(heart.shape[1:], line, k, reach)
+        if k < low - round(_APEX_MM / float(spacing[0])):
+            continue
+        body = heart[min(max(k, low), high)]
+        region[k] |= _near(body, _EDGE_MM / across)
+        if k < low:
+            continue
         rows, columns = (np.flatnonzero(body.any(axis=axis)) for axis in (1, 0))
         # Lung hila and superior vena cava, between sternum and spine.
         left = 8 if k < found[len(found) * 2 // 3] else 28
+        behind = 11 if k <= high - round(10 / float(spacing[0])) else 22  # left pulmonary artery
         region[
             k,
-            max(0, rows[0] - round(5 / across)) : rows[-1] + round(11 / across),
+            max(0, rows[0] - round(5 / across)) : rows[-1] + round(behind / across),
             max(0, columns[0] - round(45 / across)) : columns[-1] + round(left / across),
         ] = True
-    low = int(found[0])
-    under = slice(max(0, low - round(_APEX_MM / float(spacing[0]))), low)
-    bright = _near(heart[low], 9 / across) & (hu[under] > 150)
-    region[under] = binary_propagation(bright & (hu[under] > 200), mask=bright)
-    if aorta is not None:
-        region |= binary_dilation(aorta, iterations=2)
-    line = np.array(known["descending_aorta"], float)
-    for k in range(len(heart)):
-        reach = known["descending_radius_mm"] / across + 5
-        region[k] |= _circle(heart.shape[1:], line, k, reach)
     return region
+
+
+def _blurred(volume: NDArray[np.float32], sigma_mm: float, spacing: Points) -> NDArray[np.float32]:
+    """In-plane Gaussian blur."""
+    sigma = (0, sigma_mm / spacing[1], sigma_mm / spacing[2])
+    return np.asarray(gaussian_filter(volume, sigma), np.float32)
 
 
 def _circle(shape: tuple[int, ...], line: Points, k: float, radius: float) -> NDArray[np.bool_]:
@@ -224,12 +233,12 @@ def _near(mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
 
 
 def _embed(
-    hu: NDArray[np.float32],
-    heart: NDArray[np.bool_],
-    lines: Mapping[str, Points],
-    spacing: Points,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], dict[str, Points], Points]:
-    """Embed a crop around the heart in a simple thorax of lung, muscle and fat."""
+    hu: NDArray[np.float32], heart: NDArray[np.bool_], spacing: Points
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Points]:
+    """Embed a crop around the heart in a simple thorax of lung, muscle and fat.
+
+    Returns HU, heart, and the position (3,) of the crop's first voxel.
+    """
     across = spacing[1]
     rows, columns = (round(300 / across), round(400 / across))
     begin = np.array([0, (rows - hu.shape[1]) // 2, (columns - hu.shape[2]) // 2 + 9])
@@ -248,7 +257,7 @@ def _embed(
     whole[box] += feather * (hu - whole[box])
     mask = np.zeros(whole.shape, np.bool_)
     mask[box] = heart
-    return whole, mask, {name: line + begin for name, line in lines.items()}, begin.astype(float)
+    return whole, mask, begin.astype(float)
 
 
 def _from_polygons(
@@ -268,25 +277,10 @@ def _from_polygons(
         middles.append(middle)
     mask = np.zeros(shape, np.bool_)
     y, x = np.ogrid[: shape[1], : shape[2]]
-    slices = np.arange(levels[0] - 2, levels[-1] + 1)
-    middle_at = PchipInterpolator(levels, middles)(np.clip(slices, levels[0], levels[-1]))
-    radius_at = PchipInterpolator(levels, radii)(np.clip(slices, levels[0], levels[-1]))
+    slices = np.arange(levels[0], levels[-1] + 1)
+    middle_at = PchipInterpolator(levels, middles)(slices)
+    radius_at = PchipInterpolator(levels, radii)(slices)
     for k, middle, radius in zip(slices.astype(int), middle_at, radius_at, strict=True):
-        shrunk = 1.0 if k >= levels[0] else 0.75 - 0.3 * (levels[0] - k - 1)
         dy, dx = y - middle[0], x - middle[1]
-        mask[k] = np.hypot(dy, dx) <= shrunk * np.interp(np.arctan2(dy, dx), angles, radius)
+        mask[k] = np.hypot(dy, dx) <= np.interp(np.arctan2(dy, dx), angles, radius)
     return mask
-
-
-def _on_grid(
-    mask: NDArray[np.bool_], frame: Points, affine: Points, shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    """A mask resampled to another grid of equal spacing and axes."""
-    begin = np.rint((np.linalg.inv(frame) @ affine)[:3, 3]).astype(int)
-    index = [np.arange(size) + start for size, start in zip(shape, begin, strict=True)]
-    inside = [(part >= 0) & (part < size) for part, size in zip(index, mask.shape, strict=True)]
-    out = np.zeros(shape, np.bool_)
-    out[np.ix_(*inside)] = mask[
-        np.ix_(*(part[kept] for part, kept in zip(index, inside, strict=True)))
-    ]
-    return out
