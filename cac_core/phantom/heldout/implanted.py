@@ -65,7 +65,7 @@ def make_variant(host: Host, seed: int, *, varied: bool = False) -> AnnotatedSca
     """
     rng = np.random.default_rng([seed, sum(map(ord, host.name))])
     look = draw_look(rng) if varied else TEST_LOOK
-    return acquire(_deformed(host, f"{host.name}-{seed}", look, rng), rng, look)
+    return acquire(deformed_scene(host, f"{host.name}-{seed}", look, rng), rng, look)
 
 
 def variant_of(host: str, seed: int, data: Path | None, *, varied: bool = False) -> AnnotatedScan:
@@ -103,8 +103,8 @@ def _load_host(name: str, data: Path) -> Host:
         ) from None
 
 
-def _deformed(host: Host, name: str, look: Look, rng: np.random.Generator) -> Scene:
-    """The chest turned, stretched and bent, on the grid of a scan."""
+def deformed_scene(host: Host, name: str, look: Look, rng: np.random.Generator) -> Scene:
+    """A chest turned, stretched and bent, on the grid of a scan."""
     spacing = np.array([look.increment_mm, *[float(rng.uniform(0.76, 1.05))] * 2])
     centre = np.array([part.mean() for part in np.nonzero(host.heart)]) * host.spacing_mm
     deformation = _draw_deformation(host, centre, rng)

@@ -69,7 +69,7 @@ class _Variation:
 
 @dataclass(frozen=True)
 class _Look:
-    """Tissue of the heart: HU, and the thickness of the fat under the pericardium, mm."""
+    """Tissue of the heart: HU, and the mean thickness of the fat under the pericardium, mm."""
 
     blood_hu: float
     muscle_hu: float
@@ -78,25 +78,30 @@ class _Look:
     texture_hu: float
 
 
-def with_mesh_heart(scene: Scene, heart: ReferenceHeart, rng: np.random.Generator) -> Scene:
+def with_mesh_heart(
+    scene: Scene, heart: ReferenceHeart, thickness_mm: float, rng: np.random.Generator
+) -> Scene:
     """Replace the heart of a chest; equal arguments and state of `rng` give equal bytes.
 
     Parameters
     ----------
     scene : a chest whose whole heart is in its grid; its arteries, valves and own calcium are
         dropped with its heart, its descending aorta stays.
+    thickness_mm : of a slice.
     """
     centre = np.array([part.mean() for part in np.nonzero(scene.heart)]) * scene.spacing_mm
     variation = _draw_variation(scene, heart, rng)
     look = _draw_look(rng)
     box = _box(scene, centre)
-    depth, blood, muscle = _sampled(scene, heart, variation, centre, box)
-    sac = _sac(scene, depth, look, box)
+    depth, blood, muscle = _sampled(scene, heart, variation, centre, box, thickness_mm)
+    # Fat is thick in some places and thin in others.
+    fat_mm = look.fat_mm * (1 + 0.5 * _uneven(depth.shape, (12, 60, 60), rng))
+    sac = _sac(scene, depth < np.maximum(fat_mm, 0.5), box)
     tissue = _emptied(scene, sac, box)
     hu = look.fat_hu + blood * (look.blood_hu - look.fat_hu) + muscle * (
         look.muscle_hu - look.fat_hu
     )
-    hu += _texture(hu.shape, look.texture_hu, rng)
+    hu += look.texture_hu * _uneven(hu.shape, (2, 4, 4), rng)
     coverage = gaussian_filter(sac.astype(np.float32), (0, 0.7, 0.7))
     part = tissue[box]
     stump = (blood + muscle) * ((depth < _STUMP_MM) & ~sac & (part < look.blood_hu))
@@ -116,7 +121,6 @@ def with_mesh_heart(scene: Scene, heart: ReferenceHeart, rng: np.random.Generato
         lines=lines,
         valve=to_grid(heart.valve[None])[0],
         radii_mm={**scene.radii_mm, "ascending": heart.aorta_radius_mm / scale},
-        name=f"{heart.name}-in-{scene.name}",
         own_sites=None,
     )
 
@@ -149,7 +153,7 @@ def _draw_look(rng: np.random.Generator) -> _Look:
         blood_hu=blood,
         muscle_hu=blood + float(rng.uniform(0, 14)),
         fat_hu=float(rng.uniform(-108, -70)),
-        fat_mm=float(rng.uniform(1.5, 8.0)),
+        fat_mm=float(rng.uniform(1.5, 6.0)),
         texture_hu=float(rng.uniform(0, 9)),
     )
 
@@ -181,6 +185,7 @@ def _sampled(
     variation: _Variation,
     centre: Points,
     box: tuple[slice, slice, slice],
+    thickness_mm: float,
 ) -> tuple[Floats, Floats, Floats]:
     """Depth, blood and muscle of the reference on the grid; a slice is the mean of its planes."""
     rows, columns = (
@@ -195,7 +200,7 @@ def _sampled(
         np.meshgrid(np.arange(len(rows)), np.arange(len(columns)), indexing="ij")
     ) / _COARSE
     field = heart.depth.astype(np.float32)
-    shifts = (np.arange(3) - 1) / 3 * scene.spacing_mm[0]
+    shifts = (np.arange(3) - 1) / 3 * thickness_mm
     for k, level in enumerate(levels):
         for shift in shifts:
             flat = np.empty((coarse[..., 0].size, 3))
@@ -217,9 +222,8 @@ def _looked_up(volume: NDArray[np.generic], index: Points, outside: float) -> Fl
     )
 
 
-def _sac(scene: Scene, depth: Floats, look: _Look, box: tuple[slice, slice, slice]) -> Mask:
-    """Pericardial sac: one piece per slice, without bone."""
-    sac = depth < look.fat_mm
+def _sac(scene: Scene, sac: Mask, box: tuple[slice, slice, slice]) -> Mask:
+    """The sac without bone, in one piece per slice."""
     host = scene.tissue[box]
     dense = (gaussian_filter(host, (0, 1, 1)) > _BONE_HU) & ~scene.heart[box]
     sac &= ~binary_dilation(dense, np.ones((1, 3, 3)), 2)
@@ -244,11 +248,13 @@ def _emptied(scene: Scene, sac: Mask, box: tuple[slice, slice, slice]) -> Floats
     return tissue
 
 
-def _texture(shape: tuple[int, ...], sd_hu: float, rng: np.random.Generator) -> Floats:
-    """Slow changes of HU in muscle and fat."""
-    small = rng.standard_normal([max(2, -(-n // step)) for n, step in zip(shape, (2, 4, 4))])
-    grown = zoom(small.astype(np.float32), (2, 4, 4), order=1)[tuple(slice(0, n) for n in shape)]
-    return np.asarray(grown * np.float32(sd_hu), np.float32)
+def _uneven(
+    shape: tuple[int, ...], steps: tuple[int, int, int], rng: np.random.Generator
+) -> Floats:
+    """Noise of about unit deviation that changes over steps of so many voxels."""
+    small = [max(2, -(-n // step) + 1) for n, step in zip(shape, steps, strict=True)]
+    grown = zoom(rng.standard_normal(small).astype(np.float32), steps, order=1)
+    return np.asarray(grown[tuple(slice(0, n) for n in shape)], np.float32)
 
 
 def _extent(mask: Mask, spacing_mm: Points) -> Points:

@@ -32,9 +32,14 @@ Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium", "septum")
-#: Parts with wide openings on several sides, and half the width of these.
-_OPEN = ("left_atrium", "aorta", "trunk")
-_OPENING_MM = 11.0
+#: Parts with wide openings on several sides, and half the width of these, mm.
+_OPENINGS_MM = {
+    "left_atrium": 11.0,
+    "right_atrium": 11.0,
+    "right_ventricle": 8.0,
+    "aorta": 11.0,
+    "trunk": 11.0,
+}
 #: Room around the chambers, mm.
 _ROOM_MM = 34
 #: Grooves up to twice as wide are inside the bare sac.
@@ -43,7 +48,7 @@ _LEFT_WALL_MM, _RIGHT_WALL_MM = 9.0, 3.5
 #: Distance of an artery that a mesh lacks from the muscle, and its radius.
 _ABOVE_MM, _ARTERY_MM = 2.5, 1.6
 #: A mesh without pulmonary arteries ends just below the bifurcation.
-_TRUNK_END_MM = 12.0
+_TRUNK_END_MM = 16.0
 #: Length of an artery that follows a groove: the groove goes on beyond it.
 _COURSE_MM = {"LAD": 125, "LCX": 75, "RCA": 150}
 
@@ -93,8 +98,8 @@ def reference_heart(name: str, data: Path) -> ReferenceHeart:
     surfaces = {part: points - centre for part, points in surfaces.items()}
     grid = _Grid([surfaces[part] for part in _CHAMBERS])
     solids = {part: grid.solid(surfaces[part]) for part in (*_CHAMBERS, "aorta", "trunk")}
-    for part in _OPEN:
-        solids[part] = _closed(solids[part], _OPENING_MM)
+    for part, reach in _OPENINGS_MM.items():
+        solids[part] = _closed(solids[part], reach)
     top = _bifurcation(surfaces)
     valve = surfaces["aortic_valve"].mean(axis=0)
     chambers = {part: surfaces[part].mean(axis=0) for part in _CHAMBERS[:4]}
