@@ -35,7 +35,7 @@ _CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium",
 #: Parts with wide openings on several sides, and half the width of these, mm.
 _OPENINGS_MM = {
     "left_atrium": 11.0,
-    "right_atrium": 11.0,
+    "right_atrium": 16.0,
     "right_ventricle": 8.0,
     "aorta": 11.0,
     "trunk": 11.0,
