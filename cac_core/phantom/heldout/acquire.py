@@ -65,11 +65,12 @@ def acquire(scene: Scene, rng: np.random.Generator, look: Look) -> AnnotatedScan
             apply_gain(part, gain)
     clean = image.noise_free()
     noise = _noise(clean, pixel, heart, look, rng)
+    reach = 0 if look.beating is None else int(np.ceil(look.beating.lift_mm / 2 / spacing[0]))
     return AnnotatedScan(
         hu=_to_hu(clean + noise + dirt),
         hu_noise_free=_to_hu(clean),
         heart_mask=heart,
-        calcium_site=_truth(seeds, image.coronary, image.other),
+        calcium_site=_truth(seeds, image.coronary, image.other, reach),
         spacing_mm=(float(spacing[0]), pixel, float(spacing[2])),
         name=scene.name,
     )
@@ -83,7 +84,9 @@ def _outlined(scene: Scene, spacing: Points) -> Mask:
         if line is not None:
             _enclose(heart, line, spacing)
     soft = scene.tissue < 120
-    return heart & (soft if scene.own_sites is None else soft | (scene.own_sites > 0))
+    if scene.own_sites is not None:
+        soft |= scene.own_sites > 0
+    return heart & soft
 
 
 def _enclose(heart: NDArray[np.bool_], line: Points, spacing: Points) -> None:
@@ -195,26 +198,42 @@ def _seeds(image: CloudImage) -> list[Sites]:
     ]
 
 
-def _truth(seeds: list[Sites], coronary: Floats, other: Floats) -> Sites:
+def _truth(seeds: list[Sites], coronary: Floats, other: Floats, reach: int) -> Sites:
     """Site of each voxel to which calcium or metal adds `MIN_CONTRIBUTION_HU`.
 
-    Calcium that has moved has the site of the nearest calcium of its class at rest in the slice.
+    Calcium that has moved has the site of the nearest calcium of its class at rest.
+
+    Parameters
+    ----------
+    reach : number of slices on both sides that calcium may come from.
     """
     out = np.zeros(coronary.shape, np.uint8)
     stronger = coronary > other
     kept = np.maximum(coronary, other) >= MIN_CONTRIBUTION_HU
-    for sites, mine in zip(seeds, (stronger, ~stronger), strict=True):
-        for k in np.flatnonzero((kept & mine).any(axis=(1, 2))):
-            marked = kept[k] & mine[k]
-            if not sites[k].any():
-                continue
-            places = np.nonzero(marked | (sites[k] > 0))
-            box = np.ix_(*(np.arange(part.min(), part.max() + 1) for part in places))
-            near = distance_transform_edt(
-                sites[k][box] == 0, return_distances=False, return_indices=True
-            )
-            named = sites[k][box][tuple(near)]
-            out[k][box] = np.where(marked[box], named, out[k][box])
+    for sites, mine in zip(seeds, (kept & stronger, kept & ~stronger), strict=True):
+        for k in np.flatnonzero(mine.any(axis=(1, 2))):
+            out[k] += _nearest(_seen_from(sites, int(k), reach), mine[k])
+    return out
+
+
+def _seen_from(sites: Sites, k: int, reach: int) -> Sites:
+    """Sites of a slice, and where it has none those of the closest slice, within the reach."""
+    plane: Sites = sites[k].copy()
+    for step in range(1, reach + 1):
+        for other in (k - step, k + step):
+            if 0 <= other < len(sites):
+                plane[plane == 0] = sites[other][plane == 0]
+    return plane
+
+
+def _nearest(sites: Sites, marked: Mask) -> Sites:
+    """The site nearest to each marked pixel of a slice; 0 elsewhere, and without any site."""
+    out: Sites = np.zeros_like(sites)
+    if sites.any():
+        places = np.nonzero(marked | (sites > 0))
+        box = np.ix_(*(np.arange(part.min(), part.max() + 1) for part in places))
+        index = distance_transform_edt(sites[box] == 0, return_distances=False, return_indices=True)
+        out[box] = np.where(marked[box], sites[box][tuple(index)], 0)
     return out
 
 

@@ -73,7 +73,7 @@ def _catheter(scene: Scene, rng: np.random.Generator) -> Iterator[Cloud]:
 
 def _bone_at(scene: Scene, k: int, *, front: bool) -> Points | None:
     """Middle (row, column) of the bone before or behind the heart in a slice, in pixels."""
-    rows, columns = np.nonzero(scene.heart.any(axis=0))
+    rows = np.nonzero(scene.heart.any(axis=0))[0]
     body = np.flatnonzero((scene.tissue[k] > -300).any(axis=0))
     if not rows.size or not body.size:
         return None

@@ -13,8 +13,9 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scene:
-    """A still chest in canonical orientation (slice to the head, row to the back, column to the
-    left) on the grid of the scan to be made.
+    """A still chest on the grid of the scan to be made.
+
+    Canonical orientation: slices to the head, rows to the back, columns to the left.
 
     Attributes
     ----------

@@ -27,6 +27,8 @@ _COARSE = 4
 #: Distance outside the heart at which motion ends, mm.
 FADE_MM = 20.0
 _BONE_HU = 200.0
+#: Most displacement along the body over a beat, mm.
+MOST_LIFT_MM = 8.0
 #: Reach of the motion of the right coronary artery around its line, mm.
 _GROOVE_MM = 11.0
 
@@ -40,6 +42,7 @@ class Beating:
     shift_mm : displacement (row, column) of the whole heart over a beat, peak to peak.
     squeeze_mm : displacement towards the centre of the heart 40 mm away from it, peak to peak.
     groove_mm : additional displacement (row, column) around the right coronary artery.
+    lift_mm : displacement of the whole heart along the body, peak to peak.
     rotation_s, beat_s : duration of a rotation and of a beat.
     sectors : number of times at which the slice is taken during half a rotation.
     """
@@ -47,6 +50,7 @@ class Beating:
     shift_mm: tuple[float, float]
     squeeze_mm: float
     groove_mm: tuple[float, float]
+    lift_mm: float
     rotation_s: float
     beat_s: float
     sectors: int = 8
@@ -66,6 +70,7 @@ def draw_beating(rng: np.random.Generator) -> Beating:
         (whole * share * float(np.sin(turn)), whole * share * float(np.cos(turn))),
         whole * (1 - share),
         (groove * float(np.sin(other)), groove * float(np.cos(other))),
+        float(rng.uniform(0, MOST_LIFT_MM)),
         float(rng.uniform(0.5, 1.0)),
         float(rng.uniform(0.8, 1.0)),
         int(rng.integers(6, 11)),
@@ -98,7 +103,7 @@ def move(
     Parameters
     ----------
     images : (slice, row, column) each; the first is the tissue, whose bones stay at rest. Slices
-        of the others are skipped where they are zero.
+        of the others are skipped where they and their neighbours are zero.
     groove : line of the right coronary artery (n, 3) in mm.
 
     Notes
@@ -110,20 +115,31 @@ def move(
     weight, toward, near = _fields(images[0], heart, groove, spacing_mm, box)
     window = _window()
     grid = np.stack(np.meshgrid(*2 * [np.arange(SIDE, dtype=np.float32)], indexing="ij"))
-    for k in np.flatnonzero(weight.any(axis=(1, 2))):
+    reach = int(np.ceil(MOST_LIFT_MM / 2 / spacing_mm[0]))
+    step = spacing_mm[:, None, None].astype(np.float32)
+    still = [image[(slice(None), *box)].copy() for image in images]
+    for k in map(int, np.flatnonzero(weight.any(axis=(1, 2)))):
         shares = wedges(SIDE, beating.sectors, float(rng.uniform(0, np.pi)))
-        paths = _paths(beating, rng)
         base = [_fine(part) for part in (weight[k], *toward[k], near[k])]
-        places = [grid - _field(base, path, beating) / spacing_mm[1] for path in paths]
-        for image in images:
-            part = image[(k, *box)]
-            if not part.any():
-                continue
-            change = np.zeros(shares.shape[1:], np.complex64)
-            for share, place in zip(shares, places, strict=True):
-                seen = map_coordinates(part, place, np.float32, order=1, mode="nearest")
-                change += share * rfft2(seen - part)
-            part += window * irfft2(change, s=(SIDE, SIDE))
+        low = max(k - reach, 0)
+        first = np.stack([np.full_like(grid[0], k - low), *grid])
+        places = [
+            np.asarray(first - _field(base, path, beating) / step, np.float32)
+            for path in _paths(beating, rng)
+        ]
+        for image, source in zip(images, still, strict=True):
+            stack = source[low : k + reach + 1]
+            if stack.any():
+                image[(k, *box)] += window * _change(stack, source[k], shares, places)
+
+
+def _change(stack: Floats, still: Floats, shares: Floats, places: Sequence[Floats]) -> Floats:
+    """What motion changes in the square of one slice, from the slices around it."""
+    change: NDArray[np.complex64] = np.zeros(shares.shape[1:], np.complex64)
+    for share, place in zip(shares, places, strict=True):
+        seen = map_coordinates(stack, place, np.float32, order=1, mode="nearest")
+        change += share * np.asarray(rfft2(seen - still), np.complex64)
+    return np.asarray(irfft2(change, s=still.shape), np.float32)
 
 
 def _square(heart: Mask) -> tuple[slice, slice]:
@@ -193,24 +209,23 @@ def _fine(plane: Floats) -> Floats:
 
 
 def _paths(beating: Beating, rng: np.random.Generator) -> Points:
-    """Courses (sectors, 3) of shift, squeeze and groove over half a rotation, within -0.5..0.5."""
+    """Courses (sectors, 4) of shift, squeeze, groove and lift over half a rotation, -0.5 to 0.5."""
     share = np.linspace(0, 1, beating.sectors)
     turns = beating.rotation_s / 2 / beating.beat_s * share
-    phases = rng.uniform(0, 1, 3) * 0.3 + rng.uniform(0, 1)
-    linear = rng.uniform(-0.5, 0.5, 3)
+    phases = rng.uniform(0, 1, 4) * 0.3 + rng.uniform(0, 1)
+    linear = rng.uniform(-0.5, 0.5, 4)
     waves = np.sin(2 * np.pi * (turns[:, None] + phases))
     return np.asarray(0.5 * (1 - np.abs(linear)) * waves + linear * (share[:, None] - 0.5))
 
 
 def _field(base: list[Floats], path: Points, beating: Beating) -> Floats:
-    """Displacement (2, row, column) in mm at one time."""
+    """Displacement (3, row, column) in mm at one time."""
     weight, down, right, near = base
-    shift, squeeze, groove = (np.float32(value) for value in path)
-    return np.stack(
-        [
-            weight * (shift * np.float32(beating.shift_mm[axis]))
-            + outward * (squeeze * np.float32(beating.squeeze_mm))
-            + near * (groove * np.float32(beating.groove_mm[axis]))
-            for axis, outward in enumerate((down, right))
-        ]
-    )
+    shift, squeeze, groove, lift = (np.float32(value) for value in path)
+    inside = [
+        weight * (shift * np.float32(beating.shift_mm[axis]))
+        + outward * (squeeze * np.float32(beating.squeeze_mm))
+        + near * (groove * np.float32(beating.groove_mm[axis]))
+        for axis, outward in enumerate((down, right))
+    ]
+    return np.stack([weight * (lift * np.float32(beating.lift_mm)), *inside])
