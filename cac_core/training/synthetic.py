@@ -59,11 +59,19 @@ GENERATOR_FILES: dict[str, tuple[str, ...]] = {
         "truth.py",
     ),
     IMPLANTED: (
+        "analytic/noise.py",
         "annotated.py",
+        "heldout/acquire.py",
+        "heldout/artefacts.py",
         "heldout/calcium_clouds.py",
+        "heldout/devices.py",
         "heldout/hosts.toml",
         "heldout/implanted.py",
+        "heldout/look.py",
+        "heldout/placement.py",
         "heldout/real_chests.py",
+        "heldout/scene.py",
+        "heldout/ungated.py",
         "reader.py",
         "truth.py",
     ),
@@ -144,7 +152,7 @@ def make_annotated(
     seed = _seed(study)
     host = host_of(study)
     if host is not None:
-        scan = variant_of(host, seed, data)
+        scan = variant_of(host, seed, data, varied=True)
     else:
         low_dose = study.endswith(LOW_DOSE)
         settings = draw_external_settings(np.random.default_rng(seed)) if low_dose else None

@@ -96,6 +96,37 @@ def plaque(line: Points, radius_mm: float, burden: float, rng: np.random.Generat
     return Cloud(points, density)
 
 
+def lined(line: Points, radius_mm: float, rng: np.random.Generator) -> Cloud:
+    """Confluent calcium of the wall along a whole artery or most of it, uniform or grainy.
+
+    Parameters
+    ----------
+    line : centre line (n, 3) in mm, one point per mm, from the origin of the artery.
+    radius_mm : inner radius of the artery.
+    """
+    length = float(len(line) - 1) * float(rng.uniform(0.75, 1.0))
+    # Half of them begin at the origin of the artery and touch the wall of the parent vessel.
+    begin = 0.0 if rng.random() < 0.5 else float(rng.uniform(0, 0.5)) * (len(line) - 1 - length)
+    thick = float(rng.uniform(0.5, 1.1))
+    grainy = rng.random() < 0.5
+    area = 2 * np.pi * (radius_mm + thick / 2) * thick
+    count = int(np.clip(length * area * rng.uniform(0.55, 1.0) / _GRAIN_MM3, 60, 12_000))
+    at = np.clip(begin + rng.uniform(0, length, count), 0, len(line) - 1.001)
+    low = at.astype(int)
+    share = (at - low)[:, None]
+    across, other = _sides(line, low)
+    # The side of the wall with more calcium turns along the artery.
+    around = rng.uniform(0, 2 * np.pi) + at * rng.uniform(-0.1, 0.1)
+    angle = around + rng.normal(0, rng.uniform(0.9, 3.0), count)
+    radial = (radius_mm + thick * rng.random(count))[:, None]
+    points = line[low] * (1 - share) + line[low + 1] * share
+    points = points + radial * (np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * other)
+    hu = np.full(count, rng.uniform(250, 1300))
+    if grainy:
+        hu *= np.exp(rng.normal(0, 0.5, count)) * (1 + 0.5 * np.sin(at * rng.uniform(0.2, 1.5)))
+    return Cloud(points, hu)
+
+
 def sheet(
     centre: Points, normal: Points, radius_mm: float, size_mm: float, rng: np.random.Generator
 ) -> Cloud:
@@ -151,6 +182,12 @@ class CloudImage:
         """Add a structure."""
         box, hu = self._rendered(cloud, moves)
         self._add(site, box, hu)
+
+    def add_rendered(self, sites: NDArray[np.uint8], hu: Floats) -> None:
+        """Add calcium that is an image already, with its `Site` at every voxel."""
+        for site in np.unique(sites[sites > 0]):
+            box = (slice(0, sites.shape[0]), slice(0, sites.shape[1]), slice(0, sites.shape[2]))
+            self._add(Site(site), box, np.where(sites == site, hu, 0).astype(np.float32))
 
     def fill(self, cloud: Cloud, limit_hu: float) -> None:
         """Add blood, up to `limit_hu`: an artery in muscle stays invisible."""

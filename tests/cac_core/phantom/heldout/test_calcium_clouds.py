@@ -12,6 +12,7 @@ from cac_core.phantom.heldout.calcium_clouds import (
     CloudImage,
     agatston,
     draw_target,
+    lined,
     plaque,
     sheet,
 )
@@ -60,6 +61,26 @@ def test_plaques_grow_to_the_target() -> None:
         hu = np.rint(image.noise_free()).astype(np.int16)
         score = agatston(hu, image.sites() == Site.LAD, SPACING)
         assert 0.6 * target <= score <= 1.35 * target
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_lined_artery_has_calcium_along_most_of_its_wall(seed: int) -> None:
+    cloud = lined(LINE, 1.5, np.random.default_rng(seed))
+    distance = np.linalg.norm(cloud.points[:, None] - LINE, axis=2)
+    covered = np.unique(distance.argmin(axis=1))
+    assert len(covered) > 0.7 * len(LINE)
+    assert distance.min(axis=1).max() < 1.5 + 1.1 + 0.6  # wall, and half a step along the line
+    assert np.diff(covered).max() <= 2  # without gaps
+
+
+def test_rendered_calcium_keeps_its_sites() -> None:
+    image = blank()
+    hu, sites = np.zeros_like(image.tissue), np.zeros(image.tissue.shape, np.uint8)
+    hu[3, 10:14, 10:14], sites[3, 10:14, 10:14] = 300, Site.RCA
+    hu[5, 20:24, 20:24], sites[5, 20:24, 20:24] = 200, Site.AORTIC_VALVE
+    image.add_rendered(sites, hu)
+    np.testing.assert_array_equal(image.sites(), sites)
+    np.testing.assert_array_equal(image.noise_free(), 40 + hu)
 
 
 def test_sites_name_the_stronger_structure() -> None:

@@ -1,0 +1,1 @@
+"""Hearts from anatomical meshes, varied and set into chests."""
