@@ -75,7 +75,8 @@ def test_all_studies_implanted_in_a_chest_are_one_patient(
 ) -> None:
     asked: list[tuple[str, int, Path]] = []
 
-    def variant(host: str, seed: int, data: Path) -> AnnotatedScan:
+    def variant(host: str, seed: int, data: Path, *, varied: bool) -> AnnotatedScan:
+        assert varied  # the plain look is that of the test sets
         asked.append((host, seed, data))
         return synthesise_scan(seed)
 
