@@ -1,7 +1,8 @@
 """Synthetic and implanted studies by the names that a training table gives them.
 
 `synthetic:SEED` is a scan of the analytic generator, `implanted:HOST:SEED` synthetic calcium
-implanted in a deformed real chest.
+implanted in a deformed real chest, `meshed:HEART:HOST:SEED` the same with the heart of the chest
+replaced by one from an anatomical mesh.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cac_core.phantom.analytic.acquisition import draw_external_settings
 from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import CLASS_OF_SITE, AnnotatedScan
 from cac_core.phantom.heldout.implanted import variant_of
+from cac_core.phantom.meshes.scans import mesh_source, meshed_scan
 from cac_core.phantom.reader import annotate
 from cac_core.phantom.truth import true_agatston, true_category
 from cac_core.processes import worker_pool
@@ -30,12 +32,15 @@ from schemas.training import TRAINING_SET
 
 SYNTHETIC = "synthetic:"
 IMPLANTED = "implanted:"
+MESHED = "meshed:"
 #: Suffix of studies with the acquisition of the paper's external site: 5 mm, 20 mA.
 LOW_DOSE = ":low-dose"
 #: Suffix of balanced studies, see `synthesise_scan`; existing tables and split digests contain it.
 BALANCED = ":teaching"
 _SYNTHETIC_NAME = re.compile(rf"{SYNTHETIC}(?P<seed>\d+)({BALANCED})?({LOW_DOSE})?")
-_IMPLANTED_NAME = re.compile(rf"{IMPLANTED}(?P<host>[^:]+):(?P<seed>\d+)")
+_IMPLANTED_NAME = re.compile(
+    rf"({IMPLANTED}|{MESHED}(?P<heart>[^:]+):)(?P<host>[^:]+):(?P<seed>\d+)"
+)
 
 
 #: Files of `cac_core.phantom` that determine the scans and annotations of a study, by the prefix of
@@ -75,23 +80,47 @@ GENERATOR_FILES: dict[str, tuple[str, ...]] = {
         "reader.py",
         "truth.py",
     ),
+    MESHED: (
+        "analytic/noise.py",
+        "annotated.py",
+        "heldout/acquire.py",
+        "heldout/artefacts.py",
+        "heldout/calcium_clouds.py",
+        "heldout/devices.py",
+        "heldout/hosts.toml",
+        "heldout/implanted.py",
+        "heldout/look.py",
+        "heldout/placement.py",
+        "heldout/real_chests.py",
+        "heldout/scene.py",
+        "heldout/ungated.py",
+        "meshes/insertion.py",
+        "meshes/reference.py",
+        "meshes/scans.py",
+        "meshes/surfaces.py",
+        "reader.py",
+        "truth.py",
+    ),
 }
 
 
 def is_made(study: str) -> bool:
     """Whether a study of a training table is generated rather than read from files."""
-    return study.startswith((SYNTHETIC, IMPLANTED))
+    return study.startswith((SYNTHETIC, IMPLANTED, MESHED))
 
 
-def host_of(study: str) -> str | None:
-    """The real chest of an implanted study; None for other studies."""
+def anatomy_of(study: str) -> frozenset[str]:
+    """The real chest and the mesh (`mesh-NAME`) that a study was made from; empty for others."""
     named = _IMPLANTED_NAME.fullmatch(study)
-    return named and named["host"]
+    if named is None:
+        return frozenset()
+    heart = named["heart"]
+    return frozenset({named["host"], *([mesh_source(heart)] if heart else [])})
 
 
 def hosts_of(rows: Sequence[dict[str, str]]) -> list[str]:
-    """The real chests of the implanted studies in rows of a training table."""
-    return sorted({host for row in rows if (host := host_of(row["study"]))})
+    """The real chests and meshes of the studies in rows of a training table."""
+    return sorted(frozenset().union(*(anatomy_of(row["study"]) for row in rows)))
 
 
 def synthetic_names(
@@ -109,9 +138,22 @@ def synthetic_names(
     return [f"{SYNTHETIC}{number}{end}" for number in range(seed, seed + studies)]
 
 
-def implanted_names(studies: int, seed: int, hosts: Sequence[str]) -> list[str]:
-    """Names of `studies` implanted studies for each of these real chests."""
-    return [f"{IMPLANTED}{host}:{n}" for host in hosts for n in range(seed, seed + studies)]
+def implanted_names(
+    studies: int, seed: int, hosts: Sequence[str], hearts: Sequence[str] = ()
+) -> list[str]:
+    """Names of `studies` implanted studies for each of these real chests.
+
+    Parameters
+    ----------
+    hearts : meshes; with any, `studies` for each pair of a mesh and a chest.
+    """
+    prefixes = [f"{MESHED}{heart}:" for heart in hearts] or [IMPLANTED]
+    return [
+        f"{prefix}{host}:{n}"
+        for prefix in prefixes
+        for host in hosts
+        for n in range(seed, seed + studies)
+    ]
 
 
 def made_table(
@@ -150,9 +192,11 @@ def make_annotated(
         If the real chests are missing.
     """
     seed = _seed(study)
-    host = host_of(study)
-    if host is not None:
-        scan = variant_of(host, seed, data, varied=True)
+    named = _IMPLANTED_NAME.fullmatch(study)
+    if named is not None and named["heart"]:
+        scan = meshed_scan(named["heart"], named["host"], seed, data, varied=True)
+    elif named is not None:
+        scan = variant_of(named["host"], seed, data, varied=True)
     else:
         low_dose = study.endswith(LOW_DOSE)
         settings = draw_external_settings(np.random.default_rng(seed)) if low_dose else None
@@ -169,10 +213,10 @@ def make_annotated(
 
 def generator_digest(study: str) -> str:
     """SHA-256 of the code that generates such studies: changed code changes the scan of a seed."""
-    return _files_digest(SYNTHETIC if study.startswith(SYNTHETIC) else IMPLANTED)
+    return _files_digest(study.partition(":")[0] + ":")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _files_digest(prefix: str) -> str:
     folder = Path(phantom.__file__).parent
     digest = hashlib.sha256()
@@ -186,20 +230,21 @@ def _seed(study: str) -> int:
     if named is None:
         raise TrainingDataError(
             f"The study name {study!r} is malformed.",
-            f"Names are {SYNTHETIC}SEED, with {BALANCED}, {LOW_DOSE} or both in this order, and "
-            f"{IMPLANTED}HOST:SEED.",
+            f"Names are {SYNTHETIC}SEED, with {BALANCED}, {LOW_DOSE} or both in this order, "
+            f"{IMPLANTED}HOST:SEED and {MESHED}HEART:HOST:SEED.",
         )
     return int(named["seed"])
 
 
 def _row(study: str, annotation: str, data: Path | None) -> dict[str, object]:
     scan, calcium = make_annotated(study, annotation, data)
-    host = host_of(study)
+    named = _IMPLANTED_NAME.fullmatch(study)
+    host, heart = (named["host"], named["heart"]) if named else (None, None)
     return {
         "study": study,
         "annotation": annotation,
         "reader": annotation,
-        "patient": host or f"P{_seed(study)}",
+        "patient": mesh_source(heart) if heart else host or f"P{_seed(study)}",
         "site": host or "synthetic",
         "cac_category": true_category(
             true_agatston(scan.hu, (calcium == 1) & scan.heart_mask, scan.spacing_mm)

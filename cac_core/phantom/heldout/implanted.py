@@ -81,18 +81,29 @@ def variant_of(host: str, seed: int, data: Path | None, *, varied: bool = False)
     UsageError
         If the name is unknown, or the folder does not contain the chest.
     """
-    if host not in host_names():
+    return make_variant(named_host(host, data), seed, varied=varied)
+
+
+def named_host(name: str, data: Path | None) -> Host:
+    """A real chest by name; the last ones are kept for the process.
+
+    Raises
+    ------
+    UsageError
+        As `variant_of`.
+    """
+    if name not in host_names():
         known = ", ".join(host_names())
-        raise UsageError(f"Unknown real chest {host!r}.", f"Choose from {known}.")
+        raise UsageError(f"Unknown real chest {name!r}.", f"Choose from {known}.")
     if data is None:
         raise UsageError(
             "The folder of the real chests is not given.",
             "Name it with --data; docs/evaluation.md lists its contents.",
         )
-    return make_variant(_load_host(host, data), seed, varied=varied)
+    return _load_host(name, data)
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=8)
 def _load_host(name: str, data: Path) -> Host:
     try:
         return load_host(name, data)
@@ -110,7 +121,7 @@ def deformed_scene(host: Host, name: str, look: Look, rng: np.random.Generator) 
     deformation = _draw_deformation(host, centre, rng)
     levels = np.arange(*_RANGE_MM, look.increment_mm)
     levels = levels[_covered(host, centre, deformation, levels, look.thickness_mm)]
-    tissue, heart = _resample(host, centre, deformation, levels, spacing, look.thickness_mm)
+    tissue, heart, own = _resample(host, centre, deformation, levels, spacing, look.thickness_mm)
     origin = np.array([levels[0], *(-(_SIZE - 1) / 2 * spacing[1:])])
     lines = {
         key: deformation.to_image(even_line(line * host.spacing_mm) - centre) - origin
@@ -118,7 +129,7 @@ def deformed_scene(host: Host, name: str, look: Look, rng: np.random.Generator) 
         if len(line) >= 2
     }
     valve = deformation.to_image((host.valve * host.spacing_mm - centre)[None])[0] - origin
-    return Scene(tissue, heart, lines, valve, host.radii_mm, spacing, name)
+    return Scene(tissue, heart, lines, valve, host.radii_mm, spacing, name, own_sites=own)
 
 
 def _covered(
@@ -167,8 +178,11 @@ def _resample(
     levels: Points,
     spacing: Points,
     thickness: float,
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Tissue and heart mask on the grid of the image; a slice is the mean of two planes."""
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.uint8] | None]:
+    """Tissue, heart mask and real calcium on the grid of the image.
+
+    A slice is the mean of two planes.
+    """
     across = (np.arange(_SIZE) - (_SIZE - 1) / 2) * spacing[1]
     # The map is smooth: it is computed for every eighth pixel and interpolated.
     coarse = across[::8]
@@ -178,6 +192,7 @@ def _resample(
     tissue = np.empty((len(levels), _SIZE, _SIZE), np.float32)
     heart = np.empty(tissue.shape, np.bool_)
     weight = gaussian_filter(host.heart.astype(np.float32), 0.6)
+    own = None if host.own_calcium is None else np.zeros(tissue.shape, np.uint8)
 
     def places(level: float, to_pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         flat = np.stack([np.full(rows.size, level), rows.ravel(), columns.ravel()], 1)
@@ -185,14 +200,13 @@ def _resample(
         return np.asarray(to_pixels @ at.T.reshape(3, *rows.shape) @ to_pixels.T)
 
     for k, level in enumerate(levels):
-        planes = [
-            map_coordinates(
-                host.hu, places(level + shift, between), np.float32, order=1, mode="nearest"
-            )
-            for shift in (-thickness / 4, thickness / 4)
-        ]
+        indices = [places(level + shift, between) for shift in (-thickness / 4, thickness / 4)]
+        planes = [map_coordinates(host.hu, at, np.float32, order=1, mode="nearest") for at in indices]
         tissue[k] = np.mean(planes, axis=0)
+        if own is not None:
+            sites = [map_coordinates(host.own_calcium, at, order=0) for at in indices]
+            own[k] = np.max(sites, axis=0)
         # The mask is smooth too: every second pixel is computed.
         half = map_coordinates(weight, places(level, between[::2]), order=1, mode="constant")
         heart[k] = np.repeat(np.repeat(half >= 0.5, 2, axis=0), 2, axis=1)
-    return tissue, heart
+    return tissue, heart, own

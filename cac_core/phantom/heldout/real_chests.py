@@ -53,9 +53,13 @@ class Host:
     own_calcium: NDArray[np.uint8] | None
 
 
-def host_names() -> tuple[str, ...]:
-    """Names of the hosts, in order."""
-    return tuple(_landmarks())
+def host_names(*, whole: bool = False) -> tuple[str, ...]:
+    """Names of the hosts, in order; `whole`: only those whose whole heart was scanned."""
+    return tuple(
+        name
+        for name, known in _landmarks().items()
+        if not (whole and min(map(int, known["sac"])) == 0)
+    )
 
 
 def load_host(name: str, data: Path) -> Host:
@@ -105,7 +109,7 @@ def _read(known: dict[str, Any], data: Path) -> tuple[NDArray[np.float32], Point
     if "volume" in known:
         values, affine = read_label_map(data / known["volume"])
         return values.astype(np.float32), np.linalg.norm(affine[:3, :3], axis=0)
-    files = sorted(path for path in (data / known["series"]).glob("*") if path.is_file())
+    files = sorted((data / known["series"]).glob("*.dcm"))
     if not files:
         raise FileNotFoundError(f"no series in {data / known['series']}")
     volume = read_volume(files)

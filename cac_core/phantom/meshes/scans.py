@@ -8,10 +8,15 @@ import numpy as np
 
 from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.phantom.heldout.acquire import acquire
-from cac_core.phantom.heldout.implanted import deformed_scene, host_of_name
+from cac_core.phantom.heldout.implanted import deformed_scene, named_host
 from cac_core.phantom.heldout.look import TEST_LOOK, draw_look
 from cac_core.phantom.meshes.insertion import with_mesh_heart
 from cac_core.phantom.meshes.reference import reference_heart
+
+
+def mesh_source(heart: str) -> str:
+    """Name of a mesh beside the names of real chests, in what weights state of their training."""
+    return f"mesh-{heart}"
 
 
 def meshed_scan(
@@ -31,7 +36,7 @@ def meshed_scan(
     UsageError
         If a name is unknown, or files or libraries are missing.
     """
-    chest = host_of_name(host, data)
+    chest = named_host(host, data)
     rng = np.random.default_rng([seed, sum(map(ord, heart + host))])
     look = draw_look(rng) if varied else TEST_LOOK
     name = f"{heart}-{host}-{seed}"
