@@ -8,7 +8,7 @@ import numpy as np
 
 from cac_core.phantom.heldout.ungated import Beating, draw_beating
 
-#: Contrast of calcium relative to 120 kVp, by tube voltage.
+#: Contrast of calcium relative to 120 kVp, by tube voltage; approximate.
 CALCIUM_BY_KVP = {100: 1.18, 110: 1.08, 120: 1.0, 130: 0.95, 140: 0.9}
 
 

@@ -59,8 +59,7 @@ class Beating:
 def draw_beating(rng: np.random.Generator) -> Beating:
     """Motion of 2 to 8 mm of the ventricles and up to 10 mm of the right coronary artery.
 
-    Amplitudes follow measurements of coronary motion over a beat (Achenbach et al., Radiology
-    2000;216:457); a rotation takes 0.5 to 1 s on scanners of hybrid systems.
+    The ranges are assumptions, not measurements; a rotation takes 0.5 to 1 s, a beat 0.8 to 1 s.
     """
     turn, other = rng.uniform(0, 2 * np.pi, 2)
     whole = float(rng.uniform(2, 8))
