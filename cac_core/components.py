@@ -35,6 +35,17 @@ def label_in_plane(
     return np.asarray(labels, np.int32), n_pixels
 
 
+def largest_in_plane(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest connected component of each slice of a (slice, row, column) mask."""
+    labels, n_pixels = label_in_plane(mask)
+    kept = np.zeros(len(n_pixels), np.bool_)
+    for plane in labels:
+        present = np.unique(plane)
+        if present[-1] > 0:
+            kept[present[np.argmax(n_pixels[present])]] = True
+    return np.asarray(kept[labels])
+
+
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
     """Return the smallest box around a (slice, row, column) mask; None for an empty mask."""
     found = ndimage.find_objects(np.asarray(mask, bool).view(np.uint8), max_label=1)[0]

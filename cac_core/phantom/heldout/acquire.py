@@ -12,6 +12,7 @@ from scipy.ndimage import (
     uniform_filter1d,
 )
 
+from cac_core.components import largest_in_plane
 from cac_core.phantom.annotated import (
     CLASS_OF_SITE,
     MIN_CONTRIBUTION_HU,
@@ -83,10 +84,7 @@ def _outlined(scene: Scene, spacing: Points) -> Mask:
         line = scene.line(artery)
         if line is not None:
             _enclose(heart, line, spacing)
-    soft = scene.tissue < 120
-    if scene.own_sites is not None:
-        soft |= scene.own_sites > 0
-    return heart & soft
+    return largest_in_plane(scene.heart | (heart & (scene.tissue < 120)))
 
 
 def _enclose(heart: NDArray[np.bool_], line: Points, spacing: Points) -> None:

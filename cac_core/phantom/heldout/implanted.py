@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.sparse import csr_array
 
 from cac_core.errors import UsageError
 from cac_core.phantom.annotated import AnnotatedScan
@@ -188,22 +189,26 @@ def _resample(
     coarse = across[::8]
     rows, columns = np.meshgrid(coarse, coarse, indexing="ij")
     fine = np.minimum(np.arange(_SIZE) / 8, len(coarse) - 1)
-    between = np.maximum(1 - np.abs(fine[:, None] - np.arange(len(coarse))), 0)
+    # Sparse, as a matrix product of the linear algebra library starts its own threads.
+    between = csr_array(np.maximum(1 - np.abs(fine[:, None] - np.arange(len(coarse))), 0))
     tissue = np.empty((len(levels), _SIZE, _SIZE), np.float32)
     heart = np.empty(tissue.shape, np.bool_)
     weight = gaussian_filter(host.heart.astype(np.float32), 0.6)
     own = None if host.own_calcium is None else np.zeros(tissue.shape, np.uint8)
 
-    def places(level: float, to_pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    def places(level: float, to_pixels: csr_array) -> NDArray[np.float64]:
         flat = np.stack([np.full(rows.size, level), rows.ravel(), columns.ravel()], 1)
         at = (deformation.to_host(flat) + centre) / host.spacing_mm
-        return np.asarray(to_pixels @ at.T.reshape(3, *rows.shape) @ to_pixels.T)
+        parts = at.T.reshape(3, *rows.shape)
+        return np.stack([(to_pixels @ (to_pixels @ part).T).T for part in parts])
 
     for k, level in enumerate(levels):
         indices = [places(level + shift, between) for shift in (-thickness / 4, thickness / 4)]
-        planes = [map_coordinates(host.hu, at, np.float32, order=1, mode="nearest") for at in indices]
+        planes = [
+            map_coordinates(host.hu, at, np.float32, order=1, mode="nearest") for at in indices
+        ]
         tissue[k] = np.mean(planes, axis=0)
-        if own is not None:
+        if own is not None and host.own_calcium is not None:
             sites = [map_coordinates(host.own_calcium, at, order=0) for at in indices]
             own[k] = np.max(sites, axis=0)
         # The mask is smooth too: every second pixel is computed.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, label
 
+from cac_core.components import largest_in_plane
 from cac_core.dicom.annotation import read_label_map
 from cac_core.dicom.volume import read_volume
 from cac_core.phantom.annotated import Site
@@ -129,10 +130,7 @@ def pericardial_sac(
     """
     body = _from_polygons(polygons, hu.shape) & (_blurred(hu, 1.0, spacing) > -300)
     smooth = _blurred(body.astype(np.float32), 2.0, spacing) >= 0.5
-    for k in np.flatnonzero(smooth.any(axis=(1, 2))):
-        parts, _ = label(smooth[k])
-        smooth[k] = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    return np.asarray(smooth)
+    return largest_in_plane(smooth)
 
 
 def calcium_at(

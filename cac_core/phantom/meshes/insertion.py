@@ -14,11 +14,11 @@ from scipy.ndimage import (
     binary_dilation,
     distance_transform_edt,
     gaussian_filter,
-    label,
     map_coordinates,
     zoom,
 )
 
+from cac_core.components import largest_in_plane
 from cac_core.phantom.heldout.scene import Scene
 from cac_core.phantom.meshes.reference import ReferenceHeart
 
@@ -30,6 +30,8 @@ Mask = NDArray[np.bool_]
 _BONE_HU = 140.0
 #: Every n-th pixel of the deformation is computed, the others are interpolated.
 _COARSE = 8
+#: Width of the blur that smooths the outline of the sac, mm.
+_OUTLINE_MM = 3.0
 #: Vessels outside the sac are drawn up to this far from it, mm.
 _STUMP_MM = 18.0
 
@@ -98,8 +100,10 @@ def with_mesh_heart(
     fat_mm = look.fat_mm * (1 + 0.5 * _uneven(depth.shape, (12, 60, 60), rng))
     sac = _sac(scene, depth < np.maximum(fat_mm, 0.5), box)
     tissue = _emptied(scene, sac, box)
-    hu = look.fat_hu + blood * (look.blood_hu - look.fat_hu) + muscle * (
-        look.muscle_hu - look.fat_hu
+    hu = (
+        look.fat_hu
+        + blood * (look.blood_hu - look.fat_hu)
+        + muscle * (look.muscle_hu - look.fat_hu)
     )
     hu += look.texture_hu * _uneven(hu.shape, (2, 4, 4), rng)
     coverage = gaussian_filter(sac.astype(np.float32), (0, 0.7, 0.7))
@@ -108,9 +112,10 @@ def with_mesh_heart(
     part += stump * (look.blood_hu - part)
     part += coverage * (hu - part)
     mask = np.zeros_like(scene.heart)
-    mask[box] = sac
-    to_grid = lambda points: variation.to_chest(points) + centre  # noqa: E731
-    lines = {name: to_grid(line) for name, line in _drawn_lines(heart, rng).items()}
+    mask[box] = _outlined(sac, scene.spacing_mm[1])
+    lines = {
+        name: variation.to_chest(line) + centre for name, line in _drawn_lines(heart, rng).items()
+    }
     if "descending_aorta" in scene.lines:
         lines["descending_aorta"] = scene.lines["descending_aorta"]
     scale = float(np.cbrt(abs(np.linalg.det(variation.turn))))
@@ -119,7 +124,7 @@ def with_mesh_heart(
         tissue=tissue,
         heart=mask,
         lines=lines,
-        valve=to_grid(heart.valve[None])[0],
+        valve=variation.to_chest(heart.valve[None])[0] + centre,
         radii_mm={**scene.radii_mm, "ascending": heart.aorta_radius_mm / scale},
         own_sites=None,
     )
@@ -137,8 +142,7 @@ def _draw_variation(scene: Scene, heart: ReferenceHeart, rng: np.random.Generato
     names = sorted(heart.chambers)
     return _Variation(
         turn=turn / size,
-        waves=np.array([_unit(rng.normal(size=3)) for _ in length])
-        * (2 * np.pi / length)[:, None],
+        waves=np.array([_unit(rng.normal(size=3)) for _ in length]) * (2 * np.pi / length)[:, None],
         phases=rng.uniform(0, 2 * np.pi, 8),
         shifts=rng.normal(0, 1.2, (8, 3)) * (length / 100)[:, None],
         bumps=np.array([heart.chambers[name] for name in names]),
@@ -173,9 +177,7 @@ def _box(scene: Scene, centre: Points) -> tuple[slice, slice, slice]:
     """Part of the grid around the heart, a multiple of the coarse steps in the plane."""
     reach = np.array([105.0, 112.0, 128.0])
     low = np.maximum(np.floor((centre - reach) / scene.spacing_mm).astype(int), 0)
-    high = np.minimum(
-        np.ceil((centre + reach) / scene.spacing_mm).astype(int), scene.tissue.shape
-    )
+    high = np.minimum(np.ceil((centre + reach) / scene.spacing_mm).astype(int), scene.tissue.shape)
     return slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])
 
 
@@ -196,9 +198,10 @@ def _sampled(
     shape = (len(levels), len(rows), len(columns))
     depth, blood, muscle = (np.zeros(shape, np.float32) for _ in range(3))
     coarse = np.stack(np.meshgrid(rows[::_COARSE], columns[::_COARSE], indexing="ij"), -1)
-    fine = np.stack(
-        np.meshgrid(np.arange(len(rows)), np.arange(len(columns)), indexing="ij")
-    ) / _COARSE
+    fine = (
+        np.stack(np.meshgrid(np.arange(len(rows)), np.arange(len(columns)), indexing="ij"))
+        / _COARSE
+    )
     field = heart.depth.astype(np.float32)
     shifts = (np.arange(3) - 1) / 3 * thickness_mm
     for k, level in enumerate(levels):
@@ -216,7 +219,7 @@ def _sampled(
     return depth, blood, muscle
 
 
-def _looked_up(volume: NDArray[np.generic], index: Points, outside: float) -> Floats:
+def _looked_up(volume: NDArray[np.uint8] | Floats, index: Points, outside: float) -> Floats:
     return np.asarray(
         map_coordinates(volume, index, np.float32, order=1, mode="constant", cval=outside)
     )
@@ -226,19 +229,20 @@ def _sac(scene: Scene, sac: Mask, box: tuple[slice, slice, slice]) -> Mask:
     """The sac without bone, in one piece per slice."""
     host = scene.tissue[box]
     dense = (gaussian_filter(host, (0, 1, 1)) > _BONE_HU) & ~scene.heart[box]
-    sac &= ~binary_dilation(dense, np.ones((1, 3, 3)), 2)
-    for plane in sac:
-        parts, count = label(plane)
-        if count > 1:
-            plane &= parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    return np.asarray(sac)
+    return largest_in_plane(sac & ~binary_dilation(dense, np.ones((1, 3, 3), np.bool_), 2))
+
+
+def _outlined(sac: Mask, pixel_mm: float) -> Mask:
+    """The sac as a reader outlines it: without stumps of veins and narrow notches."""
+    blur = (0, _OUTLINE_MM / pixel_mm, _OUTLINE_MM / pixel_mm)
+    return largest_in_plane(gaussian_filter(sac.astype(np.float32), blur) >= 0.4)
 
 
 def _emptied(scene: Scene, sac: Mask, box: tuple[slice, slice, slice]) -> Floats:
     """The chest with its heart replaced by the tissue next to it: lung, liver, fat."""
     tissue = scene.tissue.copy()
     part = tissue[box]
-    away = binary_dilation(scene.heart[box], np.ones((1, 3, 3)), 3) & (part < _BONE_HU)
+    away = binary_dilation(scene.heart[box], np.ones((1, 3, 3), np.bool_), 3) & (part < _BONE_HU)
     # What lies next to it in its own slice, unless that is far.
     sampling = (3.0, 1.0, 1.0)
     _, nearest = distance_transform_edt(away, sampling, return_indices=True)

@@ -22,7 +22,7 @@ from scipy.ndimage import (
     gaussian_filter1d,
     label,
 )
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
@@ -235,9 +235,9 @@ def _tube(points: Points, start: Points) -> tuple[Points, float]:
     thin = points[np.sort(kept)]
     pairs = cKDTree(thin).query_pairs(4.0, output_type="ndarray")
     length = np.linalg.norm(thin[pairs[:, 0]] - thin[pairs[:, 1]], axis=1)
-    graph = coo_matrix((length, (pairs[:, 0], pairs[:, 1])), (len(thin), len(thin)))
+    graph = coo_array((length, (pairs[:, 0], pairs[:, 1])), (len(thin), len(thin)))
     first = int(np.argmin(np.linalg.norm(thin - start, axis=1)))
-    along = dijkstra(graph.tocsr(), directed=False, indices=first)
+    along = np.asarray(dijkstra(csr_array(graph), False, first))
     reached = np.isfinite(along)
     layer = (along[reached] / 3.0).astype(int)
     count = np.maximum(np.bincount(layer), 1)
@@ -285,16 +285,18 @@ def _arteries(
 ) -> dict[str, Points]:
     """Centre lines from the aortic root outwards; the left ones start where the left main ends."""
     grooves = _Grooves(solids, heart, grid)
-    root = valve + [12.0, 2.0, 14.0]
-    main = _tube(surfaces["LM"], valve)[0] if "LM" in surfaces else _even(
-        np.linspace(root, root + [2.0, -2.0, 12.0], 8)
+    root = valve + np.array([12.0, 2.0, 14.0])
+    main = (
+        _tube(surfaces["LM"], valve)[0]
+        if "LM" in surfaces
+        else _even(np.linspace(root, root + np.array([2.0, -2.0, 12.0]), 8))
     )
     fork = main[-1]
     found = {"LM": main}
     for site, pair, start in (
         ("LAD", ("left_ventricle", "right_ventricle"), fork),
         ("LCX", ("left_ventricle", "left_atrium"), fork),
-        ("RCA", ("right_ventricle", "right_atrium"), valve + [6.0, -14.0, -8.0]),
+        ("RCA", ("right_ventricle", "right_atrium"), valve + np.array([6.0, -14.0, -8.0])),
     ):
         if site in surfaces:
             line = _tube(surfaces[site], start)[0]
