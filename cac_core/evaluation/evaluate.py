@@ -32,9 +32,9 @@ from cac_core.phantom.analytic.scan import synthesise_scan
 from cac_core.phantom.annotated import CAUSE_OF_SITE, CLASS_OF_SITE, AnnotatedScan
 from cac_core.phantom.heldout.frozen_sets import (
     TEST_SETS,
+    anatomy_of_case,
     case_digest,
     frozen_digest,
-    host_of_case,
     kept_case,
     make_case,
     set_digest,
@@ -108,15 +108,15 @@ def evaluate_set(
     cases: list[_Case] = []
     left_out: set[str] = set()
     for case in range(min(count, limit or count)):
-        host = host_of_case(case) if name == "semi-synthetic" else None
-        fit = [each for each in weights if host not in each.hosts]
+        anatomy = anatomy_of_case(name, case)
+        fit = [each for each in weights if not anatomy & set(each.hosts)]
         if fit:
             cases.append(_Case(name, case, data, keep, fit[0]))
         else:
-            left_out.add(str(host))
+            left_out |= anatomy
     if not cases:
         raise UsageError(
-            "These weights were trained on every real chest of the set.",
+            "These weights were trained on a real chest or mesh of every study of the set.",
             "Name others with --model; docs/training.md describes how to make them.",
         )
     result = _evaluate_cases(cases, progress, by)

@@ -56,7 +56,7 @@ class WeightsManifest:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Real chests used in training or calibration; never evaluate the weights on these."""
+        """Real chests and meshes used in training or calibration; never evaluate on these."""
         runs = (run.get("data", {}) for run in self.training.values())
         return tuple(sorted({host for data in runs for host in data.get("hosts", ())}))
 

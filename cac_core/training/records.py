@@ -17,7 +17,7 @@ class RunData(TypedDict):
     network: str
     begun_from: str | None  # model id of the initial weights
     begun_from_network: str | None
-    hosts: list[str]  # real chests in training, validation or the initial weights
+    hosts: list[str]  # real chests and meshes in training, validation or the initial weights
 
 
 class RunRecord(TypedDict):

@@ -153,6 +153,13 @@ HostOption = Annotated[
     list[str] | None,
     typer.Option("--host", help="Implant calcium in this real chest; may be repeated."),
 ]
+MeshOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mesh",
+        help="Replace the heart of each --host by this mesh (female, male, rodero); repeatable.",
+    ),
+]
 HeartRunsOption = Annotated[
     list[Path],
     typer.Option("--heart", help="Folder of a heart network's run; several are averaged."),
@@ -173,6 +180,7 @@ def table_command(
     low_dose: LowDoseOption = False,
     balanced: BalancedOption = False,
     host: HostOption = None,
+    mesh: MeshOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -183,9 +191,11 @@ def table_command(
 
     if host and (low_dose or balanced):
         raise typer.BadParameter("--low-dose and --balanced cannot be used with --host")
+    if mesh and not host:
+        raise typer.BadParameter("--mesh needs a --host, the chest around the heart")
     require_new(out)
     names = (
-        implanted_names(synthetic, seed, host)
+        implanted_names(synthetic, seed, host, mesh or ())
         if host
         else synthetic_names(synthetic, seed, low_dose=low_dose, balanced=balanced)
     )

@@ -1,4 +1,4 @@
-"""The three frozen test sets, and their digests.
+"""The four frozen test sets, and their digests.
 
 Their scans differ from the training scans: other acquisition, real anatomy, another generator. They
 are excluded from training and calibration, as are other studies in a real chest on which weights
@@ -26,15 +26,27 @@ from cac_core.phantom.annotated import AnnotatedScan
 from cac_core.phantom.heldout.implanted import variant_of
 from cac_core.phantom.heldout.real_chests import host_names
 from cac_core.phantom.heldout.second_generator import synthesise_second
+from cac_core.phantom.meshes.scans import mesh_source, meshed_scan
 
 FROZEN = Path(__file__).with_name("frozen_sets.json")
 #: Number of studies and description by name.
 TEST_SETS: dict[str, tuple[int, str]] = {
     "external": (300, "other people at 5 mm and 20 mA, by the training generator"),
-    "semi-synthetic": (102, "calcium implanted in deformed real chests of three people"),
+    "semi-synthetic": (105, "calcium implanted in deformed real chests of seven people"),
     "cross-generator": (100, "people, plaques, blur and noise of a second generator"),
+    "mesh-hearts": (108, "hearts from three anatomical meshes in real chests of six people"),
 }
-_EXTERNAL_SEED, _IMPLANT_SEED, _SECOND_SEED = 500_000, 600_000, 700_000
+_EXTERNAL_SEED, _IMPLANT_SEED, _SECOND_SEED, _MESH_SEED = 500_000, 600_000, 700_000, 800_000
+#: Meshes and chests of the set `mesh-hearts`. Two trainings, one with the female mesh and one with
+#: the others, each without the chests of its pairs here, judge all of it.
+_MESH_PAIRS = (
+    *(
+        (heart, host)
+        for heart in ("male", "rodero")
+        for host in ("siemens", "crop", "plain3", "motion")
+    ),
+    *(2 * [("female", host) for host in ("labelled", "plain8")]),
+)
 
 
 def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
@@ -42,25 +54,39 @@ def make_case(name: str, number: int, data: Path | None) -> AnnotatedScan:
 
     Parameters
     ----------
-    data : folder of the real chests, for `semi-synthetic`.
+    data : folder of the real chests and meshes, for `semi-synthetic` and `mesh-hearts`.
 
     Raises
     ------
     UsageError
-        If the set is unknown, or the real chests are missing.
+        If the set is unknown, or the real chests or meshes are missing.
     """
     if name == "external":
         seed = _EXTERNAL_SEED + number
         return synthesise_scan(seed, draw_external_settings(np.random.default_rng(seed)))
     if name == "cross-generator":
         return synthesise_second(_SECOND_SEED + number)
+    if name == "mesh-hearts":
+        return meshed_scan(*_MESH_PAIRS[number % len(_MESH_PAIRS)], _MESH_SEED + number, data)
     if name != "semi-synthetic":
         raise UsageError(f"Unknown test set {name!r}.", f"Choose from {', '.join(TEST_SETS)}.")
-    return variant_of(host_of_case(number), _IMPLANT_SEED + number, data)
+    return variant_of(_host_of_case(number), _IMPLANT_SEED + number, data)
 
 
-def host_of_case(number: int) -> str:
-    """The real chest of a study of the set `semi-synthetic`."""
+def anatomy_of_case(name: str, number: int) -> frozenset[str]:
+    """The real chest and the mesh of a study: weights that learnt from these cannot judge it.
+
+    Names are those of `WeightsManifest.hosts`.
+    """
+    if name == "semi-synthetic":
+        return frozenset({_host_of_case(number)})
+    if name == "mesh-hearts":
+        heart, host = _MESH_PAIRS[number % len(_MESH_PAIRS)]
+        return frozenset({mesh_source(heart), host})
+    return frozenset()
+
+
+def _host_of_case(number: int) -> str:
     hosts = host_names()
     return hosts[number % len(hosts)]
 
