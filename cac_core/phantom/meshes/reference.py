@@ -237,7 +237,7 @@ def _tube(points: Points, start: Points) -> tuple[Points, float]:
     length = np.linalg.norm(thin[pairs[:, 0]] - thin[pairs[:, 1]], axis=1)
     graph = coo_array((length, (pairs[:, 0], pairs[:, 1])), (len(thin), len(thin)))
     first = int(np.argmin(np.linalg.norm(thin - start, axis=1)))
-    along = np.asarray(dijkstra(csr_array(graph), False, first))
+    along = np.asarray(dijkstra(csr_array(graph), directed=False, indices=first))  # type: ignore[call-overload]
     reached = np.isfinite(along)
     layer = (along[reached] / 3.0).astype(int)
     count = np.maximum(np.bincount(layer), 1)

@@ -114,7 +114,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_weights_are_not_evaluated_on_their_own_chests(monkeypatch: pytest.MonkeyPatch) -> None:
     learnt = {
         "crop": ["crop"],
-        "others": ["labelled", "siemens"],
+        "others": [name for name in host_names() if name != "crop"],
+        "female": ["mesh-female", "labelled", "plain8"],
+        "male": ["mesh-male", "mesh-rodero", "siemens", "crop", "plain3", "motion"],
         "all": list(host_names()),
         "synthetic": [],
     }
@@ -131,18 +133,27 @@ def test_weights_are_not_evaluated_on_their_own_chests(monkeypatch: pytest.Monke
     monkeypatch.setattr(evaluation, "verify_weights", weights)
     monkeypatch.setattr(evaluation, "_evaluate_cases", judged)
 
-    def of(name: str, *folders: str) -> tuple[list[str], list[str]]:
+    def of(name: str, *folders: str, limit: int = 6) -> tuple[list[str], list[str]]:
         progress = RunProgress(console, quiet=True)
-        result = evaluate_set(name, progress, limit=6, models=[Path(folder) for folder in folders])
+        models = [Path(folder) for folder in folders]
+        result = evaluate_set(name, progress, limit=limit, models=models)
         return [row["digest"] for row in result["studies"]], result["left_out"]
 
-    # The chests come in turn: labelled, siemens, crop.
+    # The chests come in turn: labelled, siemens, crop, ...
     assert of("semi-synthetic", "crop", "others") == (
-        ["0 crop", "1 crop", "2 others", "3 crop", "4 crop", "5 others"],
+        ["0 crop", "1 crop", "2 others", "3 crop", "4 crop", "5 crop"],
         [],
     )
-    assert of("semi-synthetic", "crop") == (["0 crop", "1 crop", "3 crop", "4 crop"], ["crop"])
+    assert of("semi-synthetic", "crop") == (
+        ["0 crop", "1 crop", "3 crop", "4 crop", "5 crop"],
+        ["crop"],
+    )
+    # Male and rodero in the chests of the one training, female in those of the other.
+    assert of("mesh-hearts", "female", "male")[0] == [f"{n} female" for n in range(6)]
+    assert of("mesh-hearts", "female", "male", limit=12)[0][8:] == [
+        f"{n} male" for n in range(8, 12)
+    ]
     assert of("semi-synthetic", "synthetic") == ([f"{n} synthetic" for n in range(6)], [])
     assert of("external", "all") == ([f"{n} all" for n in range(6)], [])
-    with pytest.raises(UsageError, match="every real chest"):
+    with pytest.raises(UsageError, match="every study"):
         of("semi-synthetic", "all")

@@ -24,8 +24,10 @@ from cac_core.training.samples import SampleFiles
 from cac_core.training.synthetic import (
     GENERATOR_FILES,
     IMPLANTED,
+    MESHED,
     SYNTHETIC,
     generator_digest,
+    hosts_of,
     implanted_names,
     made_table,
     synthetic_names,
@@ -94,6 +96,28 @@ def test_all_studies_implanted_in_a_chest_are_one_patient(
     assert asked[-1] == ("crop", 7, tmp_path) and len(asked) == 5
 
 
+def test_all_studies_of_a_mesh_are_one_patient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, int]] = []
+
+    def scan(heart: str, host: str, seed: int, data: Path, *, varied: bool) -> AnnotatedScan:
+        assert varied
+        asked.append((heart, host, seed))
+        return synthesise_scan(seed)
+
+    monkeypatch.setattr(training_scans, "meshed_scan", scan)
+    names = implanted_names(1, 7, ["crop", "siemens"], ["male"])
+    assert names == ["meshed:male:crop:7", "meshed:male:siemens:7"]
+    rows = rows_of(made_table(names, "truth", tmp_path, QUIET))
+    assert [(row["patient"], row["site"]) for row in rows] == [
+        ("mesh-male", "crop"),
+        ("mesh-male", "siemens"),
+    ]
+    assert asked == [("male", "crop", 7), ("male", "siemens", 7)]
+    assert hosts_of(rows) == ["crop", "mesh-male", "siemens"]
+
+
 def test_an_implanted_study_is_the_variant_of_that_seed(tmp_path: Path, shared_data: Path) -> None:
     samples = prepare_samples([row("implanted:crop:7")], data_in(tmp_path, shared_data), QUIET)
     assert samples[0].spacing_mm[0] == 5.0
@@ -151,7 +175,11 @@ def test_a_sample_of_another_generator_is_not_reused(
 
 @pytest.mark.parametrize(
     ("study", "entry"),
-    [(SYNTHETIC, "analytic/scan.py"), (IMPLANTED, "heldout/implanted.py")],
+    [
+        (SYNTHETIC, "analytic/scan.py"),
+        (IMPLANTED, "heldout/implanted.py"),
+        (MESHED, "meshes/scans.py"),
+    ],
 )
 def test_the_generator_digest_covers_all_code_that_makes_the_scans(study: str, entry: str) -> None:
     """Follow the imports within `cac_core.phantom` from the modules that training calls."""
@@ -177,13 +205,20 @@ def test_the_generator_digest_covers_all_code_that_makes_the_scans(study: str, e
 
 
 def test_each_kind_of_study_has_a_digest_of_its_own() -> None:
-    synthetic, implanted = generator_digest("synthetic:4"), generator_digest("implanted:crop:4")
-    assert synthetic == generator_digest("synthetic:5:low-dose")
-    assert synthetic != implanted
+    names = ("synthetic:4", "implanted:crop:4", "meshed:male:crop:4")
+    assert len({generator_digest(name) for name in names}) == 3
+    assert generator_digest("synthetic:4") == generator_digest("synthetic:5:low-dose")
 
 
 @pytest.mark.parametrize(
-    "study", ["synthetic:", "synthetic:x", "synthetic:4:low-dose:teaching", "implanted:crop"]
+    "study",
+    [
+        "synthetic:",
+        "synthetic:x",
+        "synthetic:4:low-dose:teaching",
+        "implanted:crop",
+        "meshed:crop:4",
+    ],
 )
 def test_a_malformed_study_name_is_reported(tmp_path: Path, study: str) -> None:
     with pytest.raises(TrainingDataError, match=study):
