@@ -23,12 +23,20 @@ from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
+from cac_core.scoring.candidate_components import find_components
+from cac_core.scoring.confidence import (
+    ConfidenceModel,
+    confidence_of,
+    coronary_chances,
+    deciding_components,
+)
 from cac_core.scoring.contrast import blood_estimates
 from cac_core.scoring.lesions import Lesions, label_lesions
 from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
-from schemas.codes import QualityFlag, Status, StudyReason
+from cac_core.scoring.review import ReviewLimits, certainty_reasons, image_reasons
+from schemas.codes import CAC_CATEGORIES, DescribedCode, QualityFlag, Status, StudyReason
 
 if TYPE_CHECKING:  # planning a run needs this module, and not torch
     from cac_core.model.cascade import Cascade, Segmentation
@@ -141,7 +149,9 @@ def _score(
         volume.hu, calcium_class, heart, volume.spacing_mm, protocol, threshold_hu=threshold
     )
     row = _identity(work) | _geometry(volume) | _results(lesions, protocol, threshold)
-    row |= _quality(volume, heart, {*work.flags, *volume.flags, *kvp_flags, *heart_flags})
+    flags = {*work.flags, *volume.flags, *kvp_flags, *heart_flags}
+    row |= _quality(volume, heart, flags)
+    row |= _certainty(volume, segmentation, cascade, protocol, row)
     score_done = perf_counter()
     images = _previews(work, volume, segmentation, lesions, protocol) if previews else []
     row |= {
@@ -166,6 +176,50 @@ def _results(lesions: Lesions, protocol: ScoringProtocol, threshold_hu: float) -
         "calcium_mass_mg": score.calcium_mass_mg,
         "n_lesions": score.n_lesions,
         "threshold_hu": threshold_hu,
+    }
+
+
+def _certainty(
+    volume: CtVolume,
+    segmentation: Segmentation,
+    cascade: Cascade,
+    protocol: ScoringProtocol,
+    row: Row,
+) -> Row:
+    """How sure the score is, and whether a person should look at it.
+
+    Parameters
+    ----------
+    row : score, threshold and quality flags of the study.
+    """
+    score, threshold = float(str(row["agatston"])), float(str(row["threshold_hu"]))
+    model = ConfidenceModel.from_manifest(cascade.confidence)
+    components = find_components(
+        volume.hu,
+        segmentation.possible,
+        segmentation.scores,
+        segmentation.calcium_class,
+        volume.spacing_mm,
+        protocol,
+        threshold,
+    )
+    chances = coronary_chances(components, model)
+    confidence = confidence_of(chances, components.agatston, score, model)
+    limits = ReviewLimits()
+    deciding = deciding_components(chances, components, score, limits.doubtful_chance)
+    category = CAC_CATEGORIES.index(str(row["cac_category"]))
+    reasons = certainty_reasons(confidence, category, deciding, limits) | image_reasons(
+        volume.hu,
+        segmentation.heart_mask,
+        volume.spacing_mm,
+        segmentation.hearts_overlap,
+        [QualityFlag(name) for name in str(row["quality_flags"]).split(";") if name],
+        limits,
+    )
+    return {
+        **confidence.columns(),
+        "needs_review": bool(reasons),
+        "review_reasons": _join(reasons),
     }
 
 
@@ -258,5 +312,5 @@ def _geometry(volume: CtVolume) -> Row:
     }
 
 
-def _join(flags: Iterable[QualityFlag]) -> str:
-    return ";".join(sorted({flag.value for flag in flags}))
+def _join(codes: Iterable[DescribedCode]) -> str:
+    return ";".join(sorted({code.value for code in codes}))

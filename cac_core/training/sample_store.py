@@ -17,7 +17,7 @@ from cac_core.model.preprocess import Spacing
 from cac_core.processes import worker_pool
 from cac_core.progress import Progress
 from cac_core.training.loop import use_threads
-from cac_core.training.samples import SampleFiles, make_sample, save_sample
+from cac_core.training.samples import Sample, SampleFiles, make_sample, save_sample
 from cac_core.training.synthetic import generator_digest, is_made, make_annotated
 
 
@@ -84,7 +84,7 @@ def prepare_samples(
 
 def _sample_name(row: dict[str, str], source: _Source) -> str:
     """A readable name with a digest of everything that the sample depends on."""
-    parts = [row["study"], row["annotation"], row["reader"]]
+    parts = [row["study"], row["annotation"], row["reader"], *Sample.__dataclass_fields__]
     if is_made(row["study"]):
         parts.append(generator_digest(row["study"]))
     else:

@@ -23,6 +23,7 @@ from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from tests.builders.ct_series import write_ct_series
+from tests.builders.networks import whole_segmentation
 from tests.builders.rows import digest, key
 
 PROTOCOL = ScoringProtocol()
@@ -30,6 +31,8 @@ PROTOCOL = ScoringProtocol()
 
 class Oracle:
     """A cascade with a known result: a block as heart, and calcium at a given place."""
+
+    confidence = None
 
     def __init__(self, calcium: np.ndarray | None = None, *, heart: bool = True) -> None:
         self.calcium, self.heart = calcium, heart
@@ -40,7 +43,7 @@ class Oracle:
         if self.heart:
             mask[6:18, 20:44, 20:44] = True
         classes = np.zeros(hu.shape, np.uint8) if self.calcium is None else self.calcium
-        return Segmentation(mask, classes, int(classes.astype(bool).sum()), 0.1, 0.2)
+        return whole_segmentation(mask, classes)
 
 
 def work_on(paths: list[Path], **changes: Any) -> StudyWork:
@@ -196,7 +199,7 @@ def test_an_implausibly_large_heart(tmp_path: Path) -> None:
     class Everything:
         def segment(self, hu: np.ndarray, spacing_mm: Any, **options: Any) -> Segmentation:
             whole = np.ones(hu.shape, bool)
-            return Segmentation(whole, np.zeros(hu.shape, np.uint8), 0, 0.1, 0.2)
+            return whole_segmentation(whole, np.zeros(hu.shape, np.uint8))
 
     paths = write_ct_series(tmp_path, hu=heart_volume(40)[0], spacing_mm=5.0)
     score = run(work_on(paths), Everything()).score
