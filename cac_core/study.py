@@ -17,26 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cac_core.certainty import certainty_columns
 from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
 from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium, threshold_for_kvp
-from cac_core.scoring.candidate_components import find_components
-from cac_core.scoring.confidence import (
-    ConfidenceModel,
-    confidence_of,
-    coronary_chances,
-    deciding_components,
-)
 from cac_core.scoring.contrast import blood_estimates
 from cac_core.scoring.lesions import Lesions, label_lesions
 from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
-from cac_core.scoring.review import ReviewLimits, certainty_reasons, image_reasons
-from schemas.codes import CAC_CATEGORIES, DescribedCode, QualityFlag, Status, StudyReason
+from schemas.codes import QualityFlag, Status, StudyReason
 
 if TYPE_CHECKING:  # planning a run needs this module, and not torch
     from cac_core.model.cascade import Cascade, Segmentation
@@ -186,41 +179,17 @@ def _certainty(
     protocol: ScoringProtocol,
     row: Row,
 ) -> Row:
-    """How sure the score is, and whether a person should look at it.
-
-    Parameters
-    ----------
-    row : score, threshold and quality flags of the study.
-    """
-    score, threshold = float(str(row["agatston"])), float(str(row["threshold_hu"]))
-    model = ConfidenceModel.from_manifest(cascade.confidence)
-    components = find_components(
+    """How sure the score is, and whether a person should look at it; `row` has score and flags."""
+    return certainty_columns(
         volume.hu,
-        segmentation.possible,
-        segmentation.scores,
-        segmentation.calcium_class,
+        segmentation,
         volume.spacing_mm,
-        protocol,
-        threshold,
-    )
-    chances = coronary_chances(components, model)
-    confidence = confidence_of(chances, components.agatston, score, model)
-    limits = ReviewLimits()
-    deciding = deciding_components(chances, components, score, limits.doubtful_chance)
-    category = CAC_CATEGORIES.index(str(row["cac_category"]))
-    reasons = certainty_reasons(confidence, category, deciding, limits) | image_reasons(
-        volume.hu,
-        segmentation.heart_mask,
-        volume.spacing_mm,
-        segmentation.hearts_overlap,
+        float(str(row["agatston"])),
         [QualityFlag(name) for name in str(row["quality_flags"]).split(";") if name],
-        limits,
+        cascade.confidence,
+        protocol,
+        float(str(row["threshold_hu"])),
     )
-    return {
-        **confidence.columns(),
-        "needs_review": bool(reasons),
-        "review_reasons": _join(reasons),
-    }
 
 
 def _quality(volume: CtVolume, heart: NDArray[np.bool_], flags: set[QualityFlag]) -> Row:
@@ -312,5 +281,5 @@ def _geometry(volume: CtVolume) -> Row:
     }
 
 
-def _join(codes: Iterable[DescribedCode]) -> str:
-    return ";".join(sorted({code.value for code in codes}))
+def _join(flags: Iterable[QualityFlag]) -> str:
+    return ";".join(sorted({flag.value for flag in flags}))

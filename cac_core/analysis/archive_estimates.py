@@ -136,11 +136,21 @@ def _of_studies(population: str, table: pa.Table) -> Iterator[Estimate]:
             yield from _levels(replace(base, term=term), [_level(value) for value in known])
     flags = [flag for joined in table["quality_flags"].to_pylist() for flag in joined.split(";")]
     yield from _levels(replace(base, term="quality_flag"), filter(None, flags), table.num_rows)
+    yield from _reviews(base, table)
     for name in _MEASURES:
         yield from _quartiles(replace(base, term=name), table[name])
     for one in sorted(set(scanner)):
         mine = table.filter(pa.array([name == one for name in scanner], pa.bool_()))
         yield from _quartiles(replace(base, term="noise_hu", model=one), mine["noise_hu"])
+
+
+def _reviews(base: Estimate, table: pa.Table) -> Iterator[Estimate]:
+    """Scores that need review, among those that say so, and their reasons."""
+    known = table.filter(pc.is_valid(table["needs_review"]))
+    needed = known["needs_review"].to_pylist()
+    yield from _levels(replace(base, term="needs_review"), map(str, needed))
+    reasons = [name for joined in known["review_reasons"].to_pylist() for name in joined.split(";")]
+    yield from _levels(replace(base, term="review_reason"), filter(None, reasons), len(needed))
 
 
 def _scanners(table: pa.Table) -> list[str]:
@@ -181,10 +191,14 @@ def _candidates(scores: pa.Table) -> dict[str, set[str]]:
     scored = scores.filter(pc.equal(scores["status"], Status.SCORED.value))
     noise = scored["noise_hu"].drop_null().to_numpy()
     limit = float(np.quantile(noise, 0.75)) if len(noise) else np.inf
-    names = ("study_key", "noise_hu", "agatston_noncoronary", "quality_flags")
+    names = (
+        "study_key", "noise_hu", "agatston_noncoronary", "quality_flags", "review_reasons",
+    )  # fmt: skip
     found = {}
     for row in scored.select(list(names)).to_pylist():
         candidates = {f"flag: {flag}" for flag in row["quality_flags"].split(";") if flag}
+        reasons = (row["review_reasons"] or "").split(";")
+        candidates |= {f"review: {reason}" for reason in reasons if reason}
         if row["noise_hu"] is not None and row["noise_hu"] > limit:
             candidates.add("noise in the highest quarter")
         if (row["agatston_noncoronary"] or 0) >= 1:

@@ -144,6 +144,8 @@ class Warehouse:
     def columns(self, spec: TableSpec, names: Sequence[str], model: str | None = None) -> pa.Table:
         """Some columns of a published table, not validated; empty if it does not exist.
 
+        Nullable columns that an earlier version did not write are null.
+
         Raises
         ------
         CacError
@@ -151,7 +153,7 @@ class Warehouse:
         """
         types = pa.schema([spec.arrow_schema.field(name) for name in names])
         parts = [
-            self._files.read_table(path, list(names))
+            spec.completed(self._files.read_table(path, list(names)))
             for path in self._files.table_files(spec, model)
         ]
         try:
@@ -246,7 +248,9 @@ class Warehouse:
         staged = self._files.staged_files(SCORES, model)
         if not staged:
             return 0
-        new_scores = pa.concat_tables([self._files.read_table(path) for path in staged])
+        new_scores = pa.concat_tables(
+            [SCORES.validate(SCORES.completed(self._files.read_table(path))) for path in staged]
+        )
         scores = run_sql("latest_scores", old=self.read(SCORES, model), new=new_scores)
         rescored = new_scores.select(["study_key", "protocol_digest"])
         for spec in _DETAILS:

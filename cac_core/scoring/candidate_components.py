@@ -35,7 +35,9 @@ class CandidateComponents:
     called : class of the component: 0 background, 1 coronary, 2 non-coronary.
     calcium_margin : largest lead of calcium over background among the voxels, in logits. Zero
         divides calcium from background: one voxel that is calcium makes its component calcium.
-    coronary_margin : mean lead of coronary over non-coronary, in logits.
+    coronary_margin : sum of the leads of coronary over non-coronary, in logits, divided by the
+        square root of the number of voxels: a mean says more, the more voxels it is of, but
+        neighbouring voxels repeat each other.
     agatston : what the component adds to the Agatston score if it is coronary.
     n_voxels : number of voxels.
     of_voxel : (candidates,), component of each candidate.
@@ -84,7 +86,7 @@ def find_components(
     background, coronary, noncoronary = scores[:, 0], scores[:, 1], scores[:, 2]
     calcium = np.full(count, -np.inf)
     np.maximum.at(calcium, of_voxel, np.logaddexp(coronary, noncoronary) - background)
-    lead = np.bincount(of_voxel, coronary - noncoronary, count) / np.maximum(n_voxels, 1)
+    lead = np.bincount(of_voxel, coronary - noncoronary, count) / np.sqrt(np.maximum(n_voxels, 1))
     parts = _connected(index, kinds, _IN_PLANE[protocol.connectivity])
     added = _agatston_of_parts(hu.reshape(-1)[found], parts, spacing_mm, protocol, threshold_hu)
     owner = np.zeros(len(added), np.intp)

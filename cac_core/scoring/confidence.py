@@ -57,9 +57,9 @@ class ConfidenceModel:
     unseen_median : median Agatston score of such calcium.
     """
 
-    calcium_slope: float = 0.5
+    calcium_slope: float = 1.5
     calcium_offset: float = 0.0
-    coronary_slope: float = 0.5
+    coronary_slope: float = 0.25
     coronary_offset: float = 0.0
     shift_sd: float = 1.0
     spread_sd: float = 0.5

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cac_core.categories import cac_category
 from cac_core.components import bounding_box, label_in_plane
 from cac_core.scoring.confidence import Confidence
-from schemas.codes import QualityFlag, ReviewReason
+from schemas.codes import CAC_CATEGORIES, QualityFlag, ReviewReason
 
 #: Slices this far apart are compared: thin slices differ less than thick ones.
 _STEP_MM = 5.0
@@ -129,7 +130,7 @@ def review_markdown() -> str:
 
 def certainty_reasons(
     confidence: Confidence,
-    category: int,
+    score: float,
     deciding: NDArray[np.bool_],
     limits: ReviewLimits = ReviewLimits(),
 ) -> set[ReviewReason]:
@@ -137,11 +138,12 @@ def certainty_reasons(
 
     Parameters
     ----------
-    category : index of the category of the score.
+    score : score of the study.
     deciding : from `cac_core.scoring.confidence.deciding_components`.
     """
     reasons = set()
     chances = confidence.p_category
+    category = CAC_CATEGORIES.index(str(cac_category(score)))
     if max(chances) < limits.min_category_chance or chances[category] < max(chances):
         reasons.add(ReviewReason.BORDERLINE_CATEGORY)
     if deciding.any():

@@ -124,7 +124,7 @@ def refit_confidence(
     training["calibration"] = {**training.get("calibration", {}), "confidence": fit}
     manifest = save_weights(
         out,
-        {name: load_network(weights, name) for name in weights.networks},
+        {name: load_network(weights, name) for name in (*weights.hearts, "calcium")},
         name=weights.name,
         version=weights.version,
         training=training,
