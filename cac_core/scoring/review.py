@@ -77,54 +77,36 @@ class HeartShape:
     pieces: int
 
 
-def review_rules(limits: ReviewLimits = ReviewLimits()) -> tuple[tuple[ReviewReason, str], ...]:
-    """Each reason with the condition that raises it."""
+def review_rules(limits: ReviewLimits = ReviewLimits()) -> dict[ReviewReason, str]:
+    """The condition that raises each reason."""
     low, high = limits.doubtful_chance
-    return (
-        (
-            ReviewReason.BORDERLINE_CATEGORY,
-            f"the most likely category has a chance below {limits.min_category_chance:g}, or is "
-            "not that of the score",
-        ),
-        (
-            ReviewReason.DOUBTFUL_COMPONENT,
-            f"a component whose chance to be coronary is {low:g} to {high:g} would change the "
-            "category with its other class alone",
-        ),
-        (
-            ReviewReason.HEART_MASK_ODD,
-            f"flag `{QualityFlag.HEART_TRUNCATED}` or `{QualityFlag.HEART_VOLUME_UNUSUAL}`; the "
-            f"first or last slice of the mask has more than {limits.max_end_share:g} of the "
-            f"largest area; areas {_STEP_MM:g} mm apart differ by more than "
-            f"{limits.max_step_share:g} of it; or a second piece of at least "
-            f"{limits.min_piece_mm2:g} mm2 lies in a slice",
-        ),
-        (
-            ReviewReason.HEARTS_DISAGREE,
-            "the Dice coefficient of two heart networks, on their grid of 4 mm, is below "
-            f"{limits.min_hearts_overlap:g}",
-        ),
-        (
-            ReviewReason.DEVICE,
-            f"at least {limits.metal_mm3:g} mm3 of {limits.metal_hu:g} HU or more lie in the heart "
-            f"mask or within {limits.metal_near_mm:g} mm of it in the slice",
-        ),
-        (
-            ReviewReason.HEART_ON_THE_RIGHT,
-            f"flag `{QualityFlag.HEART_ON_THE_RIGHT}` or "
-            f"`{QualityFlag.MIRRORED_OR_SITUS_INVERSUS}`",
-        ),
-        (
-            ReviewReason.ORIENTATION_CONTRADICTS_HEADER,
-            f"flag `{QualityFlag.ORIENTATION_CONTRADICTS_HEADER}`",
-        ),
-    )
+    return {
+        ReviewReason.BORDERLINE_CATEGORY: "the most likely category has a chance below "
+        f"{limits.min_category_chance:g}, or is not that of the score",
+        ReviewReason.DOUBTFUL_COMPONENT: f"a component whose chance to be coronary is {low:g} to "
+        f"{high:g} would change the category with its other class alone",
+        ReviewReason.HEART_MASK_ODD: f"flag `{QualityFlag.HEART_TRUNCATED}` or "
+        f"`{QualityFlag.HEART_VOLUME_UNUSUAL}`; the first or last slice of the mask has more than "
+        f"{limits.max_end_share:g} of the largest area; areas {_STEP_MM:g} mm apart differ by more "
+        f"than {limits.max_step_share:g} of it; or a second piece of at least "
+        f"{limits.min_piece_mm2:g} mm2 lies in a slice",
+        ReviewReason.HEARTS_DISAGREE: "the Dice coefficient of two heart networks, on their grid "
+        f"of 4 mm, is below {limits.min_hearts_overlap:g}",
+        ReviewReason.DEVICE: f"at least {limits.metal_mm3:g} mm3 of {limits.metal_hu:g} HU or more "
+        f"lie in the heart mask or within {limits.metal_near_mm:g} mm of it in the slice",
+        ReviewReason.HEART_ON_THE_RIGHT: f"flag `{QualityFlag.HEART_ON_THE_RIGHT}` or "
+        f"`{QualityFlag.MIRRORED_OR_SITUS_INVERSUS}`",
+        ReviewReason.ORIENTATION_CONTRADICTS_HEADER: "flag "
+        f"`{QualityFlag.ORIENTATION_CONTRADICTS_HEADER}`",
+    }
 
 
 def review_markdown() -> str:
     """The reasons as a Markdown table, for docs/scoring.md."""
     lines = ["| reason | meaning | raised |", "| --- | --- | --- |"]
-    lines += [f"| `{reason}` | {reason.description} | {rule} |" for reason, rule in review_rules()]
+    lines += [
+        f"| `{reason}` | {reason.description} | {rule} |" for reason, rule in review_rules().items()
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ the uncertainty.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -88,45 +89,59 @@ def calibrate_confidence(
 def fit_confidence(
     cases: Sequence[ConfidenceCase],
 ) -> tuple[ConfidenceModel, ConfidenceRecord]:
-    """Maximum-likelihood parameters under weak priors; the defaults without a case."""
+    """Maximum-likelihood parameters under weak priors, and how well they do."""
+    fitted = _rounded(_with_spread(cases, _with_chances(cases)))
+    return fitted, ConfidenceRecord(
+        scans=len(cases),
+        components=sum(len(case.components) for case in cases),
+        log_score=round(log_score(cases, fitted), 4),
+        log_score_default=round(log_score(cases, ConfidenceModel()), 4),
+    )
+
+
+def _with_chances(cases: Sequence[ConfidenceCase]) -> ConfidenceModel:
+    """Default parameters, but for the chances of the components."""
     start = ConfidenceModel()
-    if not cases:
-        return start, ConfidenceRecord(
-            scans=0, components=0, log_score=None, log_score_default=None
-        )
-    calcium = _logistic(
+    calcium_offset, calcium_slope = _logistic(
         np.concatenate([case.components.calcium_margin for case in cases]),
         np.concatenate([case.is_calcium for case in cases]),
         (start.calcium_offset, start.calcium_slope),
     )
-    coronary = _logistic(
+    coronary_offset, coronary_slope = _logistic(
         np.concatenate([case.components.coronary_margin[case.is_calcium] for case in cases]),
         np.concatenate([case.is_coronary[case.is_calcium] for case in cases]),
         (start.coronary_offset, start.coronary_slope),
     )
+    return dataclasses.replace(
+        start,
+        calcium_slope=calcium_slope,
+        calcium_offset=calcium_offset,
+        coronary_slope=coronary_slope,
+        coronary_offset=coronary_offset,
+    )
+
+
+def _with_spread(cases: Sequence[ConfidenceCase], start: ConfidenceModel) -> ConfidenceModel:
+    """The other parameters, which are positive, or an odds, fitted on a logarithmic scale."""
+    odds = start.unseen_chance / (1.0 - start.unseen_chance)
+    origin = np.log([start.shift_sd, start.spread_sd, odds, start.unseen_median])
 
     def model_of(logs: NDArray[np.float64]) -> ConfidenceModel:
         shift, spread, unseen, median = np.exp(logs).tolist()
-        chance = unseen / (1.0 + unseen)
-        return ConfidenceModel(
-            calcium[1], calcium[0], coronary[1], coronary[0], shift, spread, chance, median
+        return dataclasses.replace(
+            start,
+            shift_sd=shift,
+            spread_sd=spread,
+            unseen_chance=unseen / (1.0 + unseen),
+            unseen_median=median,
         )
-
-    odds = start.unseen_chance / (1.0 - start.unseen_chance)
-    origin = np.log([start.shift_sd, start.spread_sd, odds, start.unseen_median])
 
     def loss(logs: NDArray[np.float64]) -> float:
         penalty = _PRIOR_SCANS * float(((logs - origin) ** 2).sum())
         return penalty - len(cases) * log_score(cases, model_of(logs))
 
     best = minimize(loss, origin, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
-    fitted = _rounded(model_of(best.x))
-    return fitted, ConfidenceRecord(
-        scans=len(cases),
-        components=sum(len(case.components) for case in cases),
-        log_score=round(log_score(cases, fitted), 4),
-        log_score_default=round(log_score(cases, start), 4),
-    )
+    return model_of(best.x)
 
 
 def log_score(cases: Sequence[ConfidenceCase], model: ConfidenceModel) -> float:

@@ -51,8 +51,8 @@ class ConfidenceRecord(TypedDict):
 
     scans: int
     components: int
-    log_score: float | None
-    log_score_default: float | None  # with the parameters of weights without a fit
+    log_score: float
+    log_score_default: float  # with the parameters of weights without a fit
 
 
 class CalibrationRecord(TypedDict):

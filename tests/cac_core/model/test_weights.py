@@ -135,7 +135,12 @@ def test_saved_weights_have_the_digest_of_the_same_weights_before(tmp_path: Path
     shipped = verify_weights()
     networks = {name: load_network(shipped, name) for name in shipped.networks}
     again = save_weights(
-        tmp_path, networks, name="convlstm", version="s8", training=shipped.training
+        tmp_path,
+        networks,
+        name="convlstm",
+        version="s8",
+        training=shipped.training,
+        confidence=shipped.confidence,
     )
     assert (again.model_id, again.digest) == (shipped.model_id, shipped.digest)
     assert again.networks["calcium"]["layers"] == shipped.networks["calcium"]["layers"]
