@@ -44,7 +44,8 @@ class ReviewLimits:
     max_end_share : largest area of the first or last slice of the heart mask, as a share of the
         largest area: a heart tapers towards base and apex.
     max_step_share : largest difference of areas 5 mm apart, as a share of the largest area.
-    min_piece_mm2 : area from which a second piece of the mask in a slice counts.
+    min_piece_mm2 : area from which a second piece of the mask in a slice counts: smaller ones lie
+        between slices of the heart network, where its mask is interpolated.
     metal_hu, metal_mm3, metal_near_mm : HU of metal, the volume that counts, and its distance from
         the heart. Calcium of people is rarely as bright.
     min_hearts_overlap : smallest Dice coefficient of two heart networks.
@@ -53,8 +54,8 @@ class ReviewLimits:
     min_category_chance: float = 0.8
     doubtful_chance: tuple[float, float] = (0.2, 0.8)
     max_end_share: float = 0.6
-    max_step_share: float = 0.5
-    min_piece_mm2: float = 100.0
+    max_step_share: float = 0.7
+    min_piece_mm2: float = 500.0
     metal_hu: float = 1500.0
     metal_mm3: float = 20.0
     metal_near_mm: float = 10.0
@@ -151,6 +152,8 @@ def image_reasons(
     flags : quality flags of the study.
     """
     reasons = {_OF_FLAG[flag] for flag in flags if flag in _OF_FLAG}
+    part = _around(heart_mask, limits.metal_near_mm, spacing_mm)
+    hu, heart_mask = hu[part], heart_mask[part]
     shape = heart_shape(heart_mask, spacing_mm, limits.min_piece_mm2)
     if (
         shape.end_share > limits.max_end_share
@@ -212,18 +215,25 @@ def metal_mm3(
     hu, heart_mask : (slice, row, column).
     spacing_mm : slice, row, column spacing.
     """
-    box = bounding_box(heart_mask)
-    if box is None:
-        return 0.0
-    reach = [math.ceil(limits.metal_near_mm / spacing) for spacing in spacing_mm[1:]]
-    wide = (
-        box[0],
-        slice(max(0, box[1].start - reach[0]), box[1].stop + reach[0]),
-        slice(max(0, box[2].start - reach[1]), box[2].stop + reach[1]),
-    )
-    bright = hu[wide] >= limits.metal_hu
+    part = _around(heart_mask, limits.metal_near_mm, spacing_mm)
+    bright = hu[part] >= limits.metal_hu
     voxels = 0
     for k in np.flatnonzero(bright.any(axis=(1, 2))):
-        away = ndimage.distance_transform_edt(~heart_mask[wide][k], sampling=spacing_mm[1:])
+        away = ndimage.distance_transform_edt(~heart_mask[part][k], sampling=spacing_mm[1:])
         voxels += int(np.count_nonzero(bright[k] & (away <= limits.metal_near_mm)))
     return voxels * math.prod(spacing_mm)
+
+
+def _around(
+    heart_mask: NDArray[np.bool_], margin_mm: float, spacing_mm: tuple[float, float, float]
+) -> tuple[slice, slice, slice]:
+    """Box around a mask with a margin within the slices; an empty box around an empty mask."""
+    box = bounding_box(heart_mask)
+    if box is None:
+        return slice(0, 0), slice(0, 0), slice(0, 0)
+    rows, columns = (math.ceil(margin_mm / spacing) for spacing in spacing_mm[1:])
+    return (
+        box[0],
+        slice(max(0, box[1].start - rows), box[1].stop + rows),
+        slice(max(0, box[2].start - columns), box[2].stop + columns),
+    )
