@@ -1,7 +1,7 @@
 """Rows of `estimates` that come from the archive and not from the plan.
 
-Acquisition and quality of the studies, training data of the networks, and possible causes of
-discrepant cases.
+Acquisition and quality of the studies, training data of the networks, possible causes of discrepant
+cases, and how sure the scores are.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.analysis.estimate import Estimate, not_estimable
+from cac_core.evaluation.certainty import certainty, certainty_estimates
 from schemas.codes import Status
 
 #: Analyses of this module; no step of a plan makes rows of them.
-ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy")
+ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy", "certainty")
+#: Pair of sources whose certainty is estimated.
+CERTAINTY_PAIR = "model:expert"
 _MEASURES = (
     "noise_hu", "slice_thickness_mm", "slice_increment_mm", "KVP", "XRayTubeCurrent",
     "heart_volume_ml", "seconds_read", "seconds_model", "seconds_score",
@@ -31,6 +34,7 @@ _COUNTED = (
     ("status", "status"),
     ("reason", "reason"),
 )
+_READ = ("study_key", "expert_agatston")
 _QUARTILES = (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
 _UNKNOWN = "not in the header"
 
@@ -119,6 +123,31 @@ def discrepancy_causes(
             method = "found by a person" if reviewed_case else "candidate, not a review"
             rows.append(replace(base, level=cause, value=float(count), method=method))
     return rows
+
+
+def certainty_of_scores(scores: pa.Table, linked: pa.Table) -> list[Estimate]:
+    """Whether the scores are as sure as they say, against the expert readings of the cohort.
+
+    Parameters
+    ----------
+    scores : rows of the table `scores` of the linked model.
+    linked : the table of that name.
+
+    Returns
+    -------
+    No row where no patient has both an expert reading and a score that says how sure it is.
+    """
+    if "expert_agatston" not in linked.column_names:
+        return []
+    read = dict(zip(*(linked[name].to_pylist() for name in _READ), strict=True))
+    known = [
+        row | {"first": row["agatston"], "second": read[row["study_key"]]}
+        for row in scores.to_pylist()
+        if row["agatston"] is not None and read.get(row["study_key"]) is not None
+    ]
+    found = certainty(known)
+    rows = [] if found is None else certainty_estimates(found, CERTAINTY_PAIR, "all")
+    return [Estimate(**row) for row in rows]
 
 
 def _of_studies(population: str, table: pa.Table) -> Iterator[Estimate]:

@@ -201,9 +201,7 @@ def estimate_rows(result: Mapping[str, Any]) -> pa.Table:
                 found, model=name, population=result.get("test_set"), term=column, level=level
             )
     if result.get("certainty"):
-        rows += certainty_estimates(
-            result["certainty"], model=name, population=result.get("test_set")
-        )
+        rows += certainty_estimates(result["certainty"], name, result.get("test_set"))
     return ESTIMATES.from_rows(rows)
 
 

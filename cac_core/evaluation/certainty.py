@@ -117,7 +117,7 @@ def _kappa(found: NDArray[np.intp], truth: NDArray[np.intp]) -> float | None:
 
 
 def certainty_estimates(
-    found: Certainty, *, model: str | None, population: str | None
+    found: Certainty, model: str | None, population: str | None
 ) -> list[dict[str, Any]]:
     """Rows of the table `estimates`: Brier score, coverage, reliability, kappa by reviews."""
     base: dict[str, Any] = {

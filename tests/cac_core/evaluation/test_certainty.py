@@ -81,7 +81,7 @@ def test_rows_of_an_earlier_version_do_not_count() -> None:
 def test_estimates() -> None:
     found = certainty(FOUR)
     assert found is not None
-    rows = ESTIMATES.from_rows(certainty_estimates(found, model="m", population=None)).to_pylist()
+    rows = ESTIMATES.from_rows(certainty_estimates(found, "m", None)).to_pylist()
     values = {(row["statistic"], row["term"], row["level"]): row for row in rows if row["at"] != 0}
     assert values["brier", None, None]["value"] == pytest.approx(found["brier"])
     assert values["coverage", None, None]["at"] == 0.9
