@@ -53,7 +53,7 @@ def certainty_section(report: Report) -> ReportSection:
     block.add(
         report.keep_table(
             DataTable(
-                "certainty",
+                "certainty-measures",
                 "Scores and expert readings of the same patients",
                 (Column("Measure"), Column("Value", True)),
                 lines,

@@ -36,6 +36,7 @@ COMMANDS = [
     "train heart",
     "train calcium",
     "train export",
+    "train confidence",
     "train ship",
     "doctor",
 ]
