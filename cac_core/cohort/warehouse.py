@@ -159,7 +159,7 @@ class Warehouse:
         try:
             tables = [part.select(list(names)).cast(types) for part in parts]
             return pa.concat_tables([types.empty_table(), *tables])
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, KeyError) as error:
             raise self._unfit(spec, error) from None
 
     def models(self) -> tuple[str, ...]:
