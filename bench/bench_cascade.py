@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--published", action="store_true")
     options = parser.parse_args()
     cascade = Cascade.load(threads=1)
-    large = Cascade(cascade.manifest, cascade.heart, ConvLSTMSegmenter(PUBLISHED).eval())
+    large = Cascade(cascade.manifest, cascade.hearts, ConvLSTMSegmenter(PUBLISHED).eval())
     heart, windows, whole, published = [], [], [], []
     for seed in itertools.count(_FIRST_SEED):
         if len(windows) == options.scans:

@@ -107,7 +107,7 @@ def _infer(name: str, folder: str) -> dict[str, float]:
             scans.append((kept["hu"], kept["heart"], (step, row, column)))
     before = _peak_mb(reset=True)
     heart, calcium = (build_network(name, kind, 1).eval() for kind in ("heart", "calcium"))
-    cascade = Cascade(verify_weights(), heart, calcium)  # type: ignore[arg-type]
+    cascade = Cascade(verify_weights(), [heart], calcium)  # type: ignore[arg-type]
     seconds = []
     for hu, mask, spacing in scans:
         possible = candidates(hu, mask, spacing, threshold_hu=130, min_area_mm2=1.0, connectivity=8)

@@ -130,7 +130,7 @@ def _cascades(names: tuple[str, ...], out: Path) -> dict[str, Cascade]:
 
     hearts = {name: trained("heart", name) for name in names if name in _BOTH}
     return {
-        name: Cascade(verify_weights(), hearts.get(name, hearts[_OURS]), trained("calcium", name))
+        name: Cascade(verify_weights(), [hearts.get(name, hearts[_OURS])], trained("calcium", name))
         for name in names
     }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cac_core.certainty import certainty_columns
 from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
@@ -141,7 +142,9 @@ def _score(
         volume.hu, calcium_class, heart, volume.spacing_mm, protocol, threshold_hu=threshold
     )
     row = _identity(work) | _geometry(volume) | _results(lesions, protocol, threshold)
-    row |= _quality(volume, heart, {*work.flags, *volume.flags, *kvp_flags, *heart_flags})
+    flags = {*work.flags, *volume.flags, *kvp_flags, *heart_flags}
+    row |= _quality(volume, heart, flags)
+    row |= _certainty(volume, segmentation, cascade, protocol, row)
     score_done = perf_counter()
     images = _previews(work, volume, segmentation, lesions, protocol) if previews else []
     row |= {
@@ -167,6 +170,26 @@ def _results(lesions: Lesions, protocol: ScoringProtocol, threshold_hu: float) -
         "n_lesions": score.n_lesions,
         "threshold_hu": threshold_hu,
     }
+
+
+def _certainty(
+    volume: CtVolume,
+    segmentation: Segmentation,
+    cascade: Cascade,
+    protocol: ScoringProtocol,
+    row: Row,
+) -> Row:
+    """How sure the score is, and whether a person should look at it; `row` has score and flags."""
+    return certainty_columns(
+        volume.hu,
+        segmentation,
+        volume.spacing_mm,
+        float(str(row["agatston"])),
+        [QualityFlag(name) for name in str(row["quality_flags"]).split(";") if name],
+        cascade.confidence,
+        protocol,
+        float(str(row["threshold_hu"])),
+    )
 
 
 def _quality(volume: CtVolume, heart: NDArray[np.bool_], flags: set[QualityFlag]) -> Row:

@@ -15,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from cac_core.analysis.archive_estimates import (
     ARCHIVE_ANALYSES,
     acquisition,
+    certainty_of_scores,
     discrepancy_causes,
     training,
 )
@@ -204,6 +205,7 @@ def _with_archive_rows(prepared: PreparedReport) -> pa.Table:
         *acquisition(scores, analysis.cohort.linked["study_key"].to_pylist()),
         *training(verify_weights(analysis.settings.model).training),
         *discrepancy_causes(store.read(DISCREPANCIES), scores, prepared.reviews),
+        *certainty_of_scores(scores, analysis.cohort.linked),
     ]
     published = store.read(ESTIMATES)
     others = pc.invert(pc.is_in(published["analysis"], pa.array(ARCHIVE_ANALYSES)))

@@ -152,6 +152,8 @@ def _summary(
         skipped=plan.n_skipped,
         left=plan.unscored.num_rows - done,
         reasons=dict(progress.reasons),
+        needs_review=progress.needs_review,
+        review_reasons=dict(progress.review_reasons),
         file_reasons=content.index.reasons,
         seconds=round(stamp.seconds, 3),
         seconds_scoring=round(progress.seconds, 3),

@@ -28,6 +28,8 @@ class ScoringSummary:
     skipped: int
     left: int
     reasons: dict[str, int]
+    needs_review: int
+    review_reasons: dict[str, int]
     file_reasons: dict[str, int]
     seconds: float
     seconds_scoring: float
@@ -41,6 +43,7 @@ class ScoringSummary:
         rows = [
             ("studies in the archive", self.studies),
             ("scored", self.scored),
+            ("scores that need review", self.needs_review),
             ("rejected", self.rejected),
             ("failed", self.failed),
             ("skipped, already in the ledger", self.skipped),
@@ -54,6 +57,7 @@ class ScoringSummary:
         lines = [f"# Rescoring run {self.run_id}", "", *_table(("", ""), rows)]
         for title, counts in (
             ("Studies by reason", self.reasons),
+            ("Scores that need review by reason", self.review_reasons),
             ("Files by reason", self.file_reasons),
         ):
             if counts:

@@ -1,8 +1,8 @@
 """Machine-readable codes: study status, reasons, quality flags, lesion classes, categories.
 
-Every failure is a row. The values below are written into the `reason` or `quality_flags` column of
-a table; their descriptions go into the data dictionary. Renaming a value changes published data:
-add values, do not rename them.
+Every failure is a row. The values below are written into the `reason`, `quality_flags` or
+`review_reasons` column of a table; their descriptions go into the data dictionary. Renaming a value
+changes published data: add values, do not rename them.
 """
 
 from __future__ import annotations
@@ -249,6 +249,30 @@ class QualityFlag(DescribedCode):
     HIGH_NOISE = "high_noise", "noise in the heart exceeds the limit"
     HEART_TRUNCATED = "heart_truncated", "the heart touches a border of the volume"
     HEART_VOLUME_UNUSUAL = "heart_volume_unusual", "heart volume is outside the usual range"
+
+
+class ReviewReason(DescribedCode):
+    """Why a person should look at a score."""
+
+    BORDERLINE_CATEGORY = "borderline_category", "no category is likely enough"
+    DOUBTFUL_COMPONENT = (
+        "doubtful_component",
+        "the category depends on one calcification of doubtful class",
+    )
+    HEART_MASK_ODD = (
+        "heart_mask_odd",
+        "shape, size or place of the heart mask is not that of a heart",
+    )
+    HEARTS_DISAGREE = "hearts_disagree", "the heart networks found different hearts"
+    DEVICE = "device", "metal in the heart or near it: a lead, stent, valve or clip"
+    HEART_ON_THE_RIGHT = (
+        "heart_on_the_right",
+        "heart or liver on the opposite side: dextrocardia, or a mirrored image",
+    )
+    ORIENTATION_CONTRADICTS_HEADER = (
+        "orientation_contradicts_header",
+        "the anatomy is upside down or back to front compared with the header",
+    )
 
 
 class CalciumClass(DescribedCode):

@@ -19,6 +19,9 @@ from schemas.columns import (
 )
 from schemas.table import ColumnSpec, TableSpec
 
+#: Columns of the chance of each category, in the order of `CAC_CATEGORIES`.
+CATEGORY_CHANCES = ("p_category_0", "p_category_1_100", "p_category_101_400", "p_category_over_400")
+
 SCORES = TableSpec(
     "scores",
     "One row per study x model x protocol: the Agatston score, or the reason for none.",
@@ -41,6 +44,29 @@ SCORES = TableSpec(
             "category of the Agatston score: below 1, up to 100, up to 400, above 400",
             CAC_CATEGORIES,
             nullable=True,
+        ),
+        *(
+            ColumnSpec(name, pa.float64(), f"chance of category {category}", "1", True, ge=0, le=1)
+            for name, category in zip(CATEGORY_CHANCES, CAC_CATEGORIES, strict=True)
+        ),
+        number(
+            "agatston_low",
+            "lower limit of the 90 % interval of the true score; contains the score",
+            "1",
+            ge=0,
+        ),
+        number("agatston_high", "upper limit of that interval", "1", ge=0),
+        ColumnSpec(
+            "needs_review",
+            pa.bool_(),
+            "whether a person should look at the score; null without a score, and in rows of "
+            "earlier versions",
+            nullable=True,
+        ),
+        text(
+            "review_reasons",
+            "reasons in alphabetical order, separated by semicolons; empty where there are none, "
+            "null where `needs_review` is",
         ),
         number("calcium_volume_mm3", "volume of the coronary lesions", "mm3", ge=0),
         number(

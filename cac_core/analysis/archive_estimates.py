@@ -1,7 +1,7 @@
 """Rows of `estimates` that come from the archive and not from the plan.
 
-Acquisition and quality of the studies, training data of the networks, and possible causes of
-discrepant cases.
+Acquisition and quality of the studies, training data of the networks, possible causes of discrepant
+cases, and how sure the scores are.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.analysis.estimate import Estimate, not_estimable
+from cac_core.evaluation.certainty import certainty, certainty_estimates
 from schemas.codes import Status
 
 #: Analyses of this module; no step of a plan makes rows of them.
-ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy")
+ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy", "certainty")
+#: Pair of sources whose certainty is estimated.
+CERTAINTY_PAIR = "model:expert"
 _MEASURES = (
     "noise_hu", "slice_thickness_mm", "slice_increment_mm", "KVP", "XRayTubeCurrent",
     "heart_volume_ml", "seconds_read", "seconds_model", "seconds_score",
@@ -31,6 +34,7 @@ _COUNTED = (
     ("status", "status"),
     ("reason", "reason"),
 )
+_READ = ("study_key", "expert_agatston")
 _QUARTILES = (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
 _UNKNOWN = "not in the header"
 
@@ -121,6 +125,31 @@ def discrepancy_causes(
     return rows
 
 
+def certainty_of_scores(scores: pa.Table, linked: pa.Table) -> list[Estimate]:
+    """Whether the scores are as sure as they say, against the expert readings of the cohort.
+
+    Parameters
+    ----------
+    scores : rows of the table `scores` of the linked model.
+    linked : the table of that name.
+
+    Returns
+    -------
+    No row where no patient has both an expert reading and a score that says how sure it is.
+    """
+    if "expert_agatston" not in linked.column_names:
+        return []
+    read = dict(zip(*(linked[name].to_pylist() for name in _READ), strict=True))
+    known = [
+        row | {"first": row["agatston"], "second": read[row["study_key"]]}
+        for row in scores.to_pylist()
+        if row["agatston"] is not None and read.get(row["study_key"]) is not None
+    ]
+    found = certainty(known)
+    rows = [] if found is None else certainty_estimates(found, CERTAINTY_PAIR, "all")
+    return [Estimate(**row) for row in rows]
+
+
 def _of_studies(population: str, table: pa.Table) -> Iterator[Estimate]:
     base = Estimate("acquisition", "count", population=population, n=table.num_rows)
     yield replace(base, term="studies", value=float(table.num_rows))
@@ -136,11 +165,21 @@ def _of_studies(population: str, table: pa.Table) -> Iterator[Estimate]:
             yield from _levels(replace(base, term=term), [_level(value) for value in known])
     flags = [flag for joined in table["quality_flags"].to_pylist() for flag in joined.split(";")]
     yield from _levels(replace(base, term="quality_flag"), filter(None, flags), table.num_rows)
+    yield from _reviews(base, table)
     for name in _MEASURES:
         yield from _quartiles(replace(base, term=name), table[name])
     for one in sorted(set(scanner)):
         mine = table.filter(pa.array([name == one for name in scanner], pa.bool_()))
         yield from _quartiles(replace(base, term="noise_hu", model=one), mine["noise_hu"])
+
+
+def _reviews(base: Estimate, table: pa.Table) -> Iterator[Estimate]:
+    """Scores that need review, among those that say so, and their reasons."""
+    known = table.filter(pc.is_valid(table["needs_review"]))
+    needed = known["needs_review"].to_pylist()
+    yield from _levels(replace(base, term="needs_review"), map(str, needed))
+    reasons = [name for joined in known["review_reasons"].to_pylist() for name in joined.split(";")]
+    yield from _levels(replace(base, term="review_reason"), filter(None, reasons), len(needed))
 
 
 def _scanners(table: pa.Table) -> list[str]:
@@ -181,10 +220,14 @@ def _candidates(scores: pa.Table) -> dict[str, set[str]]:
     scored = scores.filter(pc.equal(scores["status"], Status.SCORED.value))
     noise = scored["noise_hu"].drop_null().to_numpy()
     limit = float(np.quantile(noise, 0.75)) if len(noise) else np.inf
-    names = ("study_key", "noise_hu", "agatston_noncoronary", "quality_flags")
+    names = (
+        "study_key", "noise_hu", "agatston_noncoronary", "quality_flags", "review_reasons",
+    )  # fmt: skip
     found = {}
     for row in scored.select(list(names)).to_pylist():
         candidates = {f"flag: {flag}" for flag in row["quality_flags"].split(";") if flag}
+        reasons = (row["review_reasons"] or "").split(";")
+        candidates |= {f"review: {reason}" for reason in reasons if reason}
         if row["noise_hu"] is not None and row["noise_hu"] > limit:
             candidates.add("noise in the highest quarter")
         if (row["agatston_noncoronary"] or 0) >= 1:

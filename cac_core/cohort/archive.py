@@ -13,6 +13,7 @@ from cac_core.cohort.archive_rows import (
     ModelRow,
     MonthRow,
     ReasonRow,
+    ReviewRow,
     RunRow,
     ScannerRow,
     SpeedRow,
@@ -40,6 +41,8 @@ _COLUMNS = (
     "reason",
     "agatston",
     "cac_category",
+    "needs_review",
+    "review_reasons",
     "noise_hu",
     "Manufacturer",
     "ManufacturerModelName",
@@ -62,6 +65,7 @@ class ArchiveState:
     ----------
     model : model of the newest run; reasons, months and scanners refer to its scores.
     runs : oldest first.
+    reviews : scores that need review, in all (reason null) and by reason, most first.
     file_reasons : unusable files of the newest run by reason, most first.
     months : oldest first; the last is compared with the twelve before it.
     scanners : each with `zero_z` and `high_z`, its distance from all others in standard errors of
@@ -72,6 +76,7 @@ class ArchiveState:
     model: str
     runs: list[RunRow]
     reasons: list[ReasonRow]
+    reviews: list[ReviewRow]
     file_reasons: list[tuple[str, int]]
     months: list[MonthRow]
     models: list[ModelRow]
@@ -111,6 +116,7 @@ def archive_state(store: Warehouse) -> ArchiveState:
         model=model,
         runs=runs,
         reasons=_rows("archive_reasons", latest, model=model, run_id=newest["run_id"]),
+        reviews=_rows("archive_reviews", latest, model=model, run_id=newest["run_id"]),
         file_reasons=sorted(files.items(), key=lambda item: (-item[1], item[0])),
         months=_compared_months(_rows("archive_months", latest, model=model, months=LAST_MONTHS)),
         models=_rows("archive_models", latest, **categories),

@@ -48,6 +48,14 @@ class ReasonRow(TypedDict):
     last_run: int
 
 
+class ReviewRow(TypedDict):
+    """Scores that need review for one reason, or for any (null), in all and in the newest run."""
+
+    reason: str | None
+    studies: int
+    last_run: int
+
+
 class CategoryCounts(TypedDict):
     """Scores, and how many are in each category."""
 

@@ -144,6 +144,8 @@ class Warehouse:
     def columns(self, spec: TableSpec, names: Sequence[str], model: str | None = None) -> pa.Table:
         """Some columns of a published table, not validated; empty if it does not exist.
 
+        Nullable columns that an earlier version did not write are null.
+
         Raises
         ------
         CacError
@@ -151,13 +153,13 @@ class Warehouse:
         """
         types = pa.schema([spec.arrow_schema.field(name) for name in names])
         parts = [
-            self._files.read_table(path, list(names))
+            spec.completed(self._files.read_table(path, list(names)))
             for path in self._files.table_files(spec, model)
         ]
         try:
             tables = [part.select(list(names)).cast(types) for part in parts]
             return pa.concat_tables([types.empty_table(), *tables])
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, KeyError) as error:
             raise self._unfit(spec, error) from None
 
     def models(self) -> tuple[str, ...]:
@@ -246,7 +248,9 @@ class Warehouse:
         staged = self._files.staged_files(SCORES, model)
         if not staged:
             return 0
-        new_scores = pa.concat_tables([self._files.read_table(path) for path in staged])
+        new_scores = pa.concat_tables(
+            [SCORES.validate(SCORES.completed(self._files.read_table(path))) for path in staged]
+        )
         scores = run_sql("latest_scores", old=self.read(SCORES, model), new=new_scores)
         rescored = new_scores.select(["study_key", "protocol_digest"])
         for spec in _DETAILS:

@@ -112,6 +112,7 @@ class WarehouseFiles:
 
         Parameters
         ----------
+        columns : columns to read, those that the file has; default: all.
         studies : keep only the rows of these study keys; other row groups are not decoded.
 
         Raises
@@ -122,6 +123,10 @@ class WarehouseFiles:
         filters = None if studies is None else [("study_key", "in", list(studies))]
         try:
             with self._filesystem.open(str(path), "rb") as stream:
+                if columns is not None:
+                    known = set(pq.read_schema(stream).names)
+                    columns = [name for name in columns if name in known]
+                    stream.seek(0)
                 return pq.read_table(stream, columns=columns, filters=filters, partitioning=None)
         except (OSError, pa.ArrowInvalid) as error:
             raise CacError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cac_core.categories import VISUAL_LEVELS, cac_category, visual_level
 from cac_core.errors import UsageError
+from cac_core.evaluation.certainty import certainty, certainty_estimates
 from cac_core.evaluation.results import (
     CategoryAgreement,
     Groups,
@@ -129,6 +130,8 @@ def compare_sources(pairs: Pairs, by: Sequence[str] = ()) -> SourceComparison:
         ],
     }
     result = cast(SourceComparison, fields)
+    if pairs.first.kind == "model" and not _graded(rows):
+        result["certainty"] = certainty(rows)
     if pairs.planted:
         found = sum(pairs.reasons.get(key) == defect for key, defect in pairs.planted.items())
         result["defects_planted"], result["defects_found"] = len(pairs.planted), found
@@ -137,8 +140,11 @@ def compare_sources(pairs: Pairs, by: Sequence[str] = ()) -> SourceComparison:
 
 def _pair_agreement(rows: Sequence[Mapping[str, Any]]) -> CategoryAgreement:
     first, second = [row["first"] for row in rows], [row["second"] for row in rows]
-    graded = isinstance(first[0], str) or isinstance(second[0], str)
-    return visual_agreement(first, second) if graded else agreement(first, second)
+    return visual_agreement(first, second) if _graded(rows) else agreement(first, second)
+
+
+def _graded(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(isinstance(rows[0][name], str) for name in ("first", "second"))
 
 
 def grouped(
@@ -194,6 +200,8 @@ def estimate_rows(result: Mapping[str, Any]) -> pa.Table:
             rows += _estimates_of(
                 found, model=name, population=result.get("test_set"), term=column, level=level
             )
+    if result.get("certainty"):
+        rows += certainty_estimates(result["certainty"], name, result.get("test_set"))
     return ESTIMATES.from_rows(rows)
 
 

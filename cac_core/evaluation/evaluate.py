@@ -15,8 +15,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from cac_core.certainty import certainty_columns
 from cac_core.errors import UsageError
 from cac_core.evaluation.agreement import agreement, grouped, number
+from cac_core.evaluation.certainty import certainty
 from cac_core.evaluation.lesion_errors import Comparison, compare
 from cac_core.evaluation.results import (
     DetectionRow,
@@ -46,6 +48,8 @@ from cac_core.progress import Progress
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import score_calcium
 from cac_core.scoring.lesions import label_lesions
+from cac_core.scoring.orientation import orientation_flags
+from cac_core.scoring.quality import noise_hu, quality_flags
 from cac_core.stats.agreement import proportion
 
 #: Columns that `--by` accepts.
@@ -202,6 +206,7 @@ def summarise(studies: Sequence[StudyEvaluation], by: Sequence[str] = ()) -> Mod
         ),
         "seconds_per_study_median": statistics.median(row["seconds"] for row in studies),
         "groups": grouped(studies, by, GROUP_COLUMNS, _model_agreement),
+        "certainty": certainty(studies),
         "studies": list(studies),
     }
 
@@ -250,7 +255,7 @@ def _evaluate_case(case: _Case) -> StudyEvaluation:
     marked = CLASS_OF_SITE[annotate(scan, case.number)] == 1
     truth = true_agatston(scan.hu, all_coronary & scan.heart_mask, scan.spacing_mm)
     reader = true_agatston(scan.hu, marked & scan.heart_mask, scan.spacing_mm)
-    return {
+    fields = {
         "name": scan.name,
         "model_id": case.weights.model_id,
         "origin": scan.name.rsplit("-", 1)[0],
@@ -265,8 +270,26 @@ def _evaluate_case(case: _Case) -> StudyEvaluation:
         "noise_hu": _noise_range(scan),
         "seconds": seconds,
         "digest": case_digest(scan),
+        **_certainty_fields(scan, found, agatston, _CASCADES[folder].confidence, protocol),
         **_lesion_fields(_compare(scan, found, protocol)),
     }
+    return cast(StudyEvaluation, fields)
+
+
+def _certainty_fields(
+    scan: AnnotatedScan,
+    found: Segmentation,
+    agatston: float,
+    parameters: Mapping[str, float] | None,
+    protocol: ScoringProtocol,
+) -> dict[str, object]:
+    """How sure the score is, as `cac score` computes it."""
+    heart, spacing = found.heart_mask, scan.spacing_mm
+    flags = quality_flags(heart, spacing, noise_hu(scan.hu, heart, spacing))
+    turned = orientation_flags(scan.hu, heart, spacing)
+    return certainty_columns(
+        scan.hu, found, spacing, agatston, {*flags, *turned}, parameters, protocol
+    )
 
 
 def _noise_range(scan: AnnotatedScan) -> str:

@@ -33,6 +33,38 @@ class ScoreAgreement(CategoryAgreement):
     reference_above_100_scored_above_0: int
 
 
+ReliabilityRow = TypedDict(
+    "ReliabilityRow",
+    {"from": float, "to": float, "n": int, "mean_chance": float, "share": float, "ci": Interval},
+)
+
+
+class ReviewRow(TypedDict):
+    """Kappa where the most doubtful studies have the score of the reference."""
+
+    share: float
+    n: int
+    kappa_linear: float | None
+
+
+class Certainty(TypedDict):
+    """How sure scores say they are, compared with the reference."""
+
+    n: int
+    brier: float  # mean over studies of the sum over categories, 0 to 2
+    mean_chance_of_category: float  # of the category of the score
+    same_category: float  # share of studies whose category is that of the reference
+    reliability: list[ReliabilityRow]  # categories of all studies, by their chance
+    interval: float  # nominal coverage
+    coverage: float  # share of references in the interval of the score
+    coverage_ci: Interval
+    needs_review: int
+    kappa_after_needed_reviews: float | None
+    wrong_category: int
+    wrong_category_needs_review: int
+    kappa_by_reviewed: list[ReviewRow]
+
+
 #: Agreement by column and level of the column.
 Groups = dict[str, dict[str, Any]]
 
@@ -55,6 +87,7 @@ class SourceComparison(CategoryAgreement):
     only_reference: int
     seconds_per_study_median: float
     groups: Groups
+    certainty: NotRequired[Certainty | None]  # of a model against scores
     studies: list[dict[str, Any]]
     defects_planted: NotRequired[int]  # of a synthetic archive
     defects_found: NotRequired[int]
@@ -89,6 +122,14 @@ class StudyEvaluation(LesionFields):
     reader: float  # score of a simulated reader
     visual_grade: str
     true_category: str
+    p_category_0: float
+    p_category_1_100: float
+    p_category_101_400: float
+    p_category_over_400: float
+    agatston_low: float
+    agatston_high: float
+    needs_review: bool
+    review_reasons: str
     slice_increment_mm: float
     noise_hu: str  # range of the standard deviation of the noise in the heart
     seconds: float
@@ -114,6 +155,7 @@ class ModelSummary(ScoreAgreement):
     model_against_reader: ScoreAgreement
     seconds_per_study_median: float
     groups: Groups
+    certainty: Certainty | None
     studies: list[StudyEvaluation]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -77,27 +78,26 @@ class Segmentation:
     """Result of the cascade; arrays (slice, row, column) on the grid of the volume.
 
     `calcium_class` is 0 background, 1 coronary, 2 non-coronary. It is 0 below the threshold,
-    outside the heart and in components below the minimum area.
+    outside the heart and in components below the minimum area. `possible` are the candidates,
+    `scores` (candidates, 3) their class scores before softmax, in the order of the volume.
+    `hearts_overlap` is the smallest Dice coefficient of two heart networks, on their grid.
     """
 
     heart_mask: NDArray[np.bool_]
     calcium_class: NDArray[np.uint8]
-    n_candidate_pixels: int
+    possible: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    hearts_overlap: float
     seconds_heart: float
     seconds_calcium: float
 
 
-class MeanProbability(nn.Module):
-    """Ensemble of networks: the logarithm of the mean of their class probabilities."""
+@dataclass(frozen=True)
+class HeartEstimate:
+    """Heart mask, and the smallest Dice coefficient of two heart networks; see `Segmentation`."""
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, stack: Tensor) -> Tensor:
-        """Class scores whose softmax is the mean; same shapes as a member."""
-        parts = [member(stack).log_softmax(dim=1) for member in self.members]  # (n, K, R, C) each
-        return torch.logsumexp(torch.stack(parts), dim=0)
+    mask: NDArray[np.bool_]
+    overlap: float
 
 
 class Cascade:
@@ -106,12 +106,12 @@ class Cascade:
     def __init__(
         self,
         manifest: WeightsManifest,
-        heart: nn.Module,
+        hearts: Sequence[nn.Module],
         calcium: Segmenter,
         device: str = "cpu",
     ) -> None:
         self.manifest = manifest
-        self.heart = heart
+        self.hearts = tuple(hearts)
         self.calcium = calcium
         self.device = device
 
@@ -128,12 +128,17 @@ class Cascade:
         manifest = verify_weights(folder)
         hearts = [load_network(manifest, name).to(device) for name in manifest.hearts]
         calcium = load_network(manifest, "calcium").to(device)
-        return cls(manifest, MeanProbability(hearts), calcium, device)
+        return cls(manifest, hearts, calcium, device)
 
     @property
     def model_id(self) -> str:
         """Name, version and short digest of the weights."""
         return self.manifest.model_id
+
+    @property
+    def confidence(self) -> Mapping[str, float] | None:
+        """Parameters of the confidence of a score, None in weights without them."""
+        return self.manifest.confidence
 
     @property
     def digest(self) -> str:
@@ -157,7 +162,8 @@ class Cascade:
         spacing_mm : slice increment, row spacing, column spacing.
         """
         start = perf_counter()
-        mask = self.segment_heart(hu, spacing_mm)
+        heart = self.estimate_heart(hu, spacing_mm)
+        mask = heart.mask
         heart_done = perf_counter()
         possible = candidates(
             hu,
@@ -167,24 +173,41 @@ class Cascade:
             min_area_mm2=min_area_mm2,
             connectivity=connectivity,
         )
-        classes = self.classify(hu, possible, mask)
+        scores = self.candidate_scores(hu, possible, mask)
         return Segmentation(
             mask,
-            classes,
-            int(possible.sum()),
+            classify_lesions(possible, scores),
+            possible,
+            scores,
+            heart.overlap,
             heart_done - start,
             perf_counter() - heart_done,
         )
 
-    @torch.inference_mode()
     def segment_heart(self, hu: NDArray[np.int16], spacing_mm: Spacing) -> NDArray[np.bool_]:
         """Heart mask, one connected component; empty if no heart is found."""
-        stack = heart_input(hu, spacing_mm).to(self.device)
+        return self.estimate_heart(hu, spacing_mm).mask
+
+    def estimate_heart(self, hu: NDArray[np.int16], spacing_mm: Spacing) -> HeartEstimate:
+        """Heart mask as `segment_heart`, and how far the networks agree."""
+        probability = self.heart_probability(heart_input(hu, spacing_mm))
+        mask = heart_mask(probability.mean(dim=0), hu.shape, spacing_mm)
+        return HeartEstimate(mask, smallest_overlap(probability))
+
+    @torch.inference_mode()
+    def heart_probability(self, stack: Tensor) -> Tensor:
+        """Probability of the heart by each network, (networks, slices, 112, 112).
+
+        Parameters
+        ----------
+        stack : (slices + 2, 112, 112), from `heart_input`.
+        """
+        stack = stack.to(self.device)
         parts = [
-            self.heart(stack[begin : begin + _BATCH + 2]).softmax(dim=1)[:, 1]  # (n, 112, 112)
-            for begin in range(0, len(stack) - 2, _BATCH)
+            [net(stack[k : k + _BATCH + 2]).softmax(dim=1)[:, 1] for net in self.hearts]
+            for k in range(0, len(stack) - 2, _BATCH)
         ]
-        return heart_mask(torch.cat(parts).cpu(), hu.shape, spacing_mm)
+        return torch.cat([torch.stack(part) for part in parts], dim=1).cpu()
 
     def classify(
         self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
@@ -199,8 +222,6 @@ class Cascade:
         possible : candidate voxels, see `candidates`.
         mask : heart mask, for the position channels.
         """
-        if not possible.any():
-            return np.zeros(hu.shape, np.uint8)
         return classify_lesions(possible, self.candidate_scores(hu, possible, mask))
 
     @torch.inference_mode()
@@ -211,8 +232,10 @@ class Cascade:
 
         Parameters
         ----------
-        possible, mask : as in `classify`; with at least one candidate.
+        possible, mask : as in `classify`.
         """
+        if not possible.any():
+            return np.zeros((0, 3), np.float32)
         frame = heart_frame(mask)
         # Candidates in slices k to m - 1 are rows until[k] to until[m] - 1.
         until = np.concatenate([[0], np.cumsum(possible.sum(axis=(1, 2)))])
@@ -275,6 +298,22 @@ class Cascade:
             for a, b in ((begin, end), window[:2], window[2:])
         )
         return heart_position(frame, slices[:, None, None], rows[:, None], columns)
+
+
+def smallest_overlap(probability: Tensor) -> float:
+    """Smallest Dice coefficient of two networks at probability 0.5; 1 for a single one.
+
+    Parameters
+    ----------
+    probability : (networks, ...).
+    """
+    masks = [part >= 0.5 for part in probability]
+    sizes = [int(mask.sum()) for mask in masks]
+    dice = [
+        2.0 * int((masks[i] & masks[j]).sum()) / max(1, sizes[i] + sizes[j])
+        for i, j in combinations(range(len(masks)), 2)
+    ]
+    return min(dice, default=1.0)
 
 
 def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,7 +1,8 @@
 """Weights on disk: one safetensors file per network and a manifest.
 
-The manifest states architecture, layers, training data, version and the SHA-256 of each file. Files
-that do not match their checksum are refused; nothing is downloaded.
+The manifest states architecture, layers, training data, version and the SHA-256 of each file, and
+the parameters of the confidence of a score (docs/scoring.md). Files that do not match their
+checksum are refused; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ _HINT = "Install the package again, or name a complete folder with --model."
 
 @dataclass(frozen=True)
 class WeightsManifest:
-    """A verified folder of weights."""
+    """A verified folder of weights.
+
+    `confidence` are the parameters of `cac_core.scoring.confidence.ConfidenceModel`; None in
+    weights that have none.
+    """
 
     folder: Path
     name: str
@@ -48,6 +53,7 @@ class WeightsManifest:
     digest: str
     networks: Mapping[str, Mapping[str, Any]]
     training: Mapping[str, Any]
+    confidence: Mapping[str, float] | None = None
 
     @property
     def hearts(self) -> tuple[str, ...]:
@@ -114,18 +120,25 @@ def _read_manifest(folder: Path) -> WeightsManifest:
         networks = {item: dict(manifest["networks"][item]) for item in items}
         for entry in networks.values():
             entry["file"], entry["sha256"] = str(entry["file"]), str(entry["sha256"])
-        identity = {
+        identity: dict[str, Any] = {
             item: {"sha256": entry["sha256"], "config": entry["config"]}
             for item, entry in networks.items()
         }
         name, version = str(manifest["name"]), str(manifest["version"])
         training = dict(manifest.get("training", {}))
+        confidence = _numbers(manifest.get("confidence"))
+        if confidence is not None:
+            identity["confidence"] = confidence
     except OSError as error:
         raise WeightsError(f"No weights at {folder} ({error.strerror}).", _HINT) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError(f"The manifest {path} is malformed.", _HINT) from None
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return WeightsManifest(folder, name, version, digest, networks, training)
+    return WeightsManifest(folder, name, version, digest, networks, training, confidence)
+
+
+def _numbers(entry: Mapping[str, Any] | None) -> dict[str, float] | None:
+    return None if entry is None else {name: float(value) for name, value in entry.items()}
 
 
 def _verify_file(file: Path, expected: str) -> None:
@@ -178,6 +191,7 @@ def save_weights(
     name: str,
     version: str,
     training: Mapping[str, Any],
+    confidence: Mapping[str, float] | None = None,
 ) -> WeightsManifest:
     """Write the networks and their manifest; returns the verified manifest.
 
@@ -185,6 +199,7 @@ def save_weights(
     ----------
     networks : `heart`, `calcium`, and further heart networks as `heart-2` to `heart-9`.
     training : training and calibration records; any JSON values.
+    confidence : parameters of the confidence of a score.
 
     Raises
     ------
@@ -208,7 +223,10 @@ def save_weights(
             "config": networks[item].config.as_manifest() | _FIXED_CONFIG,
             "layers": [dataclasses.asdict(layer) for layer in module_layers(networks[item])],
         }
-    manifest = {"name": name, "version": version, "networks": entries, "training": dict(training)}
+    manifest: dict[str, Any] = {"name": name, "version": version, "networks": entries}
+    if confidence is not None:
+        manifest["confidence"] = dict(confidence)
+    manifest["training"] = dict(training)
     text = _LAYER_ROW.sub(lambda row: " ".join(row[0].split()), json.dumps(manifest, indent=2))
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return verify_weights(folder)

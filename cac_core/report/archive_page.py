@@ -39,7 +39,7 @@ from cac_core.report.page import (
     share,
 )
 from cac_core.report.svg import drawn
-from schemas.codes import CAC_CATEGORIES, FileReason, StudyReason
+from schemas.codes import CAC_CATEGORIES, DescribedCode, FileReason, ReviewReason, StudyReason
 
 #: Scanners and models in a figure; the tables have all.
 _DRAWN_SCANNERS, _DRAWN_MODELS = 20, 5
@@ -60,6 +60,7 @@ def archive_page(state: ArchiveState) -> str:
         _nights(state.runs),
         _queue(state),
         _reasons(state),
+        _reviews(state),
         _drift(state),
         _scanners(state.scanners),
         _speed(state),
@@ -81,6 +82,7 @@ def _tiles(state: ArchiveState) -> list[tuple[str, str]]:
     rejected = sum(row["studies"] for row in state.reasons if row["status"] == "rejected")
     return [
         ("studies scored", f"{scored:,}"),
+        ("need review", f"{state.reviews[0]['studies'] if state.reviews else 0:,}"),
         ("rejected", f"{rejected:,}"),
         ("failed", f"{state.failed:,}"),
         ("left to do", f"{state.queued:,}"),
@@ -169,9 +171,36 @@ def _reasons(state: ArchiveState) -> Part:
     return Part("reasons", "Failures by reason", figure=figure, tables=(table, files))
 
 
-def _meaning(codes: type[FileReason] | type[StudyReason], name: str) -> str:
+def _meaning(codes: type[DescribedCode], name: str) -> str:
     """Meaning of a code; empty for a code of another version."""
     return codes(name).description if name in set(codes) else ""
+
+
+def _reviews(state: ArchiveState) -> Part:
+    """Scores that a person should look at; the first row counts those of any reason."""
+    if not state.reviews:
+        nothing = "No score of this model needs review."
+        return Part("reviews", "Scores that need review", (nothing,))
+    everything, *by_reason = state.reviews
+    table = DataTable(
+        "review-reasons",
+        "Reasons for review; a score can have several",
+        columns(("reason", "meaning"), ("studies", "in the newest run")),
+        [
+            [
+                str(row["reason"]),
+                _meaning(ReviewReason, str(row["reason"])),
+                number(row["studies"]),
+                number(row["last_run"]),
+            ]
+            for row in by_reason
+        ],
+    )
+    sentence = (
+        f"{everything['studies']:,} scores need review, {everything['last_run']:,} of them of the "
+        "newest run: column needs_review of the table scores."
+    )
+    return Part("reviews", "Scores that need review", (sentence,), tables=(table,))
 
 
 def _drift(state: ArchiveState) -> Part:

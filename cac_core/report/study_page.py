@@ -16,7 +16,16 @@ from cac_core.report.overlay import (
     key_slice,
 )
 from cac_core.report.page import Cell, DataTable, Page, Section, columns, number, render
-from schemas.codes import CalciumClass, PreviewChoice, QualityFlag, Status, StudyReason
+from schemas.codes import (
+    CAC_CATEGORIES,
+    CalciumClass,
+    PreviewChoice,
+    QualityFlag,
+    ReviewReason,
+    Status,
+    StudyReason,
+)
+from schemas.score import CATEGORY_CHANCES
 
 Row = Mapping[str, Any]
 
@@ -80,6 +89,8 @@ def study_page(record: StudyRecord) -> str:
         slices = _slices(record.previews)
         values |= {
             "tiles": _tiles(score),
+            "chances": _chances(score),
+            "reviews": _reasons(score["review_reasons"]),
             "readings": _readings(record),
             "slices": slices,
             "window": _window(record.previews),
@@ -124,10 +135,36 @@ def _tiles(score: Row) -> list[tuple[str, str]]:
     return [
         ("Agatston", f"{score['agatston']:,.1f}"),
         ("category", str(score["cac_category"])),
+        ("90 % interval", _interval(score)),
+        ("needs review", _yes_no(score["needs_review"])),
         ("coronary lesions", str(score["n_lesions"])),
         ("coronary volume, mm3", f"{score['calcium_volume_mm3']:,.0f}"),
         ("Agatston of other calcium", f"{score['agatston_noncoronary']:,.1f}"),
     ]
+
+
+def _interval(score: Row) -> str:
+    if score["agatston_low"] is None:
+        return "not known"
+    return f"{score['agatston_low']:,.0f} to {score['agatston_high']:,.0f}"
+
+
+def _yes_no(value: bool | None) -> str:
+    return "not known" if value is None else ("yes" if value else "no")
+
+
+def _chances(score: Row) -> list[tuple[str, str]]:
+    """Chance of each category; none for a score of an earlier version."""
+    pairs = zip(CAC_CATEGORIES, CATEGORY_CHANCES, strict=True)
+    return [
+        (f"category {category}", f"{100 * score[name]:.0f} %")
+        for category, name in pairs
+        if score[name] is not None
+    ]
+
+
+def _reasons(joined: str | None) -> list[tuple[str, str]]:
+    return [(name, ReviewReason(name).description) for name in (joined or "").split(";") if name]
 
 
 def _readings(record: StudyRecord) -> DataTable | None:

@@ -94,11 +94,7 @@ def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
     """Annotated score of a held-out crop and its scores by offset, in the annotated heart."""
     cascade, protocol = Cascade.load(folder, threads=1), ScoringProtocol()
     sample = load_sample(path)
-    spacing = (
-        float(sample.spacing_mm[0]),
-        float(sample.spacing_mm[1]),
-        float(sample.spacing_mm[2]),
-    )
+    spacing = sample.spacing
     heart = sample.inside == 2
 
     def agatston(classes: NDArray[np.uint8]) -> float:
@@ -113,8 +109,6 @@ def _scores_by_offset(path: Path, folder: Path) -> tuple[float, list[float]]:
         min_area_mm2=protocol.min_area_mm2,
         connectivity=protocol.connectivity,
     )
-    if not possible.any():
-        return agatston(sample.calcium), [0.0] * len(OFFSETS)
     scores = cascade.candidate_scores(sample.hu, possible, heart)
     background = np.array([1, 0, 0], np.float32)
     return agatston(sample.calcium), [

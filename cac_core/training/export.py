@@ -1,4 +1,4 @@
-"""Export of trained networks as weights: averaging, calibration, manifest."""
+"""Export of trained networks as weights: averaging, calibration, confidence, manifest."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from cac_core.model.weights import (
 )
 from cac_core.processes import worker_pool
 from cac_core.progress import Progress
+from cac_core.scoring.confidence import ConfidenceModel
 from cac_core.training.calibration import calibrate
 from cac_core.training.comparison_networks import build_network
+from cac_core.training.confidence import calibrate_confidence
 from cac_core.training.loop import load_trained
 from cac_core.training.records import CalibrationRecord, ExportResult, RunRecord
 from cac_core.training.sample_store import TrainingData, prepare_samples
@@ -77,13 +79,57 @@ def export_weights(
     table = read_training_table(data.table)
     rows = rows_of(table, "validation")
     held_out = prepare_samples(rows, data, progress)
-    calibration = _calibrated(networks, training, held_out, out, progress)
+    calibration, confidence = _calibrated(networks, training, held_out, out, progress)
     calibration["coronary_offset"] = coronary_bias
     calibration["split_digest"] = split_digest(table)
     calibration["data"] = {"hosts": hosts_of(rows)}
     training["calibration"] = calibration
     add_class_bias(networks["calcium"], _BACKGROUND, calibration["background_offset"])
-    manifest = save_weights(out, networks, name=_MODEL_NAME, version=version, training=training)
+    manifest = save_weights(
+        out,
+        networks,
+        name=_MODEL_NAME,
+        version=version,
+        training=training,
+        confidence=confidence.as_manifest(),
+    )
+    return ExportResult(weights=str(out), model=manifest.model_id, training=training)
+
+
+def refit_confidence(
+    model: Path | None, data: TrainingData, out: Path, progress: Progress
+) -> ExportResult:
+    """Fit the confidence of a score for finished weights, and write a copy with it.
+
+    Parameters
+    ----------
+    model : folder of weights; None for the shipped ones.
+    data : its table names the validation part, which must not have been used in training.
+    out : new folder for the copy.
+
+    Raises
+    ------
+    UsageError
+        If `out` exists.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists already.", "Remove it, or name another folder.")
+    weights = verify_weights(model)
+    held_out = prepare_samples(
+        rows_of(read_training_table(data.table), "validation"), data, progress
+    )
+    with worker_pool(len(held_out.paths)) as pool:
+        confidence, fit = calibrate_confidence(weights.folder, held_out, pool, progress)
+    training = dict(weights.training)
+    training["calibration"] = {**training.get("calibration", {}), "confidence": fit}
+    manifest = save_weights(
+        out,
+        {name: load_network(weights, name) for name in (*weights.hearts, "calcium")},
+        name=weights.name,
+        version=weights.version,
+        training=training,
+        confidence=confidence.as_manifest(),
+    )
     return ExportResult(weights=str(out), model=manifest.model_id, training=training)
 
 
@@ -123,7 +169,7 @@ def _calibrated(
     held_out: SampleFiles,
     out: Path,
     progress: Progress,
-) -> CalibrationRecord:
+) -> tuple[CalibrationRecord, ConfidenceModel]:
     """Calibrate the networks; worker processes load them from a temporary folder beside `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -134,4 +180,8 @@ def _calibrated(
         save_weights(
             uncalibrated, networks, name=_MODEL_NAME, version="uncalibrated", training=training
         )
-        return calibrate(uncalibrated, held_out, pool, progress)
+        record = calibrate(uncalibrated, held_out, pool, progress)
+        offset = record["background_offset"]
+        confidence, fit = calibrate_confidence(uncalibrated, held_out, pool, progress, offset)
+    record["confidence"] = fit
+    return record, confidence

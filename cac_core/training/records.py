@@ -43,6 +43,18 @@ class RunRecord(TypedDict):
     mean_with: NotRequired[str]  # model id of weights averaged with, in a manifest
 
 
+class ConfidenceRecord(TypedDict):
+    """Fit of the confidence of a score, in a manifest.
+
+    The log score is the mean logarithm of the chance of the class that the true score is in.
+    """
+
+    scans: int
+    components: int
+    log_score: float
+    log_score_default: float  # with the parameters of weights without a fit
+
+
 class CalibrationRecord(TypedDict):
     """The chosen class offsets and what was tried, in a manifest."""
 
@@ -53,6 +65,7 @@ class CalibrationRecord(TypedDict):
     kappa_by_offset: dict[str, float]
     coronary_offset: NotRequired[float]
     split_digest: NotRequired[str]
+    confidence: NotRequired[ConfidenceRecord]
     data: NotRequired[dict[str, list[str]]]  # `hosts`: real chests of the validation part
 
 

@@ -34,7 +34,8 @@ class Sample:
     near coronary calcium of the heart, likewise. `hu`, `inside` and `calcium` are a crop around the
     heart at native resolution. `inside` is 0 outside the heart, 1 in the tolerance band, 2 inside;
     `calcium` is 0 background, 1 coronary, 2 non-coronary. `spacing_mm` is slice increment, row
-    spacing, column spacing.
+    spacing, column spacing. `crop_start` is the first voxel of the crop and `scan_shape` the shape
+    of the scan, both (3,): where a predicted heart mask lies in the crop.
     """
 
     heart_stack: NDArray[np.float16]
@@ -44,6 +45,14 @@ class Sample:
     inside: NDArray[np.uint8]
     calcium: NDArray[np.uint8]
     spacing_mm: NDArray[np.float64]
+    crop_start: NDArray[np.int64]
+    scan_shape: NDArray[np.int64]
+
+    @property
+    def spacing(self) -> Spacing:
+        """Slice increment, row spacing, column spacing in mm."""
+        increment, row, column = map(float, self.spacing_mm)
+        return increment, row, column
 
     @property
     def pixel_mm2(self) -> float:
@@ -80,6 +89,8 @@ def make_sample(
         inside,
         calcium[box].copy(),
         np.array(spacing_mm, np.float64),
+        np.array([part.start for part in box], np.int64),
+        np.array(hu.shape, np.int64),
     )
 
 

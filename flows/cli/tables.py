@@ -37,6 +37,8 @@ def scoring_table(summary: ScoringSummary) -> Table:
     table = _pairs(f"Run {summary.run_id}")
     table.add_row("studies in the archive", str(summary.studies))
     table.add_row("scored", str(summary.scored))
+    table.add_row("of these, need review", str(summary.needs_review))
+    _add_counts(table, "review", summary.review_reasons)
     table.add_row("rejected", str(summary.rejected))
     table.add_row("failed", str(summary.failed))
     table.add_row("skipped, done before", str(summary.skipped))
@@ -92,9 +94,14 @@ def status_tables(summary: StatusSummary) -> list[Table]:
         for name in ("status", "reason", "CAC category"):
             table.add_column(name)
         table.add_column("studies", justify="right")
+        table.add_column("need review", justify="right")
         for row in rows:
             table.add_row(
-                row["status"], row["reason"] or "", row["cac_category"] or "", str(row["studies"])
+                row["status"],
+                row["reason"] or "",
+                row["cac_category"] or "",
+                str(row["studies"]),
+                str(row["need_review"]) if row["status"] == "scored" else "",
             )
         tables.append(table)
     counts = ("scored", "rejected", "failed", "skipped")
@@ -289,6 +296,8 @@ def agreement_tables(result: dict[str, Any]) -> list[Table]:
         _add_extremes(table, result, reference)
     if "heart_dice_mean" in result:
         _detail_rows(table, result)
+    if result.get("certainty"):
+        _add_certainty(table, result["certainty"])
     if "defects_planted" in result:
         table.add_row(
             "planted defects found", f"{result['defects_found']} of {result['defects_planted']}"
@@ -321,6 +330,22 @@ def _add_extremes(table: Table, result: dict[str, Any], reference: str) -> None:
     ):
         correct = next(name for name in result if name.startswith(f"{key}_scored"))
         table.add_row(title, f"{result[correct]} of {result[key]}")
+
+
+def _add_certainty(table: Table, found: dict[str, Any]) -> None:
+    """Whether the scores are as sure as they say."""
+    table.add_row("Brier score of the categories", f"{found['brier']:.3f}")
+    table.add_row(
+        f"reference in the {100 * found['interval']:.0f} % interval (95 % CI)",
+        _with_interval(found, "coverage"),
+    )
+    table.add_row(
+        "scores that need review",
+        f"{found['needs_review']} of {found['n']}; of {found['wrong_category']} in a wrong "
+        f"category {found['wrong_category_needs_review']}",
+    )
+    if found["kappa_after_needed_reviews"] is not None:
+        table.add_row("kappa once these are read", f"{found['kappa_after_needed_reviews']:.3f}")
 
 
 def _with_interval(result: dict[str, Any], statistic: str) -> str:

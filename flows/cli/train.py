@@ -360,6 +360,32 @@ def export_command(
     _report(result, as_json)
 
 
+@app.command(
+    "confidence",
+    epilog="Example: `cac train confidence split.csv --model weights --out weights-refitted`",
+)
+def confidence_command(
+    table: TableArgument,
+    out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", help="Folder of weights; default: the shipped ones."),
+    ] = None,
+    mapping: MappingOption = None,
+    samples: SamplesOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fit how sure a score is on the validation part, for weights that exist; writes a copy."""
+    from cac_core.training.export import refit_confidence
+    from cac_core.training.sample_store import TrainingData
+
+    progress = RunProgress(console, quiet=quiet)
+    result = refit_confidence(model, TrainingData(table, mapping, samples, data), out, progress)
+    _report(result, as_json)
+
+
 def _report(result: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(result)

@@ -10,7 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cac_core.evaluation.agreement import estimate_rows
-from cac_core.report.figures import Figure, agreement_figure, as_bytes, detection_figure
+from cac_core.report.figures import (
+    Figure,
+    agreement_figure,
+    as_bytes,
+    certainty_figure,
+    detection_figure,
+)
 from flows.runtime.results_folder import require_replaceable, results_folder
 
 #: Name of the contents of the folder, in messages.
@@ -54,6 +60,8 @@ def write_evaluation(out: Path, result: dict[str, Any]) -> None:
 
 def _figures(result: dict[str, Any]) -> dict[str, Figure]:
     figures = {"agreement": agreement_figure(result)}
+    if result.get("certainty"):
+        figures["certainty"] = certainty_figure(result["certainty"])
     if "lesions_by_volume_mm3" in result:
         figures["detection"] = detection_figure(
             {

@@ -45,6 +45,8 @@ class RunProgress:
         self.seconds = 0.0
         self.statuses: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.needs_review = 0
+        self.review_reasons: Counter[str] = Counter()
 
     def say(self, text: str) -> None:
         """Write one line."""
@@ -83,6 +85,10 @@ class RunProgress:
             self.statuses[str(score["status"])] += 1
             if score.get("reason"):
                 self.reasons[str(score["reason"])] += 1
+            self.needs_review += bool(score.get("needs_review"))
+            self.review_reasons.update(
+                filter(None, str(score.get("review_reasons") or "").split(";"))
+            )
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, completed=self.done, note=self._note())
 

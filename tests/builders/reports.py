@@ -10,10 +10,16 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from cac_core.analysis.archive_estimates import acquisition, discrepancy_causes, training
+from cac_core.analysis.archive_estimates import (
+    acquisition,
+    certainty_of_scores,
+    discrepancy_causes,
+    training,
+)
 from cac_core.analysis.concordance import discrepancies
 from cac_core.analysis.plan import Plan
 from cac_core.analysis.run import analyse, estimates_table
+from cac_core.categories import cac_category
 from cac_core.cohort.outcomes import load_outcomes
 from cac_core.model.weights import verify_weights
 from cac_core.report.cohort.assemble import Assembled, assemble
@@ -22,9 +28,10 @@ from cac_core.report.cohort.report import Report, ReportFacts
 from cac_core.report.cohort.shown_estimates import ShownEstimates
 from cac_core.report.cohort.small_cells import hide_small
 from cac_core.settings import Settings
+from schemas.codes import CAC_CATEGORIES
 from schemas.linkage import FLOW
 from schemas.results import ESTIMATES
-from schemas.score import SCORES
+from schemas.score import CATEGORY_CHANCES, SCORES
 from tests.builders.analyses import linked_events, plan
 from tests.builders.golden import table
 from tests.builders.rows import digest, key, preview_row, run_row, score_row
@@ -44,6 +51,7 @@ def scores_of(frame: pd.DataFrame) -> pa.Table:
             noise_hu=20.0 + at % 17,
             agatston_noncoronary=float(at % 3),
             quality_flags="high_noise" if at % 11 == 0 else "",
+            **certain(row["agatston"], at),
             Manufacturer="ACME",
             ManufacturerModelName="CT <one>" if at % 2 else "CT two",
             KVP=120.0,
@@ -56,6 +64,21 @@ def scores_of(frame: pd.DataFrame) -> pa.Table:
     unknown = ("agatston", "cac_category", "noise_hu", "heart_volume_ml", "seconds_model")
     failed |= dict.fromkeys(unknown)
     return SCORES.from_rows([*rows, failed, failed | {"study_key": key("second")}])
+
+
+def certain(agatston: float, at: int) -> dict[str, Any]:
+    """Columns on certainty: the own category has a chance of 70, 80 or 90 %."""
+    chance = 0.7 + 0.1 * (at % 3)
+    own = CAC_CATEGORIES.index(str(cac_category(agatston)))
+    chances = [chance if other == own else (1 - chance) / 3 for other in range(4)]
+    review = chance < 0.75
+    return {
+        **dict(zip(CATEGORY_CHANCES, chances, strict=True)),
+        "agatston_low": 0.5 * agatston,
+        "agatston_high": 2 * agatston,
+        "needs_review": review,
+        "review_reasons": "borderline_category" if review else "",
+    }
 
 
 def behind(wanted: Plan) -> dict[str, Any]:
@@ -120,6 +143,7 @@ def report_of(
         *acquisition(scores, linked["study_key"].to_pylist()),
         *training(MANIFEST),
         *discrepancy_causes(apart, scores),
+        *certainty_of_scores(scores, linked),
     ]
     planned = analyse(linked, events, FLOW.from_rows([*left, *there]), wanted)
     estimates = ESTIMATES.validate(

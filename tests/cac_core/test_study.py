@@ -21,8 +21,9 @@ from cac_core.study import FileStamp, StudyResult, StudyWork, score_study
 from schemas.codes import QualityFlag, StudyReason
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
-from schemas.score import SCORES
+from schemas.score import CATEGORY_CHANCES, SCORES
 from tests.builders.ct_series import write_ct_series
+from tests.builders.networks import whole_segmentation
 from tests.builders.rows import digest, key
 
 PROTOCOL = ScoringProtocol()
@@ -30,6 +31,8 @@ PROTOCOL = ScoringProtocol()
 
 class Oracle:
     """A cascade with a known result: a block as heart, and calcium at a given place."""
+
+    confidence = None
 
     def __init__(self, calcium: np.ndarray | None = None, *, heart: bool = True) -> None:
         self.calcium, self.heart = calcium, heart
@@ -40,7 +43,7 @@ class Oracle:
         if self.heart:
             mask[6:18, 20:44, 20:44] = True
         classes = np.zeros(hu.shape, np.uint8) if self.calcium is None else self.calcium
-        return Segmentation(mask, classes, int(classes.astype(bool).sum()), 0.1, 0.2)
+        return whole_segmentation(mask, classes)
 
 
 def work_on(paths: list[Path], **changes: Any) -> StudyWork:
@@ -95,6 +98,25 @@ def test_a_scored_study(tmp_path: Path) -> None:
     assert "several_ctac_series" in str(score["quality_flags"])
     assert score["Manufacturer"] == "ACME"
     assert score["seconds_heart"] == 0.1
+
+
+def test_a_score_says_how_sure_it_is(tmp_path: Path) -> None:
+    hu, classes = heart_volume(250)
+    score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle(classes)).score
+    chances = [float(str(score[name])) for name in CATEGORY_CHANCES]
+    assert sum(chances) == pytest.approx(1)
+    assert max(chances) == chances[2]  # of 192 in 101-400
+    assert float(str(score["agatston_low"])) < 192 < float(str(score["agatston_high"]))
+    # A block with flat ends is not a heart, whatever the networks are sure of.
+    assert score["needs_review"] is True
+    assert "heart_mask_odd" in str(score["review_reasons"]).split(";")
+
+
+def test_a_zero_in_an_odd_heart_is_not_silent(tmp_path: Path) -> None:
+    hu, _ = heart_volume(40)
+    score = run(work_on(write_ct_series(tmp_path, hu=hu)), Oracle()).score
+    assert (score["agatston"], score["needs_review"]) == (0.0, True)
+    assert score["review_reasons"] == "heart_mask_odd"
 
 
 def test_images_of_the_key_slice(tmp_path: Path) -> None:
@@ -196,7 +218,7 @@ def test_an_implausibly_large_heart(tmp_path: Path) -> None:
     class Everything:
         def segment(self, hu: np.ndarray, spacing_mm: Any, **options: Any) -> Segmentation:
             whole = np.ones(hu.shape, bool)
-            return Segmentation(whole, np.zeros(hu.shape, np.uint8), 0, 0.1, 0.2)
+            return whole_segmentation(whole, np.zeros(hu.shape, np.uint8))
 
     paths = write_ct_series(tmp_path, hu=heart_volume(40)[0], spacing_mm=5.0)
     score = run(work_on(paths), Everything()).score

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
-from schemas.score import SCORES
+from schemas.score import CATEGORY_CHANCES, SCORES
 from schemas.series import SERIES
 from tests.flows.conftest import SECRET, Cac, Scored
 
@@ -64,6 +65,19 @@ def test_scores_follow_the_truth(scored: Scored) -> None:
     for t, s in pairs:
         assert abs(s - t) <= 0.35 * t + 25, (t, s)
         assert (s >= 1) == (t >= 1), (t, s)
+
+
+def test_scores_say_how_sure_they_are(scored: Scored) -> None:
+    found = rows(scored.warehouse)
+    known = [row for row in found if row["status"] == "scored"]
+    for row in known:
+        assert sum(row[name] for name in CATEGORY_CHANCES) == pytest.approx(1)
+        assert row["agatston_low"] <= row["agatston"] <= row["agatston_high"]
+        assert row["needs_review"] == bool(row["review_reasons"])
+    reasons = Counter(r for row in known for r in row["review_reasons"].split(";") if r)
+    assert scored.summary["needs_review"] == sum(row["needs_review"] for row in known)
+    assert scored.summary["review_reasons"] == reasons
+    assert all(row["needs_review"] is None for row in found if row["status"] != "scored")
 
 
 def test_lesions_add_up(scored: Scored) -> None:

@@ -21,6 +21,7 @@ from flows.runtime.dask_cluster import cluster_client
 from tasks.fanout import score_studies
 from tasks.worker import CascadePlugin
 from tests.builders.ct_series import write_ct_series
+from tests.builders.networks import whole_segmentation
 from tests.builders.rows import digest, key
 
 #: What a study does to its worker, reported by its number of slices.
@@ -29,6 +30,8 @@ GOOD, KILLS, HANGS, RAISES, KILLS_ONCE = 24, 25, 26, 27, 28
 
 class Saboteur:
     """A cascade that finds an empty heart, unless the volume's size tells it to misbehave."""
+
+    confidence = None
 
     def __init__(self, once: str) -> None:
         self.once = Path(once)
@@ -45,7 +48,7 @@ class Saboteur:
             raise RuntimeError
         mask = np.zeros(hu.shape, bool)
         mask[6:18, 20:44, 20:44] = True
-        return Segmentation(mask, np.zeros(hu.shape, np.uint8), 0, 0.0, 0.0)
+        return whole_segmentation(mask, np.zeros(hu.shape, np.uint8))
 
 
 class SaboteurPlugin(CascadePlugin):

@@ -12,7 +12,7 @@ from cac_core.report.cohort.sections import Block, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, ShownEstimates, plain, reasons
 from cac_core.report.figures.performance import flow_figure
 from cac_core.report.page import Cell, Column, DataTable
-from schemas.codes import FlowStep, QualityFlag, Status, StudyReason
+from schemas.codes import FlowStep, QualityFlag, ReviewReason, Status, StudyReason
 
 #: A column of a table of descriptions: its title, and the population it describes.
 Group = tuple[Markup, str]
@@ -35,6 +35,8 @@ _COUNTED = (
     ("slice_thickness_level", "Slice thickness, mm"),
     ("ctac_role", "Acquisition"),
     ("quality_flag", "Quality flag"),
+    ("needs_review", "Score needs review"),
+    ("review_reason", "Why it needs review"),
     ("status", "What became of the study"),
     ("reason", "Why not scored"),
 )
@@ -42,6 +44,8 @@ _CODES = {
     "status": {code.value: code.description for code in Status},
     "reason": {code.value: code.description for code in StudyReason},
     "quality_flag": {code.value: code.description for code in QualityFlag},
+    "needs_review": {"True": "yes", "False": "no"},
+    "review_reason": {code.value: code.description for code in ReviewReason},
 }
 
 

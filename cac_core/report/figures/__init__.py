@@ -10,6 +10,7 @@ from cac_core.report.figures.archive import (
     scanners_figure,
     speed_figure,
 )
+from cac_core.report.figures.certainty import certainty_figure
 from cac_core.report.figures.comparison import ratios_figure, scores_figure
 from cac_core.report.figures.style import as_bytes
 
@@ -17,6 +18,7 @@ __all__ = [
     "Figure",
     "agreement_figure",
     "as_bytes",
+    "certainty_figure",
     "detection_figure",
     "drift_figure",
     "nights_figure",

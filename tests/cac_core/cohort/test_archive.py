@@ -82,6 +82,23 @@ def test_reasons_of_the_current_model(store: Warehouse) -> None:
     assert state.failed == 1
 
 
+def test_scores_that_need_review(store: Warehouse) -> None:
+    store.add_run(run_row(2))
+    odd = {"needs_review": True, "review_reasons": "device;heart_mask_odd"}
+    publish(
+        store,
+        scored(1, **odd, run_id="run-001"),
+        scored(2, needs_review=True, review_reasons="device", run_id="run-002"),
+        scored(3, needs_review=False, review_reasons=""),
+        scored(4),  # of an earlier version
+    )
+    assert archive_state(store).reviews == [
+        {"reason": None, "studies": 2, "last_run": 1},
+        {"reason": "device", "studies": 2, "last_run": 1},
+        {"reason": "heart_mask_odd", "studies": 1, "last_run": 0},
+    ]
+
+
 def test_a_study_counts_once_with_several_protocols(store: Warehouse) -> None:
     store.add_run(run_row(2))
     later = {"protocol_digest": "q" * 16, "scored_at": dt.datetime(2025, 1, 1, tzinfo=dt.UTC)}

@@ -20,7 +20,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
-from schemas.score import SCORES
+from schemas.score import CATEGORY_CHANCES, SCORES
 from schemas.table import InvalidTableError
 from tests.builders.rows import digest, lesion_row, preview_row, score_row
 
@@ -70,6 +70,21 @@ def test_staged_rows_are_invisible_until_published(store: Warehouse) -> None:
     assert store.read(SCORES, MODEL).num_rows == 1
     assert store.read(LESIONS, MODEL).num_rows == 1
     assert store.publish(MODEL) == 0
+
+
+def test_scores_of_an_earlier_version_have_nulls(store: Warehouse) -> None:
+    new = [*CATEGORY_CHANCES, "agatston_low", "agatston_high", "needs_review", "review_reasons"]
+    # One table published and one finished, but not published, by the earlier version.
+    _stage(store, "run-1", 1)
+    store.publish(MODEL)
+    _stage(store, "run-2", 2)
+    for path in Path(store.url).rglob("scores*.parquet"):
+        pq.write_table(pq.ParquetFile(path).read().drop_columns(new), path)
+    assert store.columns(SCORES, ["study_key", *new], MODEL)["needs_review"].to_pylist() == [None]
+    assert store.publish(MODEL) == 1
+    rows = store.read(SCORES, MODEL).to_pylist()
+    assert len(rows) == 2
+    assert {row[name] for row in rows for name in new} == {None}
 
 
 def test_published_tables_read_with_plain_duckdb_and_pyarrow(store: Warehouse) -> None:

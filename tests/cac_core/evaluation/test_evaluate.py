@@ -14,14 +14,26 @@ from cac_core.evaluation.agreement import estimate_rows
 from cac_core.evaluation.evaluate import evaluate_set, summarise
 from cac_core.model.weights import WeightsManifest
 from cac_core.phantom.heldout.real_chests import host_names
+from cac_core.phantom.truth import true_category
 from flows.cli.options import console
 from flows.pages.evaluation import write_evaluation
 from flows.runtime.progress import RunProgress
+from schemas.codes import CAC_CATEGORIES
 from schemas.results import ESTIMATES
+from schemas.score import CATEGORY_CHANCES
 
 
 def study(truth: float, model: float, **changes: object) -> dict[str, object]:
+    own = true_category(model)
     found = {
+        **{
+            name: float(category == own)
+            for name, category in zip(CATEGORY_CHANCES, CAC_CATEGORIES, strict=True)
+        },
+        "agatston_low": 0.8 * model,
+        "agatston_high": 1.3 * model,
+        "needs_review": model == 20,
+        "review_reasons": "borderline_category" if model == 20 else "",
         "name": "n",
         "origin": "synthetic",
         "first": model,
@@ -95,7 +107,11 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["n"] == 6
     estimates = ESTIMATES.validate(pq.read_table(tmp_path / "e" / "estimates.parquet"))
     assert estimates.equals(estimate_rows(result))
-    kappa = [r for r in estimates.to_pylist() if r["statistic"] == "kappa_linear"]
+    kappa = [
+        r
+        for r in estimates.to_pylist()
+        if (r["analysis"], r["statistic"]) == ("agreement", "kappa_linear")
+    ]
     assert {(r["model"], r["level"]) for r in kappa} == {
         ("model against truth", None),
         ("reader against truth", None),
@@ -103,6 +119,9 @@ def test_what_is_written(tmp_path: Path) -> None:
         ("model against truth", "20-30"),
     }
     assert pq.read_table(tmp_path / "e" / "studies.parquet").num_rows == 6
+    assert (tmp_path / "e" / "certainty.svg").exists()
+    (brier,) = [r for r in estimates.to_pylist() if r["statistic"] == "brier"]
+    assert brier["value"] == pytest.approx(2 * 2 / 6)  # two of six are wrong and were sure
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cac_core.errors import WeightsError
-from cac_core.model.cascade import Cascade, MeanProbability
+from cac_core.model.cascade import Cascade, smallest_overlap
 from cac_core.model.preprocess import candidates
 from tests.builders.networks import write_random_weights
 
@@ -83,6 +83,9 @@ def test_segment_reports_what_it_did(cascade: Cascade) -> None:
     assert found.heart_mask.shape == found.calcium_class.shape == hu.shape
     assert not found.calcium_class[~found.heart_mask].any()
     assert not found.calcium_class[hu < 130].any()
+    assert found.scores.shape == (found.possible.sum(), 3)
+    assert not found.possible[~found.heart_mask].any()
+    assert found.hearts_overlap == 1.0  # there is one heart network
     assert found.seconds_heart > 0
 
 
@@ -118,19 +121,35 @@ def test_weights_differ_in_their_digest(tmp_path: Path) -> None:
     assert one.model_id.startswith("random-0-")
 
 
-def test_the_mean_of_several_networks_is_that_of_their_probabilities() -> None:
+def test_the_heart_is_where_the_mean_of_several_networks_is_above_a_half(cascade: Cascade) -> None:
     class Fixed(torch.nn.Module):
-        def __init__(self, scores: list[float]) -> None:
+        """Probability of the heart in a block, nothing elsewhere."""
+
+        def __init__(self, probability: float, constant: float = 0.0) -> None:
             super().__init__()
-            self.scores = torch.tensor(scores).reshape(1, 2, 1, 1)
+            self.scores = constant + torch.log(torch.tensor([1 - probability, probability]))
 
         def forward(self, stack: torch.Tensor) -> torch.Tensor:
-            return self.scores.expand(len(stack), -1, -1, -1)
+            scores = torch.tensor([9.0, 0.0])[:, None, None].repeat(1, 112, 112)
+            scores[:, 40:70, 40:70] = self.scores[:, None, None]
+            return scores.expand(len(stack) - 2, -1, -1, -1)
 
-    # Probabilities of the heart 0.9 and 0.2; one score is larger by a constant, which is nothing.
-    both = MeanProbability([Fixed([0.0, float(np.log(9))]), Fixed([5.0 + float(np.log(4)), 5.0])])
-    found = both(torch.zeros(3, 1)).softmax(dim=1)
-    np.testing.assert_allclose(found[:, 1].ravel(), [0.55] * 3, rtol=1e-6)
+    hu = np.zeros((6, 112, 112), np.int16)
+    for second, found in ((0.2, True), (0.05, False)):
+        # One score is larger by a constant, which is nothing.
+        hearts = [Fixed(0.9), Fixed(second, 5.0)]
+        both = Cascade(cascade.manifest, hearts, cascade.calcium)
+        estimate = both.estimate_heart(hu, (5.0, 4.0, 4.0))
+        assert estimate.mask[:, 45:65, 45:65].all() == found  # the means are 0.55 and 0.475
+        assert estimate.overlap == 0.0  # only the first is above a half by itself
+
+
+def test_the_smallest_overlap_by_hand() -> None:
+    probability = torch.zeros(3, 10)
+    probability[0, :4], probability[1, 2:6], probability[2, :3] = 0.9, 0.8, 0.5
+    # First and second share 2 of 4 + 4, first and third 3 of 4 + 3, second and third 1 of 4 + 3.
+    assert smallest_overlap(probability) == pytest.approx(2 / 7)
+    assert smallest_overlap(probability[:1]) == 1.0
 
 
 def test_every_heart_network_of_a_manifest_counts(tmp_path: Path) -> None:

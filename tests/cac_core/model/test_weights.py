@@ -121,7 +121,7 @@ def test_the_shipped_networks_keep_their_scores(
     name: str, mean: list[float], pixel: list[float]
 ) -> None:
     manifest = verify_weights()
-    assert manifest.model_id == "convlstm-s8-ba7ec772"
+    assert manifest.model_id == "convlstm-s8-8972eceb"
     rng = np.random.default_rng(4)
     stack = torch.from_numpy(rng.normal(0, 1, (4, 64, 64)).astype(np.float32))
     position = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 64, 64)).astype(np.float32))
@@ -135,7 +135,12 @@ def test_saved_weights_have_the_digest_of_the_same_weights_before(tmp_path: Path
     shipped = verify_weights()
     networks = {name: load_network(shipped, name) for name in shipped.networks}
     again = save_weights(
-        tmp_path, networks, name="convlstm", version="s8", training=shipped.training
+        tmp_path,
+        networks,
+        name="convlstm",
+        version="s8",
+        training=shipped.training,
+        confidence=shipped.confidence,
     )
     assert (again.model_id, again.digest) == (shipped.model_id, shipped.digest)
     assert again.networks["calcium"]["layers"] == shipped.networks["calcium"]["layers"]
@@ -169,3 +174,21 @@ def test_a_network_that_does_not_fit_changes_nothing() -> None:
     for name, value in narrow.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     assert initialise_from(network, placeless)  # position channels start with zero weights
+
+
+def test_parameters_of_the_confidence_are_part_of_the_digest(tmp_path: Path) -> None:
+    shipped = verify_weights()
+    networks = {name: load_network(shipped, name) for name in shipped.networks}
+    given: tuple[dict[str, float] | None, ...] = (None, {"shift_sd": 0.5}, {"shift_sd": 0.25})
+    found = [
+        save_weights(
+            tmp_path / str(n), networks, name="n", version="0", training={}, confidence=confidence
+        )
+        for n, confidence in enumerate(given)
+    ]
+    assert tuple(weights.confidence for weights in found) == given
+    assert len({weights.digest for weights in found}) == 3
+    manifest = tmp_path / "1" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("0.5", '"much"'))
+    with pytest.raises(WeightsError, match="malformed"):
+        verify_weights(tmp_path / "1")

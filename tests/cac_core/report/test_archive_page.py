@@ -26,7 +26,7 @@ def test_every_section_has_a_picture_or_a_sentence(state: ArchiveState) -> None:
     tags = Tags(text)
     assert not tags.open
     sections = [attributes["id"] for tag, attributes in tags.found if tag == "section"]
-    assert sections == ["nights", "queue", "reasons", "drift", "scanners", "speed"]
+    assert sections == ["nights", "queue", "reasons", "reviews", "drift", "scanners", "speed"]
     assert [tag for tag, _ in tags.found].count("figure") == 5
     titles = re.findall(r"<title id=\"[^\"]+\">([^<]+)</title>", text)
     assert len(titles) == 5

@@ -218,6 +218,15 @@ def test_one_patient() -> None:
     assert 'id="acquisition-measures"' in page(done)
 
 
+def test_certainty_is_compared_with_the_expert() -> None:
+    report, done = nasty_report()
+    assert 'id="certainty-measures"' in page(done)
+    assert "figures/figure-certainty.svg" in done.files
+    (brier,) = report.numbers.rows("certainty", "brier")
+    assert brier.value is not None
+    assert f">{brier.value:.3f}<" in page(done)
+
+
 def test_an_outcome_that_is_not_linked() -> None:
     drop = ("death_event", "death_days")
     done = assembled(report_of(table("nasty").iloc[:120], short(), drop=drop))

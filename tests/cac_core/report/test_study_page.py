@@ -11,7 +11,7 @@ from cac_core.errors import CacError
 from cac_core.report.study_page import StudyRecord, study_page, write_study_pages
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
-from schemas.score import SCORES
+from schemas.score import CATEGORY_CHANCES, SCORES
 from tests.builders.rows import key, lesion_row, preview_row, score_row
 from tests.cac_core.report.test_page import Tags
 
@@ -55,6 +55,18 @@ def test_everything_of_a_scored_study_is_there() -> None:
         assert part in text, part
     assert 'href="#slice-9"' not in text, "no picture of that slice"
     assert text == study_page(record())
+
+
+def test_how_sure_a_score_is() -> None:
+    chances = dict(zip(CATEGORY_CHANCES, (0.1, 0.65, 0.25, 0.0), strict=True))
+    sure = {"agatston_low": 2.4, "agatston_high": 181.7, "needs_review": True}
+    text = study_page(record(**chances, **sure, review_reasons="borderline_category;device"))
+    for part in ("65 %", "2 to 182", "no category is likely enough", "metal in the heart or near"):
+        assert part in text, part
+    assert not Tags(text).open
+    earlier = study_page(record())
+    assert "not known" in earlier
+    assert "Chance of each category" not in earlier
 
 
 def test_identifiers_are_unique_and_links_lead_somewhere() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
+from cac_core.model.weights import verify_weights
 from schemas.codes import FileReason, StudyReason
 from schemas.score import SCORES
 from schemas.series import SERIES
@@ -36,6 +37,7 @@ COMMANDS = [
     "train heart",
     "train calcium",
     "train export",
+    "train confidence",
     "train ship",
     "doctor",
 ]
@@ -265,6 +267,14 @@ def test_train_makes_weights_that_score(cac: Cac, tmp_path: Path) -> None:
     made = cac("train", "export", table, *parts, "--out", weights, "--json", timeout=600).json
     assert made["model"].startswith("convlstm-own-")
     assert made["training"]["calibration"]["scans"] == 1
+    refit = ("train", "confidence", table, "--model", weights, "--out", tmp_path / "refitted")
+    assert cac(*refit, "--json", timeout=600).json["model"].startswith("convlstm-own-")
+    # The same scans and networks, now with the background offset inside.
+    fitted, refitted = (
+        verify_weights(folder).confidence for folder in (weights, tmp_path / "refitted")
+    )
+    assert fitted == pytest.approx(refitted, rel=0.01)
+    assert "exists already" in cac(*refit).err
     again = cac("train", "ship", table, *parts, "--out", weights)
     assert (again.code, "exists already" in again.err) == (2, True)
     assert "use `cac train export`" in again.err
