@@ -22,6 +22,7 @@ from cac_core.evaluation.certainty import certainty
 from cac_core.evaluation.lesion_errors import Comparison, compare
 from cac_core.evaluation.results import (
     DetectionRow,
+    HeartCoverage,
     LesionFields,
     ModelEvaluation,
     ModelSummary,
@@ -194,6 +195,7 @@ def summarise(studies: Sequence[StudyEvaluation], by: Sequence[str] = ()) -> Mod
         "perfect_classes_kappa": ceiling["kappa_linear"],
         "heart_dice_mean": statistics.fmean(dice),
         "heart_dice_minimum": min(dice),
+        **_calcium_in_hearts(studies),
         "volume_sensitivity_mean": statistics.fmean(found) if found else None,
         "false_positive_mm3_mean": statistics.fmean(r["false_positive_mm3"] for r in studies),
         "lesions_by_volume_mm3": _detection(lesions, "volume_mm3", (0, 10, 30, 100, 1e9)),
@@ -208,6 +210,21 @@ def summarise(studies: Sequence[StudyEvaluation], by: Sequence[str] = ()) -> Mod
         "groups": grouped(studies, by, GROUP_COLUMNS, _model_agreement),
         "certainty": certainty(studies),
         "studies": list(studies),
+    }
+
+
+def _calcium_in_hearts(studies: Sequence[StudyEvaluation]) -> HeartCoverage:
+    pairs = [
+        (row["coronary_in_heart_mm3"], row["coronary_mm3"])
+        for row in studies
+        if row["coronary_mm3"] > 0
+    ]
+    total = sum(volume for _, volume in pairs)
+    whole = sum(inside >= 0.9 * volume for inside, volume in pairs)
+    return {
+        "coronary_in_heart": sum(inside for inside, _ in pairs) / total if pairs else None,
+        "coronary_in_heart_90": whole / len(pairs) if pairs else None,
+        "hearts_in_pieces": sum(row["slices_in_pieces"] > 0 for row in studies),
     }
 
 

@@ -40,13 +40,20 @@ class FalseLesion:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Errors of one scan. Higher `sensitivity` and `heart_dice` (0 to 1) are better."""
+    """Errors of one scan. Higher `sensitivity` and `heart_dice` (0 to 1) are better.
+
+    `coronary_mm3` is the volume of true coronary calcium, `coronary_in_heart_mm3` the part of it
+    inside the found heart, `slices_in_pieces` the number of slices of that heart in several pieces.
+    """
 
     true_lesions: tuple[TrueLesion, ...]
     false_lesions: tuple[FalseLesion, ...]
     false_positive_mm3: float
     sensitivity: float | None  # share of the true volume found; None without calcium
     heart_dice: float
+    coronary_mm3: float
+    coronary_in_heart_mm3: float
+    slices_in_pieces: int
 
 
 def compare(
@@ -79,6 +86,9 @@ def compare(
         float(false.sum()) * voxel_mm3,
         both / int(truth.sum()) if truth.any() else None,
         dice(true_heart, found_heart),
+        float(truth.sum()) * voxel_mm3,
+        float((truth & found_heart).sum()) * voxel_mm3,
+        sum(label(plane)[1] > 1 for plane in found_heart),
     )
 
 

@@ -107,6 +107,9 @@ class LesionFields(TypedDict):
     false_positive_mm3: float
     sensitivity: float | None
     heart_dice: float
+    coronary_mm3: float
+    coronary_in_heart_mm3: float
+    slices_in_pieces: int
 
 
 class StudyEvaluation(LesionFields):
@@ -136,7 +139,15 @@ class StudyEvaluation(LesionFields):
     digest: str  # of image and truth
 
 
-class ModelSummary(ScoreAgreement):
+class HeartCoverage(TypedDict):
+    """How much of the true coronary calcium the found hearts hold; None without calcium."""
+
+    coronary_in_heart: float | None  # share of the volume of all studies
+    coronary_in_heart_90: float | None  # share of studies with at least 0.9 of their volume inside
+    hearts_in_pieces: int  # studies
+
+
+class ModelSummary(ScoreAgreement, HeartCoverage):
     """The model compared with the truth of generated scans."""
 
     compared: str

@@ -364,6 +364,13 @@ def _detail_rows(table: Table, result: dict[str, Any]) -> None:
         "heart Dice, mean (minimum)",
         f"{result['heart_dice_mean']:.3f} ({result['heart_dice_minimum']:.3f})",
     )
+    if result["coronary_in_heart"] is not None:
+        table.add_row(
+            "coronary calcium inside the heart",
+            f"{100 * result['coronary_in_heart']:.1f} % of the volume; at least 90 % in "
+            f"{100 * result['coronary_in_heart_90']:.0f} % of the studies with calcium",
+        )
+    table.add_row("hearts with a slice in pieces", f"{result['hearts_in_pieces']}")
     table.add_row("false-positive coronary calcium", f"{result['false_positive_mm3_mean']:.1f} mm3")
     for name, title in (
         ("misses_by_cause", "lesions missed, by cause"),

@@ -57,6 +57,9 @@ def study(truth: float, model: float, **changes: object) -> dict[str, object]:
         "false_positive_mm3": 8.0 if model and not truth else 0.0,
         "sensitivity": None if not truth else float(model > 0),
         "heart_dice": 0.9,
+        "coronary_mm3": float(truth),
+        "coronary_in_heart_mm3": 0.95 * truth,
+        "slices_in_pieces": 0,
     }
     return found | changes
 
@@ -67,7 +70,7 @@ STUDIES = [
     study(50, 0),
     study(50, 60, slice_increment_mm=3.0),
     study(300, 280),
-    study(900, 1000, heart_dice=0.7),
+    study(900, 1000, heart_dice=0.7, coronary_in_heart_mm3=600.0, slices_in_pieces=2),
 ]
 
 
@@ -82,6 +85,9 @@ def test_sums_by_hand() -> None:
     assert result["false_positive_mm3_mean"] == pytest.approx(8 / 6)
     assert result["volume_sensitivity_mean"] == pytest.approx(3 / 4)
     assert result["heart_dice_minimum"] == 0.7
+    assert result["coronary_in_heart"] == pytest.approx((0.95 * 400 + 600) / 1300)
+    assert result["coronary_in_heart_90"] == pytest.approx(3 / 4)
+    assert result["hearts_in_pieces"] == 1
     assert result["misses_by_cause"] == {"noise": 1}
     assert result["false_alarms_by_cause"] == {"valve": 1}
     smallest = result["lesions_by_volume_mm3"][0]

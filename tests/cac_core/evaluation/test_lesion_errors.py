@@ -79,6 +79,15 @@ def test_what_the_found_heart_leaves_out_is_missed() -> None:
     assert [lesion.found for lesion in result.true_lesions] == [False, True]
     assert result.sensitivity == pytest.approx(2 / 10)
     assert result.heart_dice == dice(s["heart"], heart)
+    assert (result.coronary_mm3, result.coronary_in_heart_mm3) == (30.0, 6.0)
+    assert result.slices_in_pieces == 0
+
+
+def test_a_heart_in_pieces_is_counted_by_slice() -> None:
+    s = scene()
+    heart = s["heart"].copy()
+    heart[2, :, 3] = False
+    assert run(s, s["true"], heart).slices_in_pieces == 1
 
 
 def test_below_the_threshold_or_the_minimum_area_is_no_lesion() -> None:
