@@ -48,8 +48,17 @@ def largest_in_plane(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
     """Return the smallest box around a (slice, row, column) mask; None for an empty mask."""
-    found = ndimage.find_objects(np.asarray(mask, bool).view(np.uint8), max_label=1)[0]
-    return None if found is None else (found[0], found[1], found[2])
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not slices.size:
+        return None
+    levels = slice(int(slices[0]), int(slices[-1]) + 1)
+    plane = np.asarray(mask[levels].any(axis=0))
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    return (
+        levels,
+        slice(int(rows[0]), int(rows[-1]) + 1),
+        slice(int(columns[0]), int(columns[-1]) + 1),
+    )
 
 
 def reaches_area(

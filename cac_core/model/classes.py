@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import label
 
-from cac_core.components import label_in_plane
+from cac_core.components import bounding_box, label_in_plane
 
 _CORONARY, _NONCORONARY = 1, 2
 _TOUCHING = np.ones((3, 3, 3), np.bool_)
@@ -32,7 +32,7 @@ def classify_lesions(possible: NDArray[np.bool_], scores: NDArray[np.float32]) -
     (slice, row, column): 0 background, 1 coronary, 2 non-coronary.
     """
     classes = np.zeros(possible.shape, np.uint8)
-    extent = find_objects(possible.view(np.uint8), max_label=1)[0]
+    extent = bounding_box(possible)
     if extent is None:
         return classes
     where = possible[extent]

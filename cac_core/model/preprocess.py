@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import (
-    find_objects,
     gaussian_filter1d,
     label,
     maximum_filter1d,
@@ -17,7 +16,7 @@ from scipy.ndimage import (
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cac_core.components import remove_small_components
+from cac_core.components import bounding_box, remove_small_components
 
 #: Input is HU clipped to this window and scaled to about -2..4, with 0 at soft tissue.
 HU_WINDOW = (-250.0, 650.0)
@@ -243,7 +242,7 @@ def candidates(
     A lesion is a subset of one such component, so nothing is lost by looking nowhere else.
     """
     found = np.zeros(hu.shape, np.bool_)
-    extent = find_objects(mask.view(np.uint8), max_label=1)[0]
+    extent = bounding_box(mask)
     if extent is None:
         return found
     bright = (hu[extent] >= threshold_hu) & mask[extent]
