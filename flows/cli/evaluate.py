@@ -177,7 +177,7 @@ def _require_out(out: Path | None) -> None:
 
 
 def _finish(result: Mapping[str, Any], out: Path | None, as_json: bool) -> None:
-    from flows.cli.tables import agreement_tables
+    from flows.cli.evaluation_tables import agreement_tables
     from flows.pages.evaluation import write_evaluation
 
     if out is not None:

@@ -78,6 +78,7 @@ def demo(
     """
     from cac_core.evaluation.agreement import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
+    from flows.cli.evaluation_tables import agreement_tables
     from flows.cli.tables import demo_tables
     from flows.request import LinkageRequest, ScoringRequest
     from flows.runtime.environment import prefect_api, prepare_environment
@@ -103,5 +104,6 @@ def demo(
         parts = {"archive": made.archive, "truth": made.truth, "registry": asdict(extracts)}
         parts |= {"agreement": agreement, "linkage": asdict(linked), "report": asdict(report)}
         return print_json(asdict(summary) | parts)
-    for part in demo_tables(summary, dict(agreement), made, linked, extracts, report):
+    evaluation = agreement_tables(dict(agreement))
+    for part in demo_tables(summary, evaluation, made, linked, extracts, report):
         show(part)

@@ -97,9 +97,7 @@ def reference_heart(name: str, data: Path) -> ReferenceHeart:
     centre = np.mean([surfaces[part].mean(axis=0) for part in _CHAMBERS[:4]], axis=0)
     surfaces = {part: points - centre for part, points in surfaces.items()}
     grid = _Grid([surfaces[part] for part in _CHAMBERS])
-    solids = {part: grid.solid(surfaces[part]) for part in (*_CHAMBERS, "aorta", "trunk")}
-    for part, reach in _OPENINGS_MM.items():
-        solids[part] = _closed(solids[part], reach)
+    solids = _solids(surfaces, grid)
     top = _bifurcation(surfaces)
     valve = surfaces["aortic_valve"].mean(axis=0)
     chambers = {part: surfaces[part].mean(axis=0) for part in _CHAMBERS[:4]}
@@ -108,12 +106,7 @@ def reference_heart(name: str, data: Path) -> ReferenceHeart:
 
     aorta, radius = _tube(surfaces["aorta"], valve)
     below = grid.levels[:, None, None] <= top
-    # Chambers are open at their valves; together their surfaces are closed.
-    whole = [*_CHAMBERS, "aortic_valve", "mitral_valve", "tricuspid_valve"]
-    heart = grid.solid(np.concatenate([surfaces[part] for part in whole]))
-    heart |= np.any([solids[part] for part in _CHAMBERS], axis=0)
-    heart |= (solids["aorta"] | solids["trunk"]) & below
-    heart = np.stack([binary_fill_holes(plane) for plane in heart])
+    heart = _whole_heart(surfaces, solids, grid, below)
     lines = _arteries(surfaces, solids, heart, grid, valve)
     lines["mitral_annulus"] = _annulus(surfaces["mitral_valve"], valve)
     lines["tricuspid_annulus"] = _annulus(surfaces["tricuspid_valve"], valve)
@@ -140,6 +133,24 @@ def reference_heart(name: str, data: Path) -> ReferenceHeart:
         chambers=chambers,
         axis=np.asarray(axis / np.linalg.norm(axis)),
     )
+
+
+def _solids(surfaces: Mapping[str, Points], grid: _Grid) -> dict[str, Mask]:
+    """The filled parts."""
+    solids = {part: grid.solid(surfaces[part]) for part in (*_CHAMBERS, "aorta", "trunk")}
+    return solids | {part: _closed(solids[part], reach) for part, reach in _OPENINGS_MM.items()}
+
+
+def _whole_heart(
+    surfaces: Mapping[str, Points], solids: Mapping[str, Mask], grid: _Grid, below: Mask
+) -> Mask:
+    """Chambers, and the great arteries below the bifurcation of the trunk, filled."""
+    # Chambers are open at their valves; together their surfaces are closed.
+    whole = [*_CHAMBERS, "aortic_valve", "mitral_valve", "tricuspid_valve"]
+    heart = grid.solid(np.concatenate([surfaces[part] for part in whole]))
+    heart |= np.any([solids[part] for part in _CHAMBERS], axis=0)
+    heart |= (solids["aorta"] | solids["trunk"]) & below
+    return np.stack([binary_fill_holes(plane) for plane in heart])
 
 
 class _Grid:
