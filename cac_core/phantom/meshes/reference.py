@@ -32,6 +32,7 @@ Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _CHAMBERS = ("left_ventricle", "right_ventricle", "left_atrium", "right_atrium", "septum")
+_ARTERIES = ("LM", "LAD", "LCX", "RCA")
 #: Parts with wide openings on several sides, and half the width of these, mm.
 _OPENINGS_MM = {
     "left_atrium": 11.0,
@@ -113,17 +114,16 @@ def reference_heart(name: str, data: Path) -> ReferenceHeart:
     lines["ascending_aorta"] = aorta[aorta[:, 0] <= top]
 
     vessels = np.any([grid.solid(points) for points in vessels_of(surfaces)] or [heart], axis=0)
-    vessels |= grid.near([lines[site] for site in ("LM", "LAD", "LCX", "RCA")], _ARTERY_MM)
+    vessels |= grid.near([lines[site] for site in _ARTERIES], _ARTERY_MM)
     vessels |= solids["aorta"] | solids["trunk"]
-    bare = _closed(heart | (vessels & _within(heart, 6.0)), _SPAN_MM) & below
-    bare |= grid.near([lines[site] for site in ("LM", "LAD", "LCX", "RCA")], 4.0) & below
-    bare = _largest(bare)
+    bare = _closed(heart | (vessels & _within(heart, 6.0)), _SPAN_MM)
+    bare = _largest((bare | grid.near([lines[site] for site in _ARTERIES], 4.0)) & below)
     blood, muscle = _tissues(solids, heart, vessels)
     outside = distance_transform_edt(~bare) - distance_transform_edt(bare)
     return ReferenceHeart(
         name=name,
-        blood=np.rint(255 * gaussian_filter(blood.astype(np.float32), 0.6)).astype(np.uint8),
-        muscle=np.rint(255 * gaussian_filter(muscle.astype(np.float32), 0.6)).astype(np.uint8),
+        blood=_coverage(blood),
+        muscle=_coverage(muscle),
         depth=np.asarray(outside, np.float16),
         origin=grid.origin,
         top=top,
@@ -205,6 +205,11 @@ def _within(mask: Mask, reach_mm: float) -> Mask:
 def _closed(mask: Mask, reach_mm: float) -> Mask:
     """Closing by a ball."""
     return np.asarray(distance_transform_edt(_within(mask, reach_mm)) > reach_mm)
+
+
+def _coverage(mask: Mask) -> NDArray[np.uint8]:
+    """A mask with soft borders, in 255ths."""
+    return np.rint(255 * gaussian_filter(mask.astype(np.float32), 0.6)).astype(np.uint8)
 
 
 def _largest(mask: Mask) -> Mask:
