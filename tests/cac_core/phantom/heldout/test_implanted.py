@@ -19,7 +19,7 @@ def host(slices: int, heart_from: int) -> Host:
     body = np.where(np.hypot((row - 55) / 0.8, column - 65) < 60, -850, -1000)
     hu = np.where(heart, 40, body).astype(np.float32)
     return Host(
-        "box", hu, heart, np.array([4.0, 3.0, 3.0]), {}, {}, np.array([begin + 2.0, 50, 60])
+        "box", hu, heart, np.array([4.0, 3.0, 3.0]), {}, {}, np.array([begin + 2.0, 50, 60]), None
     )
 
 
