@@ -57,7 +57,7 @@ def test_a_minimal_plan_has_the_defaults(tmp_path: Path) -> None:
 def test_the_recipe_of_the_shipped_weights(tmp_path: Path) -> None:
     """The plan of docs/training.md, with the settings that the shipped manifest records."""
     text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    (block,) = (part for part in text.split("```toml\n")[1:] if 'name = "s8"' in part)
+    (block,) = (part for part in text.split("```toml\n")[1:] if 'name = "s9"' in part)
     found = plan(tmp_path, block.split("```")[0])
     recorded = verify_weights().training
     settings = {
@@ -68,6 +68,6 @@ def test_the_recipe_of_the_shipped_weights(tmp_path: Path) -> None:
     for name, network in settings.items():
         stated = recorded[name]["settings"]
         assert {key: getattr(network.settings, key) for key in stated} == stated
-    assert found.hearts[1].initial == InitialWeights(tmp_path / "s6", 3)
-    assert found.mean_with == tmp_path / "runs" / "s7" / "weights"
+    assert found.hearts[1].initial == InitialWeights(tmp_path / "s8", 2)
+    assert found.mean_with is None
     assert found.version == verify_weights().version
