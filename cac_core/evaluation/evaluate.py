@@ -130,7 +130,8 @@ def evaluate_set(
     result["description"] = description
     result["left_out"] = sorted(left_out)
     result["digest"] = digest
-    result["frozen"] = digest == frozen_digest(name) if len(cases) == count else None
+    frozen = frozen_digest(name)
+    result["frozen"] = digest == frozen if frozen and len(cases) == count else None
     return result
 
 

@@ -179,4 +179,4 @@ class ModelEvaluation(ModelSummary):
     description: NotRequired[str]
     left_out: NotRequired[list[str]]  # real chests that all weights were trained on
     digest: NotRequired[str]  # of the test set
-    frozen: NotRequired[bool | None]  # whether it is the frozen set; None for a part of it
+    frozen: NotRequired[bool | None]  # whether it is the frozen set; None for a part, or not frozen
