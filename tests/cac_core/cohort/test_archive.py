@@ -235,5 +235,5 @@ def test_a_missing_column_is_a_named_fault(store: Warehouse) -> None:
     assert store.columns(SCORES, ["study_key"], MODEL)["study_key"].to_pylist() == [key(1)]
     path = next(Path(store.url).glob("scores/**/*.parquet"))
     pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["run_id"]), path)
-    with pytest.raises(CacError, match="cannot be read"):
+    with pytest.raises(CacError, match="does not fit this version"):
         archive_state(store)

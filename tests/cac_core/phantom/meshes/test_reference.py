@@ -9,18 +9,17 @@ import pytest
 from scipy.ndimage import label, map_coordinates
 
 from cac_core.phantom.meshes.reference import ReferenceHeart, reference_heart
+from cac_core.phantom.meshes.surfaces import mesh_names
 
 pytest.importorskip("meshio")
 pytest.importorskip("trimesh")
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")
-SLOW = pytest.mark.slow
+#: Building the three hearts takes a minute.
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(
-    scope="module",
-    params=["female", pytest.param("male", marks=SLOW), pytest.param("rodero", marks=SLOW)],
-)
+@pytest.fixture(scope="module", params=mesh_names())
 def heart(request: pytest.FixtureRequest) -> ReferenceHeart:
     data = Path(__file__).parents[5] / "shared" / "data"
     if not (data / "heart_meshes").is_dir():
