@@ -92,7 +92,11 @@ def _with_interval(result: dict[str, Any], statistic: str) -> str:
 def _detail_rows(table: Table, result: dict[str, Any]) -> None:
     """Lines that need the truth voxel by voxel."""
     if "test_set" in result:
-        frozen = {True: "as frozen", False: "differs from the frozen set", None: "in part, or not frozen"}
+        frozen = {
+            True: "as frozen",
+            False: "differs from the frozen set",
+            None: "in part, or not frozen",
+        }
         table.add_row("test set", f"{result['test_set']}, {frozen[result['frozen']]}")
     table.add_row(
         "heart Dice, mean (minimum)",
