@@ -8,6 +8,12 @@ from rich.table import Table
 
 from flows.cli.tables import pairs_table
 
+_FROZEN = {
+    True: "as frozen",
+    False: "differs from the frozen set",
+    None: "in part, or not frozen",
+}
+
 
 def agreement_tables(result: dict[str, Any]) -> list[Table]:
     """Concordance matrix and agreement of two sources of scores."""
@@ -92,12 +98,7 @@ def _with_interval(result: dict[str, Any], statistic: str) -> str:
 def _detail_rows(table: Table, result: dict[str, Any]) -> None:
     """Lines that need the truth voxel by voxel."""
     if "test_set" in result:
-        frozen = {
-            True: "as frozen",
-            False: "differs from the frozen set",
-            None: "in part, or not frozen",
-        }
-        table.add_row("test set", f"{result['test_set']}, {frozen[result['frozen']]}")
+        table.add_row("test set", f"{result['test_set']}, {_FROZEN[result['frozen']]}")
     table.add_row(
         "heart Dice, mean (minimum)",
         f"{result['heart_dice_mean']:.3f} ({result['heart_dice_minimum']:.3f})",
