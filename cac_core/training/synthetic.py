@@ -43,6 +43,24 @@ _IMPLANTED_NAME = re.compile(
 )
 
 
+#: Those of all studies in real chests.
+_CHEST_FILES = (
+    "analytic/noise.py",
+    "annotated.py",
+    "heldout/acquire.py",
+    "heldout/artefacts.py",
+    "heldout/calcium_clouds.py",
+    "heldout/devices.py",
+    "heldout/hosts.toml",
+    "heldout/implanted.py",
+    "heldout/look.py",
+    "heldout/placement.py",
+    "heldout/real_chests.py",
+    "heldout/scene.py",
+    "heldout/ungated.py",
+    "reader.py",
+    "truth.py",
+)
 #: Files of `cac_core.phantom` that determine the scans and annotations of a study, by the prefix of
 #: its name. A test compares the list with the imports.
 GENERATOR_FILES: dict[str, tuple[str, ...]] = {
@@ -63,43 +81,17 @@ GENERATOR_FILES: dict[str, tuple[str, ...]] = {
         "reader.py",
         "truth.py",
     ),
-    IMPLANTED: (
-        "analytic/noise.py",
-        "annotated.py",
-        "heldout/acquire.py",
-        "heldout/artefacts.py",
-        "heldout/calcium_clouds.py",
-        "heldout/devices.py",
-        "heldout/hosts.toml",
-        "heldout/implanted.py",
-        "heldout/look.py",
-        "heldout/placement.py",
-        "heldout/real_chests.py",
-        "heldout/scene.py",
-        "heldout/ungated.py",
-        "reader.py",
-        "truth.py",
-    ),
-    MESHED: (
-        "analytic/noise.py",
-        "annotated.py",
-        "heldout/acquire.py",
-        "heldout/artefacts.py",
-        "heldout/calcium_clouds.py",
-        "heldout/devices.py",
-        "heldout/hosts.toml",
-        "heldout/implanted.py",
-        "heldout/look.py",
-        "heldout/placement.py",
-        "heldout/real_chests.py",
-        "heldout/scene.py",
-        "heldout/ungated.py",
-        "meshes/insertion.py",
-        "meshes/reference.py",
-        "meshes/scans.py",
-        "meshes/surfaces.py",
-        "reader.py",
-        "truth.py",
+    IMPLANTED: _CHEST_FILES,
+    MESHED: tuple(
+        sorted(
+            (
+                *_CHEST_FILES,
+                "meshes/insertion.py",
+                "meshes/reference.py",
+                "meshes/scans.py",
+                "meshes/surfaces.py",
+            )
+        )
     ),
 }
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cac_core.components import label_in_plane, reaches_area, remove_small_components
+from cac_core.components import (
+    label_in_plane,
+    largest_in_plane,
+    reaches_area,
+    remove_small_components,
+)
 
 
 @pytest.mark.parametrize(("connectivity", "sizes"), [(8, [0, 2, 1]), (4, [0, 1, 1, 1])])
@@ -36,3 +41,12 @@ def test_an_area_that_equals_the_minimum_but_for_rounding_is_kept() -> None:
 
 def test_an_empty_mask_stays_empty() -> None:
     assert not remove_small_components(np.zeros((2, 3, 4), np.bool_), 1.0, 1.0, 4).any()
+
+
+def test_the_largest_component_of_each_slice_is_kept() -> None:
+    mask = np.zeros((3, 6, 8), np.bool_)
+    mask[0, 0:3, 0:3], mask[0, 4:6, 5:8] = True, True
+    mask[2, 0, 0:2], mask[2, 3:6, 5:8] = True, True
+    kept = largest_in_plane(mask)
+    assert kept.sum(axis=(1, 2)).tolist() == [9, 0, 9]
+    assert kept[0, 0:3, 0:3].all() and kept[2, 3:6, 5:8].all()
