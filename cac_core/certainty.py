@@ -53,7 +53,13 @@ def certainty_columns(
     confidence = confidence_of(chances, components.agatston, score, model)
     deciding = deciding_components(chances, components, score, limits.doubtful_chance)
     reasons = certainty_reasons(confidence, score, deciding, limits) | image_reasons(
-        hu, found.heart_mask, spacing_mm, found.hearts_overlap, flags, limits
+        hu,
+        found.heart_mask,
+        spacing_mm,
+        found.hearts_overlap,
+        flags,
+        protocol.threshold_hu if threshold_hu is None else threshold_hu,
+        limits,
     )
     return {
         **confidence.columns(),

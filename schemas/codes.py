@@ -265,6 +265,10 @@ class ReviewReason(DescribedCode):
     )
     HEARTS_DISAGREE = "hearts_disagree", "the heart networks found different hearts"
     DEVICE = "device", "metal in the heart or near it: a lead, stent, valve or clip"
+    MOTION = (
+        "motion",
+        "a large faint area as bright as calcium in the heart: motion or a streak, rarely a plaque",
+    )
     HEART_ON_THE_RIGHT = (
         "heart_on_the_right",
         "heart or liver on the opposite side: dextrocardia, or a mirrored image",

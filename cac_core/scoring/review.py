@@ -48,6 +48,8 @@ class ReviewLimits:
         between slices of the heart network, where its mask is interpolated.
     metal_hu, metal_mm3, metal_near_mm : HU of metal, the volume that counts, and its distance from
         the heart. Calcium of people is rarely as bright.
+    faint_hu, faint_mm2 : an area in the heart mask that reaches the threshold, is at least this
+        large and nowhere as bright as this is rarely calcium: plaques of that size are dense.
     min_hearts_overlap : smallest Dice coefficient of two heart networks.
     """
 
@@ -59,6 +61,8 @@ class ReviewLimits:
     metal_hu: float = 1500.0
     metal_mm3: float = 20.0
     metal_near_mm: float = 10.0
+    faint_hu: float = 250.0
+    faint_mm2: float = 40.0
     min_hearts_overlap: float = 0.85
 
 
@@ -95,6 +99,8 @@ def review_rules(limits: ReviewLimits = ReviewLimits()) -> dict[ReviewReason, st
         f"of 4 mm, is below {limits.min_hearts_overlap:g}",
         ReviewReason.DEVICE: f"at least {limits.metal_mm3:g} mm3 of {limits.metal_hu:g} HU or more "
         f"lie in the heart mask or within {limits.metal_near_mm:g} mm of it in the slice",
+        ReviewReason.MOTION: f"an area of the heart mask of at least {limits.faint_mm2:g} mm2 in a "
+        f"slice reaches the threshold, but nowhere {limits.faint_hu:g} HU",
         ReviewReason.HEART_ON_THE_RIGHT: f"flag `{QualityFlag.HEART_ON_THE_RIGHT}` or "
         f"`{QualityFlag.MIRRORED_OR_SITUS_INVERSUS}`",
         ReviewReason.ORIENTATION_CONTRADICTS_HEADER: "flag "
@@ -140,6 +146,7 @@ def image_reasons(
     spacing_mm: tuple[float, float, float],
     hearts_overlap: float,
     flags: Collection[QualityFlag],
+    threshold_hu: float,
     limits: ReviewLimits = ReviewLimits(),
 ) -> set[ReviewReason]:
     """Reasons that lie in the heart mask and in the image.
@@ -150,6 +157,7 @@ def image_reasons(
     spacing_mm : slice, row, column spacing.
     hearts_overlap : smallest Dice coefficient of two heart networks.
     flags : quality flags of the study.
+    threshold_hu : from which a voxel can be calcium.
     """
     reasons = {_OF_FLAG[flag] for flag in flags if flag in _OF_FLAG}
     part = _around(heart_mask, limits.metal_near_mm, spacing_mm)
@@ -165,6 +173,8 @@ def image_reasons(
         reasons.add(ReviewReason.HEARTS_DISAGREE)
     if metal_mm3(hu, heart_mask, spacing_mm, limits) >= limits.metal_mm3:
         reasons.add(ReviewReason.DEVICE)
+    if faint_mm2(hu, heart_mask, spacing_mm, threshold_hu, limits) >= limits.faint_mm2:
+        reasons.add(ReviewReason.MOTION)
     return reasons
 
 
@@ -222,6 +232,31 @@ def metal_mm3(
         away = ndimage.distance_transform_edt(~heart_mask[part][k], sampling=spacing_mm[1:])
         voxels += int(np.count_nonzero(bright[k] & (away <= limits.metal_near_mm)))
     return voxels * math.prod(spacing_mm)
+
+
+def faint_mm2(
+    hu: NDArray[np.int16],
+    heart_mask: NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+    threshold_hu: float,
+    limits: ReviewLimits = ReviewLimits(),
+) -> float:
+    """Largest area in a slice of the heart mask that reaches the threshold but is faint, in mm2.
+
+    What moves during the rotation leaves bright crescents beside the lung and the diaphragm.
+
+    Parameters
+    ----------
+    hu, heart_mask : (slice, row, column).
+    spacing_mm : slice, row, column spacing.
+    threshold_hu : from which a voxel can be calcium.
+    """
+    labels, n_pixels = label_in_plane(heart_mask & (hu >= threshold_hu))
+    if len(n_pixels) == 1:
+        return 0.0
+    peak = ndimage.maximum(hu, labels, np.arange(1, len(n_pixels)))
+    faint = n_pixels[1:][np.asarray(peak) < limits.faint_hu]
+    return float(faint.max(initial=0) * spacing_mm[1] * spacing_mm[2])
 
 
 def _around(

@@ -9,6 +9,7 @@ from cac_core.scoring.confidence import Confidence
 from cac_core.scoring.review import (
     ReviewLimits,
     certainty_reasons,
+    faint_mm2,
     heart_shape,
     image_reasons,
     metal_mm3,
@@ -32,7 +33,7 @@ def reasons(
     heart: np.ndarray, hu: np.ndarray | None = None, overlap: float = 1.0, *flags: QualityFlag
 ):
     image = np.full(heart.shape, 40, np.int16) if hu is None else hu
-    return image_reasons(image, heart, SPACING, overlap, flags)
+    return image_reasons(image, heart, SPACING, overlap, flags, 130.0)
 
 
 def sure(*chances: float) -> Confidence:
@@ -103,6 +104,20 @@ def test_metal_in_and_near_the_heart() -> None:
         assert reasons(ball(), hu) == ({ReviewReason.DEVICE} if expected else set())
     hu[12, 40, 50:52] = 1400  # bright calcium
     assert metal_mm3(hu, ball(), SPACING) == 0.0
+
+
+def test_a_large_faint_area_is_motion() -> None:
+    # Pixels of 4 mm2: 12 are 48 mm2, 9 are 36 mm2.
+    for n, peak, expected in ((12, 215, 48.0), (9, 215, 36.0), (12, 260, 0.0), (12, 125, 0.0)):
+        hu = np.full((24, 100, 100), 40, np.int16)
+        hu[12, 40, 40 : 40 + n] = min(peak, 140)
+        hu[12, 40, 40] = peak
+        assert faint_mm2(hu, ball(), SPACING, 130.0) == expected
+        assert reasons(ball(), hu) == ({ReviewReason.MOTION} if expected > 40 else set())
+    # The same area outside the heart, and in two slices with half of it each.
+    hu = np.full((24, 100, 100), 40, np.int16)
+    hu[12, 10, 40:52] = hu[12:14, 40, 40:46] = 140
+    assert faint_mm2(hu, ball(), SPACING, 130.0) == 24.0
 
 
 def test_an_empty_mask_has_no_shape() -> None:
