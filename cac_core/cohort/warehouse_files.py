@@ -102,6 +102,25 @@ class WarehouseFiles:
         """Remove a file."""
         self._filesystem.rm_file(str(path))
 
+    def read_bytes(self, path: PurePosixPath) -> bytes | None:
+        """Content of a small file; None if there is none.
+
+        Raises
+        ------
+        CacError
+            If the file cannot be read.
+        """
+        try:
+            data: bytes = self._filesystem.cat_file(str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise CacError(
+                f"The file {path} of the warehouse cannot be read ({type(error).__name__}).",
+                "Correct its permissions, or restore it from a backup.",
+            ) from None
+        return data
+
     def read_table(
         self,
         path: PurePosixPath,

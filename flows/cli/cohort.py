@@ -15,6 +15,7 @@ from flows.cli.options import (
     QuietOption,
     WarehouseOption,
     as_text,
+    complain,
     console,
     print_json,
     show,
@@ -80,7 +81,8 @@ def link_command(
 
     Reads the extracts that the mapping names, puts unusable rows into quarantine with a reason,
     joins the scores, derives the outcomes, and writes the tables `linked`, `events`, `flow` and
-    `matches`. A second run on the same files computes nothing.
+    `matches`. A second run on the same files computes nothing. Exit code 3 means that no patient
+    is left for the analysis; the message says why.
     """
     if propose is not None:
         from cac_core.cohort.propose import propose_mapping
@@ -92,12 +94,25 @@ def link_command(
     request = LinkageRequest(
         warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress
     )
-    result = _dry_run_link(request) if dry_run else run_link(request, quiet=quiet)
+    if dry_run:
+        _show_linkage(_dry_run_link(request), as_json)
+        return
+    summary = run_link(request, quiet=quiet)
+    _show_linkage(summary, as_json)
+    if summary.empty_because:
+        complain(
+            f"The cohort is empty: {'; '.join(summary.empty_because)}. Correct the mapping, its "
+            "coverage or the extracts, and link again (docs/linkage.md explains the steps)."
+        )
+        raise typer.Exit(INCOMPLETE)
+
+
+def _show_linkage(result: LinkageSummary | LinkageDryRun, as_json: bool) -> None:
+    from flows.cli.tables import linkage_tables
+
     if as_json:
         print_json(result)
         return
-    from flows.cli.tables import linkage_tables
-
     for part in linkage_tables(result):
         show(part)
 
