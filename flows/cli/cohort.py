@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,10 +100,15 @@ def link_command(
         return
     summary = run_link(request, quiet=quiet)
     _show_linkage(summary, as_json)
-    if summary.empty_because:
+    _require_patients(summary.empty_because)
+
+
+def _require_patients(empty_because: Sequence[str]) -> None:
+    """Say why a cohort is empty, and leave with exit code 3."""
+    if empty_because:
         complain(
-            f"The cohort is empty: {'; '.join(summary.empty_because)}. Correct the mapping, its "
-            "coverage or the extracts, and link again (docs/linkage.md explains the steps)."
+            f"The cohort is empty: {'; '.join(empty_because)}. Correct the mapping, its coverage "
+            "or the extracts, and link again (docs/linkage.md explains the steps)."
         )
         raise typer.Exit(INCOMPLETE)
 
@@ -161,7 +167,7 @@ def analyse(
 
     Reads the tables of the last linkage and writes `estimates`, one row per number, and
     `discrepancies`. A number that cannot be estimated has a row with the reason. A second run on
-    the same tables and plan computes nothing.
+    the same tables and plan computes nothing. Exit code 3 means that the cohort is empty.
     """
     if show_plan:
         from cac_core.analysis.plan import shipped_plan_text
@@ -174,17 +180,18 @@ def analyse(
         "plan": as_text(plan),
     }
     result = _analyse(quiet, dry_run, parameters)
-    if as_json:
-        print_json(result)
-        return
     from flows.analysis import AnalysisDryRun
     from flows.cli.tables import analysis_dry_run_table, analysis_tables
 
-    if isinstance(result, AnalysisDryRun):
+    if as_json:
+        print_json(result)
+    elif isinstance(result, AnalysisDryRun):
         show(analysis_dry_run_table(result))
-        return
-    for part in analysis_tables(result):
-        show(part)
+    else:
+        for part in analysis_tables(result):
+            show(part)
+    if not isinstance(result, AnalysisDryRun):
+        _require_patients(result.empty_because)
 
 
 def _analyse(
@@ -258,6 +265,7 @@ def _finish_report(result: ReportSummary, as_json: bool) -> None:
     else:
         for part in report_tables(result):
             show(part)
+    _require_patients(result.empty_because)
     if result.gaps:
         raise typer.Exit(INCOMPLETE)
 

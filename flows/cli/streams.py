@@ -6,16 +6,21 @@ run may get the descriptor of a closed stream, since native code writes to these
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from typing import TextIO
 
 from cac_core.errors import CacError
+
+#: Seconds after which an interruption is repeated.
+_AGAIN_S = 0.05
 
 
 class _ResultStream(io.TextIOWrapper):
@@ -92,6 +97,17 @@ def silence_libraries() -> None:
     warnings.simplefilter("ignore")
     os.environ["PYTHONWARNINGS"] = "ignore"  # for worker processes
     logging.getLogger().addHandler(logging.NullHandler())
+    # A thread of a library that ends with an error, or an error in a finalizer, prints a traceback.
+    threading.excepthook = lambda fault: None
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(fault: object) -> None:
+    """Repeat an interruption that arrived in a finalizer, where it would be lost."""
+    if isinstance(getattr(fault, "exc_value", None), KeyboardInterrupt):
+        again = threading.Timer(_AGAIN_S, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
 
 
 def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -> io.TextIOWrapper:
