@@ -6,12 +6,12 @@ run may get the descriptor of a closed stream, since native code writes to these
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import io
 import logging
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -99,13 +99,19 @@ def silence_libraries() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     # A thread of a library that ends with an error, or an error in a finalizer, prints a traceback.
     threading.excepthook = lambda fault: None
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook = repeat_interruption
 
 
-def _unraisable(fault: object) -> None:
-    """Repeat an interruption that arrived in a finalizer, where it would be lost."""
+def repeat_interruption(fault: object) -> None:
+    """Repeat an interruption that arrived in a finalizer, where it would be lost.
+
+    Parameters
+    ----------
+    fault : what `sys.unraisablehook` receives; its other faults are dropped.
+    """
     if isinstance(getattr(fault, "exc_value", None), KeyboardInterrupt):
-        again = threading.Timer(_AGAIN_S, _thread.interrupt_main)
+        main = threading.main_thread().ident
+        again = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True
         again.start()
 
