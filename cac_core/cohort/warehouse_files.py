@@ -16,6 +16,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -139,7 +140,10 @@ class WarehouseFiles:
         CacError
             If the file cannot be read.
         """
-        filters = None if studies is None else [("study_key", "in", list(studies))]
+        filters = None
+        if studies is not None:
+            # With its type: no study at all is a list without one.
+            filters = pc.field("study_key").isin(pa.array(studies, pa.string()))
         try:
             with self._filesystem.open(str(path), "rb") as stream:
                 if columns is not None:
