@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,29 +27,39 @@ from schemas.score import SCORES
 from tests.builders.ct_series import write_ct_series
 from tests.builders.registries import fill_warehouse
 from tests.builders.rows import score_row
+from tests.flows.conftest import SECRET
 
 QUIET = RunProgress(console, quiet=True)
 OTHER = "the secret of another site"
 Refused = Callable[[str, str], object]
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> str:
-    write_ct_series(tmp_path / "archive", n_slices=3)
-    return str(tmp_path / "archive")
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("archive")
+    write_ct_series(folder, n_slices=3)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def indexed(archive: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive, indexed with the secret of the tests, and a score."""
+    folder = tmp_path_factory.mktemp("indexed") / "wh"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CAC_LINKAGE_KEY", SECRET)
+        index([archive], str(folder), None, QUIET)
+    Warehouse(folder).replace(SCORES, SCORES.from_rows([score_row(1)]), "m")
+    return folder
 
 
 @pytest.fixture
-def warehouse(archive: str, tmp_path: Path) -> str:
-    """An indexed archive with a score, made with the secret of the tests."""
-    url = str(tmp_path / "wh")
-    index([archive], url, None, QUIET)
-    Warehouse(url).replace(SCORES, SCORES.from_rows([score_row(1)]), "m")
-    return url
+def warehouse(indexed: Path, tmp_path: Path) -> str:
+    """A copy of that warehouse."""
+    return str(shutil.copytree(indexed, tmp_path / "wh"))
 
 
 def _evaluate(archive: str, warehouse: str) -> object:
-    (Path(archive) / "readings.csv").write_text("patient_id\n")
+    # The secret is compared before the file is opened.
     readings = Path(archive) / "readings.csv"
     return pair_sources(warehouse, Source("model"), Source("reader", "a"), readings)
 
@@ -121,7 +132,7 @@ def test_a_linkage_seals_an_old_warehouse_only_if_a_patient_matches(
     request = LinkageRequest(store.url, mapping=str(mapping))
     with monkeypatch.context() as other:
         other.setenv("CAC_LINKAGE_KEY", OTHER)
-        with pytest.raises(UsageError, match=r"No patient of the registry .* cac index"):
+        with pytest.raises(UsageError, match=r"No patient of the registry .* `cac index`"):
             link_cohort(request)
         assert store.fingerprint() is None and not (tmp_path / "wh" / "linked").exists()
     assert link_cohort(request).included > 0
