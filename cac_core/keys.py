@@ -19,8 +19,8 @@ from cac_core.errors import UsageError
 
 #: Environment variable that holds the secret.
 SECRET_VARIABLE = "CAC_LINKAGE_KEY"
-#: A shorter secret can be guessed; `cac doctor` warns.
-ADVISED_SECRET_BYTES = 16
+#: Fewer bytes can be guessed: with a table and a guess anybody can compute the key of a person.
+MIN_SECRET_BYTES = 16
 _HEX_DIGITS = 32
 
 
@@ -69,6 +69,11 @@ class Keyring:
         """
         return f"2.25.{int(self._digest(f'uid:{uid}'), 16)}"
 
+    @property
+    def fingerprint(self) -> str:
+        """Shows whether two secrets are the same: 32 hexadecimal digits that do not reveal them."""
+        return self._digest("fingerprint")
+
     def _digest(self, message: str) -> str:
         # Undecodable file names contain surrogates, which must hash and not raise.
         data = message.encode("utf-8", "surrogateescape")
@@ -88,7 +93,7 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
     Raises
     ------
     UsageError
-        If there is no secret, or its file cannot be read.
+        If there is no secret, it is shorter than `MIN_SECRET_BYTES`, or its file cannot be read.
     """
     if key_file is not None:
         try:
@@ -106,8 +111,20 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
     secret = found.removeprefix(codecs.BOM_UTF8).strip()
     if not secret:
         raise UsageError(
-            f"No linkage secret: {source} is not set or empty.",
-            f"Make one, keep it safe and use the same each night: "
-            f'export {SECRET_VARIABLE}="$(openssl rand -hex 32)"',
+            f"No linkage secret: {source} is not set or empty.", _how_to_make(key_file)
+        )
+    if len(secret) < MIN_SECRET_BYTES:
+        raise UsageError(
+            f"The linkage secret can be guessed: {source} holds {len(secret)} bytes, and at least "
+            f"{MIN_SECRET_BYTES} are needed.",
+            _how_to_make(key_file),
         )
     return Keyring(secret)
+
+
+def _how_to_make(key_file: Path | None) -> str:
+    if key_file is not None:
+        command = "umask 077; openssl rand -hex 32 > FILE"
+    else:
+        command = f'export {SECRET_VARIABLE}="$(openssl rand -hex 32)"'
+    return f"Make one, keep it safe and use the same each night: {command}"

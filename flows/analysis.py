@@ -66,7 +66,10 @@ class NotEstimableCount:
 
 @dataclass(frozen=True)
 class AnalysisSummary:
-    """One analysis (`cac analyse`); `docs/statistics.md` lists the fields."""
+    """One analysis (`cac analyse`); `docs/statistics.md` lists the fields.
+
+    `empty_because` says why the cohort is empty; without any reason if it is not.
+    """
 
     run_id: str
     outcome: str
@@ -77,11 +80,14 @@ class AnalysisSummary:
     not_estimable: int
     reasons: list[NotEstimableCount]
     headline: list[KeyEstimate]
+    empty_because: list[str]
     seconds: float
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
         lines = [f"# Analysis {self.run_id}", "", f"Outcome: {self.outcome}.", ""]
+        if self.empty_because:
+            lines += [f"The cohort is empty: {'; '.join(self.empty_because)}.", ""]
         lines += key_estimates_markdown(self.headline)
         lines += ["", f"{self.estimates} estimates, {self.not_estimable} not estimable."]
         return "\n".join(lines)
@@ -261,6 +267,7 @@ def _summary(
             for (analysis, reason), count in sorted(reasons.items(), key=str)
         ],
         headline=key_estimates(estimates, prepared.plan),
+        empty_because=prepared.cohort.empty_because,
         seconds=round(stamp.seconds, 3),
     )
 

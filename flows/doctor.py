@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psutil
 
+from cac_core.cohort.fingerprint import require_same_secret, same_secret
 from cac_core.dicom.pixels import available_decoders
 from cac_core.errors import CacError
-from cac_core.keys import ADVISED_SECRET_BYTES, load_keyring
+from cac_core.keys import load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
+from flows.request import open_warehouse
 from flows.runtime.environment import ask_site_api, prepare_environment, site_api
 from flows.runtime.faults import describe_fault
 from flows.summaries import Check, DoctorSummary
@@ -39,13 +41,18 @@ _PACKAGES = (
 _MIN_MEMORY_PER_CORE_GIB = 1.0
 
 
-def check_installation(config: Path | None) -> DoctorSummary:
-    """Run every check; a failing check does not stop the others."""
+def check_installation(config: Path | None, warehouse: str | None = None) -> DoctorSummary:
+    """Run every check; a failing check does not stop the others.
+
+    Parameters
+    ----------
+    warehouse : whose secret is checked; by default that of the settings, if they name one.
+    """
     table: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
         ("Python", _python),
         ("packages", _packages),
         ("settings", lambda: _settings(config)),
-        ("linkage secret", lambda: _secret(config)),
+        ("linkage secret", lambda: _secret(config, warehouse)),
         ("weights", lambda: _weights(config)),
         ("decoders", _decoders),
         ("memory", _memory),
@@ -90,11 +97,17 @@ def _settings(config: Path | None) -> tuple[bool, str]:
     return True, "defaults" if config is None else str(config)
 
 
-def _secret(config: Path | None) -> tuple[bool, str]:
-    secret = load_keyring(load_settings(config).key_file).secret
-    if len(secret) < ADVISED_SECRET_BYTES:
-        return False, f"{len(secret)} bytes can be guessed; make one with: openssl rand -hex 32"
-    return True, f"set, {len(secret)} bytes"
+def _secret(config: Path | None, warehouse: str | None) -> tuple[bool, str]:
+    settings = load_settings(config)
+    keyring = load_keyring(settings.key_file)
+    found = f"set, {len(keyring.secret)} bytes"
+    if not (warehouse or settings.warehouse):
+        return True, found
+    store = open_warehouse(warehouse, settings)
+    require_same_secret(store, keyring)
+    if same_secret(store, keyring):
+        return True, f"{found}, that of the warehouse {store.url}"
+    return True, f"{found}; the warehouse {store.url} keeps no fingerprint yet"
 
 
 def _weights(config: Path | None) -> tuple[bool, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from cac_core.cohort.fingerprint import keep_fingerprint
 from flows.planning import read_archive
 from flows.request import prepare_indexing
 from flows.runtime.progress import RunProgress
@@ -27,6 +28,7 @@ def index(
     content = read_archive(prepared, progress)
     store, found = prepared.warehouse, content.index
     with store.lock():
+        keep_fingerprint(store, prepared.keyring)
         store.replace(INSTANCES, found.instances)
         store.replace(SERIES, content.series)
     series = content.series.select(["study_key", "selected", "reason"]).to_pylist()

@@ -7,20 +7,27 @@ from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
+from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.dicom.index import index_archive
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
-from flows.request import archive_roots, index_workers, read_settings
+from flows.request import archive_roots, index_workers, open_warehouse, read_settings
 from flows.summaries import KeyLookup
 
 
-def lookup_key(key: str, archive: Sequence[str], config: str | None) -> KeyLookup:
+def lookup_key(
+    key: str, archive: Sequence[str], config: str | None, warehouse: str | None = None
+) -> KeyLookup:
     """Find the files with a patient, study or file key; needs the linkage secret.
+
+    Parameters
+    ----------
+    warehouse : whose tables have the key; by default that of the settings, if they name one.
 
     Raises
     ------
     UsageError
-        If the key is malformed.
+        If the key is malformed, or the warehouse was made with another secret.
     CacError
         If no file of the archive has the key.
     """
@@ -31,7 +38,10 @@ def lookup_key(key: str, archive: Sequence[str], config: str | None) -> KeyLooku
         )
     settings = read_settings(config)
     roots = archive_roots(tuple(archive), settings)
-    found = index_archive(roots, load_keyring(settings.key_file), workers=index_workers(settings))
+    keyring = load_keyring(settings.key_file)
+    if warehouse or settings.warehouse:
+        require_same_secret(open_warehouse(warehouse, settings), keyring)
+    found = index_archive(roots, keyring, workers=index_workers(settings))
     table = found.instances
     matches = pc.or_kleene(
         pc.or_kleene(pc.equal(table["study_key"], key), pc.equal(table["patient_key"], key)),

@@ -21,9 +21,17 @@ from cac_core.cohort.disclosure import Disclosure
 from cac_core.cohort.extract_parts import Part, PartStore
 from cac_core.cohort.extract_rows import check_header
 from cac_core.cohort.extracts import Extract, find_extracts
+from cac_core.cohort.fingerprint import keep_fingerprint, require_same_secret
 from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
-from cac_core.cohort.link_checks import linkage_warnings, require_matches, require_usable
-from cac_core.cohort.mapping import SiteMapping, load_mapping
+from cac_core.cohort.link_checks import (
+    empty_because,
+    linkage_warnings,
+    n_matches,
+    require_matches,
+    require_usable,
+)
+from cac_core.cohort.linked import read_linked
+from cac_core.cohort.mapping import Rules, SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import rewritten_identifiers
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
@@ -104,6 +112,7 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
     outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else options.outcomes)
     keyring = load_keyring(settings.key_file)
     warehouse = open_warehouse(request.warehouse, settings)
+    require_same_secret(warehouse, keyring)
     parts = warehouse.parts()
     model = chosen_model(warehouse, request.model or options.model)
     warehouse.check_writable()
@@ -187,6 +196,14 @@ class _Inputs(NamedTuple):
     keyring: Keyring
 
 
+class _Notes(NamedTuple):
+    """What a linkage tells beside its tables."""
+
+    codes: Sequence[UnknownCode]
+    warnings: list[str]
+    empty_because: list[str]
+
+
 def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
     """Link where an input has changed since the last run, and publish the tables."""
     stamp, store = RunStamp(), prepared.warehouse
@@ -206,11 +223,16 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
     if linkage is None:
         progress.say(f"linking {scores.num_rows} studies")
         linkage = _link_patients(*inputs, prepared.resources)
-        require_matches(parts, scores, linkage, prepared.mapping.rules, prepared.keyring)
+        require_matches(*_matching(inputs, linkage), secret_known=store.fingerprint() is not None)
+        empty = empty_because(*_matching(inputs, linkage))  # before publishing, like `codes`
+        _keep_fingerprint(prepared, linkage)
         _publish(prepared, parts, linkage)
     else:
         progress.say("nothing has changed since the last linkage")
-    summary = _summary(prepared, stamp, inputs, linkage, codes, warnings, is_new=is_new)
+        empty = read_linked(store).empty_because
+        _keep_fingerprint(prepared, linkage)
+    notes = _Notes(codes, warnings, empty)
+    summary = _summary(prepared, stamp, inputs, linkage, notes, is_new=is_new)
     if is_new:
         store.add_run(_run_row(prepared, stamp, inputs, digest, summary), LINKAGES)
     for warning in warnings:
@@ -250,6 +272,23 @@ def _published(prepared: PreparedLinkage, digest: str) -> Linkage | None:
     return Linkage(linked, events, flow_rows, matches, QUARANTINE.empty())
 
 
+def _keep_fingerprint(prepared: PreparedLinkage, linkage: Linkage) -> None:
+    """Keep the fingerprint of the secret in a warehouse without one, if it fits a patient."""
+    store, keyring = prepared.warehouse, prepared.keyring
+    require_same_secret(store, keyring)  # another run may have written it meanwhile
+    if store.fingerprint() is not None:
+        return
+    if not n_matches(linkage):
+        raise UsageError(
+            f"No patient of the registry has a study in the warehouse {store.url}, whose version "
+            "kept no fingerprint of its secret: the secret may be another one. The published "
+            "tables are unchanged.",
+            "Run `cac index` with the archive of the warehouse once, which checks the secret and "
+            "writes the fingerprint; then link again.",
+        )
+    keep_fingerprint(store, keyring)
+
+
 def _publish(prepared: PreparedLinkage, parts: Sequence[Part], linkage: Linkage) -> None:
     prepared.parts.publish(parts)
     for table, rows in (
@@ -267,8 +306,7 @@ def _summary(
     stamp: RunStamp,
     inputs: _Inputs,
     linkage: Linkage,
-    codes: Sequence[UnknownCode],
-    warnings: list[str],
+    notes: _Notes,
     *,
     is_new: bool,
 ) -> LinkageSummary:
@@ -293,12 +331,20 @@ def _summary(
         ],
         unknown_codes=[
             UnknownCodeCount(code.source, code.kind, code.value, shown.single(code.rows))
-            for code in codes
+            for code in notes.codes
         ],
         matches=_match_rows(linkage.matches, shown),
-        warnings=warnings,
+        warnings=notes.warnings,
+        empty_because=notes.empty_because,
         seconds=round(stamp.seconds, 3),
     )
+
+
+def _matching(
+    inputs: _Inputs, linkage: Linkage
+) -> tuple[Sequence[Part], pa.Table, Linkage, Rules, Keyring]:
+    """Arguments of the checks of how many rows match."""
+    return inputs.parts, inputs.scores, linkage, inputs.mapping.rules, inputs.keyring
 
 
 def _flow_counts(flow_rows: pa.Table, shown: Disclosure) -> list[FlowCount]:
@@ -359,6 +405,7 @@ def _run_row(
         "studies": inputs.scores.num_rows,
         "patients": summary.patients,
         "included": summary.included,
+        "empty_because": json.dumps(summary.empty_because),
         "outcomes": json.dumps({o.outcome: o.events for o in summary.outcomes}),
         "mapping": json.dumps(mapping),
         "definition": json.dumps(prepared.outcomes.model_dump(mode="json")),

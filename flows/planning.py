@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from cac_core.cohort.fingerprint import require_known_keys
 from cac_core.cohort.worklist import wanted_studies
 from cac_core.dicom.index import ArchiveIndex, index_archive
 from cac_core.dicom.selection import select_series
@@ -59,7 +60,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
     Raises
     ------
     UsageError
-        If the archive holds no CT instance.
+        If the archive holds no CT instance, or the warehouse was made with another secret.
     """
     with progress.counting("headers read") as report:
         index = _index_archive(
@@ -71,6 +72,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
             progress=report,
         )
     _require_ct(index)
+    require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
     return ArchiveContent(index, _choose_series(index.instances, prepared.rules))
 
 

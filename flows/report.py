@@ -83,6 +83,7 @@ class ReportSummary:
     gaps: dict[str, list[str]]
     headline: list[KeyEstimate]
     study_pages: int
+    empty_because: list[str]
     seconds_report: float
     seconds: float
 
@@ -192,6 +193,7 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         gaps={title: list(reasons) for title, reasons in done.gaps.items()},
         headline=key_estimates(shown, analysis.plan),
         study_pages=len(facts.pages),
+        empty_because=analysed.empty_because,
         seconds_report=round(monotonic() - begun, 3),
         seconds=round(monotonic() - clock, 3),
     )
@@ -240,6 +242,7 @@ def _facts(prepared: PreparedReport) -> ReportFacts:
         linkage_run=run,
         analysis_run=store.read(ANALYSES).sort_by("started_at").to_pylist()[-1],
         previews={key: [row for row in previews if row["study_key"] == key] for key in examples},
+        empty_because=analysis.cohort.empty_because,
         pages={key: f"{_STUDIES}/{key}.html" for key in studies},
     )
 

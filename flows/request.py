@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity
 from cac_core.dicom.descriptions import TextPolicy
@@ -130,6 +131,7 @@ def prepare_indexing(
     roots = archive_roots(archive, settings)
     store = open_warehouse(warehouse, settings)
     keyring, rules = load_keyring(settings.key_file), load_rules(settings.rules)
+    require_same_secret(store, keyring)
     store.check_writable()
     return PreparedIndexing(roots, store, settings, keyring, rules)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from cac_core.cohort.fingerprint import keep_fingerprint
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.errors import CacError
@@ -66,6 +67,7 @@ def nightly_rescore(
 def _rescore(prepared: PreparedScoring, progress: RunProgress) -> ScoringSummary:
     stamp, store, model = RunStamp(), prepared.warehouse, prepared.weights.model_id
     content = read_archive(prepared.indexing, progress)
+    keep_fingerprint(store, prepared.indexing.keyring)
     store.replace(INSTANCES, content.index.instances)
     store.replace(SERIES, content.series)
     _publish(store, model)  # rows that a killed run finished but did not publish

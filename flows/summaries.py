@@ -100,11 +100,16 @@ class IndexSummary:
 
 @dataclass(frozen=True)
 class StatusSummary:
-    """Contents of a warehouse (`cac status`): scores by model, and the last runs."""
+    """Contents of a warehouse (`cac status`): scores by model, and the last runs.
+
+    `secret` compares the linkage secret that is set with that of the warehouse: `same`, `another`,
+    `not_given`, or `no_fingerprint` if the warehouse keeps none yet.
+    """
 
     warehouse: str
     models: Mapping[str, Rows]
     runs: Rows
+    secret: str
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,10 @@ class UnknownCodeCount:
 
 @dataclass(frozen=True)
 class LinkageSummary:
-    """One registry linkage (`cac link`)."""
+    """One registry linkage (`cac link`).
+
+    `empty_because` says why no patient is in the analysis; without any reason if there are some.
+    """
 
     run_id: str
     outcome: str
@@ -195,6 +203,7 @@ class LinkageSummary:
     unknown_codes: list[UnknownCodeCount]
     matches: Rows
     warnings: list[str]
+    empty_because: list[str]
     seconds: float
 
     def as_markdown(self) -> str:
@@ -205,6 +214,8 @@ class LinkageSummary:
         codes = [(code.source, code.kind, code.value, code.rows) for code in self.unknown_codes]
         outcomes = [(f"`{o.outcome}`", o.events, o.patients_left_out) for o in self.outcomes]
         lines = [f"# Registry linkage {self.run_id}", "", f"Outcome: {self.outcome}.", ""]
+        if self.empty_because:
+            lines += [f"The cohort is empty: {'; '.join(self.empty_because)}.", ""]
         lines += _table(("step", "patients"), [(f.description, f.patients) for f in self.flow])
         lines += ["", *_table(("outcome", "events", "left out"), outcomes), ""]
         lines += _table(("extract", "rows", "lines in quarantine", "cells in quarantine"), extracts)

@@ -93,6 +93,12 @@ LINKAGES = TableSpec(
         ColumnSpec("studies", pa.int64(), "studies of the model in the archive", ge=0),
         ColumnSpec("patients", pa.int64(), "patients in archive or clinical table", ge=0),
         ColumnSpec("included", pa.int64(), "patients in the analysis", ge=0),
+        ColumnSpec(
+            "empty_because",
+            pa.string(),
+            "JSON array: why no patient is in the analysis; empty if there are some",
+            nullable=True,
+        ),
         ColumnSpec("outcomes", pa.string(), "JSON object: outcome to number of events"),
         ColumnSpec("seconds", pa.float64(), "wall time of the run", unit="s", ge=0),
         ColumnSpec("core_version", pa.string(), "version of the core"),

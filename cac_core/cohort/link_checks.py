@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from cac_core.cohort.extract_parts import Part
 from cac_core.cohort.link import Linkage
+from cac_core.cohort.linked import exclusions
 from cac_core.cohort.mapping import Rules, SiteMapping
 from cac_core.cohort.overlap import overlap, rewritten_identifiers
 from cac_core.errors import CacError
@@ -74,9 +75,19 @@ def _require_columns(parts: Sequence[Part], total: int) -> None:
 
 
 def require_matches(
-    parts: Sequence[Part], scores: pa.Table, linkage: Linkage, rules: Rules, keyring: Keyring
+    parts: Sequence[Part],
+    scores: pa.Table,
+    linkage: Linkage,
+    rules: Rules,
+    keyring: Keyring,
+    *,
+    secret_known: bool,
 ) -> None:
     """Check that registry and archive share patients.
+
+    Parameters
+    ----------
+    secret_known : whether the secret is certainly that of the scores.
 
     Raises
     ------
@@ -86,34 +97,65 @@ def require_matches(
     found = overlap(parts, scores, linkage.matches, rules.window_days)
     if found.rate >= rules.min_match_rate:
         return
-    rows = sum(part.n_rows for part in parts if part.extract.source.table == "clinical")
-    if not rows:
-        why = ["the clinical table has no usable row"]
-    elif not found.possible:
-        why = ["no clinical row is from the period of the archive"]
-    else:
-        why = _mismatch_reasons(parts, scores, linkage.quarantine, rows, keyring)
+    why = _mismatch_reasons(parts, scores, linkage, rules, keyring, secret_known=secret_known)
+    correct = "the mapping or the extract" if secret_known else "the secret, mapping or extract"
     raise CacError(
-        f"{found.matched} of {rows} clinical rows match a study ({scores.num_rows} in the "
-        f"archive), less than the limit of {rules.min_match_rate:.0%}: {'; '.join(why)}. The "
-        "published tables are unchanged.",
-        "Correct the secret, the mapping or the extract (docs/linkage.md explains the reasons); "
-        "if so few really belong together, lower `rules.min_match_rate`.",
+        f"{found.matched} of {_clinical_rows(parts)} clinical rows match a study "
+        f"({scores.num_rows} in the archive), less than the limit of {rules.min_match_rate:.0%}: "
+        f"{'; '.join(why)}. The published tables are unchanged.",
+        f"Correct {correct} (docs/linkage.md explains the reasons); if so few really belong "
+        "together, lower `rules.min_match_rate`.",
     )
 
 
-def _mismatch_reasons(
-    parts: Sequence[Part], scores: pa.Table, quarantine: pa.Table, rows: int, keyring: Keyring
+def empty_because(
+    parts: Sequence[Part], scores: pa.Table, linkage: Linkage, rules: Rules, keyring: Keyring
 ) -> list[str]:
-    is_clinical = pc.equal(quarantine["table"], "clinical")
-    doubtful = Counter(quarantine.filter(is_clinical)["reason"].to_pylist())
+    """Why no patient is in the analysis, without any reason if there are some.
+
+    The parameters are those of `require_matches`, with the secret of the scores.
+    """
+    if linkage.linked.num_rows:
+        return []
+    if n_matches(linkage):
+        return exclusions(linkage.flow)
+    why = _mismatch_reasons(parts, scores, linkage, rules, keyring, secret_known=True)
+    return ["no patient of the registry matches a study", *why]
+
+
+def n_matches(linkage: Linkage) -> int:
+    """Number of clinical rows that match a study."""
+    ways = ("n_by_key_and_date", "n_by_accession")
+    return sum(pc.sum(linkage.matches[way]).as_py() or 0 for way in ways)
+
+
+def _mismatch_reasons(
+    parts: Sequence[Part],
+    scores: pa.Table,
+    linkage: Linkage,
+    rules: Rules,
+    keyring: Keyring,
+    *,
+    secret_known: bool,
+) -> list[str]:
+    """Why no or few clinical rows match a study; parameters as for `require_matches`."""
+    rows = _clinical_rows(parts)
+    if not rows:
+        return ["the clinical table has no usable row"]
+    if not overlap(parts, scores, linkage.matches, rules.window_days).possible:
+        return ["no clinical row is from the period of the archive"]
+    is_clinical = pc.equal(linkage.quarantine["table"], "clinical")
+    doubtful = Counter(linkage.quarantine.filter(is_clinical)["reason"].to_pylist())
     why = rewritten_identifiers(parts, scores, keyring).described()
     if not why and 2 * doubtful.total() < rows:
-        why = [
-            "the secret may differ from the one that the archive was scored with, or the extract "
-            "may be another site's"
-        ]
+        why = ["the extract may be another site's"]
+        if not secret_known:
+            why.append("the secret may differ from the one that the archive was scored with")
     return why + [f"{n} rows are in quarantine as {reason}" for reason, n in doubtful.most_common()]
+
+
+def _clinical_rows(parts: Sequence[Part]) -> int:
+    return sum(part.n_rows for part in parts if part.extract.source.table == "clinical")
 
 
 def linkage_warnings(mapping: SiteMapping, parts: Sequence[Part], scores: pa.Table) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -29,13 +30,15 @@ from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.run import RUNS
 from schemas.score import SCORES
-from schemas.table import InvalidTableError, TableSpec
+from schemas.table import KEY_PATTERN, InvalidTableError, TableSpec
 
 #: Tables that belong to the score rows, and are staged and published before them.
 _DETAILS = (LESIONS, PREVIEWS)
 #: Size from which a file of such a table gets no further studies: the images of 100,000 studies
 #: take gigabytes, and must not be rewritten every five minutes.
 _PART_BYTES = 64 * 2**20
+#: File with the fingerprint of the secret.
+FINGERPRINT_FILE = "secret-fingerprint.txt"
 
 
 class Warehouse:
@@ -65,6 +68,41 @@ class Warehouse:
     def has(self, table: TableSpec) -> bool:
         """Whether a table is published."""
         return bool(self._files.table_files(table))
+
+    def fingerprint(self) -> str | None:
+        """Fingerprint of the secret that the keys of the tables were made with, if it is kept.
+
+        Raises
+        ------
+        CacError
+            If its file cannot be read or holds something else.
+        """
+        data = self._files.read_bytes(self._fingerprint_path)
+        if data is None:
+            return None
+        text = data.decode("ascii", "replace").strip()
+        if not re.fullmatch(KEY_PATTERN, text):
+            raise CacError(
+                f"The file {self._fingerprint_path} of the warehouse holds no fingerprint.",
+                "Restore it from a backup, or remove it; the next `cac score` or `cac index` "
+                "writes it again if the keys of its archive are those of the warehouse.",
+            )
+        return text
+
+    def write_fingerprint(self, fingerprint: str) -> None:
+        """Keep the fingerprint of the secret, in place of another one.
+
+        Raises
+        ------
+        CacError
+            If the file cannot be written.
+        """
+        line = f"{fingerprint}\n".encode("ascii")
+        self._files.write(self._fingerprint_path, lambda stream: stream.write(line))
+
+    @property
+    def _fingerprint_path(self) -> PurePosixPath:
+        return self._files.root / FINGERPRINT_FILE
 
     def check_writable(self) -> None:
         """Write and remove a probe file; leaves no trace.

@@ -16,6 +16,7 @@ from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
@@ -102,6 +103,25 @@ class WarehouseFiles:
         """Remove a file."""
         self._filesystem.rm_file(str(path))
 
+    def read_bytes(self, path: PurePosixPath) -> bytes | None:
+        """Content of a small file; None if there is none.
+
+        Raises
+        ------
+        CacError
+            If the file cannot be read.
+        """
+        try:
+            data: bytes = self._filesystem.cat_file(str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise CacError(
+                f"The file {path} of the warehouse cannot be read ({type(error).__name__}).",
+                "Correct its permissions, or restore it from a backup.",
+            ) from None
+        return data
+
     def read_table(
         self,
         path: PurePosixPath,
@@ -120,7 +140,10 @@ class WarehouseFiles:
         CacError
             If the file cannot be read.
         """
-        filters = None if studies is None else [("study_key", "in", list(studies))]
+        filters = None
+        if studies is not None:
+            # With its type: no study at all is a list without one.
+            filters = pc.field("study_key").isin(pa.array(studies, pa.string()))
         try:
             with self._filesystem.open(str(path), "rb") as stream:
                 if columns is not None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.cohort.scores import scores_of
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
@@ -85,7 +86,7 @@ def pair_sources(
     CacError
         If a file cannot be read, or no study has both scores.
     UsageError
-        If a source is missing or ambiguous.
+        If a source is missing or ambiguous, or the secret is not that of the warehouse.
     """
     store = Warehouse(warehouse)
     scores = _scores(store, first if first.kind == "model" else second)
@@ -97,10 +98,10 @@ def pair_sources(
             rows = by_key if source.name == "" else _scored(store, source)
             values.append({key: row["agatston"] for key, row in rows.items()})
         elif source.kind == "truth":
-            values.append(_truth(_need(truth, source, "--truth"), load_keyring(), planted))
+            values.append(_truth(_need(truth, source, "--truth"), _keyring(store), planted))
         else:
             path = _need(readings, source, "--readings")
-            values.append(_readings(path, source, by_key, load_keyring()))
+            values.append(_readings(path, source, by_key, _keyring(store)))
     both = sorted(set(values[0]) & set(values[1]) & set(by_key))
     if not both:
         raise CacError(
@@ -116,6 +117,13 @@ def pair_sources(
         {str(row["study_key"]): row["reason"] for row in scores},
         planted,
     )
+
+
+def _keyring(store: Warehouse) -> Keyring:
+    """The secret, which must be the one of the warehouse."""
+    keyring = load_keyring()
+    require_same_secret(store, keyring)
+    return keyring
 
 
 def _scores(store: Warehouse, source: Source) -> list[dict[str, Any]]:

@@ -188,16 +188,18 @@ def schema(as_json: JsonOption = False) -> None:
 def key_lookup(
     key: Annotated[str, typer.Argument(help="A patient_key, study_key or path_key.")],
     archive: Archive = None,
+    warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the files behind a key.
 
-    Prints paths of the archive, which can contain patient names.
+    Prints paths of the archive, which can contain patient names. With --warehouse, checks first
+    that the secret is the one that its keys were made with.
     """
     from flows.key_lookup import lookup_key
 
-    found = lookup_key(key, _strings(archive), as_text(config))
+    found = lookup_key(key, _strings(archive), as_text(config), warehouse)
     if as_json:
         print_json(found)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from flows.cli.options import (
     QuietOption,
     WarehouseOption,
     as_text,
+    complain,
     console,
     print_json,
     show,
@@ -80,7 +82,8 @@ def link_command(
 
     Reads the extracts that the mapping names, puts unusable rows into quarantine with a reason,
     joins the scores, derives the outcomes, and writes the tables `linked`, `events`, `flow` and
-    `matches`. A second run on the same files computes nothing.
+    `matches`. A second run on the same files computes nothing. Exit code 3 means that no patient
+    is left for the analysis; the message says why.
     """
     if propose is not None:
         from cac_core.cohort.propose import propose_mapping
@@ -92,12 +95,30 @@ def link_command(
     request = LinkageRequest(
         warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress
     )
-    result = _dry_run_link(request) if dry_run else run_link(request, quiet=quiet)
+    if dry_run:
+        _show_linkage(_dry_run_link(request), as_json)
+        return
+    summary = run_link(request, quiet=quiet)
+    _show_linkage(summary, as_json)
+    _require_patients(summary.empty_because)
+
+
+def _require_patients(empty_because: Sequence[str]) -> None:
+    """Say why a cohort is empty, and leave with exit code 3."""
+    if empty_because:
+        complain(
+            f"The cohort is empty: {'; '.join(empty_because)}. Correct the mapping, its coverage "
+            "or the extracts, and link again (docs/linkage.md explains the steps)."
+        )
+        raise typer.Exit(INCOMPLETE)
+
+
+def _show_linkage(result: LinkageSummary | LinkageDryRun, as_json: bool) -> None:
+    from flows.cli.tables import linkage_tables
+
     if as_json:
         print_json(result)
         return
-    from flows.cli.tables import linkage_tables
-
     for part in linkage_tables(result):
         show(part)
 
@@ -146,7 +167,7 @@ def analyse(
 
     Reads the tables of the last linkage and writes `estimates`, one row per number, and
     `discrepancies`. A number that cannot be estimated has a row with the reason. A second run on
-    the same tables and plan computes nothing.
+    the same tables and plan computes nothing. Exit code 3 means that the cohort is empty.
     """
     if show_plan:
         from cac_core.analysis.plan import shipped_plan_text
@@ -159,17 +180,18 @@ def analyse(
         "plan": as_text(plan),
     }
     result = _analyse(quiet, dry_run, parameters)
-    if as_json:
-        print_json(result)
-        return
     from flows.analysis import AnalysisDryRun
     from flows.cli.tables import analysis_dry_run_table, analysis_tables
 
-    if isinstance(result, AnalysisDryRun):
+    if as_json:
+        print_json(result)
+    elif isinstance(result, AnalysisDryRun):
         show(analysis_dry_run_table(result))
-        return
-    for part in analysis_tables(result):
-        show(part)
+    else:
+        for part in analysis_tables(result):
+            show(part)
+    if not isinstance(result, AnalysisDryRun):
+        _require_patients(result.empty_because)
 
 
 def _analyse(
@@ -243,6 +265,7 @@ def _finish_report(result: ReportSummary, as_json: bool) -> None:
     else:
         for part in report_tables(result):
             show(part)
+    _require_patients(result.empty_because)
     if result.gaps:
         raise typer.Exit(INCOMPLETE)
 

@@ -19,6 +19,7 @@ from flows.cli.cohort import app as cohort_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
 from flows.cli.options import FAULT, complain
+from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
 from flows.cli.streams import discard_results, flush_results, prepare_streams, silence_libraries
 from flows.cli.synthetic import app as synthetic_app
 from flows.cli.train import app as train_app
@@ -45,18 +46,19 @@ _interrupted = threading.Event()
 
 
 def main() -> None:
-    """Entry point: turns every error into one line and an exit code."""
+    """Run the command: turns every error into one line and an exit code."""
     prepare_streams()
     if not debugging():
         silence_libraries()
     prepare_caches()
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, _interrupt)
     arrived = _record_signals()
     try:
+        for stop in STOPPING:
+            signal.signal(stop, _interrupt)
         try:
             app()
         finally:
+            stop_at_once()  # a second signal, or one while Python shuts down
             flush_results()
     except (CacError, InvalidTableError) as error:
         complain(str(error))
@@ -97,7 +99,7 @@ def _record_signals() -> Callable[[], bool]:
 
     def arrived() -> bool:
         with contextlib.suppress(BlockingIOError):
-            return bool({signal.SIGTERM, signal.SIGINT} & set(os.read(read, 4096)))
+            return bool(set(STOPPING) & set(os.read(read, 4096)))
         return False
 
     return arrived
@@ -109,5 +111,5 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _exit_interrupted() -> NoReturn:
-    complain("Interrupted. Finished work is kept; run the same command to continue.")
+    complain(INTERRUPTED)
     sys.exit(FAULT)

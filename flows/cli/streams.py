@@ -11,11 +11,16 @@ import errno
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from typing import TextIO
 
 from cac_core.errors import CacError
+
+#: Seconds after which an interruption is repeated.
+_AGAIN_S = 0.05
 
 
 class _ResultStream(io.TextIOWrapper):
@@ -92,6 +97,23 @@ def silence_libraries() -> None:
     warnings.simplefilter("ignore")
     os.environ["PYTHONWARNINGS"] = "ignore"  # for worker processes
     logging.getLogger().addHandler(logging.NullHandler())
+    # A thread of a library that ends with an error, or an error in a finalizer, prints a traceback.
+    threading.excepthook = lambda fault: None
+    sys.unraisablehook = repeat_interruption
+
+
+def repeat_interruption(fault: object) -> None:
+    """Repeat an interruption that arrived in a finalizer, where it would be lost.
+
+    Parameters
+    ----------
+    fault : what `sys.unraisablehook` receives; its other faults are dropped.
+    """
+    if isinstance(getattr(fault, "exc_value", None), KeyboardInterrupt):
+        main = threading.main_thread().ident
+        again = threading.Timer(_AGAIN_S, signal.pthread_kill, (main, signal.SIGINT))
+        again.daemon = True
+        again.start()
 
 
 def _wrapped(kind: type[io.TextIOWrapper], stream: TextIO | None, number: int) -> io.TextIOWrapper:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -86,9 +87,9 @@ def index_table(summary: IndexSummary) -> Table:
     return table
 
 
-def status_tables(summary: StatusSummary) -> list[Table]:
-    """Scores per model, and the last runs."""
-    tables = []
+def status_tables(summary: StatusSummary) -> list[RenderableType]:
+    """Scores per model, the last runs, and a warning if another secret is set."""
+    tables: list[RenderableType] = []
     for model, rows in summary.models.items():
         table = Table(title=f"Scores of {model}", title_justify="left")
         for name in ("status", "reason", "CAC category"):
@@ -117,7 +118,10 @@ def status_tables(summary: StatusSummary) -> list[Table]:
             *(str(row[name]) for name in counts),
             format_seconds(row["seconds"]),
         )
-    return [*tables, runs]
+    tables.append(runs)
+    if summary.secret == "another":
+        tables.append("The linkage secret that is set is not the one of this warehouse.")
+    return tables
 
 
 def linkage_tables(result: LinkageSummary | LinkageDryRun) -> list[Table]:

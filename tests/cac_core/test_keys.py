@@ -12,6 +12,8 @@ from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring, normalise_patient_id
 
 KEYRING = Keyring(b"secret")
+#: As short as a secret may be.
+SECRET = "sixteen bytes ok"
 
 
 def reference(message: str) -> str:
@@ -59,24 +61,25 @@ def test_the_secret_is_not_printed() -> None:
 
 
 def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CAC_LINKAGE_KEY", "schlüssel")
-    assert load_keyring() == Keyring("schlüssel".encode())
+    monkeypatch.setenv("CAC_LINKAGE_KEY", "ein Schlüssel mit Umlaut")
+    assert load_keyring() == Keyring("ein Schlüssel mit Umlaut".encode())
 
 
 def test_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("abc\n")
-    assert load_keyring(file) == Keyring(b"abc")
+    file.write_text(f"{SECRET}\n")
+    assert load_keyring(file) == Keyring(SECRET.encode())
 
 
-@pytest.mark.parametrize("value", ["abc\r", "abc\r\n", " abc\t", "\ufeffabc", "\ufeff abc\n"])
+@pytest.mark.parametrize("value", ["{}\r", "{}\r\n", " {}\t", "\ufeff{}", "\ufeff {}\n"])
 def test_white_space_and_byte_order_mark_are_not_part_of_the_secret(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    value = value.format(SECRET)
     monkeypatch.setenv("CAC_LINKAGE_KEY", value)
     file = tmp_path / "key"
     file.write_bytes(value.encode())
-    assert load_keyring() == load_keyring(file) == Keyring(b"abc")
+    assert load_keyring() == load_keyring(file) == Keyring(SECRET.encode())
 
 
 @pytest.mark.parametrize("value", ["", " \r\n", "\ufeff", None])
@@ -86,6 +89,24 @@ def test_no_secret(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
         monkeypatch.setenv("CAC_LINKAGE_KEY", value)
     with pytest.raises(UsageError, match="openssl rand"):
         load_keyring()
+
+
+@pytest.mark.parametrize("value", ["short", f"\ufeff {SECRET[1:]} \r\n", "é" * 7])
+def test_a_secret_that_can_be_guessed(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """White space does not count; the message shows how to make one, never the secret."""
+    monkeypatch.setenv("CAC_LINKAGE_KEY", value)
+    (tmp_path / "key").write_text(value, encoding="utf-8")
+    for file in (None, tmp_path / "key"):
+        with pytest.raises(UsageError, match=r"at least 16 .*openssl rand -hex 32") as raised:
+            load_keyring(file)
+        assert value.strip("\ufeff \r\n") not in str(raised.value)
+
+
+def test_the_fingerprint_is_another_digest_than_any_key() -> None:
+    assert KEYRING.fingerprint == reference("fingerprint")
+    assert Keyring(b"secret2").fingerprint != KEYRING.fingerprint
 
 
 def test_no_key_file(tmp_path: Path) -> None:

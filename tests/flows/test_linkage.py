@@ -137,14 +137,19 @@ def test_too_few_matches_stop_the_run_and_leave_the_tables(cac: Cac, tmp_path: P
     assert cac("link", "-w", warehouse, "--mapping", mapping, "--json").json["included"] == 30
     before = {p: p.read_bytes() for p in warehouse.rglob("*.parquet")}
 
-    def stopped(reported: str, **changes: str) -> None:
-        outcome = cac("link", "-w", warehouse, "--mapping", mapping, "-q", **changes)
+    def stopped(reported: str) -> None:
+        outcome = cac("link", "-w", warehouse, "--mapping", mapping, "-q")
         assert (outcome.code, len(outcome.err.strip().splitlines())) == (1, 1), outcome.err
         assert "0 of 30 clinical rows match a study" in outcome.err
         assert reported in outcome.err and "The published tables are unchanged" in outcome.err
         assert {p: p.read_bytes() for p in before} == before
 
-    stopped("the secret may differ", CAC_LINKAGE_KEY="not the secret of the scores")
+    other = cac(
+        "link", "-w", warehouse, "--mapping", mapping, "-q", CAC_LINKAGE_KEY="another site's secret"
+    )
+    assert (other.code, len(other.err.strip().splitlines())) == (2, 1), other.err
+    assert "not the one that the warehouse" in other.err
+    assert {p: p.read_bytes() for p in before} == before
     mapping = extract([i.lstrip("0") for i in numbers])
     stopped("30 of 30 unknown patient identifiers are in the archive with leading zeros")
     mapping = extract([f"1.{i}E+11" for i in numbers])
@@ -166,9 +171,13 @@ def test_too_few_matches_stop_the_run_and_leave_the_tables(cac: Cac, tmp_path: P
     mapping.write_text(
         text.replace("[[source]]", "[rules]\nmin_match_rate = 0\n[[source]]", 1), encoding="utf-8"
     )
-    allowed = cac("link", "-w", warehouse, "--mapping", mapping, "--json").json
-    assert allowed["included"] == 0
-    assert any("written like 1.2E+11" in text for text in allowed["warnings"])
+    for outcome in ("linked", "unchanged"):
+        allowed = cac("link", "-w", warehouse, "--mapping", mapping, "--json", "-q")
+        assert (allowed.code, allowed.json["outcome"]) == (3, outcome)
+        assert allowed.json["included"] == 0
+        assert any("written like 1.2E+11" in text for text in allowed.json["warnings"])
+        assert allowed.err.startswith("cac: The cohort is empty: no patient of the registry match")
+        assert "written like 1.2E+11" in allowed.json["empty_because"][1]
 
 
 def test_a_scan_without_a_date_does_not_stop_the_rest(cac: Cac, tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def flow_section(report: Report) -> ReportSection:
     if end is None or not end.n:
         block.missing(["the table `flow` has no patients: run `cac link`"])
         return section
+    if report.facts.empty_because:
+        block.missing([f"the cohort is empty: {'; '.join(report.facts.empty_because)}"])
     shown: list[list[Cell | str]] = []
     steps = []
     for step, row in rows.items():

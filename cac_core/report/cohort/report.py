@@ -48,6 +48,7 @@ class ReportFacts:
     rescoring_runs, linkage_run, analysis_run : rows of `runs`, `linkages` and `analyses`.
     previews : rows of `previews` by study key, for the example cases.
     pages : addresses of single study pages by study key, relative to the report.
+    empty_because : why no patient is in the analysis; without any reason if there are some.
     """
 
     linked: pa.Table
@@ -60,6 +61,7 @@ class ReportFacts:
     analysis_run: TableRow | None = None
     previews: Mapping[str, Sequence[TableRow]] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    empty_because: Sequence[str] = ()
 
 
 @dataclass

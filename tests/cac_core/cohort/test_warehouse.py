@@ -131,6 +131,7 @@ def test_previews_are_staged_published_and_replaced_with_their_scores(store: War
     store.stage(MODEL, "b", _scores(newer), _lesions(), _previews(preview_row(1, slice_index=9)))
     store.publish(MODEL)
     mine = store.read(PREVIEWS, MODEL, studies=[str(newer["study_key"])]).to_pylist()
+    assert store.read(PREVIEWS, MODEL, studies=[]).num_rows == 0
     assert [row["slice_index"] for row in mine] == [9]
     assert store.read(PREVIEWS, MODEL).num_rows == 2
     rejected = score_row(1, status="rejected", reason="no_heart", agatston=None, cac_category=None)
