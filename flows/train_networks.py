@@ -36,7 +36,7 @@ def train_networks(plan: str) -> ExportResult:
         _train("heart", network, planned, out)
     _train("calcium", planned.calcium, planned, planned.out / "calcium")
     result = export_weights(
-        hearts,
+        [planned.kept_hearts] if planned.kept_hearts else hearts,
         planned.out / "calcium",
         planned.data,
         planned.out / "weights",
@@ -71,6 +71,7 @@ def _publish(result: ExportResult) -> None:
         "|---" * (len(runs) + 1) + "|",
     ]
     lines += [
-        f"| {name} | {' | '.join(str(run[name]) for run in runs.values())} |" for name in _SUMMARY
+        f"| {name} | {' | '.join(str(run.get(name, '')) for run in runs.values())} |"
+        for name in _SUMMARY
     ]
     create_markdown_artifact("\n".join(lines), key="training")

@@ -112,6 +112,11 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
     return manifest
 
 
+def is_weights_folder(folder: Path) -> bool:
+    """Whether a folder holds weights, rather than a training run; checks nothing else."""
+    return (folder / MANIFEST).is_file()
+
+
 def _read_manifest(folder: Path) -> WeightsManifest:
     path = folder / MANIFEST
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from cac_core.errors import UsageError
 from cac_core.model.weights import (
     add_class_bias,
     average_weights,
+    is_weights_folder,
     load_network,
     require_plain_name,
     save_weights,
@@ -23,7 +24,7 @@ from cac_core.training.calibration import calibrate
 from cac_core.training.comparison_networks import build_network
 from cac_core.training.confidence import calibrate_confidence
 from cac_core.training.loop import load_trained
-from cac_core.training.records import CalibrationRecord, ExportResult, RunRecord
+from cac_core.training.records import CalibrationRecord, ExportResult, Kind, RunRecord
 from cac_core.training.sample_store import TrainingData, prepare_samples
 from cac_core.training.samples import SampleFiles
 from cac_core.training.synthetic import hosts_of
@@ -49,7 +50,8 @@ def export_weights(
 
     Parameters
     ----------
-    heart_runs : folders of runs of heart networks; their probabilities are averaged.
+    heart_runs : folders of runs of heart networks, or of weights whose heart networks are kept;
+        the probabilities of all are averaged.
     calcium_run : folder of the run of the calcium network.
     data : its table names the validation part.
     out : new folder for the weights.
@@ -137,16 +139,29 @@ def _load_runs(
     heart_runs: Sequence[Path], calcium_run: Path
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Networks and records of finished runs, under the names of the manifest."""
-    if len(heart_runs) > _MAX_HEARTS:
-        raise UsageError(
-            f"{len(heart_runs)} heart networks are too many.", f"Name at most {_MAX_HEARTS}."
-        )
-    hearts = {f"heart-{n}" if n > 1 else "heart": run for n, run in enumerate(heart_runs, start=1)}
-    networks, records = {}, {}
-    for item, run in {**hearts, "calcium": calcium_run}.items():
-        networks[item] = build_network("convlstm", "calcium" if item == "calcium" else "heart", 0)
-        records[item] = load_trained(run, networks[item])
-    return networks, records
+    hearts = [found for run in heart_runs for found in _hearts_of(run)]
+    if len(hearts) > _MAX_HEARTS:
+        raise UsageError(f"{len(hearts)} heart networks are too many.", f"At most {_MAX_HEARTS}.")
+    named = {f"heart-{n}" if n > 1 else "heart": each for n, each in enumerate(hearts, start=1)}
+    named["calcium"] = _network_of_run("calcium", calcium_run)
+    networks = {name: network for name, (network, _) in named.items()}
+    return networks, {name: record for name, (_, record) in named.items()}
+
+
+def _hearts_of(folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Heart networks of a run or of weights, each with the record of its training."""
+    if not is_weights_folder(folder):
+        yield _network_of_run("heart", folder)
+        return
+    weights = verify_weights(folder)
+    for name in weights.hearts:
+        yield load_network(weights, name), weights.training.get(name, {})
+
+
+def _network_of_run(kind: Kind, run: Path) -> tuple[Any, Any]:
+    """The network of a finished run and its record."""
+    network = build_network("convlstm", kind, 0)
+    return network, load_trained(run, network)
 
 
 def _average_with(network: Any, record: RunRecord, mean_with: Path, run: Path) -> None:

@@ -15,7 +15,7 @@ from cac_core.training.sample_store import TrainingData
 from cac_core.training.settings import TrainingSettings, default_settings
 from cac_core.training.train import InitialWeights, initial_weights
 
-_PATHS = ("mapping", "samples", "data", "mean_with")
+_PATHS = ("mapping", "samples", "data", "mean_with", "hearts")
 _KEYS = {"table", "out", *_PATHS, "readers", "name", "favour_coronary", "heart", "calcium"}
 _INITIAL_KEYS = ("begin", "begin_heart")
 _HINT = "See docs/training.md for an example."
@@ -31,7 +31,10 @@ class NetworkPlan:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """A plan, with absolute paths; options of the export as in `export_weights`."""
+    """A plan, with absolute paths; options of the export as in `export_weights`.
+
+    With `kept_hearts`, a folder of weights, their heart networks are used and none is trained.
+    """
 
     data: TrainingData
     out: Path
@@ -41,6 +44,7 @@ class TrainingPlan:
     version: str
     coronary_bias: float
     mean_with: Path | None
+    kept_hearts: Path | None
 
     def heart_runs(self) -> list[Path]:
         """Folders of the runs of the heart networks, named as in the weights."""
@@ -71,9 +75,15 @@ def read_plan(path: Path) -> TrainingPlan:
             f"or lacks some ({', '.join(sorted(missing)) or 'none'}).",
             f"It may hold {', '.join(sorted(_KEYS))}.",
         )
+    if {"heart", "hearts"} <= set(content):
+        raise UsageError(
+            f"The training plan {path} both trains heart networks (`heart`) and keeps those of "
+            "weights (`hearts`).",
+            "Remove one of the two keys.",
+        )
     base = path.resolve().parent
     paths = {name: base / _text(content, name) for name in _PATHS if name in content}
-    hearts, readers = content.get("heart", {}), content.get("readers", [])
+    readers = content.get("readers", [])
     return TrainingPlan(
         data=TrainingData(
             base / _text(content, "table"),
@@ -83,15 +93,18 @@ def read_plan(path: Path) -> TrainingPlan:
         ),
         out=base / _text(content, "out"),
         readers=tuple(_typed("reader", each, "") for each in _typed("readers", readers, [])),
-        hearts=tuple(
-            _network("heart", each, base)
-            for each in (hearts if isinstance(hearts, list) and hearts else [hearts])
-        ),
+        hearts=() if "hearts" in paths else _hearts(content.get("heart", {}), base),
         calcium=_network("calcium", content.get("calcium", {}), base),
         version=_text(content, "name", "own"),
         coronary_bias=_typed("favour_coronary", content.get("favour_coronary", 0.0), 0.0),
         mean_with=paths.get("mean_with"),
+        kept_hearts=paths.get("hearts"),
     )
+
+
+def _hearts(content: Any, base: Path) -> tuple[NetworkPlan, ...]:
+    several = content if isinstance(content, list) and content else [content]
+    return tuple(_network("heart", each, base) for each in several)
 
 
 def _network(kind: Kind, content: Any, base: Path) -> NetworkPlan:

@@ -162,7 +162,10 @@ MeshOption = Annotated[
 ]
 HeartRunsOption = Annotated[
     list[Path],
-    typer.Option("--heart", help="Folder of a heart network's run; several are averaged."),
+    typer.Option(
+        "--heart",
+        help="Folder of a heart network's run, or of weights to keep theirs; several are averaged.",
+    ),
 ]
 CalciumRunOption = Annotated[
     Path, typer.Option("--calcium", help="Folder of the calcium network's run.")

@@ -61,5 +61,10 @@ def test_the_mean_of_a_network_and_its_initial_weights(
         if before.is_floating_point():
             torch.testing.assert_close(found[name], (before + after[name]) / 2)
     assert any((after[name] != before).any() for name, before in network.state_dict().items())
+    # The heart network of earlier weights is kept as it is, with the record of its training.
+    kept = export_weights([folder / "w"], folder / "calcium", data, folder / "w3", QUIET)
+    first, second = (load_file(folder / w / "heart.safetensors") for w in ("w", "w3"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert kept["training"]["heart"] == result["training"]["heart"]
     with pytest.raises(UsageError, match="trained further"):
         export_weights(*runs, folder / "w2", QUIET, mean_with=SHIPPED_WEIGHTS)

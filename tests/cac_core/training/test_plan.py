@@ -28,6 +28,7 @@ def plan(folder: Path, text: str) -> TrainingPlan:
         ("table = 't.csv'\nout = 'o'\nheart = 3", "`heart` in the training plan is no table"),
         ("table = 't'\nout = 'o'\nreaders = 'A'", "`readers` .* is 'A', not list"),
         ("table = 't'\nout = 'o'\n[heart]\nkeep = 'first'", "Unknown keep 'first'. Choose from"),
+        ("table = 't'\nout = 'o'\nhearts = 'w'\n[heart]\nsteps = 3", "both trains heart networks"),
         ("table = 1\nout = 'o'", "`table` in the training plan is 1, not str"),
         ("table = 't'\nout = 'o'\nfavour_coronary = true", "`favour_coronary` .* not float"),
         ("table = 't'\nout = 'o'\n[heart]\nbegin_heart = 2", "one of several heart networks"),
@@ -52,6 +53,11 @@ def test_a_minimal_plan_has_the_defaults(tmp_path: Path) -> None:
     assert found.calcium.settings.steps == 11
     assert found.calcium.settings.batch == CALCIUM_SETTINGS.batch
     assert found.calcium.initial is None and found.mean_with is None
+
+
+def test_heart_networks_of_weights_can_be_kept(tmp_path: Path) -> None:
+    found = plan(tmp_path, "table = 't.csv'\nout = 'o'\nhearts = 'w'\n")
+    assert (found.hearts, found.heart_runs(), found.kept_hearts) == ((), [], tmp_path / "w")
 
 
 def test_the_recipe_of_the_shipped_weights(tmp_path: Path) -> None:
