@@ -17,6 +17,7 @@ from cac_core.analysis.term_models import (
     complete,
     few_events,
     fit_terms,
+    level_sizes,
     nested_gain,
     reference_row,
     shown_level,
@@ -176,6 +177,7 @@ def _rows(
                 yield not_estimable(row, f"{reason}; p of the term by likelihood ratio, df {df}")
     for name, reason in model.dropped.items():
         yield not_estimable(replace(base, term=name), reason)
+    yield from level_sizes(base, model, patients)
     yield from _whole_model(base, model, method)
 
 

@@ -21,6 +21,7 @@ from cac_core.report.cohort import (
     architecture,
     certainty,
     checklists,
+    description,
     hazard_ratios,
     methods,
     population,
@@ -37,9 +38,9 @@ Builder = Callable[[Report], ReportSection]
 #: In the order of the page.
 BUILDERS: tuple[Builder, ...] = (
     population.flow_section,
-    population.table_1,
-    population.outcome_table,
-    population.training_table,
+    description.table_1,
+    description.outcome_table,
+    description.training_table,
     agreement.concordance_section,
     agreement.scatter_section,
     agreement.visual_section,
@@ -132,7 +133,7 @@ def tiles_of(report: Report) -> list[tuple[str, Markup]]:
         row = numbers.one(quantity.analysis, quantity.statistic, **quantity.columns)
         # A model that could not be fitted has one row, with the reason, for all its numbers.
         row = row or numbers.why_not(quantity.analysis, **quantity.columns)
-        style = "one" if quantity.statistic == "lr_chi2_gain" else "two"
+        style = {1: "one", 2: "two", 3: "three"}[quantity.decimals]
         text, marks = numbers.with_interval(row, style), ""
         if quantity.statistic == "hazard_ratio":
             marks = hazard_ratios.ratio_marks(report, row)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from cac_core.analysis.plan import Plan, Term
+from cac_core.report.cohort.plain_words import in_plain_words, shown_names
 from cac_core.report.cohort.sections import cell_text
-from cac_core.report.cohort.shown_estimates import ShownEstimates
+from cac_core.report.cohort.shown_estimates import Row, ShownEstimates
 from cac_core.report.figures import Figure, as_bytes
 from cac_core.report.page import DataTable, FigureView
 from cac_core.report.svg import in_full, inline_svg
@@ -81,6 +83,31 @@ class Report:
     incomplete: list[str] = field(default_factory=list)
     figures: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     tables: dict[str, DataTable] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.numbers.words = self.words
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        known = [*self.plan.outcomes, *self.plan.components, self.plan.competing]
+        return shown_names(self.plan, {name: self.outcome(name) for name in known})
+
+    def words(self, text: str) -> str:
+        """A text of an estimate with the names of columns, readings and outcomes as shown."""
+        return in_plain_words(text, self._names)
+
+    def reasons(self, rows: Iterable[Row | None]) -> tuple[str, ...]:
+        """Reasons for missing values, each once, with their term and level as shown."""
+        found: dict[str, None] = {}
+        for row in rows:
+            if row is not None and row.reason:
+                term = next((term for term in self.terms if term.name == row.term), None)
+                level = row.level if term is None else self.level(term, row.level or "")
+                name = row.term if term is None else term.title
+                about = self.words(" ".join(part for part in (name, level) if part))
+                reason = self.words(row.reason)
+                found[f"{about}: {reason}" if about else reason] = None
+        return tuple(found)
 
     @property
     def populations(self) -> tuple[str, ...]:
