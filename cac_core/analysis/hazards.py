@@ -143,16 +143,19 @@ def _landmark(
     model = fitted(patients.chosen(later), terms, days[later], event[later])
     for row in _rows(question, base, *model):
         yield replace(row, method=f"{row.method}; from day {start:g} on")
+    yield from level_sizes(base, *model)
 
 
 def _cause_specific(
     question: Question, base: Estimate, component: str, terms: Sequence[Term]
 ) -> Iterator[Estimate]:
     days, cause = question.competing(component)
-    for row in _rows(question, base, *fitted(question.patients, terms, days, cause == 1)):
+    model = fitted(question.patients, terms, days, cause == 1)
+    for row in _rows(question, base, *model):
         yield replace(
             row, method=f"{row.method}; cause-specific, {question.plan.competing} censors"
         )
+    yield from level_sizes(base, *model)
 
 
 def _rows(
@@ -177,7 +180,6 @@ def _rows(
                 yield not_estimable(row, f"{reason}; p of the term by likelihood ratio, df {df}")
     for name, reason in model.dropped.items():
         yield not_estimable(replace(base, term=name), reason)
-    yield from level_sizes(base, model, patients)
     yield from _whole_model(base, model, method)
 
 

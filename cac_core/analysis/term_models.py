@@ -139,6 +139,7 @@ def level_sizes(base: Estimate, model: TermModel, patients: Patients) -> Iterato
     base : a row of the model.
     patients : those of the model.
     """
+    base = replace(base, n=model.n, n_events=model.n_events)
     for block in model.blocks:
         codes = levels_of(patients, block.term) if block.term.levels else np.zeros(0, np.int64)
         for code, name in enumerate(block.term.levels):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ from cac_core.report.page import (
     Cell,
     DataTable,
     FigureView,
+    Links,
     Part,
     columns,
     number,
@@ -75,7 +77,19 @@ def comparison_page(found: Comparison) -> str:
         parts,
         tiles,
         "Studies are identified by keys; the CSV tables beside this page have every row.",
+        partial(_files, found),
     )
+
+
+def _files(found: Comparison, identifier: str) -> Links:
+    """The CSV file behind a table of the page, if it has rows."""
+    name, rows = {
+        "shifts": ("shifts", found.shifts),
+        "estimates-table": ("estimates", found.estimates),
+        "flow-table": ("flow", found.flow),
+        "facts": ("settings", found.settings),
+    }.get(identifier, ("", ()))
+    return (("CSV", f"tables/{name}.csv"),) if rows else ()
 
 
 def _score_part(found: Comparison) -> Part:

@@ -14,6 +14,7 @@ from cac_core.report.cohort.plain_words import in_plain_words, shown_names
 from cac_core.report.cohort.sections import cell_text
 from cac_core.report.cohort.shown_estimates import Row, ShownEstimates
 from cac_core.report.figures import Figure, as_bytes
+from cac_core.report.figures.style import needs_reader_fonts
 from cac_core.report.page import DataTable, FigureView
 from cac_core.report.svg import in_full, inline_svg
 from schemas.codes import CAC_CATEGORIES
@@ -73,6 +74,7 @@ class Report:
     Parameters
     ----------
     hidden : whether small counts are hidden, and single patients with them.
+    without_font : names of figures with characters that no installed font has.
     incomplete : identifiers of the sections written so far in which something is missing.
     """
 
@@ -81,6 +83,7 @@ class Report:
     facts: ReportFacts
     hidden: bool = False
     incomplete: list[str] = field(default_factory=list)
+    without_font: list[str] = field(default_factory=list)
     figures: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     tables: dict[str, DataTable] = field(default_factory=dict)
 
@@ -158,6 +161,8 @@ class Report:
     ) -> FigureView:
         """Keep a figure as SVG and PNG, and return its view for the page."""
         name = self._free(name, self.figures)
+        if needs_reader_fonts(drawing):
+            self.without_font.append(name)
         caption = in_full(caption, drawing)
         svg = as_bytes(drawing, "svg")
         self.figures[name] = svg, as_bytes(drawing, "png")
