@@ -68,8 +68,7 @@
     const links = new Map(Array.from(nav.querySelectorAll("a"), (link) => [link.hash.slice(1), link]));
     const measure = () => {
       const bar = wide.matches ? document.querySelector(".switch:not([hidden])") : nav;
-      const height = bar && !(bar === nav && list.open) ? bar.offsetHeight : bar ? list.firstElementChild.offsetHeight + 8 : 0;
-      root.style.setProperty("--stuck", `${height}px`);
+      root.style.setProperty("--stuck", `${bar?.offsetHeight ?? 0}px`);
     };
     const adapt = () => { list.open = wide.matches; measure(); };
     root.classList.add("scripted");

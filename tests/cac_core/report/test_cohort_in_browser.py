@@ -93,8 +93,9 @@ def test_the_case_list_filters_and_sorts(report: Path) -> None:
 def test_a_number_is_found_from_words_and_shown(report: Path) -> None:
     with opened(report) as visit:
         page = visit.page
-        page.get_by_label("Find a number").fill("death dl cac >400 adjusted hr")
-        first = page.locator("#found a").first
+        page.get_by_label("Find a number").fill("dl cac category >400 death adjusted hr")
+        where = "Hazard ratios for death, model with DL CAC"
+        first = page.locator("#found li", has_text=where).first.locator("a")
         assert "DL CAC category: >400" in str(first.text_content())
         assert not page.locator("#table-2-death-dl").is_visible()
         first.click()
