@@ -140,7 +140,8 @@ def no_links(identifier: str) -> Links:
 def coded(text: str) -> Markup:
     """A text with words between backticks set as code; markup stays as it is."""
     escaped = text if isinstance(text, Markup) else escape(text)
-    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escaped))
+    # As plain text: what is joined to `Markup` is escaped again.
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escaped)))
 
 
 def render(template: str, page: Page, **values: object) -> str:

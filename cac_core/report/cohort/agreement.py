@@ -36,7 +36,7 @@ _AGREEMENT = (
 #: Scales of the limits of agreement: ending of the statistics, title, and format.
 _SCALES = (
     ("", "Difference, Agatston", "one"),
-    ("_ratio", "Ratio of 1 + Agatston", "two"),
+    ("_ratio", "Ratio of 1 + Agatston", "three"),
     ("_log", "Difference of log(1 + Agatston)", "three"),
 )
 _LIMITS_NOTE = (

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from cac_core.analysis.plan import Term
 from cac_core.report.cohort.population import MEASURES, quartiles
 from cac_core.report.cohort.report import Report
-from cac_core.report.cohort.sections import Block, ReportSection, slug
+from cac_core.report.cohort.sections import Block, ReportSection, cell_text, slug
 from cac_core.report.cohort.shown_estimates import Row
 from cac_core.report.page import Cell, Column, DataTable
 from schemas.linked import LINKED
@@ -20,8 +20,14 @@ Group = tuple[Markup, str]
 Line = tuple[str, list[Cell | str], bool]
 #: Units that are not shown: of plain numbers.
 _NO_UNITS = ("", "1", "0/1")
-#: Ending of the method of a chi-square test.
-_CORRECTION = " without continuity correction"
+#: Abbreviation of each test by the begin of its method.
+_TESTS = {
+    "Pearson chi-square": "chi2",
+    "Kruskal-Wallis": "KW",
+    "Mann-Whitney": "MW",
+    "one-way ANOVA": "F",
+    "Student t": "t",
+}
 _NOTE = (
     "Mean (SD) of a variable that does not depart from normal in the whole cohort, else median "
     "(IQR), the same in every table; counts with their share of the known values. One p value per "
@@ -159,7 +165,7 @@ def _described(
         caption,
         tuple(columns),
         rows,
-        note=_NOTE,
+        note=_NOTE + _tests_note(rows),
         sortable=False,
     )
     block.add(report.keep_table(table), f"Show: {caption}" if closed else "")
@@ -184,7 +190,7 @@ def _described_rows(
             if tested:
                 absent = numbers.one("description", "missing", population=populations[0],
                                      model=model, term=term.name)  # fmt: skip
-                ending = [numbers.cell(absent, "count"), numbers.p_cell(test), _test(report, test)]
+                ending = [numbers.cell(absent, "count"), numbers.p_cell(test), _test(test)]
             rows.append([label, *cells, *ending])
     return rows, tests
 
@@ -233,8 +239,15 @@ def _with_unit(term: Term) -> str:
     return term.title if shown else f"{term.title}, {unit}"
 
 
-def _test(report: Report, row: Row | None) -> str:
-    """Short name of a test: its method without its details."""
+def _test(row: Row | None) -> str:
+    """Abbreviation of a test, from its method; empty without a test."""
     if row is None or row.value is None:
         return ""
-    return report.words(row.method).split(";")[0].split(",")[0].removesuffix(_CORRECTION)
+    return next((short for name, short in _TESTS.items() if row.method.startswith(name)), "other")
+
+
+def _tests_note(rows: Sequence[Sequence[Cell | str]]) -> str:
+    """The tests of a table and their abbreviations; begins with a space, empty without tests."""
+    used = {cell_text(row[-1]) for row in rows}
+    named = [f"{short}: {name}" for name, short in _TESTS.items() if short in used]
+    return f" Tests: {'; '.join(named)}." if named else ""

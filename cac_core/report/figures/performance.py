@@ -138,17 +138,17 @@ def flow_figure(total: str, steps: Sequence[tuple[str, str]], end: str) -> Figur
     axis.text(2.6, 0, total, ha="center", va="center", fontsize=10, bbox=box)
     axis.text(2.6, bottom, end, ha="center", va="center", fontsize=10, bbox=box)
     arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "black", "lw": 1}
-    above = 0.0
+    above = 0.42
     for number, (text, rest) in enumerate(steps):
         y = 2 * number + 1.1
         axis.add_patch(FancyArrowPatch((2.6, y), (4.0, y), **arrow))
         shown = fitted(text, _IN_BOX, 3)
         axis.text(4.15, y, shown, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE})
         if rest:
-            axis.add_patch(FancyArrowPatch((2.6, above + 0.38), (2.6, y + 0.62), **arrow))
+            axis.add_patch(FancyArrowPatch((2.6, above), (2.6, y + 0.76), **arrow))
             axis.text(2.6, y + 1, rest, ha="center", va="center", fontsize=9, bbox=box)
-            above = y + 1
-    axis.add_patch(FancyArrowPatch((2.6, above + 0.38), (2.6, bottom - 0.38), **arrow))
+            above = y + 1.24
+    axis.add_patch(FancyArrowPatch((2.6, above), (2.6, bottom - 0.28), **arrow))
     return figure
 
 

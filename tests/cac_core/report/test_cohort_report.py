@@ -197,7 +197,8 @@ def test_table_1_has_units_tests_and_missing_values() -> None:
     lines = {cell_text(row[0]): [cell_text(item) for item in row] for row in shown.rows}
     assert any(name.startswith("Age, years, ") for name in lines)
     assert any(name.startswith("BMI, kg/m2, ") for name in lines)
-    assert lines["Male, n (%)"][-1] == "Pearson chi-square"
+    assert lines["Male, n (%)"][-1] == "chi2"
+    assert "chi2: Pearson chi-square" in shown.note
     missing = int(pc.sum(pc.is_null(report.facts.linked["bmi_kg_m2"])).as_py())
     assert next(line for name, line in lines.items() if name.startswith("BMI"))[-3] == str(missing)
 
