@@ -82,20 +82,17 @@ def key_quantities(plan: Plan) -> tuple[KeyQuantity, ...]:
             "hazard_ratio",
             of_source | term,
         ),
-        KeyQuantity(
-            f"gain in likelihood-ratio chi-square, {label}",
-            "added_value",
-            "lr_chi2_gain",
-            of_source,
-            1,
-        ),
-        KeyQuantity(
-            f"net reclassification at {plan.horizon_years:g} years, {label}",
-            "added_value",
-            "nri",
-            of_source,
-            3,
-        ),
+        *_gains(plan, label, of_source),
+    )
+
+
+def _gains(plan: Plan, label: str, columns: dict[str, str]) -> tuple[KeyQuantity, KeyQuantity]:
+    """Gain in fit and net reclassification by a source."""
+    fit = f"gain in likelihood-ratio chi-square, {label}"
+    moved = f"net reclassification at {plan.horizon_years:g} years, {label}"
+    return (
+        KeyQuantity(fit, "added_value", "lr_chi2_gain", columns, 1),
+        KeyQuantity(moved, "added_value", "nri", columns, 3),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, ShownEstimates, plain
@@ -59,28 +61,7 @@ def flow_section(report: Report) -> ReportSection:
         return section
     if report.facts.empty_because:
         block.missing([f"the cohort is empty: {'; '.join(report.facts.empty_because)}"])
-    shown: list[list[Cell | str]] = []
-    steps = []
-    for step, row in rows.items():
-        if row is None or step is FlowStep.INCLUDED:
-            continue
-        left = remaining[step]
-        shown.append([_capital(step.description), numbers.cell(row, "count"),
-                      numbers.cell(left, "count")])  # fmt: skip
-        if row.value or row.method == HIDDEN:
-            excluded = f"{_capital(step.description)}: {_count(numbers, row)}"
-            steps.append((excluded, f"{_count(numbers, left)} remain"))
-    # The last step leaves those in the analysis, who have their own box.
-    steps[-1:] = [(excluded, "") for excluded, _ in steps[-1:]]
-    shown.append(["In the analysis", "", numbers.cell(end, "count")])
-    shown.insert(0, ["In the archive or the clinical table", "", numbers.cell(end, "count", "n")])
-    table = DataTable(
-        "cohort-flow",
-        "Patients who left the cohort at each step, and who remained after it",
-        (Column("Step"), Column("Excluded", True), Column("Remaining", True)),
-        shown,
-        sortable=False,
-    )
+    table, steps = _flow_steps(numbers, rows, remaining)
     drawing = flow_figure(
         f"Patients in the archive\nor the clinical table: {plain(numbers.text(end, 'count', 'n'))}",
         steps,
@@ -90,6 +71,38 @@ def flow_section(report: Report) -> ReportSection:
     alternative = "Flow diagram of the cohort; its numbers are in the table below it."
     block.draw(report.keep_figure("figure-cohort-flow", drawing, caption, alternative, table))
     return section
+
+
+def _flow_steps(
+    numbers: ShownEstimates,
+    rows: Mapping[FlowStep, Row | None],
+    remaining: Mapping[FlowStep, Row | None],
+) -> tuple[DataTable, list[tuple[str, str]]]:
+    """Table of the flow, and texts of each step that patients left at for the drawing."""
+    end = rows[FlowStep.INCLUDED]
+    shown: list[list[Cell | str]] = [
+        ["In the archive or the clinical table", "", numbers.cell(end, "count", "n")]
+    ]
+    steps = []
+    for step, row in rows.items():
+        if row is None or step is FlowStep.INCLUDED:
+            continue
+        name, left = _capital(step.description), remaining[step]
+        shown.append([name, numbers.cell(row, "count"), numbers.cell(left, "count")])
+        if row.value or row.method == HIDDEN:
+            excluded = f"{name}: {_count(numbers, row)}"
+            steps.append((excluded, f"{_count(numbers, left)} remain"))
+    # The last step leaves those in the analysis, who have their own box.
+    steps[-1:] = [(excluded, "") for excluded, _ in steps[-1:]]
+    shown.append(["In the analysis", "", numbers.cell(end, "count")])
+    table = DataTable(
+        "cohort-flow",
+        "Patients who left the cohort at each step, and who remained after it",
+        (Column("Step"), Column("Excluded", True), Column("Remaining", True)),
+        shown,
+        sortable=False,
+    )
+    return table, steps
 
 
 def acquisition_section(report: Report) -> ReportSection:
