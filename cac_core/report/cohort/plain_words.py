@@ -35,6 +35,11 @@ def in_plain_words(text: str, names: Mapping[str, str]) -> str:
     with an underscore, or in `_ABBREVIATED`.
     """
     text = re.sub(
+        r"there is no column `([^`]+)`",
+        lambda found: f"{names.get(found.group(1), found.group(1))} is not in the cohort",
+        text,
+    )
+    text = re.sub(
         r"(?:column )?`([^`]+)`",
         lambda found: names.get(found.group(1), found.group()),
         text,

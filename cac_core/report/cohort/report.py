@@ -109,7 +109,7 @@ class Report:
                 name = row.term if term is None else term.title
                 about = self.words(" ".join(part for part in (name, level) if part))
                 reason = self.words(row.reason)
-                found[f"{about}: {reason}" if about else reason] = None
+                found[reason if reason.startswith(about) else f"{about}: {reason}"] = None
         return tuple(found)
 
     @property
