@@ -176,9 +176,11 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
     with results_folder(prepared.out, _CONTENTS) as folder:
         if facts.pages:
             model = analysis.cohort.run["model_id"]
-            write_pages(store, [*facts.pages], folder / _STUDIES, model)
+            write_pages(store, [*facts.pages], folder / _STUDIES, model, "../index.html")
         done = _assemble(report, (case_section,))
         write_files(done.files, folder)
+    for warning in done.warnings:
+        progress.say(warning)
     return ReportSummary(
         outcome="incomplete" if done.gaps else "complete",
         warehouse=store.url,

@@ -27,7 +27,7 @@ class Status(DescribedCode):
     """Outcome of scoring one study."""
 
     SCORED = "scored", "an Agatston score was computed"
-    REJECTED = "rejected", "the data do not allow a valid score; `reason` says why"
+    REJECTED = "rejected", "the data do not allow a valid score"
     FAILED = "failed", "scoring failed; `cac retry` scores the study again"
 
 
@@ -161,7 +161,7 @@ class FlowStep(DescribedCode):
 
     NO_CLINICAL_RECORD = "no_clinical_record", "scanned, but not in the clinical table"
     NO_CTAC_STUDY = "no_ctac_study", "in the clinical table, but no CTAC study near that date"
-    NO_SCORE = "no_score", "the CTAC study has no score; see the table `scores`"
+    NO_SCORE = "no_score", "the CTAC study has no score"
     NO_STUDY_DATE = "no_study_date", "the scan has no date, so follow-up has no start"
     KNOWN_CAD = "known_cad", "infarction or revascularisation at or before the scan"
     MISSING_COVARIATE = "missing_covariate", "a covariate of the plan is missing"

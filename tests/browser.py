@@ -25,8 +25,8 @@ class Visit:
 
 
 @contextmanager
-def opened(path: Path, size: dict[str, int] = DESKTOP) -> Iterator[Visit]:
-    """Open a file; skips the test where there is no browser or no driver."""
+def opened(path: Path, size: dict[str, int] = DESKTOP, scheme: str = "light") -> Iterator[Visit]:
+    """Open a file, light or dark; skips the test where there is no browser or no driver."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
@@ -35,7 +35,7 @@ def opened(path: Path, size: dict[str, int] = DESKTOP) -> Iterator[Visit]:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = driver.chromium.launch(executable_path=found, args=arguments)
         try:
-            page = browser.new_page(viewport=size)
+            page = browser.new_page(viewport=size, color_scheme=scheme)
             visit = Visit(page)
             page.on("console", lambda message: visit.console.append(message.text))
             page.on("pageerror", lambda error: visit.console.append(str(error)))
@@ -57,9 +57,9 @@ def serious_faults(page: Any) -> list[str]:
     ]
 
 
-def assert_sound(path: Path, size: dict[str, int]) -> None:
+def assert_sound(path: Path, size: dict[str, int], scheme: str = "light") -> None:
     """The page opens from disk, asks for nothing, fits the screen, and axe finds no fault."""
-    with opened(path, size) as visit:
+    with opened(path, size, scheme) as visit:
         assert visit.console == []
         assert [url for url in visit.requests if not url.startswith("data:")] == [path.as_uri()]
         width = visit.page.evaluate("document.documentElement.scrollWidth")

@@ -16,6 +16,7 @@ from cac_core.analysis.plan import ScoreSource, Term
 from cac_core.analysis.term_models import (
     complete,
     few_events,
+    level_sizes,
     reference_row,
     shown_level,
     term_rows,
@@ -66,7 +67,7 @@ def _fine_gray(
     plan = question.plan
     days, cause = question.competing(component)
     keep, _ = complete(question.patients, terms)
-    model, _ = fitted(question.patients, terms, days, cause == 1)
+    model, patients = fitted(question.patients, terms, days, cause == 1)
     fit = fit_fine_gray(model.design, days[keep], cause[keep], kept=model.kept)
     base = replace(base, n=model.n, n_events=model.n_events)
     method = f"Fine and Gray, {plan.competing} competing, robust"
@@ -82,5 +83,6 @@ def _fine_gray(
         for level, reason in block.missing_levels.items():
             yield not_estimable(replace(named, level=shown_level(block.term, level)), reason)
         yield from term_rows(named, block, columns, ratio_row)
+    yield from level_sizes(base, model, patients)
     for name, reason in model.dropped.items():
         yield not_estimable(replace(base, term=name), reason)

@@ -15,6 +15,7 @@ from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimabl
 from cac_core.analysis.plan import Plan, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.agreement import (
+    BlandAltman,
     Interval,
     Kappa,
     Weighting,
@@ -158,11 +159,13 @@ def _categories(question: Question, base: Estimate, first: str, second: str) -> 
     same = proportion(int(np.trace(matrix)), len(pair.rows), question.plan.confidence)
     yield _interval(base, "same_category", same, f"Wilson; {scale}")
     found = presence(matrix)
-    for statistic, interval in (
-        ("presence_sensitivity", found.sensitivity),
-        ("presence_specificity", found.specificity),
+    reference = sources[second].label
+    for statistic, interval, whom in (
+        ("presence_sensitivity", found.sensitivity, "with"),
+        ("presence_specificity", found.specificity, "without"),
     ):
-        yield _interval(base, statistic, interval, f"Wilson; any calcium, {second} as reference")
+        method = f"Wilson; any calcium, in patients {whom} calcium by {reference}"
+        yield _interval(replace(base, n=interval.n), statistic, interval, method)
     row = replace(base, statistic="presence_kappa", method=f"{_KAPPA}; any calcium or none")
     yield _kappa(row, found.kappa)
 
@@ -197,14 +200,37 @@ def _scores(question: Question, base: Estimate, first: str, second: str) -> Iter
     yield _interval(base, "spearman", spearman(a, b, confidence), "rank correlation")
     icc = intraclass_correlation(np.stack(logs, axis=1), confidence)
     yield _interval(base, "icc_log", icc, "ICC(2,1) of log(1 + Agatston), McGraw and Wong 1996")
-    limits = bland_altman(*logs)
-    method = f"log(1 + Agatston), {first} less {second}; Bland and Altman 1986"
-    for statistic, value in (
-        ("bias_log", limits.bias),
-        ("limit_low_log", limits.limit_low),
-        ("limit_high_log", limits.limit_high),
-    ):
-        yield replace(base, statistic=statistic, value=value, method=method)
+    labels = [question.plan.sources[name].label for name in (first, second)]
+    yield from _limits(base, bland_altman(a, b, confidence), *labels)
+    yield from _log_limits(base, bland_altman(*logs, confidence), *labels)
+
+
+def _limits(base: Estimate, found: BlandAltman, first: str, second: str) -> Iterator[Estimate]:
+    """Mean difference and limits of agreement in units of the score."""
+    for name, one, interval in _parts_of(found):
+        method = f"Agatston, {first} less {second}; {interval}"
+        yield _interval(base, name, one, method)
+
+
+def _log_limits(base: Estimate, found: BlandAltman, first: str, second: str) -> Iterator[Estimate]:
+    """The same of log(1 + Agatston), and transformed back, which makes differences ratios."""
+    for name, one, interval in _parts_of(found):
+        method = f"log(1 + Agatston), {first} less {second}; {interval}"
+        yield _interval(base, f"{name}_log", one, method)
+    for name, one, interval in _parts_of(found):
+        value, low, high = (float(np.exp(part)) for part in (one.value, one.ci_low, one.ci_high))
+        method = f"(1 + Agatston) of {first} over that of {second}, from the logarithms; {interval}"
+        yield _interval(base, f"{name}_ratio", Interval(value, low, high, one.n), method)
+
+
+def _parts_of(found: BlandAltman) -> tuple[tuple[str, Interval, str], ...]:
+    """Bias and limits by the name of their statistic, with the method of their interval."""
+    exact = "Bland and Altman 1986, exact interval of Carkeet 2015"
+    return (
+        ("bias", found.bias, "Bland and Altman 1986, interval of Student"),
+        ("limit_low", found.limit_low, exact),
+        ("limit_high", found.limit_high, exact),
+    )
 
 
 def _interval(base: Estimate, statistic: str, found: Interval, method: str) -> Estimate:

@@ -126,7 +126,7 @@ class Question:
         """
         event_name, days_name = f"{name}_event", f"{name}_days"
         if event_name not in self.patients.columns:
-            raise NotEstimableError(f"the table `linked` has no outcome `{name}`")
+            raise NotEstimableError(f"the outcome `{name}` is not linked")
         recorded = self.patients.present(event_name)
         without = recorded & ~self.patients.present(days_name)
         if without.any():

@@ -17,6 +17,7 @@ from cac_core.analysis.term_models import (
     complete,
     few_events,
     fit_terms,
+    level_sizes,
     nested_gain,
     reference_row,
     shown_level,
@@ -142,16 +143,19 @@ def _landmark(
     model = fitted(patients.chosen(later), terms, days[later], event[later])
     for row in _rows(question, base, *model):
         yield replace(row, method=f"{row.method}; from day {start:g} on")
+    yield from level_sizes(base, *model)
 
 
 def _cause_specific(
     question: Question, base: Estimate, component: str, terms: Sequence[Term]
 ) -> Iterator[Estimate]:
     days, cause = question.competing(component)
-    for row in _rows(question, base, *fitted(question.patients, terms, days, cause == 1)):
+    model = fitted(question.patients, terms, days, cause == 1)
+    for row in _rows(question, base, *model):
         yield replace(
             row, method=f"{row.method}; cause-specific, {question.plan.competing} censors"
         )
+    yield from level_sizes(base, *model)
 
 
 def _rows(

@@ -16,12 +16,16 @@ FOLLOW_UP = "reverse Kaplan-Meier"
 
 @dataclass(frozen=True)
 class KeyQuantity:
-    """A quantity and its row of `estimates`: analysis, statistic and further columns."""
+    """A quantity and its row of `estimates`: analysis, statistic and further columns.
+
+    `decimals` are those of the value and both limits, wherever they are shown.
+    """
 
     name: str
     analysis: str
     statistic: str
     columns: dict[str, str] = field(default_factory=dict)
+    decimals: int = 2
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,19 @@ class KeyEstimate:
     n: int | None = None
     n_events: int | None = None
     method: str | None = None
+    decimals: int = 2
+
+    @property
+    def shown(self) -> str:
+        """The value with its decimals; empty without a value."""
+        return "" if self.value is None else f"{self.value:,.{self.decimals}f}"
 
     @property
     def interval(self) -> str:
-        """Limits with three significant digits; empty without an interval."""
+        """Limits with the decimals of the value; empty without an interval."""
         if self.ci_low is None or self.ci_high is None:
             return ""
-        return f"{self.ci_low:.3g} to {self.ci_high:.3g}"
+        return f"{self.ci_low:,.{self.decimals}f} to {self.ci_high:,.{self.decimals}f}"
 
 
 def key_quantities(plan: Plan) -> tuple[KeyQuantity, ...]:
@@ -58,6 +68,7 @@ def key_quantities(plan: Plan) -> tuple[KeyQuantity, ...]:
             "agreement",
             "kappa_linear",
             main | {"model": f"{first}:{second}"},
+            3,
         )
         for first, second in plan.compare[:1]
     ]
@@ -71,18 +82,17 @@ def key_quantities(plan: Plan) -> tuple[KeyQuantity, ...]:
             "hazard_ratio",
             of_source | term,
         ),
-        KeyQuantity(
-            f"gain in likelihood-ratio chi-square, {label}",
-            "added_value",
-            "lr_chi2_gain",
-            of_source,
-        ),
-        KeyQuantity(
-            f"net reclassification at {plan.horizon_years:g} years, {label}",
-            "added_value",
-            "nri",
-            of_source,
-        ),
+        *_gains(plan, label, of_source),
+    )
+
+
+def _gains(plan: Plan, label: str, columns: dict[str, str]) -> tuple[KeyQuantity, KeyQuantity]:
+    """Gain in fit and net reclassification by a source."""
+    fit = f"gain in likelihood-ratio chi-square, {label}"
+    moved = f"net reclassification at {plan.horizon_years:g} years, {label}"
+    return (
+        KeyQuantity(fit, "added_value", "lr_chi2_gain", columns, 1),
+        KeyQuantity(moved, "added_value", "nri", columns, 3),
     )
 
 
@@ -95,14 +105,14 @@ def key_estimates(estimates: pa.Table, plan: Plan) -> list[KeyEstimate]:
         for column, wanted in {"statistic": quantity.statistic, **quantity.columns}.items():
             mask = pc.and_kleene(mask, pc.equal(estimates[column], wanted))
         rows = estimates.filter(mask).slice(0, 1).select(shown).to_pylist()
-        found.append(KeyEstimate(quantity.name, **(rows[0] if rows else {})))
+        values = rows[0] if rows else {}
+        found.append(KeyEstimate(quantity.name, **values, decimals=quantity.decimals))
     return found
 
 
 def key_estimates_markdown(rows: Sequence[KeyEstimate]) -> list[str]:
-    """Lines of a Markdown table of key estimates, three significant digits."""
+    """Lines of a Markdown table of key estimates."""
     lines = ["| | value | interval |", "|---|---|---|"]
     for row in rows:
-        value = "-" if row.value is None else f"{row.value:.3g}"
-        lines.append(f"| {row.name} | {value} | {row.interval} |")
+        lines.append(f"| {row.name} | {row.shown or '-'} | {row.interval} |")
     return lines

@@ -56,7 +56,8 @@ class Term(_Part):
     numbers into categories (a value equal to a cut lies above it), `merge` maps texts to levels.
     For a binary term of texts `positive` is 1, `negative` 0 and any other text missing; without
     `negative` the column may have one other text.
-    `knots` gives a numeric term a restricted cubic spline with that many knots.
+    `knots` gives a numeric term a restricted cubic spline with that many knots. `unit` is shown
+    where the term is described; without it, that of the column.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Term(_Part):
     cuts: tuple[float, ...] = ()
     merge: Mapping[str, str] = Field(default_factory=dict)
     knots: int | None = Field(default=None, ge=3, le=7)
+    unit: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Term:
@@ -104,6 +106,11 @@ class Term(_Part):
     def source(self) -> str:
         """The column of `linked` behind the term."""
         return self.column or self.name
+
+    @property
+    def title(self) -> str:
+        """The label without the step of its hazard ratio."""
+        return self.label.split(", per ")[0]
 
     @property
     def reference_level(self) -> str:

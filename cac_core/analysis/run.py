@@ -36,7 +36,7 @@ from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 
 #: To be incremented if the same tables and plan give different estimates.
-ANALYSIS_VERSION = 3
+ANALYSIS_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -149,21 +149,20 @@ def _competing(question: Question, component: str) -> Iterator[Estimate]:
 
 
 def _flow(flow: pa.Table) -> list[Estimate]:
-    """Patients who left the cohort at each step, and patients in the analysis."""
+    """Patients who left the cohort at each step, and those who remain after it."""
     counts = {
         row["step"]: row["step_count"]
         for row in flow.group_by("step").aggregate([("step", "count")]).to_pylist()
     }
-    return [
-        Estimate(
-            "cohort_flow",
-            "count",
-            float(counts.get(step.value, 0)),
-            term=step.value,
-            n=flow.num_rows,
-        )
-        for step in FlowStep
-    ]
+    rows, remaining = [], flow.num_rows
+    for step in FlowStep:
+        count = counts.get(step.value, 0)
+        base = Estimate("cohort_flow", "count", float(count), term=step.value, n=flow.num_rows)
+        rows.append(base)
+        if step is not FlowStep.INCLUDED:
+            remaining -= count
+            rows.append(replace(base, statistic="remaining", value=float(remaining)))
+    return rows
 
 
 def _size(question: Question, base: Estimate) -> list[Estimate]:

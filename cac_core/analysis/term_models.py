@@ -131,6 +131,24 @@ def term_rows(
             yield row_of(replace(base, level=shown_level(block.term, level)), column)
 
 
+def level_sizes(base: Estimate, model: TermModel, patients: Patients) -> Iterator[Estimate]:
+    """Patients and events of a model by level of its categories.
+
+    Parameters
+    ----------
+    base : a row of the model.
+    patients : those of the model.
+    """
+    base = replace(base, n=model.n, n_events=model.n_events)
+    for block in model.blocks:
+        codes = levels_of(patients, block.term) if block.term.levels else np.zeros(0, np.int64)
+        for code, name in enumerate(block.term.levels):
+            row = replace(base, term=block.term.name, level=name, method="of this level")
+            mine = codes == code
+            yield replace(row, statistic="patients", value=float(mine.sum()))
+            yield replace(row, statistic="events", value=float((mine & model.event).sum()))
+
+
 def reference_row(base: Estimate, term: Term) -> Iterator[Estimate]:
     """The row of the reference level of a categorical term."""
     if term.levels:
@@ -183,10 +201,11 @@ def fit_terms(patients: Patients, terms: Sequence[Term], days: Floats, event: Bo
         except (ConstantColumnError, CollinearColumnError) as fault:
             at = _owner([block.columns for block in blocks], fault.columns[0])
             why = "constant" if isinstance(fault, ConstantColumnError) else "collinear"
+            others = "; ".join(block.term.title for block in blocks[:at])
             dropped[blocks[at].term.name] = (
                 "constant in these patients"
                 if why == "constant"
-                else f"collinear with {', '.join(b.term.name for b in blocks[:at]) or 'its levels'}"
+                else f"collinear with {others or 'its levels'}"
             )
             del blocks[at]
 

@@ -57,7 +57,9 @@ def agreement(compared: Sequence[float], reference: Sequence[float]) -> ScoreAgr
         "r2_log_ci": [number(r2.ci_low), number(r2.ci_high)],
         "icc_log": number(icc.value),
         "icc_log_ci": [number(icc.ci_low), number(icc.ci_high)],
-        "bland_altman": [number(v) for v in (limits.bias, limits.limit_low, limits.limit_high)],
+        "bland_altman": [
+            number(v.value) for v in (limits.bias, limits.limit_low, limits.limit_high)
+        ],
         "reference_zero": int(matrix[0].sum()),
         "reference_zero_scored_zero": int(matrix[0, 0]),
         "reference_above_100": int(matrix[2:].sum()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ from cac_core.report.page import (
     Cell,
     DataTable,
     FigureView,
+    Links,
     Part,
     columns,
     number,
@@ -75,7 +77,19 @@ def comparison_page(found: Comparison) -> str:
         parts,
         tiles,
         "Studies are identified by keys; the CSV tables beside this page have every row.",
+        partial(_files, found),
     )
+
+
+def _files(found: Comparison, identifier: str) -> Links:
+    """The CSV file behind a table of the page, if it has rows."""
+    name, rows = {
+        "shifts": ("shifts", found.shifts),
+        "estimates-table": ("estimates", found.estimates),
+        "flow-table": ("flow", found.flow),
+        "facts": ("settings", found.settings),
+    }.get(identifier, ("", ()))
+    return (("CSV", f"tables/{name}.csv"),) if rows else ()
 
 
 def _score_part(found: Comparison) -> Part:
@@ -125,7 +139,12 @@ def _shift_table(found: Comparison) -> DataTable:
 
 
 def _with_reason(state: str, reason: str | None) -> str:
-    return f"{state}: {reason}" if reason else state
+    return f"{state}: {_words(reason)}" if reason else state
+
+
+def _words(name: str | None) -> str:
+    """A name of a column or code with spaces; the CSV tables have it as it is."""
+    return (name or "").replace("_", " ")
 
 
 def _note(rows: int, file: str) -> str:
@@ -139,7 +158,10 @@ def _estimate_part(found: Comparison) -> Part:
         "unmatched",
         "Rows that only one run has",
         columns(("analysis", "run"), ("rows",)),
-        [[name, side, number(count)] for (name, side), count in sorted(found.unmatched.items())],
+        [
+            [_words(name), side, number(count)]
+            for (name, side), count in sorted(found.unmatched.items())
+        ],
     )
     figure = _ratio_figure(found.estimates)
     return Part("estimates", "Estimates", figure=figure, tables=(_estimate_table(found), only))
@@ -155,7 +177,7 @@ def _estimate_table(found: Comparison) -> DataTable:
         columns((*names, "intervals"), ("at", "old", "new", "difference")),
         [
             [
-                *(str(getattr(row, name) or "") for name in names),
+                *(_words(getattr(row, name)) for name in names),
                 row.intervals,
                 number(row.at, 1),
                 number(row.old_value, 3),
@@ -185,7 +207,7 @@ def _ratio_figure(estimates: Sequence[EstimatePair]) -> FigureView | None:
     first = ratios[0]
     pairs = [
         (
-            " ".join(filter(None, (row.term, row.level))),
+            " ".join(filter(None, (_words(row.term), row.level))),
             _ratio(row.old_value, row.old_ci_low, row.old_ci_high),
             _ratio(row.new_value, row.new_ci_low, row.new_ci_high),
         )
@@ -194,7 +216,7 @@ def _ratio_figure(estimates: Sequence[EstimatePair]) -> FigureView | None:
     ][:_DRAWN_RATIOS]
     return drawn(
         "ratios",
-        f"Adjusted hazard ratios for {first.outcome}, with DL CAC, in both runs.",
+        f"Adjusted hazard ratios for {_words(first.outcome)}, with DL CAC, in both runs.",
         f"{len(pairs)} hazard ratios with intervals, old and new; the table has the numbers.",
         ratios_figure(pairs),
     )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cac_core.version import __version__
+
+#: Kind and address of each file of a figure or table.
+Links = tuple[tuple[str, str], ...]
+_BACKTICKS = re.compile(r"`([^`<>]+)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,15 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Link to a page beside this one; `relation` is `prev`, `next`, or empty."""
+
+    title: str
+    href: str
+    relation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Titles and navigation of a page."""
 
@@ -93,6 +107,7 @@ class Page:
     kicker: str
     subtitle: str = ""
     sections: tuple[Section, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
 
     @property
     def made_by(self) -> str:
@@ -103,7 +118,7 @@ class Page:
 @cache
 def environment() -> Environment:
     """Jinja environment of the templates; undefined values are errors."""
-    return Environment(
+    made = Environment(
         loader=PackageLoader("cac_core.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -111,6 +126,22 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    made.filters["coded"] = coded
+    # Pages with files beside them pass their own.
+    made.globals["links"] = no_links
+    return made
+
+
+def no_links(identifier: str) -> Links:
+    """Links to the files of a figure or table of a page without files."""
+    return ()
+
+
+def coded(text: str) -> Markup:
+    """A text with words between backticks set as code; markup stays as it is."""
+    escaped = text if isinstance(text, Markup) else escape(text)
+    # As plain text: what is joined to `Markup` is escaped again.
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escaped)))
 
 
 def render(template: str, page: Page, **values: object) -> str:
@@ -128,11 +159,13 @@ def render_parts(
     parts: Sequence[Part],
     tiles: Sequence[tuple[str, str]],
     footer: str,
+    links: Callable[[str], Links] = no_links,
 ) -> str:
-    """A page of parts below a row of key numbers."""
+    """A page of parts below a row of key numbers; `links` gives the files of a table."""
     sections = tuple(Section(part.identifier, part.title) for part in parts)
     page = Page(title, kicker, subtitle, sections)
-    return render("parts.html.j2", page, tiles=tiles, parts=parts, footer=footer)
+    values = {"tiles": tiles, "parts": parts, "footer": footer, "links": links}
+    return render("parts.html.j2", page, **values)
 
 
 def number(value: float | int | None, digits: int = 0, unit: str = "") -> Cell:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from cac_core.report.overlay import (
     KeySlice,
     key_slice,
 )
-from cac_core.report.page import Cell, DataTable, Page, Section, columns, number, render
+from cac_core.report.page import (
+    Cell,
+    DataTable,
+    Neighbour,
+    Page,
+    Section,
+    columns,
+    number,
+    render,
+)
 from schemas.codes import (
     CAC_CATEGORIES,
     CalciumClass,
@@ -64,8 +74,13 @@ class StudyRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def study_page(record: StudyRecord) -> str:
-    """The page as HTML, one self-contained file; the same rows give the same bytes."""
+def study_page(record: StudyRecord, neighbours: Sequence[Neighbour] = ()) -> str:
+    """The page as HTML, one self-contained file; the same rows give the same bytes.
+
+    Parameters
+    ----------
+    neighbours : links to pages beside this one.
+    """
     score = record.score
     scored = score["status"] == Status.SCORED.value
     names = ("Score", "Key slices", "Lesions") if scored else ("No score",)
@@ -77,6 +92,7 @@ def study_page(record: StudyRecord) -> str:
         "Coronary calcium, one study",
         f"{score['study_date'] or 'date unknown'}, study key {score['study_key']}",
         tuple(sections),
+        tuple(neighbours),
     )
     values: dict[str, object] = {
         "failure": None if scored else _failure(score),
@@ -100,8 +116,16 @@ def study_page(record: StudyRecord) -> str:
     return render("study.html.j2", page, **values)
 
 
-def write_study_pages(records: Iterable[StudyRecord], folder: Path) -> dict[str, Path]:
+def write_study_pages(
+    records: Iterable[StudyRecord], folder: Path, report: str | None = None
+) -> dict[str, Path]:
     """Write a page per study, `<study_key>.html`, and return the files by study key.
+
+    Each page links to the one before and after it.
+
+    Parameters
+    ----------
+    report : address of the report that the pages belong to, relative to the folder.
 
     Raises
     ------
@@ -111,15 +135,32 @@ def write_study_pages(records: Iterable[StudyRecord], folder: Path) -> dict[str,
     written = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for record in records:
-            key = str(record.score["study_key"])
+        before: str | None = None
+        for record, following in pairwise(chain(records, (None,))):
+            assert record is not None  # only the last is
+            key, after = _key(record), None if following is None else _key(following)
             written[key] = folder / f"{key}.html"
-            written[key].write_text(study_page(record), encoding="utf-8")
+            text = study_page(record, _neighbours(before, after, report))
+            written[key].write_text(text, encoding="utf-8")
+            before = key
     except OSError as error:
         raise CacError(
             f"The folder {folder} cannot be written ({error.strerror}).", "Name another with --out."
         ) from None
     return written
+
+
+def _key(record: StudyRecord) -> str:
+    return str(record.score["study_key"])
+
+
+def _neighbours(before: str | None, after: str | None, report: str | None) -> list[Neighbour]:
+    """Links to the report and to the pages of the studies before and after."""
+    links = [] if report is None else [Neighbour("Cohort report", report)]
+    for title, key, relation in (("Previous", before, "prev"), ("Next", after, "next")):
+        if key is not None:
+            links.append(Neighbour(f"{title} study, {key[:12]}", f"{key}.html", relation))
+    return links
 
 
 def _failure(score: Row) -> dict[str, str]:

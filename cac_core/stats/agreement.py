@@ -9,12 +9,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import f as f_distribution
-from scipy.stats import rankdata
+from scipy.stats import nct, rankdata
+from scipy.stats import t as t_distribution
 
 from cac_core.stats.arrays import Floats, Ints
 from cac_core.stats.intervals import z_score
 
 Weighting = Literal["linear", "quadratic", "unweighted"]
+#: Standard deviations from the bias to a limit of agreement.
+_LIMIT = 1.96
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class BlandAltman:
-    """Mean difference and 95 % limits of agreement; NaN with fewer than two pairs."""
+    """Mean difference and 95 % limits of agreement, each with its interval.
 
-    bias: float
-    limit_low: float
-    limit_high: float
+    NaN with fewer than two pairs.
+    """
+
+    bias: Interval
+    limit_low: Interval
+    limit_high: Interval
     n: int
 
 
@@ -150,13 +156,45 @@ def intraclass_correlation(ratings: ArrayLike, confidence: float = 0.95) -> Inte
     return Interval(float(icc), float(low), float(high), n)
 
 
-def bland_altman(first: ArrayLike, second: ArrayLike) -> BlandAltman:
-    """Bias (first minus second) and limits of agreement, Bland and Altman, Lancet 1986;1:307."""
+def bland_altman(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> BlandAltman:
+    """Bias (first minus second) and limits of agreement, Bland and Altman, Lancet 1986;1:307.
+
+    The limits are bias -/+ 1.96 SD. The interval of the bias is Student's; that of each limit is
+    exact for normal differences (noncentral t; Carkeet, Optom Vis Sci 2015;92:e71), of which the
+    interval of Bland and Altman, Stat Methods Med Res 1999;8:135, is the approximation in large
+    samples.
+    """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    if difference.size < 2:
-        return BlandAltman(np.nan, np.nan, np.nan, difference.size)
-    bias, spread = float(difference.mean()), 1.96 * float(difference.std(ddof=1))
-    return BlandAltman(bias, bias - spread, bias + spread, difference.size)
+    n = difference.size
+    if n < 2:
+        nothing = Interval(np.nan, np.nan, np.nan, n)
+        return BlandAltman(nothing, nothing, nothing, n)
+    bias, spread = float(difference.mean()), float(difference.std(ddof=1))
+    half = float(t_distribution.ppf((1 + confidence) / 2, n - 1)) * spread / np.sqrt(n)
+    near, far = (factor * spread for factor in limit_factors(n, confidence))
+    wide = _LIMIT * spread
+    return BlandAltman(
+        Interval(bias, bias - half, bias + half, n),
+        Interval(bias - wide, bias - far, bias - near, n),
+        Interval(bias + wide, bias + near, bias + far, n),
+        n,
+    )
+
+
+def limit_factors(n: int, confidence: float = 0.95, z: float = _LIMIT) -> tuple[float, float]:
+    """Standard deviations from the mean to both ends of the interval of mean + z SD.
+
+    The exact interval of a percentile of a normal distribution: quantiles of a noncentral t with
+    n - 1 degrees of freedom and noncentrality z sqrt(n), over sqrt(n).
+
+    Parameters
+    ----------
+    n : observations, at least 2.
+    """
+    root = np.sqrt(n)
+    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    low, high = (float(nct.ppf(tail, n - 1, z * root) / root) for tail in tails)
+    return low, high
 
 
 def squared_correlation(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Interval:

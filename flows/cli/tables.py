@@ -241,8 +241,7 @@ def report_tables(summary: ReportSummary) -> list[Table]:
 def _headline_table(headline: list[KeyEstimate]) -> Table:
     table = _columns("First numbers", ("",), ("estimate", "confidence interval", "p"))
     for row in headline:
-        value = "not estimable" if row.value is None else f"{row.value:.3g}"
-        table.add_row(row.name, value, row.interval, _p_text(row.p_value))
+        table.add_row(row.name, row.shown or "not estimable", row.interval, _p_text(row.p_value))
     return table
 
 

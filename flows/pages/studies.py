@@ -26,7 +26,11 @@ _AT_ONCE = 500
 
 
 def write_pages(
-    store: Warehouse, studies: Sequence[str], folder: Path, model: str | None = None
+    store: Warehouse,
+    studies: Sequence[str],
+    folder: Path,
+    model: str | None = None,
+    report: str | None = None,
 ) -> dict[str, Path]:
     """Write the page of each study, `<study_key>.html`, and return the paths by key.
 
@@ -34,6 +38,7 @@ def write_pages(
     ----------
     studies : study keys.
     model : model of the scores; may be left out if the warehouse has one model only.
+    report : address of the report that the pages belong to, relative to the folder.
 
     Raises
     ------
@@ -43,7 +48,8 @@ def write_pages(
         If a table cannot be read or the folder cannot be written.
     """
     keys = sorted(set(studies))
-    return write_study_pages(_records(store, keys, chosen_model(store, model)), folder)
+    records = _records(store, keys, chosen_model(store, model))
+    return write_study_pages(records, folder, report)
 
 
 def _records(store: Warehouse, keys: Sequence[str], model: str) -> Iterator[StudyRecord]:
@@ -60,7 +66,7 @@ def _records(store: Warehouse, keys: Sequence[str], model: str) -> Iterator[Stud
                 "Take study keys from the column `study_key` of the table `scores`.",
             )
         details = {spec.name: _details(store, spec, model, batch) for spec in (LESIONS, PREVIEWS)}
-        for key, score in scores.items():
+        for key, score in sorted(scores.items()):
             identity = key, score["protocol_digest"]
             yield StudyRecord(
                 model,

@@ -136,7 +136,7 @@ def test_an_outcome_that_is_not_linked_is_a_reason_and_no_fault(
     done = cac("analyse", "-w", linked, "--plan", path, "--json")
     assert done.code == 0, done.err
     reasons = {item["reason"] for item in done.json["reasons"]}
-    assert "not estimable: the table `linked` has no outcome `stroke`" in reasons
+    assert "not estimable: the outcome `stroke` is not linked" in reasons
 
 
 def test_a_table_with_impossible_values_is_told_by_column(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, slug
-from cac_core.report.cohort.shown_estimates import Row, reasons
+from cac_core.report.cohort.shown_estimates import Row
 from cac_core.report.figures.performance import (
     Moves,
     Series,
@@ -108,7 +108,7 @@ def _moves(report: Report, block: Block) -> None:
             if row is not None and row.value is not None
         ]
         if len(values) < len(shares) or len(nets) < len(net):
-            why = reasons([_row(report, block, source, "lr_chi2_gain"), *net])
+            why = report.reasons([_row(report, block, source, "lr_chi2_gain"), *net])
             block.missing([f"{report.label(source)}: {one}" for one in why]
                           or [f"{report.label(source)}: nothing was estimated"])  # fmt: skip
             continue
@@ -275,7 +275,7 @@ def _groups_of_risk(report: Report, block: Block, model: str) -> list[Row]:
     rows = report.numbers.rows(
         "calibration", "observed_risk", population=block.population, model=model
     )
-    block.missing([f"{report.label(model)}: {why}" for why in reasons(rows)])
+    block.missing([f"{report.label(model)}: {why}" for why in report.reasons(rows)])
     return [row for row in rows if row.value is not None and row.at is not None]
 
 
@@ -318,7 +318,9 @@ def _decisions(report: Report, block: Block) -> None:
         rows = numbers.rows(
             "decision_curve", "net_benefit", population=block.population, model=model
         )
-        block.missing([f"decision curve, {report.label(model)}: {why}" for why in reasons(rows)])
+        block.missing(
+            [f"decision curve, {report.label(model)}: {why}" for why in report.reasons(rows)]
+        )
         good = [row for row in rows if row.value is not None and row.at is not None]
         label = names.get(model) or report.label(model)
         if good:

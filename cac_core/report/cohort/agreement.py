@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cac_core.report.cohort.population import numbers_share
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, Points, ReportSection, slug
-from cac_core.report.cohort.shown_estimates import Row, plain, reasons
+from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.concordance import Matrix, matrix_figure, scatter_figure
 from cac_core.report.page import Cell, Column, DataTable, FigureView, number
+from schemas.codes import QualityFlag, ReviewReason
 
 #: Most points of a scatter plot; more are thinned evenly along the study keys.
 MOST_POINTS = 4000
@@ -32,20 +32,31 @@ _AGREEMENT = (
     ("r2_log", "r2 of log(1 + Agatston)", "three"),
     ("spearman", "Spearman's correlation", "three"),
     ("icc_log", "ICC(2,1) of log(1 + Agatston)", "three"),
-    ("bias_log", "Mean difference of log(1 + Agatston)", "three"),
-    ("limit_low_log", "Lower limit of agreement", "three"),
-    ("limit_high_log", "Upper limit of agreement", "three"),
+)
+#: Scales of the limits of agreement: ending of the statistics, title, and format.
+_SCALES = (
+    ("", "Difference, Agatston", "one"),
+    ("_ratio", "Ratio of 1 + Agatston", "three"),
+    ("_log", "Difference of log(1 + Agatston)", "three"),
+)
+_LIMITS_NOTE = (
+    "Between the limits of agreement lie 95 % of the differences, if they are normal. Differences "
+    "of Agatston scores grow with the score, so their limits are too wide for low scores and too "
+    "narrow for high ones; the logarithm, and the ratio that it gives, avoid this. Intervals: "
+    "Student's t for the mean, exact for the limits (Bland and Altman 1999, Carkeet 2015)."
 )
 _KINDS = {
     "absent_present": "{first} without calcium, {second} with",
     "present_absent": "{first} with calcium, {second} without",
     "apart": "both with calcium, two categories apart or more",
 }
+_FLAGS = {flag.value: flag.description for flag in QualityFlag}
+_REVIEWS = {reason.value: reason.description for reason in ReviewReason}
 _CANDIDATES = (
     "Candidates come from the score row of a study: noise in the highest quarter of the scored "
     "studies, calcium outside the coronaries, quality flags. They are not a review. Causes from a "
-    "manual review come from `cac report --reviews FILE`, a CSV with the columns study_key and "
-    "cause, one line per cause; they are marked as reviewed."
+    "manual review come from `cac report --reviews FILE`, a CSV with the columns `study_key` and "
+    "`cause`, one line per cause; they are marked as reviewed."
 )
 
 
@@ -101,8 +112,10 @@ def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Bloc
     block = Block(f"{report.label(first)} and {report.label(second)}", population)
     counts = _cells(report, "count", population, pair)
     if counts[0][0] is None:
-        why = reasons(numbers.rows("concordance", "count", population=population, model=model))
-        block.missing(why or [f"no concordance of {model} was estimated"])
+        why = report.reasons(
+            numbers.rows("concordance", "count", population=population, model=model)
+        )
+        block.missing(why or [f"{block.title}: no concordance was estimated"])
         return block
     shares = _cells(report, "share", population, pair)
     rows, columns = (
@@ -115,7 +128,7 @@ def _concordance(report: Report, population: str, pair: tuple[str, str]) -> Bloc
         f"Patients by {report.label(first)} (rows) and {report.label(second)} (columns), n (%)",
         (Column(report.label(first)), *(Column(name, True) for name in columns)),
         [
-            [name, *(numbers_share(numbers, *cells) for cells in zip(line, parts, strict=True))]
+            [name, *(numbers.share_cell(*cells) for cells in zip(line, parts, strict=True))]
             for name, line, parts in zip(rows, counts, shares, strict=True)
         ],
         sortable=False,
@@ -170,7 +183,7 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
         if row is not None:
             text = label if statistic != "same_category" else f"{label}, %"
             rows.append([text, numbers.interval_cell(row, style), numbers.cell(row, "count", "n"),
-                         row.method])  # fmt: skip
+                         report.words(row.method)])  # fmt: skip
     return DataTable(
         slug("agreement", first, second, report.population_suffix(population)),
         f"Agreement of {report.label(first)} with {report.label(second)}",
@@ -187,6 +200,7 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
 
 def _scatter(report: Report, block: Block, first: str, second: str) -> None:
     numbers, model, population = report.numbers, f"{first}:{second}", report.populations[0]
+    _limits(report, block, first, second)
     if report.hidden:
         block.missing(["points of single patients are not shown, since small counts are hidden"])
         return
@@ -196,7 +210,7 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
     }
     a, b, keys, total = _scores(report, first, second)
     if not len(keys) or found["r2"] is None:
-        block.missing(reasons(numbers.rows("agreement", "r2", model=model))
+        block.missing(report.reasons(numbers.rows("agreement", "r2", model=model))
                       or ["no patient has both scores"])  # fmt: skip
         return
     bias, low, high = (
@@ -223,6 +237,32 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
     )
     labels = [f"{key}: {x:,.1f} and {y:,.1f}" for key, x, y in zip(keys, a, b, strict=True)]
     block.draw(view, Points([*left, *right], [*labels, *labels]))
+
+
+def _limits(report: Report, block: Block, first: str, second: str) -> None:
+    """Mean difference and limits of agreement with intervals, a row per scale."""
+    rows: list[list[Cell | str]] = []
+    for ending, title, style in _SCALES:
+        found = [
+            report.numbers.one("agreement", f"{name}{ending}", model=f"{first}:{second}",
+                               population=report.populations[0])
+            for name in ("bias", "limit_low", "limit_high")
+        ]  # fmt: skip
+        if found[0] is not None:
+            cells = [report.numbers.interval_cell(row, style) for row in found]
+            rows.append([title, *cells, report.numbers.cell(found[0], "count", "n")])
+    if rows:
+        names = f"{report.label(first)}, {report.label(second)}"
+        titles = (f"{name} ({report.ci})" for name in ("Mean", "Lower limit", "Upper limit"))
+        table = DataTable(
+            slug("limits", first, second),
+            f"Limits of agreement of {names}: the first less, or over, the second",
+            (Column("Scale"), *(Column(title, True) for title in titles), Column("n", True)),
+            rows,
+            note=_LIMITS_NOTE,
+            sortable=False,
+        )
+        block.add(report.keep_table(table))
 
 
 def _thinned(drawn: int, total: int) -> str:
@@ -255,12 +295,12 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
     rows: list[list[Cell | str]] = []
     for kind, text in _KINDS.items():
         for row in numbers.rows("discrepancy", "count", model=model, term=kind):
-            what = "All" if row.level is None else row.level
+            what = "All" if row.level is None else _candidate(row.level)
             rows.append([text.format(**named), what, numbers.cell(row, "count")])
     if not rows:
         block.missing(
-            reasons(numbers.rows("discrepancy", "count", model=model))
-            or [f"discrepancies of {model} were not counted"]
+            report.reasons(numbers.rows("discrepancy", "count", model=model))
+            or ["discrepant cases were not counted"]
         )
         return
     block.add(
@@ -278,6 +318,13 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
         block.say("Single cases are not listed, since small counts are hidden.")
         return
     _cases(report, block, first, second)
+
+
+def _candidate(level: str) -> str:
+    """A candidate or cause with the description of its code, if it has one."""
+    kind, _, code = level.partition(": ")
+    codes = {"flag": _FLAGS, "review": _REVIEWS}.get(kind, {})
+    return f"{kind}: {codes[code]}" if code in codes else level
 
 
 def _cases(report: Report, block: Block, first: str, second: str) -> None:

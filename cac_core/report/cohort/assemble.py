@@ -21,25 +21,31 @@ from cac_core.report.cohort import (
     architecture,
     certainty,
     checklists,
+    description,
     hazard_ratios,
     methods,
     population,
     provenance,
     survival,
 )
+from cac_core.report.cohort.file_links import file_links
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import ReportSection, cell_text
 from cac_core.report.cohort.shown_estimates import Row
 from cac_core.report.page import DataTable, Page, Section, render
 from cac_core.report.pdf import to_pdf
 
+_NO_FONT = (
+    "Labels of {} figures have characters that no installed font has: their PNG shows a "
+    "replacement sign. Install a font of that script, such as Noto Sans CJK, and report again."
+)
 Builder = Callable[[Report], ReportSection]
 #: In the order of the page.
 BUILDERS: tuple[Builder, ...] = (
     population.flow_section,
-    population.table_1,
-    population.outcome_table,
-    population.training_table,
+    description.table_1,
+    description.outcome_table,
+    description.training_table,
     agreement.concordance_section,
     agreement.scatter_section,
     agreement.visual_section,
@@ -65,12 +71,16 @@ BUILDERS: tuple[Builder, ...] = (
 
 @dataclass(frozen=True)
 class Assembled:
-    """A finished report: content by file name, and what is missing by section."""
+    """A finished report: content by file name, and what is missing by section.
+
+    `warnings` are of the machine that made it.
+    """
 
     files: Mapping[str, bytes]
     gaps: Mapping[str, Sequence[str]]
     tables: int
     figures: int
+    warnings: Sequence[str] = ()
 
 
 def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
@@ -101,11 +111,14 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     files = dict(_tables(report))
     for name, (svg, png) in report.figures.items():
         files[f"figures/{name}.svg"], files[f"figures/{name}.png"] = svg, png
-    files["index.html"] = render("cohort.html.j2", page, printed=False, **values).encode()
+    links = file_links(files)
+    text = render("cohort.html.j2", page, printed=False, links=links, **values)
+    files["index.html"] = text.encode()
     printed = render("cohort.html.j2", page, printed=True, **values)
     files["report.pdf"] = to_pdf(printed, page.title)
     files["numbers.json"] = _numbers(report)
-    return Assembled(files, gaps, len(report.tables), len(report.figures))
+    warnings = [_NO_FONT.format(len(report.without_font))] if report.without_font else []
+    return Assembled(files, gaps, len(report.tables), len(report.figures), warnings)
 
 
 def _page(report: Report, sections: Sequence[ReportSection]) -> Page:
@@ -132,7 +145,7 @@ def tiles_of(report: Report) -> list[tuple[str, Markup]]:
         row = numbers.one(quantity.analysis, quantity.statistic, **quantity.columns)
         # A model that could not be fitted has one row, with the reason, for all its numbers.
         row = row or numbers.why_not(quantity.analysis, **quantity.columns)
-        style = "one" if quantity.statistic == "lr_chi2_gain" else "two"
+        style = {1: "one", 2: "two", 3: "three"}[quantity.decimals]
         text, marks = numbers.with_interval(row, style), ""
         if quantity.statistic == "hazard_ratio":
             marks = hazard_ratios.ratio_marks(report, row)

@@ -15,7 +15,7 @@ _ANALYSIS = "certainty"
 _NOTE = (
     "The Brier score is the mean squared difference between the chances of the categories and what "
     "the expert found, 0 to 2; lower is better. The interval is that of the true score. Scores "
-    "that need review are those of the column needs_review; the last line replaces them by the "
+    "that need review are those that the scoring marked so; the last line replaces them by the "
     "reading of the expert."
 )
 _TITLE = "Chances of categories, and how often they were right"

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from cac_core.analysis.term_models import EVENTS_PER_PARAMETER
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, cell_text, slug
-from cac_core.report.cohort.shown_estimates import Row, plain, reasons
+from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.survival import ForestRow, forest_figure
 from cac_core.report.page import Cell, Column, DataTable
 
@@ -72,7 +72,7 @@ def _secondary_rows(
     for name, source in report.plan.sources.items():
         for outcome in outcomes:
             whole = _ratio(report, "cox_multivariable", block.population, outcome, name, None, None)
-            block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([whole])])
+            block.missing([f"{report.outcome(outcome)}: {why}" for why in report.reasons([whole])])
         for level in source.term.levels:
             line: list[Cell | str] = [source.label, report.level(source.term, level)]
             for outcome in outcomes:
@@ -81,7 +81,7 @@ def _secondary_rows(
                 seen.append(row)
                 line += [_ratio_cell(report, row), numbers.p_cell(row)]
             rows.append(line)
-    block.missing(reasons(seen))
+    block.missing(report.reasons(seen))
     return rows
 
 
@@ -91,7 +91,7 @@ def sensitivity_section(report: Report) -> ReportSection:
     for population in report.populations:
         block = Block("", population)
         section.blocks.append(block)
-        days = report.plan.landmark_days
+        days, competing = report.plan.landmark_days, report.outcome(report.plan.competing)
         if days is not None:
             _calcium_table(
                 report, block, "landmark", [report.plan.primary],
@@ -99,12 +99,12 @@ def sensitivity_section(report: Report) -> ReportSection:
             )  # fmt: skip
         _calcium_table(
             report, block, "cause_specific", report.plan.components,
-            f"Cause-specific hazard ratios of the components, {report.plan.competing} censors",
+            f"Cause-specific hazard ratios of the components, {competing} censors",
         )  # fmt: skip
         _calcium_table(
             report, block, "fine_gray", report.plan.components,
             "Subdistribution hazard ratios of the components (Fine and Gray), "
-            f"{report.plan.competing} competing",
+            f"{competing} competing",
         )  # fmt: skip
         _test_table(report, block, "interaction", "lr_chi2", "Interaction of calcium")
         _test_table(report, block, "spline", "lr_chi2", "Curvature of continuous covariates")
@@ -129,7 +129,7 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
     label, outcome = report.label(source), report.outcome(str(block.outcome))
     rows, forest, seen = _hazard_rows(report, block, source)
     whole = _ratio(report, "cox_multivariable", block.population, block.outcome, source, None, None)
-    block.missing([f"{label}: {why}" for why in reasons([whole, *seen])])
+    block.missing([f"{label}: {why}" for why in report.reasons([whole, *seen])])
     known = [row for row in seen if row is not None and row.value is not None]
     if not any(row.method != _REFERENCE for row in known):
         return
@@ -231,37 +231,51 @@ def _calcium_table(
             wanted = {"population": block.population, "outcome": outcome, "model": source}
             whole = numbers.one(analysis, "hazard_ratio", **wanted, term=None)
             if whole is not None and whole.reason:
-                block.missing([f"{caption}: {report.outcome(outcome)}: {whole.reason}"])
+                block.missing(
+                    [f"{caption}: {report.outcome(outcome)}: {report.words(whole.reason)}"]
+                )
                 continue
             for level in reading.term.levels:
                 row = _ratio(report, analysis, block.population, outcome, source,
                              reading.term.name, level)  # fmt: skip
                 seen.append(row)
                 if row is not None:
+                    sizes = _sizes(report, row, level)
                     rows.append([report.outcome(outcome), reading.label,
-                                 report.level(reading.term, level),
-                                 numbers.cell(row, "count", "n_events"), _ratio_cell(report, row),
-                                 numbers.p_cell(row)])  # fmt: skip
-    block.missing([f"{caption}: {why}" for why in reasons(seen)])
+                                 report.level(reading.term, level), *sizes,
+                                 _ratio_cell(report, row), numbers.p_cell(row)])  # fmt: skip
+    block.missing([f"{caption}: {why}" for why in report.reasons(seen)])
     if rows:
         table = DataTable(
             slug(analysis, report.population_suffix(str(block.population))),
             caption,
-            (Column("Outcome"), Column("Reading"), Column("Category"), Column("Events", True),
-             Column(f"Adjusted HR ({report.ci})", True), Column("p", True)),
+            (Column("Outcome"), Column("Reading"), Column("Category"), Column("Patients", True),
+             Column("Events", True), Column(f"Adjusted HR ({report.ci})", True),
+             Column("p", True)),
             rows,
-            note=_marks_note(report, rows).strip(),
+            note=f"Patients and events are those of the category.{_marks_note(report, rows)}",
         )  # fmt: skip
         block.add(report.keep_table(table))
+
+
+def _sizes(report: Report, row: Row, level: str) -> list[Cell]:
+    """Patients and events in a category of the model of a hazard ratio."""
+    numbers = report.numbers
+    found = (
+        numbers.one(row.analysis, name, population=row.population, outcome=row.outcome,
+                    model=row.model, term=row.term, level=level)
+        for name in ("patients", "events")
+    )  # fmt: skip
+    return [numbers.cell(one, "count") for one in found]
 
 
 def _test_table(report: Report, block: Block, analysis: str, statistic: str, caption: str) -> None:
     numbers = report.numbers
     found = numbers.rows(analysis, statistic, population=block.population)
-    block.missing([f"{caption}: {why}" for why in reasons(found)])
+    block.missing([f"{caption}: {why}" for why in report.reasons(found)])
     rows: list[list[Cell | str]] = [
         [report.outcome(str(row.outcome)), report.label(str(row.model)), _term(report, row),
-         numbers.cell(row, "two"), numbers.p_cell(row), row.method]
+         numbers.cell(row, "two"), numbers.p_cell(row), report.words(row.method)]
         for row in found
         if row.value is not None
     ]  # fmt: skip

@@ -26,6 +26,12 @@ _ENTERED = {"death": "the date of death", "diagnosis": "diagnosis codes beginnin
             "procedure": "procedure codes beginning with"}  # fmt: skip
 
 
+#: What becomes of patients with an early event, by the rule of the outcome.
+_EARLY = {
+    "exclude": "not in patients with",
+    "blank": "not counting",
+    "censor": "follow-up ends at a",
+}
 #: Components and covariates whose names are not plain words.
 _WORDS = {"mi": "myocardial infarction", "age_years": "age"}
 
@@ -49,7 +55,7 @@ def methods_section(report: Report) -> ReportSection:
 def _scoring(report: Report, block: Block) -> None:
     runs = report.facts.rescoring_runs
     if not runs:
-        block.missing(["the table `runs` has no rescoring with this model"])
+        block.missing(["no scoring run with this model is recorded"])
         return
     run = runs[-1]
     protocol = json.loads(run["settings"]).get("protocol", {})
@@ -97,10 +103,10 @@ def _cohort(report: Report, block: Block) -> None:
             _listed(_word(name) for name in rules["required"]) or "a clinical record",
         )
     else:
-        block.missing(["the table `linkages` does not have the run of this cohort"])
+        block.missing(["the linkage of this cohort is not recorded"])
     end = numbers.one("cohort_flow", "count", term=FlowStep.INCLUDED.value)
     if end is None or not end.n:
-        block.missing(["the table `flow` has no patients: run `cac link`"])
+        block.missing(["no patients are linked: run `cac link`"])
         return
     left = [
         Markup("{} ({})").format(step.description, numbers.text(row, "count"))
@@ -137,8 +143,8 @@ def _outcomes(report: Report, block: Block) -> None:
             _capital(report.outcome(name)),
             "the first of " if len(outcome["first_of"]) > 1 else "",
             _listed(_word(part) for part in outcome["first_of"]),
-            "" if not early else f"; {_word(early['component'])} within "
-            f"{early['days']} days: {early['rule']}",
+            "" if not early else f"; {_EARLY[early['rule']]} {_word(early['component'])} within "
+            f"{early['days']} days",
         )  # fmt: skip
     used = {
         part

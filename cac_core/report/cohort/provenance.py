@@ -56,7 +56,7 @@ def provenance_section(report: Report) -> ReportSection:
         block = Block(title)
         section.blocks.append(block)
         if not runs:
-            block.missing([f"the table {spec.name} has no run behind this report"])
+            block.missing(["no run is recorded"])
             continue
         block.add(report.keep_table(_runs(spec, runs)), f"Show the runs of the table {spec.name}")
     return section

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from cac_core.analysis.plan import Plan, Term
+from cac_core.report.cohort.plain_words import in_plain_words, shown_names
 from cac_core.report.cohort.sections import cell_text
-from cac_core.report.cohort.shown_estimates import ShownEstimates
+from cac_core.report.cohort.shown_estimates import Row, ShownEstimates
 from cac_core.report.figures import Figure, as_bytes
+from cac_core.report.figures.style import needs_reader_fonts
 from cac_core.report.page import DataTable, FigureView
 from cac_core.report.svg import in_full, inline_svg
 from schemas.codes import CAC_CATEGORIES
@@ -71,6 +74,7 @@ class Report:
     Parameters
     ----------
     hidden : whether small counts are hidden, and single patients with them.
+    without_font : names of figures with characters that no installed font has.
     incomplete : identifiers of the sections written so far in which something is missing.
     """
 
@@ -79,8 +83,34 @@ class Report:
     facts: ReportFacts
     hidden: bool = False
     incomplete: list[str] = field(default_factory=list)
+    without_font: list[str] = field(default_factory=list)
     figures: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     tables: dict[str, DataTable] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.numbers.words = self.words
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        known = [*self.plan.outcomes, *self.plan.components, self.plan.competing]
+        return shown_names(self.plan, {name: self.outcome(name) for name in known})
+
+    def words(self, text: str) -> str:
+        """A text of an estimate with the names of columns, readings and outcomes as shown."""
+        return in_plain_words(text, self._names)
+
+    def reasons(self, rows: Iterable[Row | None]) -> tuple[str, ...]:
+        """Reasons for missing values, each once, with their term and level as shown."""
+        found: dict[str, None] = {}
+        for row in rows:
+            if row is not None and row.reason:
+                term = next((term for term in self.terms if term.name == row.term), None)
+                level = row.level if term is None else self.level(term, row.level or "")
+                name = row.term if term is None else term.title
+                about = self.words(" ".join(part for part in (name, level) if part))
+                reason = self.words(row.reason)
+                found[reason if reason.startswith(about) else f"{about}: {reason}"] = None
+        return tuple(found)
 
     @property
     def populations(self) -> tuple[str, ...]:
@@ -131,6 +161,8 @@ class Report:
     ) -> FigureView:
         """Keep a figure as SVG and PNG, and return its view for the page."""
         name = self._free(name, self.figures)
+        if needs_reader_fonts(drawing):
+            self.without_font.append(name)
         caption = in_full(caption, drawing)
         svg = as_bytes(drawing, "svg")
         self.figures[name] = svg, as_bytes(drawing, "png")

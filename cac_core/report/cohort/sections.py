@@ -92,8 +92,7 @@ class ReportSection:
         """Everything that is missing in the section."""
         found = []
         for block in self.blocks:
-            about = ", ".join(part for part in (block.title, block.outcome) if part)
-            found += [f"{about}: {gap}" if about else gap for gap in block.gaps]
+            found += [f"{block.title}: {gap}" if block.title else gap for gap in block.gaps]
         return list(dict.fromkeys(found))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from cac_core.report.cohort.small_cells import HIDDEN
 from cac_core.report.page import Cell
@@ -64,11 +64,13 @@ class ShownEstimates:
     ----------
     table : the table `estimates`; shown numbers refer to its rows.
     place : section that is being written.
+    words : makes a reason readable, see `Report.words`.
     """
 
     table: pa.Table
     place: str = ""
     shown: list[dict[str, Any]] = field(default_factory=list)
+    words: Callable[[str], str] = str
 
     def __post_init__(self) -> None:
         self._rows = [
@@ -112,14 +114,14 @@ class ShownEstimates:
         """A number of a row, marked with its row and column; a dash without a number."""
         value = None if row is None else getattr(row, column)
         if row is None or value is None:
-            return _absent(row)
+            return self._absent(row)
         factor, digits = FORMATS[style]
         return self._marked(row, column, style, f"{factor * value:,.{digits}f}")
 
     def p(self, row: Row | None) -> Markup:
         """The p value of a row, three digits, `<0.001` below that."""
         if row is None or row.p_value is None:
-            return _absent(row)
+            return self._absent(row)
         small = row.p_value < _P_FLOOR
         return self._marked(row, "p_value", "p", "<0.001" if small else f"{row.p_value:.3f}")
 
@@ -159,6 +161,26 @@ class ShownEstimates:
         value = None if row is None else row.p_value
         return Cell(self.p(row), "" if value is None else value)
 
+    def share_cell(self, count: Row | None, share: Row | None) -> Cell:
+        """Count and share as one cell, sorted by the count."""
+        value = None if count is None else count.value
+        return Cell(self.count_share(count, share), "" if value is None else value)
+
+    def spread_cell(self, middle: Row | None, *others: Row | None, style: str = "one") -> Cell:
+        """A mean or median with its spread in brackets, sorted by the former."""
+        if middle is None or middle.value is None:
+            return Cell(self.text(middle, style), "")
+        inside = Markup(", ").join(self.text(other, style) for other in others)
+        return Cell(Markup("{} ({})").format(self.text(middle, style), inside), middle.value)
+
+    def _absent(self, row: Row | None) -> Markup:
+        if row is not None and row.method == HIDDEN:
+            return Markup('<span class="absent">hidden</span>')
+        if row is None or not row.reason:
+            return Markup('<span class="absent">\N{EN DASH}</span>')
+        reason = self.words(row.reason)
+        return Markup('<span class="absent" title="{}">not estimable</span>').format(reason)
+
     def _marked(self, row: Row, column: str, style: str, text: str) -> Markup:
         self.shown.append(
             {"row": row.index, "column": column, "as": style, "text": text, "in": self.place}
@@ -171,21 +193,3 @@ class ShownEstimates:
 def plain(text: str) -> str:
     """Text without markup, for figures and files."""
     return Markup(text).striptags() if isinstance(text, Markup) else str(text)
-
-
-def reasons(rows: Iterable[Row | None]) -> tuple[str, ...]:
-    """Reasons for missing values, each once, with their term and level."""
-    found: dict[str, None] = {}
-    for row in rows:
-        if row is not None and row.reason:
-            about = " ".join(part for part in (row.term, row.level) if part)
-            found[f"{about}: {row.reason}" if about else row.reason] = None
-    return tuple(found)
-
-
-def _absent(row: Row | None) -> Markup:
-    if row is not None and row.method == HIDDEN:
-        return Markup('<span class="absent">hidden</span>')
-    if row is None or not row.reason:
-        return Markup('<span class="absent">\N{EN DASH}</span>')
-    return Markup('<span class="absent" title="{}">not estimable</span>').format(escape(row.reason))

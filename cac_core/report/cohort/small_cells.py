@@ -14,7 +14,7 @@ from schemas.results import ESTIMATES
 
 #: Method of a hidden row.
 HIDDEN = f"hidden: a count from 1 to {SMALL - 1}, or one from which it could be found"
-_COUNTS = ("count", "at_risk", "missing", "n_up", "n_down")
+_COUNTS = ("count", "at_risk", "missing", "n_up", "n_down", "patients", "events")
 _NUMBERS = ("value", "ci_low", "ci_high", "p_value")
 
 #: Small counts within the text of a method, and their replacement.
@@ -35,7 +35,8 @@ def hide_small(estimates: pa.Table) -> pa.Table:
     patients, and numbers of patients and events from 1 to 4 in every row and in its text. If one
     count of a family is hidden, the smallest other count is hidden too, since the total of the
     family is known (complementary suppression). Families are the levels of a term, and one level
-    in the groups of a population.
+    in the groups of a population. Patients who remain after a step of the cohort flow are hidden
+    where the difference of two of them is a hidden step.
     """
     rows: list[Record] = estimates.to_pylist()
     counts = [row for row in rows if row["statistic"] in _COUNTS and row["value"] is not None]
@@ -44,6 +45,7 @@ def hide_small(estimates: pa.Table) -> pa.Table:
             _hide(row)
     for family in (_levels, _groups):
         _hide_complements(counts, family)
+    _hide_remaining(rows)
     hidden = {_identity(row) for row in counts if row["value"] is None}
     for row in rows:
         if (row["statistic"] == "share" and _identity(row) in hidden) or _small(row["n"]):
@@ -60,6 +62,17 @@ def _hide_complements(counts: Sequence[Record], family: Callable[[Record], objec
             members[key].append(row)
     for found in members.values():
         _hide_second(found)
+
+
+def _hide_remaining(rows: Sequence[Record]) -> None:
+    """Hide who remains from the first hidden step of the cohort flow until the last one."""
+    flow = [row for row in rows if row["analysis"] == "cohort_flow"]
+    hidden = [
+        at for at, row in enumerate(flow) if row["statistic"] == "count" and row["method"] == HIDDEN
+    ]
+    for row in flow[hidden[0] : hidden[-1]] if hidden else ():
+        if row["statistic"] == "remaining":
+            _hide(row)
 
 
 def _hide_in_text(row: Record) -> None:

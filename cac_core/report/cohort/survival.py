@@ -11,7 +11,7 @@ from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import DAYS_PER_YEAR
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, slug
-from cac_core.report.cohort.shown_estimates import Row, plain, reasons
+from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.survival import Curve, curves_figure
 from cac_core.report.page import Cell, Column, DataTable
 
@@ -30,8 +30,9 @@ def follow_up_section(report: Report) -> ReportSection:
                 for name in ("median", "q1", "q3", "observed_median", "observed_q1", "observed_q3")
             }
             middle = found["median"]
-            block.missing([f"{report.outcome(outcome)}: {why}" for why in reasons([middle])])
-            rows.append([report.outcome(outcome), report.facts.outcomes.get(outcome, ""),
+            block.missing([f"{report.outcome(outcome)}: {why}" for why in report.reasons([middle])])
+            meaning = report.words(report.facts.outcomes.get(outcome, ""))
+            rows.append([report.outcome(outcome), meaning,
                          numbers.cell(middle, "count", "n"),
                          numbers.cell(middle, "count", "n_events"),
                          _quartiles(report, found, ""),
@@ -87,7 +88,7 @@ def _survival(report: Report, block: Block, source: str) -> None:
     wanted = {"population": block.population, "outcome": block.outcome, "model": source}
     rows = numbers.rows("kaplan_meier", "survival", **wanted)
     label = report.label(source)
-    block.missing([f"{label}: {why}" for why in reasons(rows)])
+    block.missing([f"{label}: {why}" for why in report.reasons(rows)])
     at_risk = _by_level(numbers.rows("kaplan_meier", "at_risk", **wanted))
     curves = []
     for level, steps in _by_level(rows).items():
@@ -177,8 +178,9 @@ def _tests(report: Report, block: Block) -> None:
             seen.append(row)
             level = report.source_level(source, row.level) if row.level else "all categories"
             rows.append([report.label(source), level,
-                         numbers.cell(row, "two"), numbers.p_cell(row), row.method])  # fmt: skip
-    block.missing([f"log-rank: {why}" for why in reasons(seen)])
+                         numbers.cell(row, "two"), numbers.p_cell(row),
+                         report.words(row.method)])  # fmt: skip
+    block.missing([f"log-rank: {why}" for why in report.reasons(seen)])
     if rows:
         name = slug("log-rank", block.outcome, report.population_suffix(str(block.population)))
         table = DataTable(
@@ -198,7 +200,7 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
         model=source,
     )  # fmt: skip
     label = report.label(source)
-    block.missing([f"{label}: {why}" for why in reasons(rows)])
+    block.missing([f"{label}: {why}" for why in report.reasons(rows)])
     by_level = _by_level(rows)
     curves = [
         _curve(report.source_level(source, level), steps) for level, steps in by_level.items()
@@ -225,7 +227,7 @@ def _incidence(report: Report, block: Block, component: str, source: str) -> Non
         ),
         curves_figure(curves, f"{report.outcome(component)}, %", ""),
         f"Cumulative incidence of {report.outcome(component)} by category of {label}, "
-        f"{report.plan.competing} competing (Aalen-Johansen).",
+        f"{report.outcome(report.plan.competing)} competing (Aalen-Johansen).",
         f"Cumulative incidence by category of {label}.",
         table,
     )
@@ -238,10 +240,11 @@ def _gray(report: Report, block: Block, component: str) -> None:
     for source in report.plan.sources:
         row = numbers.one("gray_test", "chi2", population=block.population, outcome=component,
                           model=source)  # fmt: skip
-        block.missing([f"{report.label(source)}, Gray's test: {why}" for why in reasons([row])])
+        why = report.reasons([row])
+        block.missing([f"{report.label(source)}, Gray's test: {one}" for one in why])
         if row is not None and row.value is not None:
             rows.append([report.label(source), numbers.cell(row, "two"), numbers.p_cell(row),
-                         row.method])  # fmt: skip
+                         report.words(row.method)])  # fmt: skip
     if rows:
         table = DataTable(
             slug("gray", component, report.population_suffix(str(block.population))),

@@ -121,30 +121,34 @@ def reclassification_figure(moves: Sequence[Moves]) -> Figure:
     return figure
 
 
-def flow_figure(total: str, steps: Sequence[str], end: str) -> Figure:
+def flow_figure(total: str, steps: Sequence[tuple[str, str]], end: str) -> Figure:
     """Cohort flow from top to bottom, with the patients who left at each step at the right.
 
     Parameters
     ----------
     total, end : texts of the first and the last box.
-    steps : texts of the boxes at the right.
+    steps : text of the box at the right, and of the box in the flow below it (none if empty).
     """
-    figure = Figure(figsize=(7.2, 1.9 + 0.62 * max(len(steps), 1)))
+    figure = Figure(figsize=(7.2, 1.9 + 1.0 * max(len(steps), 1)))
     axis = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axis.axis("off")
-    bottom = len(steps) + 1.4
+    bottom = 2 * len(steps) + 0.9
     axis.set(xlim=(0, 10), ylim=(bottom + 0.6, -0.6))
     box = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": "black", "lw": 1}
     axis.text(2.6, 0, total, ha="center", va="center", fontsize=10, bbox=box)
     axis.text(2.6, bottom, end, ha="center", va="center", fontsize=10, bbox=box)
     arrow: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 12, "color": "black", "lw": 1}
-    axis.add_patch(FancyArrowPatch((2.6, 0.38), (2.6, bottom - 0.38), **arrow))
-    for number, text in enumerate(steps, 1):
-        axis.add_patch(FancyArrowPatch((2.6, number), (4.0, number), **arrow))
+    above = 0.42
+    for number, (text, rest) in enumerate(steps):
+        y = 2 * number + 1.1
+        axis.add_patch(FancyArrowPatch((2.6, y), (4.0, y), **arrow))
         shown = fitted(text, _IN_BOX, 3)
-        axis.text(
-            4.15, number, shown, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE}
-        )
+        axis.text(4.15, y, shown, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE})
+        if rest:
+            axis.add_patch(FancyArrowPatch((2.6, above), (2.6, y + 0.76), **arrow))
+            axis.text(2.6, y + 1, rest, ha="center", va="center", fontsize=9, bbox=box)
+            above = y + 1.24
+    axis.add_patch(FancyArrowPatch((2.6, above), (2.6, bottom - 0.28), **arrow))
     return figure
 
 

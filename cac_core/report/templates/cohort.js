@@ -1,4 +1,4 @@
-// The cohort report: choice of outcome and population, row of each number, points of plots.
+// The cohort report: choice of outcome and population, search, row of each number, points of plots.
 (() => {
   "use strict";
   const form = document.querySelector(".switch");
@@ -15,6 +15,86 @@
     form.addEventListener("change", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     apply();
+    window.dispatchEvent(new Event("resize"));
+  }
+
+  // Search: every row of every table with its section, caption and column titles.
+  const MOST_FOUND = 40;
+  const plain = (node) => node?.textContent.replace(/\s+/g, " ").trim() ?? "";
+  const rowsOf = (table) => {
+    const titles = Array.from(table.tHead.rows[0].cells, plain), caption = plain(table.caption);
+    const where = [plain(table.closest("section")?.querySelector("h2")),
+      plain(table.closest(".block")?.querySelector("h3"))].filter(Boolean).join(", ");
+    let parent = "";
+    return Array.from(table.tBodies[0].rows, (row) => {
+      const [head, ...values] = row.cells;
+      const inner = head.textContent.startsWith("\u2003");
+      if (!inner) parent = plain(head);
+      const name = inner ? `${parent}: ${plain(head)}` : plain(head);
+      const shown = values.map((cell, at) => [titles[at + 1], plain(cell)]).filter(([, text]) => text);
+      const context = `${where} ${caption} ${titles.join(" ")}`.toLowerCase();
+      const own = `${name} ${shown.map(([, text]) => text).join(" ")}`.toLowerCase();
+      return { row, table, name, shown, caption, where, context, own };
+    });
+  };
+  const reveal = ({ row, table }) => {
+    const block = table.closest(".block");
+    if (form && block?.hidden) {
+      for (const select of form.querySelectorAll("select")) {
+        if (block.dataset[select.dataset.switch]) select.value = block.dataset[select.dataset.switch];
+      }
+      apply();
+    }
+    for (let box = table.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+    document.querySelectorAll(".reached").forEach((one) => one.classList.remove("reached"));
+    row.classList.add("reached");
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "center" });
+  };
+  const find = document.querySelector(".find");
+  if (find) {
+    const input = find.querySelector("input"), list = find.querySelector(".found");
+    const state = find.querySelector(".state");
+    let index = null;
+    const entry = (hit) => {
+      const [item, button, where] = ["li", "a", "span"].map((name) => document.createElement(name));
+      button.href = `#${hit.table.closest(".table").id}`;
+      button.textContent = [hit.name, ...hit.shown.slice(0, 6).map(([title, text]) => `${title} ${text}`)].join("; ");
+      where.className = "where";
+      where.textContent = hit.caption;
+      button.addEventListener("click", (event) => {
+        event.preventDefault();
+        list.replaceChildren();
+        reveal(hit);
+      });
+      item.append(button, where);
+      return item;
+    };
+    const search = () => {
+      index ??= Array.from(document.querySelectorAll("main table"), rowsOf).flat();
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const ranked = [];
+      for (const hit of words.length ? index : []) {
+        if (words.every((word) => hit.own.includes(word) || hit.context.includes(word))) {
+          const inRow = words.filter((word) => hit.own.includes(word)).length;
+          ranked.push([inRow - (hit.table.closest(".block")?.hidden ? .5 : 0), hit]);
+        }
+      }
+      ranked.sort(([a], [b]) => b - a);
+      list.replaceChildren(...ranked.slice(0, MOST_FOUND).map(([, hit]) => entry(hit)));
+      state.textContent = words.length
+        ? `${ranked.length} rows${ranked.length > MOST_FOUND ? `, the first ${MOST_FOUND} shown` : ""}` : "";
+    };
+    find.hidden = false;
+    input.addEventListener("input", search);
+    find.addEventListener("submit", (event) => {
+      event.preventDefault();
+      list.querySelector("a")?.click();
+    });
+    find.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") { input.value = ""; search(); }
+    });
   }
 
   // The title of a number is set on hover: there are thousands of numbers.

@@ -1,4 +1,5 @@
-// Sorting and filtering of tables. Without the script a page shows the same tables, unsorted.
+// Sorting and filtering of tables, and the list of contents. Without the script a page shows the
+// same tables, unsorted.
 (() => {
   "use strict";
   const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
@@ -60,6 +61,39 @@
     apply();
   };
 
+  // The list of contents stays in view: beside a wide page, as a bar above a narrow one.
+  const watchContents = (nav) => {
+    const root = document.documentElement, list = nav.querySelector("details");
+    const wide = window.matchMedia("(min-width: 75rem)");
+    const links = new Map(Array.from(nav.querySelectorAll("a"), (link) => [link.hash.slice(1), link]));
+    const measure = () => {
+      const bar = wide.matches ? document.querySelector(".switch:not([hidden])") : nav;
+      root.style.setProperty("--stuck", `${bar?.offsetHeight ?? 0}px`);
+    };
+    const adapt = () => { list.open = wide.matches; measure(); };
+    root.classList.add("scripted");
+    wide.addEventListener("change", adapt);
+    window.addEventListener("resize", measure);
+    list.addEventListener("toggle", measure);
+    nav.addEventListener("click", (event) => {
+      if (event.target.closest("a[href^='#']") && !wide.matches) list.open = false;
+    });
+    const seen = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) {
+          for (const link of links.values()) link.removeAttribute("aria-current");
+          links.get(target.id)?.setAttribute("aria-current", "true");
+        }
+      }
+    }, { rootMargin: "-15% 0px -80% 0px" });
+    for (const name of links.keys()) {
+      const part = document.getElementById(name);
+      if (part) seen.observe(part);
+    }
+    adapt();
+  };
+
+  document.querySelectorAll("nav.contents").forEach(watchContents);
   document.querySelectorAll("table[data-filterable]").forEach(makeFilterable);
   document.querySelectorAll("table[data-sortable]").forEach(makeSortable);
   // On paper everything is open.

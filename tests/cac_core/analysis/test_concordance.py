@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from cac_core.analysis.concordance import discrepancies
@@ -45,6 +46,27 @@ def test_the_first_named_is_compared_with_the_second() -> None:
     rows = found(golden_estimates("paper"), analysis="agreement", model="dl:expert")
     assert round(one(rows, statistic="presence_sensitivity")["value"], 4) == 0.8915
     assert round(one(rows, statistic="presence_specificity")["value"], 4) == 0.7963
+
+
+def test_sensitivity_and_specificity_have_their_own_denominators() -> None:
+    rows = found(golden_estimates("paper"), analysis="agreement", model="dl:expert")
+    without = int(DL_BY_EXPERT[:, 0].sum())
+    assert one(rows, statistic="presence_sensitivity")["n"] == DL_BY_EXPERT.sum() - without
+    assert one(rows, statistic="presence_specificity")["n"] == without
+
+
+def test_limits_of_agreement_on_three_scales() -> None:
+    rows = found(golden_estimates("paper"), analysis="agreement", model="dl:expert")
+    frame = table("paper")
+    difference = (frame["agatston"] - frame["expert_agatston"]).to_numpy()
+    assert one(rows, statistic="bias")["value"] == pytest.approx(difference.mean())
+    low = difference.mean() - 1.96 * difference.std(ddof=1)
+    row = one(rows, statistic="limit_low")
+    assert row["value"] == pytest.approx(low) and row["ci_low"] < low < row["ci_high"]
+    for name in ("bias", "limit_low", "limit_high"):
+        ratio, log = (one(rows, statistic=f"{name}_{scale}") for scale in ("ratio", "log"))
+        for column in ("value", "ci_low", "ci_high"):
+            assert ratio[column] == pytest.approx(np.exp(log[column]))
 
 
 def test_discrepancies_are_those_in_presence_or_two_categories_apart() -> None:

@@ -162,7 +162,7 @@ BAD = {
     "no outcome": (
         lambda frame: frame.drop(columns=["mace_event", "mace_days"]),
         "follow_up",
-        "has no outcome `mace`",
+        "the outcome `mace` is not linked",
     ),
     "a short follow-up": (
         lambda frame: frame.assign(mace_days=frame["mace_days"].clip(upper=700)),

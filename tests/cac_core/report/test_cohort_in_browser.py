@@ -17,9 +17,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_the_report_opens_from_disk_without_a_fault(report: Path, size: dict[str, int]) -> None:
-    assert_sound(report, size)
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [(DESKTOP, "light"), (PHONE, "light"), (DESKTOP, "dark")],
+    ids=["desktop", "phone", "dark"],
+)
+def test_the_report_opens_from_disk_without_a_fault(
+    report: Path, size: dict[str, int], scheme: str
+) -> None:
+    assert_sound(report, size, scheme)
 
 
 def test_every_section_of_the_navigation_is_there(report: Path) -> None:
@@ -82,3 +88,68 @@ def test_the_case_list_filters_and_sorts(report: Path) -> None:
         scores = cases.locator("tbody tr:visible td:nth-child(4)").all_text_contents()
         values = [float(text.replace(",", "")) for text in scores]
         assert values == sorted(values)
+
+
+def test_a_number_is_found_from_words_and_shown(report: Path) -> None:
+    with opened(report) as visit:
+        page = visit.page
+        page.get_by_label("Find a number").fill("dl cac category >400 death adjusted hr")
+        where = "Hazard ratios for death, model with DL CAC"
+        first = page.locator("#found li", has_text=where).first.locator("a")
+        assert "DL CAC category: >400" in str(first.text_content())
+        assert not page.locator("#table-2-death-dl").is_visible()
+        first.click()
+        row = page.locator("tr.reached")
+        assert row.is_visible()
+        assert row.evaluate("row => row.closest('section').id") == "table-2"
+        assert page.locator("#found a").count() == 0
+        page.get_by_label("Find a number").fill("no such words")
+        assert page.locator(".find").get_by_role("status").text_content() == "0 rows"
+
+
+def test_contents_stay_in_view_and_fold(report: Path) -> None:
+    with opened(report) as visit:
+        page = visit.page
+        page.locator("#table-2").scroll_into_view_if_needed()
+        contents = page.locator("nav.contents")
+        assert -1 <= contents.bounding_box()["y"] <= 1
+        before = page.locator("main").bounding_box()["width"]
+        contents.locator("summary").click()
+        assert not contents.locator("a").last.is_visible()
+        assert page.locator("main").bounding_box()["width"] > before
+
+
+def test_on_a_phone_nothing_covers_a_heading(report: Path) -> None:
+    with opened(report, PHONE) as visit:
+        page = visit.page
+        contents = page.locator("nav.contents")
+        for name in ("table-2", "flow", "sensitivity"):
+            contents.locator("summary").click()
+            contents.locator(f"a[href='#{name}']").click()
+            page.wait_for_timeout(150)
+            bar, title = contents.bounding_box(), page.locator(f"#{name} h2").bounding_box()
+            assert bar["y"] + bar["height"] <= title["y"] < PHONE["height"]
+
+
+def test_dark_pages_have_dark_paper_and_readable_drawings(report: Path) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    drawing = "getComputedStyle(document.querySelector('.plot svg')).filter"
+    with opened(report, DESKTOP, "dark") as visit:
+        red = int(visit.page.evaluate(paper).split("(")[1].split(",")[0])
+        assert red < 40
+        assert "invert" in visit.page.evaluate(drawing)
+        visit.page.emulate_media(media="print")
+        assert visit.page.evaluate(paper) == "rgb(255, 255, 255)"
+        assert visit.page.evaluate(drawing) == "none"
+
+
+def test_figures_and_tables_lead_to_their_files(report: Path) -> None:
+    files = nasty_report()[1].files
+    with opened(report) as visit:
+        links = visit.page.locator(".files a")
+        led = {str(link.get_attribute("href")) for link in links.all()}
+        assert led <= set(files)
+        assert {name for name in files if name.startswith(("figures/", "tables/"))} - led <= {
+            "tables/estimates.csv",
+            "tables/estimates.parquet",
+        }

@@ -10,12 +10,14 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from cac_core.analysis.plan import Plan
 from cac_core.report.cohort.assemble import Assembled
+from cac_core.report.cohort.sections import cell_text
 from tests.builders.analyses import plan
 from tests.builders.golden import table
 from tests.builders.reports import assembled, nasty_report, report_of
@@ -149,10 +151,63 @@ def test_tables_and_figures_are_files_too() -> None:
     assert f'<figure id="{next(iter(report.figures))}">' in page(done)
 
 
+def texts_of(done: Assembled) -> str:
+    """Text of the page without data dictionary, versions, code and scripts."""
+    text = re.sub(r"<(style|script|svg)\b.*?</\1>", " ", page(done), flags=re.DOTALL)
+    for hidden in ("dictionary", "provenance"):
+        text = re.sub(rf'<section id="{hidden}".*?</section>', " ", text, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", " ", re.sub(r"<code>.*?</code>", " ", text))
+
+
+@pytest.mark.parametrize("drop", [(), ("bmi_kg_m2", "expert_cac_category", "death_event")])
+def test_no_code_word_is_in_the_text_of_the_page(drop: tuple[str, ...]) -> None:
+    done = (
+        nasty_report()[1] if not drop else assembled(report_of(table("nasty"), short(), drop=drop))
+    )
+    words = re.findall(r"\w*[a-z]_[a-z]\w*|`", texts_of(done))
+    assert words == []
+    assert not re.search(r"\bdl\b|\bmace\b", texts_of(done))
+
+
+def test_events_of_sensitivity_analyses_are_those_of_the_category() -> None:
+    report, _ = nasty_report()
+    rows = [[cell_text(item) for item in row] for row in report.tables["cause-specific"].rows]
+    sums: dict[tuple[str, str], int] = {}
+    for outcome, reading, _, _, events, *_ in rows:
+        sums[outcome, reading] = sums.get((outcome, reading), 0) + int(events)
+    whole = report.numbers.rows("cause_specific", "lr_chi2")
+    assert len(sums) == len(whole) > 1
+    assert [*sums.values()] == [row.n_events for row in whole]
+
+
+def test_the_flow_tells_who_remains() -> None:
+    report, _ = nasty_report()
+    rows = [[cell_text(item) for item in row] for row in report.tables["cohort-flow"].rows]
+    remaining = [int(row[2].replace(",", "")) for row in rows]
+    left = [int(row[1] or 0) for row in rows]
+    for before, gone, after in zip(remaining, left[1:], remaining[1:], strict=False):
+        assert before - gone == after
+
+
+def test_table_1_has_units_tests_and_missing_values() -> None:
+    report, _ = nasty_report()
+    shown = report.tables["table-1-dl"]
+    titles = [cell_text(column.title) for column in shown.columns]
+    assert titles[-3:] == ["Missing", "p", "Test"]
+    lines = {cell_text(row[0]): [cell_text(item) for item in row] for row in shown.rows}
+    assert any(name.startswith("Age, years, ") for name in lines)
+    assert any(name.startswith("BMI, kg/m2, ") for name in lines)
+    assert lines["Male, n (%)"][-1] == "chi2"
+    assert "chi2: Pearson chi-square" in shown.note
+    missing = int(pc.sum(pc.is_null(report.facts.linked["bmi_kg_m2"])).as_py())
+    assert next(line for name, line in lines.items() if name.startswith("BMI"))[-3] == str(missing)
+
+
 def test_nothing_in_the_files_leads_elsewhere() -> None:
     _, done = nasty_report()
     text = page(done)
-    assert not re.findall(r'(?:src|href)="(?!#|data:|studies/)([^"]*)"', text)
+    led = re.findall(r'(?:src|href)="(?!#|data:|studies/)([^"]*)"', text)
+    assert led and set(led) <= set(done.files)
     # Links inside the page lead somewhere.
     identifiers = set(re.findall(r'\bid="([^"]+)"', text))
     assert {target for target in re.findall(r'href="#([^"]+)"', text)} <= identifiers
@@ -194,7 +249,7 @@ def test_a_cohort_without_events_readings_or_a_covariate() -> None:
     for why in (
         "no events",
         "no patient has both readings",
-        "expert_cac_category",
+        "Expert CAC category is missing in all patients",
     ):
         assert why in shown, why
     for title in (
@@ -232,7 +287,7 @@ def test_an_outcome_that_is_not_linked() -> None:
     done = assembled(report_of(table("nasty").iloc[:120], short(), drop=drop))
     title = "Secondary outcomes, early revascularisation excluded (Supplemental Table 5)"
     shown = done.gaps[title]
-    assert any("no outcome `death`" in reason for reason in shown)
+    assert any("outcome death is not linked" in reason for reason in shown)
 
 
 def test_populations_are_blocks_of_their_own() -> None:
@@ -255,7 +310,7 @@ def test_populations_are_blocks_of_their_own() -> None:
 def test_small_counts_are_hidden_everywhere() -> None:
     report = report_of(table("nasty"), short(), hidden=True)
     done = assembled(report)
-    counted = ("count", "at_risk", "missing", "n_up", "n_down")
+    counted = ("count", "at_risk", "missing", "n_up", "n_down", "patients", "events")
     for row in estimates(done):
         if row["statistic"] in counted:
             assert not (row["value"] and 0 < row["value"] < 5), row

@@ -26,12 +26,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in texts}
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [(DESKTOP, "light"), (PHONE, "light"), (DESKTOP, "dark")],
+    ids=["desktop", "phone", "dark"],
+)
 @pytest.mark.parametrize("name", ["archive", "study"])
 def test_a_page_opens_from_disk_without_a_fault(
-    pages: dict[str, Path], name: str, size: dict[str, int]
+    pages: dict[str, Path], name: str, size: dict[str, int], scheme: str
 ) -> None:
-    assert_sound(pages[name], size)
+    assert_sound(pages[name], size, scheme)
 
 
 def test_tables_sort_and_filter(pages: dict[str, Path]) -> None:

@@ -45,6 +45,19 @@ def test_few_who_have_it_not_are_hidden_too() -> None:
     assert hidden(level(None, 95))[0]["value"] == 95
 
 
+def test_who_remains_tells_no_hidden_step() -> None:
+    steps, left = ("a", "b", "c", "d"), (20, 3, 7, 30)
+    rows, remaining = [], 100
+    for step, count in zip(steps, left, strict=True):
+        remaining -= count
+        for statistic, value in (("count", count), ("remaining", remaining)):
+            rows.append(Estimate("cohort_flow", statistic, float(value), term=step, n=100))
+    rows.append(Estimate("cohort_flow", "count", float(remaining), term="included", n=100))
+    found = hidden(*rows)
+    # 3 is small and 7 protects it; 77 after the first of them would tell both.
+    assert [row["value"] for row in found] == [20, 80, None, None, None, 70, 30, 40, 40]
+
+
 def test_what_few_patients_gave_goes_whatever_it_is() -> None:
     few = Estimate("survival", "survival", 0.5, 0.2, 0.8, population="all", at=365.0, n=4)
     many = Estimate("survival", "survival", 0.9, 0.8, 0.95, population="all", n=60, n_events=3)

@@ -102,8 +102,24 @@ def test_what_is_missing_is_said() -> None:
 
 def test_pages_are_files_under_their_key(tmp_path: Path) -> None:
     written = write_study_pages([record()], tmp_path / "studies")
+    assert "Next study" not in next(iter(written.values())).read_text()
     assert written == {key(1): tmp_path / "studies" / f"{key(1)}.html"}
     assert written[key(1)].read_text() == study_page(record())
     (tmp_path / "file").touch()
     with pytest.raises(CacError, match="cannot be written"):
         write_study_pages([record()], tmp_path / "file")
+
+
+def test_pages_lead_to_the_one_before_and_after_and_to_the_report(tmp_path: Path) -> None:
+    first = record()
+    records = [
+        dataclasses.replace(first, score={**first.score, "study_key": name * 32}) for name in "abc"
+    ]
+    written = write_study_pages(records, tmp_path, "../index.html")
+    links = [
+        [attributes["href"] for tag, attributes in Tags(path.read_text()).found
+         if tag == "a" and str(attributes.get("href")).endswith(".html")]
+        for path in written.values()
+    ]  # fmt: skip
+    a, b, c = (f"{name * 32}.html" for name in "abc")
+    assert links == [["../index.html", b], ["../index.html", a, c], ["../index.html", b]]

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, pearsonr
+from scipy.integrate import quad
+from scipy.stats import binomtest, chi2, norm, pearsonr, ttest_1samp
 
 from cac_core.stats.agreement import (
     bland_altman,
     concordance,
     intraclass_correlation,
+    limit_factors,
     presence,
     proportion,
     spearman,
@@ -125,10 +127,47 @@ def test_icc_of_equal_and_of_shifted_ratings() -> None:
 
 def test_bland_altman_by_hand() -> None:
     limits = bland_altman([1, 2, 3, 6], [1, 1, 1, 1])
-    assert limits.bias == 2
+    assert limits.bias.value == 2
     spread = 1.96 * math.sqrt(((0 - 2) ** 2 + (1 - 2) ** 2 + 0 + (5 - 2) ** 2) / 3)
-    assert (limits.limit_low, limits.limit_high) == pytest.approx((2 - spread, 2 + spread))
-    assert math.isnan(bland_altman([1], [1]).bias)
+    found = (limits.limit_low.value, limits.limit_high.value)
+    assert found == pytest.approx((2 - spread, 2 + spread))
+    assert math.isnan(bland_altman([1], [1]).bias.value)
+
+
+def test_factors_of_a_percentile_are_those_of_published_tables() -> None:
+    """Tolerance factors of a normal distribution, 95 % content and confidence (Hahn and Meeker)."""
+    z = norm.ppf(0.95)
+    for n, factor in ((10, 2.911), (30, 2.220), (100, 1.927)):
+        assert limit_factors(n, 0.90, z)[1] == pytest.approx(factor, abs=6e-4)
+
+
+@pytest.mark.parametrize("n", [2, 9, 85, 2271])
+def test_factors_of_a_limit_against_the_integral_over_the_variance(n: int) -> None:
+    """P(mean + factor SD < true limit), integrated over the chi-square of the variance."""
+    df = n - 1
+    for factor, tail in zip(limit_factors(n), (0.025, 0.975), strict=True):
+
+        def below(variance: float, factor: float = factor) -> float:
+            shift = math.sqrt(n) * (factor * math.sqrt(variance / df) - 1.96)
+            return float(norm.cdf(shift) * chi2.pdf(variance, df))
+
+        low, high = chi2.ppf((1e-12, 1 - 1e-12), df)
+        assert quad(below, low, high, limit=400)[0] == pytest.approx(tail, abs=2e-5)
+
+
+def test_intervals_of_limits_and_their_approximation_in_large_samples() -> None:
+    """Bland and Altman 1999, section 2: standard error SD sqrt(1 / n + z^2 / (2 (n - 1)))."""
+    rng = np.random.default_rng(4)
+    n = 4000
+    difference = rng.normal(3, 2, n)
+    limits = bland_altman(difference, np.zeros(n))
+    sd = difference.std(ddof=1)
+    half = 1.96 * sd * math.sqrt(1 / n + 1.96**2 / (2 * (n - 1)))
+    for limit in (limits.limit_low, limits.limit_high):
+        found = (limit.ci_low, limit.ci_high)
+        assert found == pytest.approx((limit.value - half, limit.value + half), abs=0.006)
+    mean = ttest_1samp(difference, 0).confidence_interval()
+    assert (limits.bias.ci_low, limits.bias.ci_high) == pytest.approx((mean.low, mean.high))
 
 
 def test_squared_correlation_against_scipy() -> None:
@@ -260,7 +299,7 @@ def test_scores_of_r(cohort) -> None:
         [of_r["icc_log"][name] for name in ("value", "lower", "upper")], rel=1e-9
     )
     limits = bland_altman(*logs.T)
-    found = (limits.bias, limits.limit_low, limits.limit_high)
+    found = tuple(one.value for one in (limits.bias, limits.limit_low, limits.limit_high))
     assert found == pytest.approx(
         [of_r["bland_altman_log"][name] for name in ("bias", "lower", "upper")], rel=1e-9
     )
