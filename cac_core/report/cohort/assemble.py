@@ -29,7 +29,7 @@ from cac_core.report.cohort import (
     survival,
 )
 from cac_core.report.cohort.file_links import file_links
-from cac_core.report.cohort.in_print import PrintedFigures, table_files
+from cac_core.report.cohort.in_print import TABLE_DOCUMENTS, PrintedFigures, table_files
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import ReportSection, cell_text
 from cac_core.report.cohort.shown_estimates import Row
@@ -107,7 +107,8 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     sections = [built[builder] for builder in builders]
     report.numbers.place = "summary"
     gaps = {section.title: section.gaps for section in sections if section.gaps}
-    values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report}
+    values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report,
+              "table_documents": TABLE_DOCUMENTS}  # fmt: skip
     page = _page(report, sections)
     files = dict(_tables(report))
     files |= table_files(report, sections, page.title)

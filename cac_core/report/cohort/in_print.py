@@ -25,6 +25,7 @@ from cac_core.report.svg import inline_svg
 
 #: Files with all tables, beside those of each table.
 WORD, LATEX = "tables/report-tables.docx", "tables/report-tables.tex"
+TABLE_DOCUMENTS = (("Word", WORD), ("LaTeX", LATEX))
 #: Kinds of files of a figure at the size of a journal.
 JOURNAL_KINDS = ("pdf", "tiff")
 

@@ -281,7 +281,7 @@ def _incidence(
             curves, f"{report.outcome(component)}, %", _with_p(report, "Gray", test), limits
         ),
         f"Cumulative incidence of {report.outcome(component)} by category of {label}, "
-        f"{report.outcome(report.plan.competing)} competing (Aalen-Johansen), with p of Gray's test "
+        f"{report.outcome(report.plan.competing)} competing (Aalen-Johansen), with Gray's test "
         "and numbers at risk.",
         f"Cumulative incidence by category of {label}.",
         _incidence_table(report, block, component, source),
