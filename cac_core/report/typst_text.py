@@ -6,7 +6,7 @@ All text becomes string literals, so nothing that a label contains is read as ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from cac_core.report.figures.texts import drawable
 from cac_core.report.html_tree import Element, parse
@@ -175,23 +175,24 @@ class _Writer:
         return cells
 
     def _cell(self, cell: Element, *more: str) -> str:
-        text = self._inline(cell.children, broken=True)
+        number = cell.tag == "td" and "number" in cell.classes
+        text = self._inline(cell.children, _unbroken if number else _breakable)
         wide = cell.attributes.get("colspan", "1")
         options = [*more, *([f"colspan: {wide}"] if wide != "1" else [])]
         return f"table.cell({', '.join([*options, text])})" if options else text
 
-    def _inline(self, children: Iterable[Element | str], *, broken: bool = False) -> str:
+    def _inline(self, children: Iterable[Element | str], fit: Callable[[str], str] = str) -> str:
         """Text with its marks as content, without space at both ends."""
-        parts = _trimmed([part for child in children for part in self._pieces(child, broken)])
+        parts = _trimmed([part for child in children for part in self._pieces(child, fit)])
         return "[" + "".join(f"#{part};" for part in parts) + "]"
 
-    def _pieces(self, child: Element | str, broken: bool) -> list[str]:
+    def _pieces(self, child: Element | str, fit: Callable[[str], str]) -> list[str]:
         if isinstance(child, str):
             text = drawable(_SPACE.sub(" ", child))
-            return [literal(_breakable(text) if broken else text)]
+            return [literal(fit(text))]
         if child.tag == "br":
             return ["linebreak()"]
-        inside = [part for one in child.children for part in self._pieces(one, broken)]
+        inside = [part for one in child.children for part in self._pieces(one, fit)]
         joined = "[" + "".join(f"#{part};" for part in inside) + "]"
         if child.tag == "code":
             return [f"raw({literal(child.text)})"]
@@ -237,6 +238,11 @@ def _trimmed(parts: list[str]) -> list[str]:
     if parts and parts[-1].endswith(' "'):
         parts[-1] = parts[-1][:-2] + '"'
     return [part for part in parts if part != '""']
+
+
+def _unbroken(text: str) -> str:
+    """Numbers, whose line may end before limits in brackets alone."""
+    return re.sub(r" (?!\()", "\N{NO-BREAK SPACE}", text)
 
 
 def _breakable(text: str) -> str:

@@ -22,9 +22,10 @@ _SIGNS = {
 }  # fmt: skip
 #: A column of text with a longer cell is as wide as `_SHARE` of the line, and wraps.
 _LONG, _SHARE = 32, 0.75
-_PREAMBLE = r"""\documentclass[9pt]{extarticle}
+_PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage{textcomp}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{array,booktabs,caption,longtable}
 \captionsetup{justification=raggedright,singlelinecheck=false,labelformat=empty}

@@ -26,6 +26,7 @@ mpl.rcParams["text.parse_math"] = False
 
 #: Characters per line by position of the text; wide characters count twice.
 X_TITLE, Y_TITLE, LEGEND, Y_TICK, X_TICK, INSIDE = 56, 40, 44, 40, 22, 90
+_NARROW_Y_TITLE = 34
 _MOST_LINES = 2
 #: Lines of a text that has line breaks of its own.
 _MOST_GIVEN = 6
@@ -130,7 +131,7 @@ def _fit_axes(axes: Axes, fit: Callable[..., str]) -> set[int]:
     across = _title_room(axes)
     for part, width in (
         (axes.xaxis.label, across),
-        (axes.yaxis.label, room(Y_TITLE)),
+        (axes.yaxis.label, _NARROW_Y_TITLE if is_narrow() else Y_TITLE),
         (axes.title, across),
     ):
         part.set_text(fit(part.get_text(), width))
