@@ -38,14 +38,20 @@ class PrintedFigures:
         self._drawn: dict[tuple[str, Paper], Figure] = {}
 
     def inline(self, sections: Sequence[ReportSection]) -> Mapping[str, Markup]:
-        """Each figure of the printed page by identifier: half figures in one column."""
+        """Each figure of the printed page by identifier: half figures in one column.
+
+        A figure that has no such width is shown as on the screen.
+        """
         found = {}
         for part in _parts(sections):
             if part.figure is not None:
                 name = part.figure.identifier
                 paper = ONE_COLUMN if part.half else TWO_COLUMNS
-                svg = as_bytes(self._on(name, paper), "svg", for_print=True)
-                found[name] = inline_svg(svg, f"print-{name}", self._report.drawings[name][1])
+                drawing, description = self._report.drawings[name]
+                there = paper in papers_of(drawing)
+                figure = self._on(name, paper) if there else drawing
+                svg = as_bytes(figure, "svg", for_print=True)
+                found[name] = inline_svg(svg, f"print-{name}", description)
         return found
 
     def files(self) -> Iterator[tuple[str, bytes]]:

@@ -82,7 +82,7 @@ def curves_figure(
         _counts(counts, curves)
     else:
         axis, counts = figure.subplots(), None
-    rising = limits.bottom == 0
+    rising = bool(curves) and curves[0].values[0] == 0
     _steps(axis, curves)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
     axis.set(xlim=(0, limits.years), xlabel="Years", ylabel=y_label)
