@@ -14,6 +14,7 @@ from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from cac_core.report.figures.texts import fitted, in_legend
 
 _STYLES = ((BLUE, "-"), (GREEN, "--"), (ORANGE, "-."), (RED, (0, (1, 1))), (PURPLE, (0, (5, 1))))
+_MARKS = (("o", BLUE), ("s", RED), ("D", GREEN))
 _HEADLINE = 10
 
 
@@ -132,21 +133,10 @@ def forest_figure(
     figure = sheet(8.2, 0.0, head + line * len(rows), layout="constrained")
     ratios = (1.0, 1.1) if is_narrow() else (3.2, 1.6)
     axis, text = figure.subplots(1, 2, width_ratios=ratios, sharey=True)
-    marks = (("o", BLUE), ("s", RED), ("D", GREEN))
     for at, row in enumerate(rows):
-        offset = 0.14 if len(series) > 1 else 0.0
-        for number, mark in enumerate(row.marks):
-            if mark is None:
-                continue
-            value, low, high = mark
-            y = at + offset * (2 * number - (len(series) - 1))
-            shape, colour = marks[number]
-            if low is not None and high is not None:
-                axis.plot([low, high], [y, y], color=colour, lw=1.2)
-            axis.plot([value], [y], marker=shape, color=colour, ms=4.5, ls="none")
+        _row(axis, at, row, len(series))
         text.text(0.0, at, row.text, va="center", fontsize=8.5)
-    for number, name in enumerate(series):
-        shape, colour = marks[number]
+    for (shape, colour), name in zip(_MARKS, series, strict=False):
         axis.plot([], [], marker=shape, color=colour, ls="none", label=name)
     axis.axvline(1, color=GREY, lw=0.8)
     axis.set_xscale("log")
@@ -165,6 +155,20 @@ def forest_figure(
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     return figure
+
+
+def _row(axis: Axes, at: int, row: ForestRow, series: int) -> None:
+    """Marks and intervals of one line, those of several series beside each other."""
+    offset = 0.14 if series > 1 else 0.0
+    for number, mark in enumerate(row.marks):
+        if mark is None:
+            continue
+        value, low, high = mark
+        y = at + offset * (2 * number - (series - 1))
+        shape, colour = _MARKS[number]
+        if low is not None and high is not None:
+            axis.plot([low, high], [y, y], color=colour, lw=1.2)
+        axis.plot([value], [y], marker=shape, color=colour, ms=4.5, ls="none")
 
 
 def _counts(axis: Axes, curves: Sequence[Curve]) -> None:
