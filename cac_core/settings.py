@@ -114,12 +114,14 @@ class AnalysisSettings(_Section):
 class ReportSettings(_Section):
     """Folder of the cohort report (default `reports/cohort` of the warehouse) and its content.
 
-    `reviews` is a CSV with the causes that reviewers found for discrepant cases.
+    `reviews` is a CSV with the causes that reviewers found for discrepant cases; with `journal`
+    every figure is also a PDF and a TIFF at the sizes of journals.
     """
 
     out: Path | None = None
     reviews: Path | None = None
     suppress_small_cells: bool = False
+    journal: bool = False
 
 
 class Settings(_Section):

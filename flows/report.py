@@ -64,6 +64,7 @@ class ReportRequest:
     out: str | None = None
     reviews: str | None = None
     suppress: bool | None = None
+    journal: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,7 @@ class PreparedReport:
     out: Path
     reviews: pa.Table | None
     suppress: bool
+    journal: bool
 
 
 def prepare_report(request: ReportRequest) -> PreparedReport:
@@ -128,7 +130,9 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
     require_replaceable(out, _CONTENTS)
     reviews = Path(request.reviews) if request.reviews else settings.reviews
     suppress = settings.suppress_small_cells if request.suppress is None else request.suppress
-    return PreparedReport(analysis, out, None if reviews is None else _reviews(reviews), suppress)
+    journal = settings.journal if request.journal is None else request.journal
+    read = None if reviews is None else _reviews(reviews)
+    return PreparedReport(analysis, out, read, suppress, journal)
 
 
 @flow(name="cohort-report", persist_result=False, validate_parameters=False)
@@ -139,18 +143,20 @@ def cohort_report(
     out: str | None = None,
     reviews: str | None = None,
     suppress: bool | None = None,
+    journal: bool | None = None,
 ) -> ReportSummary:
     """Analyse the linked cohort if something has changed, and write its report.
 
     Parameters
     ----------
-    warehouse, config, plan, out, reviews, suppress : as the options of `cac report`.
+    warehouse, config, plan, out, reviews, suppress, journal : as the options of `cac report`.
 
     Returns
     -------
     The summary that `cac report --json` prints.
     """
-    prepared = prepare_report(ReportRequest(warehouse, config, plan, out, reviews, suppress))
+    request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal)
+    prepared = prepare_report(request)
     summary = write_report(prepared, current_progress())
     create_markdown_artifact(key="cohort-report", markdown=summary.as_markdown())
     return summary
@@ -172,7 +178,8 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
     shown = hide_small(estimates) if prepared.suppress else estimates
     progress.say(f"writing the report into {prepared.out}")
     facts = _facts(prepared)
-    report = Report(ShownEstimates(shown), analysis.plan, facts, prepared.suppress)
+    numbers = ShownEstimates(shown)
+    report = Report(numbers, analysis.plan, facts, prepared.suppress, prepared.journal)
     with results_folder(prepared.out, _CONTENTS) as folder:
         if facts.pages:
             model = analysis.cohort.run["model_id"]

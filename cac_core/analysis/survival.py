@@ -50,7 +50,7 @@ def survival(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def incidence(question: Question, component: str) -> Iterator[Estimate]:
-    """Aalen-Johansen incidence of a component by category of each source."""
+    """Aalen-Johansen incidence of a component by category of each source; numbers at risk."""
     for model, source in question.plan.sources.items():
         base = question.base(
             "cumulative_incidence", "incidence", component, model, source.term.name
@@ -222,10 +222,24 @@ def _incidence(
         def run(mine: Bools = mine, named: Estimate = named) -> Iterator[Estimate]:
             if not mine.any():
                 raise NotEstimableError("no patients in this category")
+            yield from _at_risk(named, days[mine], float(days[level >= 0].max()))
             curve = cumulative_incidence(days[mine], cause[mine], 1, question.plan.confidence)
             yield from _incidence_rows(named, curve, float(days[mine].max()))
 
         yield from guarded(named, run)
+
+
+def _at_risk(base: Estimate, days: Floats, end: float) -> Iterator[Estimate]:
+    """Patients without any of the competing events at the start of each year."""
+    for year in range(int(end / DAYS_PER_YEAR) + 1):
+        day = year * DAYS_PER_YEAR
+        yield replace(
+            base,
+            statistic="at_risk",
+            at=day,
+            value=float((days >= day).sum()),
+            method="patients followed to this day or beyond, without an event of any cause",
+        )
 
 
 def _incidence_rows(base: Estimate, curve: CumulativeIncidence, end: float) -> Iterator[Estimate]:

@@ -232,6 +232,10 @@ def report_command(
         bool | None,
         typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4 and single cases."),
     ] = None,
+    journal: Annotated[
+        bool | None,
+        typer.Option("--journal/--no-journal", help="Figures also as PDF and TIFF for journals."),
+    ] = None,
     compare: CompareOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -242,7 +246,7 @@ def report_command(
     written but lacks something the plan requires; the page lists what is missing and why.
     """
     if compare is not None:
-        if plan or reviews or suppress:
+        if plan or reviews or suppress or journal:
             raise typer.BadParameter("--compare allows only --warehouse, --config and --out")
         _compare(compare, out, warehouse, config, as_json)
         return
@@ -253,6 +257,7 @@ def report_command(
         "out": as_text(out),
         "reviews": as_text(reviews),
         "suppress": suppress,
+        "journal": journal,
     }
     _finish_report(run_report(quiet, parameters), as_json)
 

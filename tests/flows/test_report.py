@@ -98,8 +98,12 @@ def test_what_is_missing_is_told_by_the_exit_code(cac: Cac, linked: Path, plan: 
     text = plan.read_text("utf-8").replace('["mace", "death"]', '["mace", "stroke"]')
     wanted.write_text(text, encoding="utf-8")
     out = linked.parent / "elsewhere"
-    done = cac("report", "-w", linked, "--plan", wanted, "--out", out, "-q")
+    done = cac("report", "-w", linked, "--plan", wanted, "--out", out, "--journal", "-q")
     assert done.code == 3
+    page = (out / "index.html").read_text("utf-8")
+    for kind in ("1col.pdf", "1col.tiff", "2col.pdf", "2col.tiff"):
+        name = f"figures/journal/figure-survival-mace-dl-{kind}"
+        assert (out / name).is_file() and f'href="{name}"' in page
     assert "no outcome `stroke`" in " ".join(done.out.split())
     assert (out / "report.pdf").is_file()
     numbers = json.loads((out / "numbers.json").read_text("utf-8"))

@@ -29,6 +29,7 @@ from cac_core.report.cohort import (
     survival,
 )
 from cac_core.report.cohort.file_links import file_links
+from cac_core.report.cohort.in_print import TABLE_DOCUMENTS, PrintedFigures, table_files
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import ReportSection, cell_text
 from cac_core.report.cohort.shown_estimates import Row
@@ -106,15 +107,21 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     sections = [built[builder] for builder in builders]
     report.numbers.place = "summary"
     gaps = {section.title: section.gaps for section in sections if section.gaps}
-    values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report}
+    values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report,
+              "table_documents": TABLE_DOCUMENTS}  # fmt: skip
     page = _page(report, sections)
     files = dict(_tables(report))
+    files |= table_files(report, sections, page.title)
     for name, (svg, png) in report.figures.items():
         files[f"figures/{name}.svg"], files[f"figures/{name}.png"] = svg, png
+    in_print = PrintedFigures(report)
+    if report.journal:
+        files |= in_print.files()
     links = file_links(files)
     text = render("cohort.html.j2", page, printed=False, links=links, **values)
     files["index.html"] = text.encode()
-    printed = render("cohort.html.j2", page, printed=True, **values)
+    drawings = in_print.inline(sections)
+    printed = render("cohort.html.j2", page, printed=True, drawings=drawings, **values)
     files["report.pdf"] = to_pdf(printed, page.title)
     files["numbers.json"] = _numbers(report)
     warnings = [_NO_FONT.format(len(report.without_font))] if report.without_font else []

@@ -13,7 +13,7 @@ from cac_core.analysis.plan import Plan, Term
 from cac_core.report.cohort.plain_words import in_plain_words, shown_names
 from cac_core.report.cohort.sections import cell_text
 from cac_core.report.cohort.shown_estimates import Row, ShownEstimates
-from cac_core.report.figures import Figure, as_bytes
+from cac_core.report.figures import Figure, as_bytes, lay_out
 from cac_core.report.figures.style import needs_reader_fonts
 from cac_core.report.page import DataTable, FigureView
 from cac_core.report.svg import in_full, inline_svg
@@ -75,6 +75,8 @@ class Report:
     ----------
     hidden : whether small counts are hidden, and single patients with them.
     without_font : names of figures with characters that no installed font has.
+    journal : whether figures are also kept at the sizes of journals, as PDF and TIFF.
+    drawings : figures with their text alternatives, to be drawn at other sizes.
     incomplete : identifiers of the sections written so far in which something is missing.
     """
 
@@ -82,10 +84,12 @@ class Report:
     plan: Plan
     facts: ReportFacts
     hidden: bool = False
+    journal: bool = False
     incomplete: list[str] = field(default_factory=list)
     without_font: list[str] = field(default_factory=list)
     figures: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     tables: dict[str, DataTable] = field(default_factory=dict)
+    drawings: dict[str, tuple[Figure, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.numbers.words = self.words
@@ -164,8 +168,10 @@ class Report:
         if needs_reader_fonts(drawing):
             self.without_font.append(name)
         caption = in_full(caption, drawing)
+        lay_out(drawing)
         svg = as_bytes(drawing, "svg")
         self.figures[name] = svg, as_bytes(drawing, "png")
+        self.drawings[name] = drawing, description
         if table is not None:
             table = self.keep_table(table)
         return FigureView(name, caption, inline_svg(svg, name, description), table)

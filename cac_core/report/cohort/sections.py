@@ -112,3 +112,8 @@ def slug(*parts: str | None) -> str:
 def cell_text(item: Cell | str) -> str:
     """A cell as plain text."""
     return plain(item.text if isinstance(item, Cell) else item)
+
+
+def cell_texts(table: DataTable) -> list[list[str]]:
+    """All cells of a table as plain text, by row."""
+    return [[cell_text(item) for item in row] for row in table.rows]

@@ -12,7 +12,7 @@ from cac_core.analysis.plan import DAYS_PER_YEAR
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, plain
-from cac_core.report.figures.survival import Curve, curves_figure
+from cac_core.report.figures.survival import Curve, Limits, curves_figure, shared_limits
 from cac_core.report.page import Cell, Column, DataTable
 
 
@@ -61,8 +61,7 @@ def survival_section(report: Report) -> ReportSection:
         for outcome in report.plan.outcomes:
             block = Block(report.outcome(outcome), population, outcome)
             section.blocks.append(block)
-            for source in report.plan.sources:
-                _survival(report, block, source)
+            _survivals(report, block)
             _rates(report, block)
             _tests(report, block)
     return section
@@ -75,33 +74,62 @@ def incidence_section(report: Report) -> ReportSection:
         for component in report.plan.components:
             block = Block(report.outcome(component), population)
             section.blocks.append(block)
-            for source in report.plan.sources:
-                _incidence(report, block, component, source)
+            _incidences(report, block, component)
             _gray(report, block, component)
     if not section.blocks:
         section.blocks.append(Block(gaps=["the plan names no components"]))
     return section
 
 
-def _survival(report: Report, block: Block, source: str) -> None:
-    numbers = report.numbers
-    wanted = {"population": block.population, "outcome": block.outcome, "model": source}
-    rows = numbers.rows("kaplan_meier", "survival", **wanted)
-    label = report.label(source)
-    block.missing([f"{label}: {why}" for why in report.reasons(rows)])
-    at_risk = _by_level(numbers.rows("kaplan_meier", "at_risk", **wanted))
+def _survivals(report: Report, block: Block) -> None:
+    """A figure per source, all with the same axes."""
+    curves = {}
+    for source in report.plan.sources:
+        rows = report.numbers.rows("kaplan_meier", "survival", population=block.population,
+                                   outcome=block.outcome, model=source)  # fmt: skip
+        block.missing([f"{report.label(source)}: {why}" for why in report.reasons(rows)])
+        curves[source] = _curves(report, source, rows)
+    limits = shared_limits([*curves.values()])
+    for source, mine in curves.items():
+        if mine:
+            _survival(report, block, source, mine, limits)
+
+
+def _curves(report: Report, source: str, rows: Sequence[Row]) -> list[Curve]:
+    """Curves of the categories of a source, with their numbers at risk."""
     curves = []
     for level, steps in _by_level(rows).items():
+        first = steps[0]
+        at_risk = report.numbers.rows(
+            first.analysis, "at_risk", population=first.population, outcome=first.outcome,
+            model=source, level=level,
+        )  # fmt: skip
         counts = [
-            ((row.at or 0.0) / DAYS_PER_YEAR, plain(numbers.text(row, "count")))
-            for row in at_risk.get(level, ())
+            ((row.at or 0.0) / DAYS_PER_YEAR, plain(report.numbers.text(row, "count")))
+            for row in at_risk
+            if row.value is not None
         ]
         curves.append(_curve(report.source_level(source, level), steps, counts))
-    if not curves:
-        return
-    test = numbers.one("log_rank", "chi2", **wanted, level=None)
-    p = plain(numbers.p(test))
-    note = f"log-rank p {p if p.startswith('<') else f'= {p}'}" if test and test.value else ""
+    return curves
+
+
+def _with_p(report: Report, name: str, test: Row | None) -> str:
+    """A test with its p value, for the corner of a figure."""
+    p = plain(report.numbers.p(test))
+    return f"{name} p {p if p.startswith('<') else f'= {p}'}" if test and test.value else ""
+
+
+def _from(limits: Limits) -> str:
+    """A sentence for captions of figures whose axis does not begin at 0."""
+    return f" The axis begins at {100 * limits.bottom:.0f} %." if limits.bottom else ""
+
+
+def _survival(
+    report: Report, block: Block, source: str, curves: Sequence[Curve], limits: Limits
+) -> None:
+    numbers, label = report.numbers, report.label(source)
+    wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+    note = _with_p(report, "log-rank", numbers.one("log_rank", "chi2", **wanted, level=None))
     outcome = report.outcome(str(block.outcome))
     view = report.keep_figure(
         slug(
@@ -110,9 +138,10 @@ def _survival(report: Report, block: Block, source: str) -> None:
             source,
             report.population_suffix(str(block.population)),
         ),
-        curves_figure(curves, f"Free of {outcome}, %", note),
+        curves_figure(curves, f"Free of {outcome}, %", note, limits),
         f"Survival free of {outcome} by category of {label}, Kaplan-Meier with "
-        f"{report.plan.confidence:.0%} confidence bands; below it the numbers at risk.",
+        f"{report.plan.confidence:.0%} confidence bands; below it the numbers at risk."
+        f"{_from(limits)}",
         f"Kaplan-Meier curves by category of {label}; numbers are in the table below.",
         _event_free(report, block, source),
     )
@@ -193,43 +222,69 @@ def _tests(report: Report, block: Block) -> None:
         block.add(report.keep_table(table), "Show log-rank tests of all pairs of categories")
 
 
-def _incidence(report: Report, block: Block, component: str, source: str) -> None:
+def _incidences(report: Report, block: Block, component: str) -> None:
+    """A figure per source, all with the same axes."""
+    found = {}
+    for source in report.plan.sources:
+        rows = report.numbers.rows(
+            "cumulative_incidence", "incidence", population=block.population, outcome=component,
+            model=source,
+        )  # fmt: skip
+        block.missing([f"{report.label(source)}: {why}" for why in report.reasons(rows)])
+        found[source] = rows
+    curves = {source: _curves(report, source, rows) for source, rows in found.items()}
+    limits = shared_limits([*curves.values()])
+    for source, mine in curves.items():
+        if mine:
+            _incidence(report, block, component, source, mine, limits)
+
+
+def _incidence_table(report: Report, block: Block, component: str, source: str) -> DataTable:
+    """Incidence of each category at the end of follow-up."""
     numbers = report.numbers
     rows = numbers.rows(
         "cumulative_incidence", "incidence", population=block.population, outcome=component,
         model=source,
     )  # fmt: skip
-    label = report.label(source)
-    block.missing([f"{label}: {why}" for why in report.reasons(rows)])
-    by_level = _by_level(rows)
-    curves = [
-        _curve(report.source_level(source, level), steps) for level, steps in by_level.items()
-    ]
-    if not curves:
-        return
     ends: list[list[Cell | str]] = []
-    for level, steps in by_level.items():
+    for level, steps in _by_level(rows).items():
         last = steps[-1]
         ends.append([report.source_level(source, level), numbers.cell(last, "count", "n_events"),
                      Cell(f"{(last.at or 0) / DAYS_PER_YEAR:.1f}"),
                      numbers.interval_cell(last, "percent")])  # fmt: skip
-    table = DataTable(
+    return DataTable(
         slug("incidence-table", component, source, report.population_suffix(str(block.population))),
         f"Incidence of {report.outcome(component)} at the end of follow-up, %",
-        (Column(label), Column("Events", True), Column("Years", True),
+        (Column(report.label(source)), Column("Events", True), Column("Years", True),
          Column(f"Incidence ({report.ci})", True)),
         ends,
         sortable=False,
     )  # fmt: skip
+
+
+def _incidence(
+    report: Report,
+    block: Block,
+    component: str,
+    source: str,
+    curves: Sequence[Curve],
+    limits: Limits,
+) -> None:
+    numbers, label = report.numbers, report.label(source)
+    test = numbers.one("gray_test", "chi2", population=block.population, outcome=component,
+                       model=source)  # fmt: skip
     view = report.keep_figure(
         slug(
             "figure-incidence", component, source, report.population_suffix(str(block.population))
         ),
-        curves_figure(curves, f"{report.outcome(component)}, %", ""),
+        curves_figure(
+            curves, f"{report.outcome(component)}, %", _with_p(report, "Gray", test), limits
+        ),
         f"Cumulative incidence of {report.outcome(component)} by category of {label}, "
-        f"{report.outcome(report.plan.competing)} competing (Aalen-Johansen).",
+        f"{report.outcome(report.plan.competing)} competing (Aalen-Johansen), with Gray's test "
+        "and numbers at risk.",
         f"Cumulative incidence by category of {label}.",
-        table,
+        _incidence_table(report, block, component, source),
     )
     block.draw(view, half=True)
 

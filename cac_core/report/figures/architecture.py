@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from cac_core.report.figures.paper import TWO_COLUMNS, is_on_paper, resizable, sheet
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 
 Place = tuple[float, float]
 _HIGH = 0.86
+#: Signs that fit in a box of unit width on paper.
+_SIGNS = 10.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Sketch:
     output: str
 
 
+@resizable
 def architecture_figure(networks: Sequence[Sketch], steps: Sequence[str]) -> Figure:
     """The cascade above, each kind of network below it.
 
@@ -43,7 +48,9 @@ def architecture_figure(networks: Sequence[Sketch], steps: Sequence[str]) -> Fig
     networks : the kinds of network, in the order data pass through.
     steps : texts of the boxes of the cascade, from scan to score.
     """
-    figure = Figure(figsize=(10.5, 0.84 * (1.3 + 3.95 * len(networks))))
+    unit = 0.95 if is_on_paper() else 0.84
+    figure = sheet(10.5, 0.0, unit * (1.3 + 3.95 * len(networks)))
+    figure.papers = (TWO_COLUMNS,)
     axis = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axis.axis("off")
     low = 0.05 - 3.95 * len(networks)
@@ -121,7 +128,11 @@ def _box(axis: Axes, at: Place, text: str, wide: float, colour: str) -> None:
             boxstyle="round,pad=0,rounding_size=0.06", fc="white", ec=colour, lw=1.5, zorder=2,
         )
     )  # fmt: skip
-    axis.text(*at, text, ha="center", va="center", fontsize=7.4, linespacing=1.25, zorder=3)
+    if is_on_paper():
+        lines = (wrap(line, int(_SIGNS * wide)) for line in text.splitlines())
+        text = "\n".join(part for line in lines for part in line)
+    size, spacing = (7.0, 1.05) if is_on_paper() else (7.4, 1.25)
+    axis.text(*at, text, ha="center", va="center", fontsize=size, linespacing=spacing, zorder=3)
 
 
 def _arrow(axis: Axes, start: Place, end: Place, colour: str = "black") -> None:

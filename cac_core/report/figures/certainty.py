@@ -8,9 +8,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cac_core.report.figures.paper import panels, resizable
 from cac_core.report.figures.style import BLUE, GREY, ORANGE, bare
 
 
+@resizable
 def certainty_figure(found: Mapping[str, Any]) -> Figure:
     """Reliability diagram, and kappa against the share of studies reviewed.
 
@@ -18,8 +20,7 @@ def certainty_figure(found: Mapping[str, Any]) -> Figure:
     ----------
     found : fields of `cac_core.evaluation.results.Certainty`.
     """
-    figure = Figure(figsize=(8.8, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(2, 4.4, 4.2)
     _reliability(left, found)
     _reviews(right, found)
     return figure

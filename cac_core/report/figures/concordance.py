@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cac_core.report.figures.paper import panels, resizable, sheet
 from cac_core.report.figures.style import BLUE, GREY, RED, bare, lay_out
 
 _TICKS = (0, 1, 10, 100, 400, 1000, 4000)
@@ -29,9 +30,10 @@ class Matrix:
     note: str
 
 
+@resizable
 def matrix_figure(matrix: Matrix) -> Figure:
     """Counts of each pair of categories; darker with a larger share of all patients."""
-    figure = Figure(figsize=(5.4, 4.6), layout="constrained")
+    figure = sheet(5.4, 4.6, layout="constrained")
     axis = figure.subplots()
     shares = np.array(matrix.shares, float)
     top = max(float(shares.max(initial=0)), 1e-9)
@@ -68,8 +70,26 @@ def scatter_figure(
     first, second : log(1 + Agatston) of both readings, (n,).
     limits : estimated bias and limits of agreement.
     """
-    figure = Figure(figsize=(10.0, 4.4), layout="constrained", dpi=_DPI)
-    left, right = figure.subplots(1, 2)
+    figure = _scatter(first, second, titles, limits, notes)
+    figure.set_dpi(_DPI)
+    lay_out(figure)
+    left, right = figure.axes
+    return (
+        figure,
+        _places(left, second, first),
+        _places(right, (first + second) / 2, first - second),
+    )
+
+
+@resizable
+def _scatter(
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    titles: tuple[str, str],
+    limits: tuple[float | None, float | None, float | None],
+    notes: tuple[str, str],
+) -> Figure:
+    figure, (left, right) = panels(2, 5.0, 4.4)
     look = {"s": 13, "color": BLUE, "alpha": 0.45, "linewidths": 0}
     top = max(float(first.max(initial=1)), float(second.max(initial=1))) + 0.2
     left.plot([0, top], [0, top], color=GREY, lw=0.8)
@@ -90,8 +110,7 @@ def scatter_figure(
     right.set_title(notes[1], fontsize=10)
     for axis in (left, right):
         bare(axis)
-    lay_out(figure)
-    return figure, _places(left, second, first), _places(right, middle, apart)
+    return figure
 
 
 def _places(

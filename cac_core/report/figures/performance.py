@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
+from cac_core.report.figures.paper import is_narrow, panels, resizable, room, sheet
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, RED, bare
 from cac_core.report.figures.texts import LEGEND, Y_TICK, fitted, in_legend
 
@@ -42,10 +43,10 @@ class Moves:
     net: Sequence[tuple[float, float | None, float | None]]
 
 
+@resizable
 def calibration_figure(series: Sequence[Series], years: float) -> Figure:
     """Observed against predicted risk in groups of patients, a panel per model."""
-    figure = Figure(figsize=(3.1 * len(series), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(series), squeeze=False, sharex=True, sharey=True)[0]
+    figure, axes = panels(len(series), 3.1, 3.4, sharex=True, sharey=True)
     top = max((100 * max(one.high or one.y) for one in series if one.y), default=100.0)
     for number, (axis, one) in enumerate(zip(axes, series, strict=True)):
         colour, shape, _ = _LOOKS[number % len(_LOOKS)]
@@ -55,15 +56,18 @@ def calibration_figure(series: Sequence[Series], years: float) -> Figure:
             axis.plot([at, at], [100 * low, 100 * high], color=colour, lw=1)
         axis.plot(x, y, marker=shape, color=colour, ls="none", ms=5)
         axis.set_title(one.label, fontsize=10)
-        axis.set_xlabel(f"Predicted {years:g}-year risk, %")
+        axis.set(
+            xlabel=f"Predicted {years:g}-year risk, %", ylabel=f"Observed {years:g}-year risk, %"
+        )
+        axis.label_outer()
         bare(axis)
-    axes[0].set_ylabel(f"Observed {years:g}-year risk, %")
     return figure
 
 
+@resizable
 def decision_figure(series: Sequence[Series], years: float) -> Figure:
     """Net benefit over threshold probabilities."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = sheet(6.4, 4.0, 0.6 if is_narrow() else 0.0, layout="constrained")
     axis = figure.subplots()
     look: dict[str, Any]
     for number, one in enumerate(series):
@@ -77,15 +81,18 @@ def decision_figure(series: Sequence[Series], years: float) -> Figure:
     top = max(tops, default=0.1)
     axis.set_ylim(-0.15 * top, 1.08 * top)
     axis.set(xlabel=f"Threshold of {years:g}-year risk, %", ylabel="Net benefit")
-    axis.legend(frameon=False, fontsize=9)
+    if is_narrow():  # the curves fill the panel
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    else:
+        axis.legend(frameon=False, fontsize=9)
     bare(axis)
     return figure
 
 
+@resizable
 def reclassification_figure(moves: Sequence[Moves]) -> Figure:
     """Shares of patients whose risk rises or falls, and the net figures with their limits."""
-    figure = Figure(figsize=(10.2, 3.6), layout="constrained")
-    bars, net = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    figure, (bars, net) = panels(2, 5.1, 3.6, width_ratios=(1.5, 1))
     names = []
     for number, one in enumerate(moves):
         for half, (up, down, who) in enumerate(
@@ -100,27 +107,31 @@ def reclassification_figure(moves: Sequence[Moves]) -> Figure:
                 at, -100 * down, color=BLUE, height=0.75, label=_once(number, half, "risk falls")
             )
             # The group must stay if the label is cut; the legend shows more of the label.
-            names.append((at, f"{fitted(one.label, Y_TICK - len(', with event'), 1)}, {who}"))
+            names.append((at, f"{fitted(one.label, room(Y_TICK) - len(', with event'), 1)}, {who}"))
     bars.axvline(0, color="black", lw=0.8)
     bars.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=9)
     bars.invert_yaxis()
     bars.set_xticks(range(-100, 101, 50), [str(abs(tick)) for tick in range(-100, 101, 50)])
     bars.set(xlabel="Patients, %", xlim=(-105, 105))
-    figure.legend(
-        *bars.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False,
-        fontsize=9,
-    )  # fmt: skip
     _net(net, moves)
-    # Above the panel: inside it long labels would cover what they name.
+    # Outside the panels: inside them long labels would cover what they name.
     short = sum(len(one.label) for one in moves) <= LEGEND
     figure.legend(
-        *net.get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=8.5,
-        ncols=max(1, len(moves)) if short else 1,
+        *bars.get_legend_handles_labels(), loc="outside upper left", ncols=2, frameon=False,
+        fontsize=8.5,
     )  # fmt: skip
+    figure.legend(
+        *net.get_legend_handles_labels(),
+        loc="outside lower left" if is_narrow() else "outside upper right",
+        ncols=max(1, len(moves)) if short else 1,
+        frameon=False,
+        fontsize=8.5,
+    )
     bare(bars)
     return figure
 
 
+@resizable
 def flow_figure(total: str, steps: Sequence[tuple[str, str]], end: str) -> Figure:
     """Cohort flow from top to bottom, with the patients who left at each step at the right.
 
@@ -129,7 +140,7 @@ def flow_figure(total: str, steps: Sequence[tuple[str, str]], end: str) -> Figur
     total, end : texts of the first and the last box.
     steps : text of the box at the right, and of the box in the flow below it (none if empty).
     """
-    figure = Figure(figsize=(7.2, 1.9 + 1.0 * max(len(steps), 1)))
+    figure = sheet(7.2, 0.0, 1.9 + 1.0 * max(len(steps), 1))
     axis = figure.add_axes((0.01, 0.01, 0.98, 0.98))
     axis.axis("off")
     bottom = 2 * len(steps) + 0.9
@@ -142,7 +153,7 @@ def flow_figure(total: str, steps: Sequence[tuple[str, str]], end: str) -> Figur
     for number, (text, rest) in enumerate(steps):
         y = 2 * number + 1.1
         axis.add_patch(FancyArrowPatch((2.6, y), (4.0, y), **arrow))
-        shown = fitted(text, _IN_BOX, 3)
+        shown = fitted(text, room(_IN_BOX), 3)
         axis.text(4.15, y, shown, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE})
         if rest:
             axis.add_patch(FancyArrowPatch((2.6, above), (2.6, y + 0.76), **arrow))

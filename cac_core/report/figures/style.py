@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
+from cac_core.report.figures.paper import SMALLEST_TEXT, Paper, Sheet, drawing_on
 from cac_core.report.figures.texts import drawable, families, fit_texts, tick_names, undrawable
 
 #: Okabe and Ito's colours, safe for colour blindness.
@@ -24,29 +26,87 @@ SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 CATEGORY_COLOURS = (SKY, BLUE, ORANGE, RED)
 
 
-def as_bytes(figure: Figure, kind: str) -> bytes:
-    """A figure as `png` or `svg`; the same figure gives the same bytes."""
-    fit_texts(figure)
+#: Dots per inch of pictures: for a screen, and for line art in print.
+_SCREEN_DPI, _PRINT_DPI = 150, 600
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
+
+
+def as_bytes(figure: Figure, kind: str, *, for_print: bool = False) -> bytes:
+    """A figure as `png`, `svg`, `pdf` or `tiff`; the same figure gives the same bytes.
+
+    A TIFF has 600 dots per inch. With `for_print` an SVG leaves nothing to the fonts of its reader.
+    """
+    if not (isinstance(figure, Sheet) and figure.settled):
+        fit_texts(figure)
     texts = [part for part in figure.findobj(Text) if isinstance(part, Text)]
     strange = needs_reader_fonts(figure)
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    of_reader = strange and kind == "svg" and not for_print
     style: Any = {
         "svg.hashsalt": "cac",
         # Characters that no installed font has stay text, for the fonts of the reader.
-        "svg.fonttype": "none" if strange else "path",
+        "svg.fonttype": "none" if of_reader else "path",
+        "pdf.fonttype": 42,  # text that programs for drawing can edit
     }
+    dpi = _PRINT_DPI if kind == "tiff" else _SCREEN_DPI
     stream = io.BytesIO()
-    with mpl.rc_context(style), _drawn_in(texts, figure, replace=strange and kind == "png"):
-        figure.savefig(stream, format=kind, dpi=150, metadata=metadata)
+    with mpl.rc_context(style), _drawn_in(texts, figure, replace=strange and not of_reader):
+        if kind == "tiff":
+            figure.savefig(stream, format="raw", dpi=dpi)
+            return _tiff(stream.getvalue(), figure, dpi)
+        figure.savefig(stream, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return stream.getvalue()
 
 
+def _tiff(pixels: bytes, figure: Figure, dpi: int) -> bytes:
+    """A compressed TIFF in red, green and blue; journals refuse a fourth channel."""
+    width, height = (int(dpi * inches) for inches in figure.get_size_inches())
+    image = Image.frombuffer("RGBA", (width, height), pixels).convert("RGB")
+    stream = io.BytesIO()
+    image.save(stream, "TIFF", compression="tiff_lzw", dpi=(dpi, dpi))
+    return stream.getvalue()
+
+
+def papers_of(figure: Figure) -> tuple[Paper, ...]:
+    """The widths in print that a figure can be drawn in."""
+    return figure.papers if isinstance(figure, Sheet) and figure.again is not None else ()
+
+
+def on_paper(figure: Figure, paper: Paper) -> Figure:
+    """The same figure as a journal prints it, in its final layout.
+
+    Raises
+    ------
+    ValueError
+        If the function that drew it has no such width.
+    """
+    if paper not in papers_of(figure) or not isinstance(figure, Sheet) or figure.again is None:
+        raise ValueError(f"the figure has no width of {paper.width_mm:g} mm")
+    with drawing_on(paper):
+        drawn = figure.again()
+        for part in drawn.findobj(Text):
+            if isinstance(part, Text):
+                size = float(part.get_fontsize())
+                part.set_fontsize(min(max(size, SMALLEST_TEXT), paper.largest))
+        lay_out(drawn)
+    return drawn
+
+
 def lay_out(figure: Figure) -> None:
-    """Compute the final layout of a figure, in the fonts of its rendering."""
+    """Fit texts and compute the final layout of a figure, in the fonts of its rendering."""
+    if isinstance(figure, Sheet):
+        if figure.settled:
+            return
+        figure.settled = True
     fit_texts(figure)
     texts = [part for part in figure.findobj(Text) if isinstance(part, Text)]
     with _drawn_in(texts, figure, replace=False):
-        figure.draw_without_rendering()
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
     figure.set_layout_engine("none")
 
 
@@ -91,7 +151,6 @@ def bare(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def font_file(*, bold: bool = False) -> bytes:
-    """The font of the figures, which is part of matplotlib: a machine may have no other."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return (Path(mpl.get_data_path()) / "fonts" / "ttf" / name).read_bytes()
+def font_folder() -> Path:
+    """Fonts of the figures, which are part of matplotlib: a machine may have no other."""
+    return Path(mpl.get_data_path()) / "fonts" / "ttf"

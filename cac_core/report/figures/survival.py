@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from cac_core.report.figures.paper import is_narrow, is_on_paper, resizable, room, sheet
 from cac_core.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, bare
 from cac_core.report.figures.texts import fitted, in_legend
 
 _STYLES = ((BLUE, "-"), (GREEN, "--"), (ORANGE, "-."), (RED, (0, (1, 1))), (PURPLE, (0, (5, 1))))
+_MARKS = (("o", BLUE), ("s", RED), ("D", GREEN))
 _HEADLINE = 10
 
 
@@ -40,28 +42,52 @@ class ForestRow:
     text: str = ""
 
 
-def curves_figure(curves: Sequence[Curve], y_label: str, note: str) -> Figure:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Axes that figures which are compared share: last year, and range of values from 0 to 1."""
+
+    years: float
+    bottom: float
+    top: float
+
+
+def shared_limits(panels: Sequence[Sequence[Curve]]) -> Limits:
+    """Axes in which all curves of some figures can be seen."""
+    curves = [curve for panel in panels for curve in panel]
+    years = max((curve.years[-1] for curve in curves), default=1.0)
+    if any(curve.values[0] == 0 for curve in curves):
+        highest = max(value for curve in curves for value in (*curve.values, *curve.high))
+        return Limits(years, 0.0, min(1.0, 1.05 * highest) or 1.0)
+    return Limits(years, min(0.5, _lowest(curves)), 1.005)
+
+
+@resizable
+def curves_figure(
+    curves: Sequence[Curve], y_label: str, note: str, limits: Limits | None = None
+) -> Figure:
     """Step curves with their confidence bands, and the numbers at risk below.
 
     Parameters
     ----------
     note : text in the corner, such as the log-rank test.
+    limits : of the axes; by default those that these curves need.
     """
+    limits = shared_limits([curves]) if limits is None else limits
     counted = any(curve.at_risk for curve in curves)
-    below = 0.22 * (len(curves) + 1) if counted else 0.0
-    figure = Figure(figsize=(6.2, 4.1 + below), layout="constrained")
+    line = 0.17 if is_narrow() else 0.22
+    below = line * (len(curves) + 1) if counted else 0.0
+    figure = sheet(6.2, 4.1, below, layout="constrained")
     if counted:
-        axis, counts = figure.subplots(2, 1, height_ratios=(4.1, below + 0.05))
+        ratios = (figure.get_figheight() - below, below + 0.05)
+        axis, counts = figure.subplots(2, 1, height_ratios=ratios)
         _counts(counts, curves)
     else:
         axis, counts = figure.subplots(), None
     rising = bool(curves) and curves[0].values[0] == 0
     _steps(axis, curves)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
-    end = max((curve.years[-1] for curve in curves), default=1.0)
-    axis.set(xlim=(0, end), xlabel="Years", ylabel=y_label)
-    limits = {"bottom": 0.0} if rising else {"bottom": min(0.5, _lowest(curves)), "top": 1.005}
-    axis.set_ylim(**limits)
+    axis.set(xlim=(0, limits.years), xlabel="Years", ylabel=y_label)
+    axis.set_ylim(limits.bottom, limits.top)
     axis.legend(
         frameon=False, loc="upper left" if rising else "lower left", fontsize=9, handlelength=2.6
     )
@@ -97,27 +123,20 @@ def _steps(axis: Axes, curves: Sequence[Curve]) -> None:
         )
 
 
+@resizable
 def forest_figure(
     rows: Sequence[ForestRow], series: Sequence[str], x_label: str, text_title: str
 ) -> Figure:
     """Hazard ratios on a logarithmic axis, a mark and an interval per series and line."""
-    figure = Figure(figsize=(8.2, 0.9 + 0.27 * len(rows)), layout="constrained")
-    axis, text = figure.subplots(1, 2, width_ratios=(3.2, 1.6), sharey=True)
-    marks = (("o", BLUE), ("s", RED), ("D", GREEN))
+    # On paper two figures fit on a page.
+    head, line = (0.7, 0.2) if is_on_paper() else (0.9, 0.27)
+    figure = sheet(8.2, 0.0, head + line * len(rows), layout="constrained")
+    ratios = (1.0, 1.1) if is_narrow() else (3.2, 1.6)
+    axis, text = figure.subplots(1, 2, width_ratios=ratios, sharey=True)
     for at, row in enumerate(rows):
-        offset = 0.14 if len(series) > 1 else 0.0
-        for number, mark in enumerate(row.marks):
-            if mark is None:
-                continue
-            value, low, high = mark
-            y = at + offset * (2 * number - (len(series) - 1))
-            shape, colour = marks[number]
-            if low is not None and high is not None:
-                axis.plot([low, high], [y, y], color=colour, lw=1.2)
-            axis.plot([value], [y], marker=shape, color=colour, ms=4.5, ls="none")
+        _row(axis, at, row, len(series))
         text.text(0.0, at, row.text, va="center", fontsize=8.5)
-    for number, name in enumerate(series):
-        shape, colour = marks[number]
+    for (shape, colour), name in zip(_MARKS, series, strict=False):
         axis.plot([], [], marker=shape, color=colour, ls="none", label=name)
     axis.axvline(1, color=GREY, lw=0.8)
     axis.set_xscale("log")
@@ -138,12 +157,28 @@ def forest_figure(
     return figure
 
 
+def _row(axis: Axes, at: int, row: ForestRow, series: int) -> None:
+    """Marks and intervals of one line, those of several series beside each other."""
+    offset = 0.14 if series > 1 else 0.0
+    for number, mark in enumerate(row.marks):
+        if mark is None:
+            continue
+        value, low, high = mark
+        y = at + offset * (2 * number - (series - 1))
+        shape, colour = _MARKS[number]
+        if low is not None and high is not None:
+            axis.plot([low, high], [y, y], color=colour, lw=1.2)
+        axis.plot([value], [y], marker=shape, color=colour, ms=4.5, ls="none")
+
+
 def _counts(axis: Axes, curves: Sequence[Curve]) -> None:
     axis.set_title("Number at risk", fontsize=_HEADLINE - 1, loc="left")
     for number, curve in enumerate(curves):
         for years, text in curve.at_risk:
             axis.text(years, number, text, ha="center", va="center", fontsize=8.5, clip_on=False)
-    axis.set_yticks(range(len(curves)), [fitted(one.label, 24, 1) for one in curves], fontsize=8.5)
+    axis.set_yticks(
+        range(len(curves)), [fitted(one.label, room(24), 1) for one in curves], fontsize=8.5
+    )
     for number, label in enumerate(axis.get_yticklabels()):
         label.set_color(_STYLES[number % len(_STYLES)][0])
     axis.set(ylim=(len(curves) - 0.5, -0.5))

@@ -19,14 +19,20 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator
 
+from cac_core.report.figures.paper import is_narrow, room, text_size
+
 # Read when a text is created, so it must be set before the first figure.
 mpl.rcParams["text.parse_math"] = False
 
 #: Characters per line by position of the text; wide characters count twice.
 X_TITLE, Y_TITLE, LEGEND, Y_TICK, X_TICK, INSIDE = 56, 40, 44, 40, 22, 90
+_NARROW_Y_TITLE = 34
 _MOST_LINES = 2
-#: Titles of narrow panels: characters per inch of the panel, and the fewest per line.
-_PER_INCH, _FEWEST = 13, 12
+#: Lines of a text that has line breaks of its own.
+_MOST_GIVEN = 6
+#: Titles of narrow panels: characters per inch of the panel in text of 10 points, and the fewest
+#: per line.
+_PER_INCH, _PER_INCH_AT, _FEWEST = 14, 10.0, 12
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
 _DEFAULT = "DejaVu Sans"
 #: Fonts of other scripts, used if installed.
@@ -80,7 +86,7 @@ def fitted(text: str, width: int, most: int = _MOST_LINES) -> str:
     wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
     room = max(1, width * len(text) // (len(text) + wide)) if wide else width
     if len(given) > 1:  # a heading and what belongs to it: each keeps its line
-        return "\n".join(fitted(line, width, 1) for line in given[:5])
+        return "\n".join(fitted(line, width, 1) for line in given[:_MOST_GIVEN])
     if len(given[0]) <= room:
         return given[0]
     lines = textwrap.wrap(given[0], room)
@@ -104,25 +110,30 @@ def fit_texts(figure: Figure) -> list[str]:
         seen |= _fit_axes(axes, fit)
     for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
         for part in legend.get_texts() if legend is not None else ():
-            part.set_text(fit(part.get_text(), LEGEND))
+            part.set_text(fit(part.get_text(), room(LEGEND)))
             seen.add(id(part))
     for part in figure.findobj(Text):
         if isinstance(part, Text) and id(part) not in seen:
-            part.set_text(fit(part.get_text(), INSIDE, 3))
+            part.set_text(fit(part.get_text(), room(INSIDE), 3))
     return list(cut)
 
 
 def _fit_axes(axes: Axes, fit: Callable[..., str]) -> set[int]:
     """Fit tick labels and titles of a panel; returns the ids of their texts."""
     seen: set[int] = set()
-    for axis, width, most in ((axes.xaxis, X_TICK, 2), (axes.yaxis, Y_TICK, 1)):
+    lines = 2 if is_narrow() else 1
+    for axis, width, most in ((axes.xaxis, X_TICK, 2), (axes.yaxis, room(Y_TICK), lines)):
         names = tick_names(axis)
         short = [fit(name, width, most) for name in names]
         if short != names:
             axis.set_ticklabels(short)
         seen |= {id(label) for label in axis.get_ticklabels()}
-    room = _title_room(axes)
-    for part, width in ((axes.xaxis.label, room), (axes.yaxis.label, Y_TITLE), (axes.title, room)):
+    across = _title_room(axes)
+    for part, width in (
+        (axes.xaxis.label, across),
+        (axes.yaxis.label, _NARROW_Y_TITLE if is_narrow() else Y_TITLE),
+        (axes.title, across),
+    ):
         part.set_text(fit(part.get_text(), width))
         seen.add(id(part))
     return seen
@@ -131,10 +142,10 @@ def _fit_axes(axes: Axes, fit: Callable[..., str]) -> set[int]:
 def _title_room(axes: Axes) -> int:
     """Characters per line above or below a panel, which must not overlap its neighbour."""
     figure = axes.get_figure(root=True)
-    if figure is None or len(figure.axes) == 1:
+    if figure is None or sum(panel.axison for panel in figure.axes) == 1:
         return X_TITLE
     inches = axes.get_position().width * figure.get_figwidth()
-    return min(X_TITLE, max(_FEWEST, int(_PER_INCH * inches)))
+    return min(X_TITLE, max(_FEWEST, int(_PER_INCH * inches * _PER_INCH_AT / text_size())))
 
 
 def tick_names(axis: Axis) -> list[str]:

@@ -61,13 +61,26 @@ def test_long_curves_are_thinned_and_keep_their_end() -> None:
 def test_incidences_equal_those_of_r() -> None:
     expected = answer("paper", "competing", "mi", ">400")
     rows = found(
-        golden_estimates("paper"), analysis="cumulative_incidence", outcome="mi", model="dl",
-        level=">400",
+        golden_estimates("paper"), analysis="cumulative_incidence", statistic="incidence",
+        outcome="mi", model="dl", level=">400",
     ).set_index("at")["value"]  # fmt: skip
     state = pd.Series(numbers(expected["pstate"]["mi"]), numbers(expected["time"]))
     assert rows[rows.index > 0].to_numpy() == pytest.approx(
         state.reindex(rows.index[rows.index > 0], method="ffill").to_numpy(), abs=1e-9
     )
+
+
+def test_patients_at_risk_of_a_component_have_had_no_competing_event_either() -> None:
+    frame = table("paper")
+    mine = frame[frame["cac_category"] == ">400"]
+    until = mine[["mi_first_days", "death_first_days", "follow_up_days"]].min(axis=1)
+    rows = found(
+        golden_estimates("paper"), analysis="cumulative_incidence", statistic="at_risk",
+        outcome="mi", model="dl", level=">400",
+    )  # fmt: skip
+    assert len(rows) > 3
+    for day, count in zip(rows["at"], rows["value"], strict=True):
+        assert count == (until >= day).sum()
 
 
 def test_log_rank_rows_equal_those_of_r() -> None:
