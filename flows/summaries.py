@@ -300,6 +300,17 @@ class RegistrySummary:
     patients: int
 
 
+@dataclass(frozen=True)
+class ScoredRegistrySummary:
+    """A synthetic registry whose scores are in a warehouse (`cac demo --full`)."""
+
+    warehouse: str
+    model: str
+    studies: int
+    seed: int
+    registry: RegistrySummary
+
+
 def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
     """Lines of a Markdown table."""
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
