@@ -261,6 +261,7 @@ class ExportSummary:
 
     run_id: str
     files: list[ExportedFile]
+    scripts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
