@@ -9,8 +9,8 @@ SELECT
     person_id,
     CASE sex WHEN 'M' THEN 8507 WHEN 'F' THEN 8532 ELSE 0 END AS gender_concept_id,
     patient_key AS person_source_value,
-    -- Year of the scan less the age: one too early before the birthday of that year.
-    CAST(year(study_date) - floor(age_years) AS INTEGER) AS year_of_birth,
+    -- Exact where ages have decimals; up to a year too late where they are whole years.
+    CAST(year(study_date - CAST(round(age_years * 365.25) AS INTEGER)) AS INTEGER) AS year_of_birth,
     0 AS race_concept_id,
     0 AS ethnicity_concept_id,
     sex AS gender_source_value

@@ -94,7 +94,7 @@ def test_tables_hold_what_happened(cdm: duckdb.DuckDBPyConnection) -> None:
     assert set(OMOP_TABLES) == set(REQUIRED)
     assert _count(cdm, "SELECT count(*) FROM person") == 3
     births = cdm.sql("SELECT year_of_birth, gender_concept_id FROM person ORDER BY 1").fetchall()
-    assert births == [(1955, 0), (1965, 8532), (1975, 8507)]
+    assert births == [(1954, 0), (1964, 8532), (1974, 8507)]
     assert cdm.sql("SELECT death_date FROM death").fetchall() == [(dt.date(2015, 7, 1),)]
     procedures = "SELECT procedure_date, procedure_source_value FROM procedure_occurrence"
     assert cdm.sql(procedures).fetchall() == [(dt.date(2015, 6, 21), "revascularisation")]
