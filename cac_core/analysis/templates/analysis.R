@@ -85,9 +85,11 @@ cox_rows <- function(data, outcome, terms, labels) {
   x <- do.call(cbind, designs)
   names_of <- rep(vapply(present, function(term) term$name, ""), vapply(designs, ncol, 1L))
   used <- complete.cases(x, days, event)
-  # Levels without patients or events have no finite hazard ratio.
+  # A level without events has no finite hazard ratio. In the limit its patients are in no risk set,
+  # so the other ratios are those of the remaining patients.
   seen <- colSums(x[used & event == 1, , drop = FALSE] != 0) > 0
-  fit <- coxph(Surv(days[used], event[used]) ~ x[used, seen, drop = FALSE], ties = "efron",
+  kept <- used & rowSums(x[, !seen, drop = FALSE] != 0) == 0
+  fit <- coxph(Surv(days[kept], event[kept]) ~ x[kept, seen, drop = FALSE], ties = "efron",
                control = coxph.control(eps = 1e-11, iter.max = 100))
   estimate <- unname(coef(fit))
   error <- sqrt(diag(vcov(fit)))
@@ -95,7 +97,7 @@ cox_rows <- function(data, outcome, terms, labels) {
   data.frame(labels, outcome = outcome, term = names_of[seen], level = colnames(x)[seen],
              hazard_ratio = exp(estimate), ci_low = exp(estimate - half),
              ci_high = exp(estimate + half), p_value = 2 * pnorm(-abs(estimate / error)),
-             n = fit$n, n_events = fit$nevent, row.names = NULL)
+             n = sum(used), n_events = sum(event[used]), row.names = NULL)
 }
 
 #' All models of one outcome in one population.

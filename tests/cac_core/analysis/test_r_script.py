@@ -48,7 +48,7 @@ def test_r_finds_the_same_hazard_ratios(cohort: str, tmp_path: Path) -> None:
 def test_texts_of_the_plan_are_quoted() -> None:
     """Names of a plan cannot become code of R."""
     term = {"name": 'a"); quit("', "label": "a", "kind": "binary", "positive": "it\\s"}
-    text = r_script(plan(covariates=[term]))
+    text = r_script(plan(covariates=[term], interaction=None))
     assert r'"a\"); quit(\""' in text
     assert r'"it\\s"' in text
     assert "{plan}" not in text
