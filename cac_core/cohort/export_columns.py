@@ -79,7 +79,9 @@ def value_labels(field: pa.Field) -> dict[int, str]:
 
 def column_label(field: pa.Field) -> str:
     """The short label of a column, or its name with meaning and unit."""
-    metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+    metadata: dict[str, str] = {
+        key.decode(): value.decode() for key, value in (field.metadata or {}).items()
+    }
     if "label" in metadata:
         return metadata["label"]
     unit = f" [{metadata['unit']}]" if metadata.get("unit") else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -17,7 +18,10 @@ from cac_core.errors import CacError, UsageError
 
 #: Longest names in Stata and version 8 of SAS transport, and in version 5.
 _NAME_LENGTH, _XPORT_5 = 32, 8
+#: Longest labels of columns.
 _STATA_LABEL, _XPORT_LABEL, _XPORT_5_LABEL = 80, 256, 40
+_ValueLabels = dict[str, dict[int | float, str]]
+_Version = Literal[5, 8]
 
 
 def write_tables(tables: Mapping[str, pa.Table], folder: Path, form: str) -> list[Path]:
@@ -72,7 +76,7 @@ def _write_stata(table: pa.Table, path: Path, name: str) -> None:
 
 def _write_xport(table: pa.Table, path: Path, name: str) -> None:
     table = with_numbers(table)
-    version = 5 if max(map(len, table.column_names)) <= _XPORT_5 else 8
+    version: _Version = 5 if max(map(len, table.column_names)) <= _XPORT_5 else 8
     _write_transport(table, path, name, version)
 
 
@@ -80,7 +84,7 @@ def _write_xport_5(table: pa.Table, path: Path, name: str) -> None:
     _write_transport(with_numbers(table), path, name, 5)
 
 
-def _write_transport(table: pa.Table, path: Path, name: str, version: int) -> None:
+def _write_transport(table: pa.Table, path: Path, name: str, version: _Version) -> None:
     old = version == 5
     names = short_names(table.column_names, _XPORT_5 if old else _NAME_LENGTH)
     member = short_names([name], _XPORT_5)[0].upper() if old else name
@@ -97,7 +101,7 @@ def _write_transport(table: pa.Table, path: Path, name: str, version: int) -> No
 
 def _frame(table: pa.Table, names: list[str]) -> pd.DataFrame:
     """A data frame under these names; whole numbers with gaps become floating-point."""
-    frame = table.to_pandas(date_as_object=True)
+    frame: pd.DataFrame = table.to_pandas(date_as_object=True)
     for field in table.schema:
         if pa.types.is_integer(field.type) and table[field.name].null_count:
             frame[field.name] = frame[field.name].astype("float64")
@@ -105,18 +109,20 @@ def _frame(table: pa.Table, names: list[str]) -> pd.DataFrame:
     return frame
 
 
-def _labels(table: pa.Table, length: int) -> list[str]:
+def _labels(table: pa.Table, length: int) -> list[str | None]:
     return [column_label(field)[:length] for field in table.schema]
 
 
-def _value_labels(table: pa.Table, names: list[str]) -> dict[str, dict[int, str]]:
-    found = {name: value_labels(field) for name, field in zip(names, table.schema, strict=True)}
+def _value_labels(table: pa.Table, names: list[str]) -> _ValueLabels:
+    found: _ValueLabels = {
+        name: {**value_labels(field)} for name, field in zip(names, table.schema, strict=True)
+    }
     return {name: labels for name, labels in found.items() if labels}
 
 
-def _sas_program(file: str, member: str, version: int, labels: dict[str, dict[int, str]]) -> str:
+def _sas_program(file: str, member: str, version: int, labels: _ValueLabels) -> str:
     """A SAS program that reads a transport file and attaches the labels of values."""
-    kinds: dict[tuple[tuple[int, str], ...], list[str]] = {}
+    kinds: dict[tuple[tuple[int | float, str], ...], list[str]] = {}
     for name, values in labels.items():
         kinds.setdefault(tuple(values.items()), []).append(name)
     lines = [f"/* Reads {file} and labels its coded values. Run it in the folder of the file. */"]
