@@ -71,7 +71,7 @@ def with_numbers(table: pa.Table) -> pa.Table:
     return table
 
 
-def value_labels(field: pa.Field) -> dict[int, str]:
+def value_labels(field: pa.Field) -> dict[int | float, str]:
     """Labels of the whole numbers of a column; empty where it has none."""
     found = json.loads((field.metadata or {}).get(_VALUES, b"{}"))
     return {int(number): str(label) for number, label in found.items()}

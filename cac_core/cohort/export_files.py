@@ -114,9 +114,7 @@ def _labels(table: pa.Table, length: int) -> list[str | None]:
 
 
 def _value_labels(table: pa.Table, names: list[str]) -> _ValueLabels:
-    found: _ValueLabels = {
-        name: {**value_labels(field)} for name, field in zip(names, table.schema, strict=True)
-    }
+    found = {name: value_labels(field) for name, field in zip(names, table.schema, strict=True)}
     return {name: labels for name, labels in found.items() if labels}
 
 
