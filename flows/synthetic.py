@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from cac_core.cohort.fingerprint import keep_fingerprint
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import load_keyring
@@ -118,6 +119,7 @@ def make_scored_registry(
     registry = make_registry(patients, seed)
     archive = scored_archive(registry, keyring, seed)
     with store.lock():
+        keep_fingerprint(store, keyring)
         store.replace(INSTANCES, archive.instances)
         store.replace(SERIES, archive.series)
         store.replace(LESIONS, archive.lesions, SYNTHETIC_MODEL)
