@@ -211,10 +211,12 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
 def _with_archive_rows(prepared: PreparedReport) -> pa.Table:
     """Estimates with the rows that come from the archive, published if they are new."""
     analysis, store = prepared.analysis, prepared.analysis.warehouse
-    scores = scores_of(store, analysis.cohort.run["model_id"], analysis.settings.protocol.digest)
+    model, manifest = analysis.cohort.run["model_id"], verify_weights(analysis.settings.model)
+    scores = scores_of(store, model, analysis.settings.protocol.digest)
     rows = [
         *acquisition(scores, analysis.cohort.linked["study_key"].to_pylist()),
-        *training(verify_weights(analysis.settings.model).training),
+        # Weights that did not make these scores say nothing about them.
+        *training(manifest.training if manifest.model_id == model else {}),
         *discrepancy_causes(store.read(DISCREPANCIES), scores, prepared.reviews),
         *certainty_of_scores(scores, analysis.cohort.linked),
     ]

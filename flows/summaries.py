@@ -261,6 +261,7 @@ class ExportSummary:
 
     run_id: str
     files: list[ExportedFile]
+    scripts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,17 @@ class RegistrySummary:
     mapping: str
     truth: str
     patients: int
+
+
+@dataclass(frozen=True)
+class ScoredRegistrySummary:
+    """A synthetic registry whose scores are in a warehouse (`cac demo --full`)."""
+
+    warehouse: str
+    model: str
+    studies: int
+    seed: int
+    registry: RegistrySummary
 
 
 def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:

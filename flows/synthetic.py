@@ -1,4 +1,4 @@
-"""The synthetic archive of `cac phantom` and `cac demo`."""
+"""The synthetic archives and registries of `cac phantom`, `cac registry` and `cac demo`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from cac_core.cohort.fingerprint import keep_fingerprint
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
+from cac_core.keys import load_keyring
 from cac_core.phantom.archive.write import write_archive
 from cac_core.phantom.registry.dialects import DIALECTS, write_extracts
-from cac_core.phantom.registry.records import archive_visits, make_registry, truth_table
+from cac_core.phantom.registry.patients import PAPER_N
+from cac_core.phantom.registry.records import (
+    Registry,
+    archive_visits,
+    make_registry,
+    truth_table,
+)
+from cac_core.phantom.registry.scored_archive import SYNTHETIC_MODEL, scored_archive
 from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import require_new
-from flows.summaries import PhantomSummary, RegistrySummary
+from flows.summaries import PhantomSummary, RegistrySummary, ScoredRegistrySummary
+from schemas.instance import INSTANCES
+from schemas.lesion import LESIONS
+from schemas.score import SCORES
+from schemas.series import SERIES
 
+#: Patients of the paper's external cohort, to which the full demo draws.
+FULL_PATIENTS = PAPER_N
 #: Secret of the demo: its patients are invented, and its keys are the same on every machine.
 DEMO_SECRET = "public secret of the cac demo, never for real patients"
 _BYTES_PER_STUDY = 60 * 2**20
@@ -29,10 +45,7 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
     UsageError
         If `out` is not empty, its truth exists already, or disk space is insufficient.
     """
-    if out.is_dir() and any(out.iterdir()):
-        raise UsageError(
-            f"The folder {out} is not empty.", "Remove it, or name another with --out."
-        )
+    _require_empty(out)
     parent = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     free = shutil.disk_usage(parent).free
     if free < studies * _BYTES_PER_STUDY:
@@ -76,16 +89,58 @@ def make_extracts(
         raise UsageError(
             f"Unknown dialect {dialect!r}.", f"Choose from {', '.join(sorted(DIALECTS))}."
         )
+    _require_empty(out)
+    if truth is not None and not truth.is_file():
+        raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
+    archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
+    return _write_registry(make_registry(patients, seed, archive=archive), dialect, out, seed)
+
+
+def make_scored_registry(
+    out: Path, patients: int, seed: int, progress: RunProgress
+) -> ScoredRegistrySummary:
+    """Write a registry of invented patients and a warehouse with their scores, but no scan.
+
+    Parameters
+    ----------
+    out : new or empty folder; gets `registry`, its truth, and `warehouse`.
+    patients : patients of the later analysis; further ones leave the cohort at each step.
+
+    Raises
+    ------
+    UsageError
+        If `out` is not empty.
+    CacError
+        If there is no usable secret, or the folder cannot be written.
+    """
+    _require_empty(out)
+    keyring, store = load_keyring(), Warehouse(out / "warehouse")
+    progress.say(f"inventing {patients} patients with scores; no scan is made")
+    registry = make_registry(patients, seed)
+    archive = scored_archive(registry, keyring, seed)
+    with store.lock():
+        keep_fingerprint(store, keyring)
+        store.replace(INSTANCES, archive.instances)
+        store.replace(SERIES, archive.series)
+        store.replace(LESIONS, archive.lesions, SYNTHETIC_MODEL)
+        store.replace(SCORES, archive.scores, SYNTHETIC_MODEL)
+    extracts = _write_registry(registry, "abstracts", out / "registry", seed)
+    return ScoredRegistrySummary(
+        store.url, SYNTHETIC_MODEL, archive.scores.num_rows, seed, registry=extracts
+    )
+
+
+def _write_registry(registry: Registry, dialect: str, out: Path, seed: int) -> RegistrySummary:
+    """Write extracts and mapping into a folder, and the truth beside it."""
+    found = out.parent / f"{out.name}_truth.parquet"
+    require_new(found)
+    mapping = write_extracts(registry, dialect, out, seed)
+    pq.write_table(truth_table(registry), found)
+    return RegistrySummary(str(out), str(mapping), str(found), len(registry.truth))
+
+
+def _require_empty(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise UsageError(
             f"The folder {out} is not empty.", "Remove it, or name another with --out."
         )
-    if truth is not None and not truth.is_file():
-        raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
-    found = out.parent / f"{out.name}_truth.parquet"
-    require_new(found)
-    archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
-    registry = make_registry(patients, seed, archive=archive)
-    mapping = write_extracts(registry, dialect, out, seed)
-    pq.write_table(truth_table(registry), found)
-    return RegistrySummary(str(out), str(mapping), str(found), len(registry.truth))

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from schemas.codes import CAC_CATEGORIES
 from schemas.registry import CLINICAL, PERFUSION, READINGS
+from schemas.score import CERTAINTY_COLUMNS, SCORES
 from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
 
 #: Outcome definitions of the paper: primary composite, hard events, death, and the composite
@@ -49,6 +50,7 @@ def linked_table(outcomes: Sequence[str] = DEFAULT_OUTCOMES) -> TableSpec:
             *covariates,
             ColumnSpec("agatston", pa.float64(), "Agatston score by the cascade", "1", True, ge=0),
             _category("cac_category", "category of `agatston`"),
+            *(column for column in SCORES.columns if column.name in CERTAINTY_COLUMNS),
             ColumnSpec(
                 "expert_agatston", pa.float64(), "Agatston score by the expert", "1", True, ge=0
             ),

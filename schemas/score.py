@@ -21,6 +21,10 @@ from schemas.table import ColumnSpec, TableSpec
 
 #: Columns of the chance of each category, in the order of `CAC_CATEGORIES`.
 CATEGORY_CHANCES = ("p_category_0", "p_category_1_100", "p_category_101_400", "p_category_over_400")
+#: Columns that say how sure a score is, also in the table `linked`.
+CERTAINTY_COLUMNS = (
+    *CATEGORY_CHANCES, "agatston_low", "agatston_high", "needs_review", "review_reasons",
+)  # fmt: skip
 
 SCORES = TableSpec(
     "scores",

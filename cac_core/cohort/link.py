@@ -30,10 +30,11 @@ from schemas.codes import FlowStep, StudyReason
 from schemas.linkage import EVENTS, FLOW, MATCHES, QUARANTINE
 from schemas.linked import linked_table
 from schemas.registry import CLINICAL, PERFUSION, REGISTRY_TABLES, stored_table
+from schemas.score import CERTAINTY_COLUMNS, SCORES
 from schemas.table import TableSpec
 
 #: Raised when the same canonical tables would give other rows.
-LINK_VERSION = 4
+LINK_VERSION = 5
 #: Key of each table, by patient instead of the registry's identifier.
 _KEYS = {
     "clinical": "patient_key, study_date",
@@ -219,7 +220,9 @@ def _studies(scores: pa.Table, accessions: pa.Table) -> pa.Table:
     """
     names = ["study_key", "patient_key", "study_date", "status", "agatston", "cac_category"]
     has_ctac = pc.fill_null(pc.invert(pc.is_in(scores["reason"], pa.array(_NO_CTAC))), True)
-    studies = scores.select(names).append_column("has_ctac", has_ctac)
+    # Scores of earlier versions do not say how sure they are.
+    known = SCORES.completed(scores).select([*names, *CERTAINTY_COLUMNS])
+    studies = known.append_column("has_ctac", has_ctac)
     headers = {
         name: _agreed(accessions, name)
         for name in ("PatientSex", "patient_birth_year")

@@ -318,11 +318,16 @@ def export(
         list[str] | None, typer.Option("--shape", help="linked, events, adtte or omop; repeatable.")
     ] = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="parquet, csv, stata or xport (SAS transport).")
+        str,
+        typer.Option("--format", help="parquet, csv, stata, xport or xport5 (SAS transport)."),
     ] = "parquet",
     as_json: JsonOption = False,
 ) -> None:
-    """Export the linked tables to other programs: CDISC ADTTE, OMOP, Stata, SAS, CSV."""
+    """Export the linked tables to other programs: CDISC ADTTE and ADSL, OMOP, Stata, SAS, R.
+
+    Beside `linked` as Parquet or CSV lies `analysis.R`, which repeats the Cox models in R; beside
+    each SAS transport file a program that labels its values.
+    """
     from flows.export import export_linked
 
     result = export_linked(
@@ -337,3 +342,5 @@ def export(
         return
     for item in result.files:
         show(f"{item.file}: {item.rows} rows")
+    for script in result.scripts:
+        show(script)

@@ -15,7 +15,10 @@ from flows.cli.options import JsonOption, QuietOption, console, print_json, show
 
 app = typer.Typer()
 
-DemoOutOption = Annotated[Path, typer.Option("--out", help="Folder for archive and results.")]
+DemoOutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for archive and results; default: demo, or demo-full."),
+]
 
 
 @app.command(epilog="Example: `cac phantom ./archive --studies 24 --seed 1`")
@@ -64,18 +67,59 @@ def registry(
         )
 
 
-@app.command(epilog="Example: `cac demo --out demo`")
+@app.command(epilog="Example: `cac demo --out demo` or `cac demo --full --out study`")
 def demo(
-    out: DemoOutOption = Path("demo"),
-    studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=1)] = 24,
+    out: DemoOutOption = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="A full-size study with synthetic scores; no scan is made."),
+    ] = False,
+    studies: Annotated[
+        int | None,
+        typer.Option(
+            "--studies", help="Number of studies; default: 24, or 2271 patients with --full.", min=1
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same archive.", min=0)] = 1,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Make a synthetic archive and registry, and run all three jobs: score, link, report.
 
-    With so few patients, much of the report has no estimate; the report lists what and why.
+    With 24 studies, much of the report has no estimate; the report lists what and why. With --full
+    the scores are drawn and not computed, so that the whole report of a cohort of the paper's size
+    takes about a minute. Its model is called `synthetic`: these scores are nobody's results.
     """
+    from flows.synthetic import DEMO_SECRET
+
+    # A public secret is safe here: the patients do not exist.
+    os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
+    if full:
+        _full_demo(out or Path("demo-full"), studies, seed, as_json, quiet)
+    else:
+        _scanned_demo(out or Path("demo"), studies or 24, seed, as_json, quiet)
+
+
+def _full_demo(out: Path, patients: int | None, seed: int, as_json: bool, quiet: bool) -> None:
+    """Patients with drawn scores: registry, linkage, report."""
+    from flows.cli.tables import full_demo_tables
+    from flows.request import LinkageRequest
+    from flows.runtime.progress import RunProgress
+    from flows.synthetic import FULL_PATIENTS, make_scored_registry
+
+    progress = RunProgress(console, quiet=quiet)
+    made = make_scored_registry(out, patients or FULL_PATIENTS, seed, progress)
+    request = LinkageRequest(made.warehouse, mapping=made.registry.mapping)
+    linked = run_link(request, quiet=quiet)
+    report = run_report(quiet, {"warehouse": made.warehouse})
+    if as_json:
+        return print_json(asdict(made) | {"linkage": asdict(linked), "report": asdict(report)})
+    for part in full_demo_tables(made, linked, report):
+        show(part)
+
+
+def _scanned_demo(out: Path, studies: int, seed: int, as_json: bool, quiet: bool) -> None:
+    """Synthetic scans: archive, scores, registry, linkage, report."""
     from cac_core.evaluation.agreement import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
     from flows.cli.evaluation_tables import agreement_tables
@@ -83,10 +127,8 @@ def demo(
     from flows.request import LinkageRequest, ScoringRequest
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress
-    from flows.synthetic import DEMO_SECRET, make_extracts, make_phantom
+    from flows.synthetic import make_extracts, make_phantom
 
-    # A public secret is safe here: the patients do not exist.
-    os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
     warehouse = str(out / "warehouse")
     progress = RunProgress(console, quiet=quiet)
     # One API for all flows: Prefect caches the address of the first one.

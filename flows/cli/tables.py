@@ -20,6 +20,7 @@ from flows.summaries import (
     PhantomSummary,
     RegistrySummary,
     Rows,
+    ScoredRegistrySummary,
     ScoringDryRun,
     ScoringSummary,
     StatusSummary,
@@ -303,6 +304,19 @@ def demo_tables(
         _headline_table(report.headline),
         places,
     ]
+
+
+def full_demo_tables(
+    made: ScoredRegistrySummary, linked: LinkageSummary, report: ReportSummary
+) -> list[Table]:
+    """End of the full demo: cohort, report, and where everything is."""
+    places = pairs_table("Where it is")
+    places.add_row("drawn scores", f"{made.warehouse}/scores/model={made.model}/")
+    places.add_row("registry extracts", made.registry.extracts)
+    places.add_row("truth", made.registry.truth)
+    places.add_row("one row per patient", f"{made.warehouse}/linked/")
+    places.add_row("cohort report", report.page)
+    return [*linkage_tables(linked), *report_tables(report), places]
 
 
 def doctor_table(summary: DoctorSummary) -> Table:

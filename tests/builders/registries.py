@@ -17,10 +17,10 @@ from cac_core.cohort.mapping import SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
-from cac_core.phantom.registry.records import Registry, registry_scores
+from cac_core.phantom.registry.records import Registry
+from cac_core.phantom.registry.scored_archive import scored_archive
 from schemas.instance import INSTANCES
 from schemas.score import SCORES
-from tests.builders.rows import score_row
 
 KEYRING = Keyring(b"a secret of the tests")
 RESOURCES = Resources(memory_limit="1GB", threads=2)
@@ -141,30 +141,7 @@ def studies(*rows: tuple[str, dt.date]) -> pa.Table:
 
 def fill_warehouse(folder: Path, registry: Registry, keyring: Keyring) -> Warehouse:
     """A warehouse that holds the scores and instances of a registry's archive."""
-    store = Warehouse(folder)
-    scores, accessions = registry_scores(registry, keyring)
-    rows = []
-    for row in scores.to_pylist():
-        if row["status"] == "scored":
-            rows.append(score_row(row["study_key"], **row))
-        else:
-            unscored = dict.fromkeys(score_row(), None)
-            kept = ("model_digest", "protocol_digest", "core_version", "run_id", "scored_at")
-            whole = score_row(row["study_key"], quality_flags="")
-            kept += ("instances_digest", "quality_flags")
-            rows.append(unscored | {name: whole[name] for name in kept} | row)
-    store.replace(SCORES, SCORES.from_rows(rows), "test-1")
-    keys = dict(zip(*accessions.to_pydict().values(), strict=True))
-    instances = [
-        {
-            "path_key": KEYRING.path_key(row["study_key"]),
-            "size_bytes": 1,
-            "mtime_ns": 1,
-            "study_key": row["study_key"],
-            "patient_key": row["patient_key"],
-            "accession_key": keys[row["study_key"]],
-        }
-        for row in scores.to_pylist()
-    ]
-    store.replace(INSTANCES, INSTANCES.from_rows(instances))
+    store, archive = Warehouse(folder), scored_archive(registry, keyring, seed=1)
+    store.replace(SCORES, archive.scores, "test-1")
+    store.replace(INSTANCES, archive.instances)
     return store

@@ -30,7 +30,12 @@ def linked(tmp_path_factory: pytest.TempPathFactory, cac: Cac) -> Path:
     keys = store.read(SCORES).to_pylist()
     store.replace(
         PREVIEWS,
-        PREVIEWS.from_rows([preview_row(study_key=row["study_key"]) for row in keys]),
+        PREVIEWS.from_rows(
+            [
+                preview_row(study_key=row["study_key"], protocol_digest=row["protocol_digest"])
+                for row in keys
+            ]
+        ),
         "test-1",
     )
     mapping = write_extracts(registry, "abstracts", folder / "extracts", 1)

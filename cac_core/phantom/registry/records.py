@@ -85,8 +85,8 @@ class Registry:
 
     `clinical`, `perfusion`, `readings`: canonical rows; `deaths`: (patient, date); `follow_up`:
     (patient, last day of coverage, day of emigration); `truth`: expected result of the linkage, one
-    row per patient; `agatston`: score by StudyInstanceUID; `n_faulty_stays`: stays that the linkage
-    must quarantine.
+    row per patient; `agatston`: score by StudyInstanceUID; `expert_agatston`: the expert's score of
+    generated visits; `n_faulty_stays`: stays that the linkage must quarantine.
     """
 
     visits: list[Visit] = field(default_factory=list)
@@ -98,6 +98,7 @@ class Registry:
     follow_up: list[tuple[str, dt.date | None, dt.date | None]] = field(default_factory=list)
     truth: list[dict[str, Any]] = field(default_factory=list)
     agatston: dict[str, float] = field(default_factory=dict)
+    expert_agatston: dict[str, float] = field(default_factory=dict)
     n_faulty_stays: int = 0
     coverage_end: dt.date = COVERAGE_END
 
@@ -270,6 +271,7 @@ def _visits(
         registry.visits += visits
     for one in visits:
         registry.agatston[one.study_instance_uid] = float(cohort.dl_agatston[i])
+        registry.expert_agatston[one.study_instance_uid] = float(cohort.expert_agatston[i])
     return visits, visit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,12 +12,14 @@ import pyarrow.parquet as pq
 import pyreadstat
 import pytest
 
-from cac_core.cohort.export import FORMATS, export_tables, short_names, write_tables
+from cac_core.cohort.export import export_tables
+from cac_core.cohort.export_files import FORMATS, write_tables
 from cac_core.cohort.link import Linkage
 from cac_core.cohort.outcomes import load_outcomes
 from cac_core.errors import CacError, UsageError
 from tests.builders.registries import KEYRING, link_extracts, studies, write_site
 
+_ARROW = ("parquet", "csv")
 SCAN = dt.date(2015, 6, 1)
 
 
@@ -45,7 +48,8 @@ def test_time_to_event_rows_follow_the_adam_conventions(done: Linkage) -> None:
     by = {(row["USUBJID"], row["PARAMCD"]): row for row in rows}
     first = by[KEYRING.patient_key("P1"), "DEATHMI"]
     assert (first["AVAL"], first["CNSR"], first["ADT"]) == (10.0, 0, dt.date(2015, 6, 11))
-    assert first["PARAM"] == first["EVNTDESC"] == "death or myocardial infarction"
+    assert first["PARAM"] == "Time to death or myocardial infarction (days)"
+    assert first["EVNTDESC"] == "admission with myocardial infarction"
     third = by[KEYRING.patient_key("P3"), "MACE"]
     assert (third["AVAL"], third["CNSR"], third["EVNTDESC"]) == (1674.0, 1, "Censored")
     # Excluded from the outcome without early revascularisation: no row.
@@ -61,6 +65,10 @@ def test_omop_tables_refer_to_each_other(done: Linkage) -> None:
         "person_id": int(key[:15], 16),
         "gender_concept_id": 8507,
         "person_source_value": key,
+        "year_of_birth": 1955,
+        "race_concept_id": 0,
+        "ethnicity_concept_id": 0,
+        "gender_source_value": "M",
     }
     for name in ("measurement", "observation_period", "condition_occurrence"):
         assert {row["person_id"] for row in tables[name]} <= people.keys()
@@ -83,11 +91,13 @@ def test_values_survive_every_format(form: str, shape: str, done: Linkage, tmp_p
         "csv": lambda p: pa_csv.read_csv(p).to_pandas(),
         "stata": lambda p: pyreadstat.read_dta(p)[0],
         "xport": lambda p: pyreadstat.read_xport(p)[0],
+        "xport5": lambda p: pyreadstat.read_xport(p)[0],
     }[form]
     for (_, table), path in zip(tables.items(), paths, strict=True):
         frame = read(path)
         assert len(frame) == table.num_rows
-        for name, short in zip(table.column_names, frame.columns, strict=True):
+        # Programs that label only numbers get coded texts as numbers too, at the end.
+        for name, short in zip(table.column_names, frame.columns, strict=form in _ARROW):
             for value, back in zip(table[name].to_pylist(), frame[short], strict=True):
                 if isinstance(value, int | float):
                     assert back == pytest.approx(value)
@@ -106,12 +116,25 @@ def test_labels_hold_the_full_name_of_truncated_columns(done: Linkage, tmp_path:
                labels.values())  # fmt: skip
 
 
-def test_short_names_are_distinct() -> None:
-    assert short_names(["mace_event", "mace_events", "MACE_EVENTS"], 8) == [
-        "mace_eve",
-        "mace_ev2",
-        "MACE_EV3",
-    ]
+def test_stata_has_labels_of_values(done: Linkage, tmp_path: Path) -> None:
+    (path,) = write_tables(_export(done, "linked"), tmp_path, "stata")
+    frame, meta = pyreadstat.read_dta(path)
+    labels = meta.variable_value_labels
+    assert labels["diabetes"] == {0: "no", 1: "yes"}
+    assert labels["mace_event"] == {0: "censored", 1: "event"}
+    categories = [labels["cac_category_n"][value] for value in frame["cac_category_n"]]
+    assert categories == frame["cac_category"].tolist() == ["1-100"] * 3
+    assert labels["mace_no_early_revasc_event"] == {0: "censored", 1: "event"}
+
+
+def test_sas_gets_labels_of_values_from_a_program(done: Linkage, tmp_path: Path) -> None:
+    (path,) = write_tables(_export(done, "linked"), tmp_path, "xport5")
+    assert all(len(name) <= 8 for name in pyreadstat.read_xport(path)[0])
+    program = path.with_suffix(".sas").read_text(encoding="ascii")
+    assert "0='0' 1='1-100' 2='101-400' 3='>400'" in program
+    assert "libname source xport 'linked.xpt';" in program
+    assert re.search(r"format .*\bcaccatn\b", program)
+    assert max(map(len, program.splitlines())) < 200
 
 
 def test_unknown_shapes_and_formats_are_reported(done: Linkage, tmp_path: Path) -> None:

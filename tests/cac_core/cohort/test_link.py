@@ -20,8 +20,10 @@ from cac_core.errors import UsageError
 from cac_core.keys import Keyring
 from cac_core.phantom.registry.dialects import DIALECTS, write_extracts
 from cac_core.phantom.registry.records import Registry, Visit, make_registry, registry_scores
+from cac_core.phantom.registry.scored_archive import scored_archive
 from schemas.linkage import FLOW
 from schemas.linked import LINKED
+from schemas.score import CERTAINTY_COLUMNS
 from tests.builders.registries import KEYRING, MAPPING, link_extracts, studies, write_site
 
 SCAN = dt.date(2015, 6, 1)
@@ -397,3 +399,18 @@ def test_rows_without_contradiction_are_merged(rows: list[str], step: str, tmp_p
         assert found == step
         if step == "included":
             assert (row["sex"], row["age_years"]) == ("M", 60)
+
+
+def test_how_sure_a_score_is_is_linked_with_it(tmp_path: Path) -> None:
+    registry = make_registry(40, 5, dirt=False)
+    archive = scored_archive(registry, KEYRING, 5)
+    mapping = write_extracts(registry, "abstracts", tmp_path / "extracts", 1)
+    numbers = archive.instances.select(["study_key", "accession_key"])
+    done, _ = link_extracts(mapping, tmp_path / "wh", archive.scores, numbers)
+    scores = {row["study_key"]: row for row in archive.scores.to_pylist()}
+    assert done.linked.num_rows == 40
+    for row in done.linked.to_pylist():
+        score = scores[row["study_key"]]
+        assert [row[name] for name in CERTAINTY_COLUMNS] == [
+            score[name] for name in CERTAINTY_COLUMNS
+        ]
