@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.cohort.canonical import make_part
+from cac_core.cohort.canonical import make_part, part_digest
 from cac_core.cohort.database import Resources
 from cac_core.cohort.disclosure import Disclosure
 from cac_core.cohort.extract_parts import Part, PartStore
@@ -35,7 +35,7 @@ from cac_core.cohort.mapping import Rules, SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
 from cac_core.cohort.overlap import rewritten_identifiers
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
-from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes
+from cac_core.cohort.unknown_codes import UnknownCode, code_warnings, unknown_codes
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
@@ -45,11 +45,9 @@ from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.summaries import (
     CellCount,
-    ExtractFile,
     ExtractSummary,
     FaultCount,
     FlowCount,
-    LinkageDryRun,
     LinkageSummary,
     OutcomeCount,
     Rows,
@@ -131,26 +129,33 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
 
 
 def _checked_extracts(mapping: SiteMapping, base: Path) -> tuple[Extract, ...]:
-    """Files of all sources, whose headers have the columns of the mapping."""
-    extracts = [one for source in mapping.source for one in find_extracts(source, base)]
-    for extract in extracts:
-        check_header(extract)
+    """Files of all sources, whose headers have the columns of the mapping.
+
+    Raises
+    ------
+    UsageError
+        With the faults of all sources: an analyst corrects them in one go.
+    """
+    extracts: list[Extract] = []
+    faults: list[UsageError] = []
+    for source in mapping.source:
+        try:
+            found = find_extracts(source, base)
+        except UsageError as error:
+            faults.append(error)
+            continue
+        extracts += found
+        for extract in found:
+            try:
+                check_header(extract)
+            except UsageError as error:
+                faults.append(error)
+    if len(faults) > 1:
+        hints = dict.fromkeys(fault.hint for fault in faults if fault.hint)
+        raise UsageError(" ".join(fault.what for fault in faults), " ".join(hints))
+    if faults:
+        raise faults[0]
     return tuple(extracts)
-
-
-def dry_run(request: LinkageRequest) -> LinkageDryRun:
-    """What a linkage would read; writes nothing."""
-    prepared = prepare_linkage(request)
-    return LinkageDryRun(
-        warehouse=prepared.warehouse.url,
-        model=prepared.model_id,
-        site=prepared.mapping.site,
-        outcomes=list(prepared.outcomes.outcome),
-        extracts=[
-            ExtractFile(extract.source.name, extract.path.name, extract.source.table)
-            for extract in prepared.extracts
-        ],
-    )
 
 
 def link_cohort(request: LinkageRequest) -> LinkageSummary:
@@ -217,6 +222,7 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
     warnings += rewritten_identifiers(parts, scores, prepared.keyring).described()
     # Reads the parts where they are staged; publishing moves them.
     codes = unknown_codes(parts, prepared.outcomes)
+    warnings += code_warnings(parts, prepared.outcomes)
     digest = linkage_digest(*inputs)
     linkage = _published(prepared, digest)
     is_new = linkage is None
@@ -243,6 +249,8 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
 def _read_extracts(prepared: PreparedLinkage, progress: RunProgress) -> list[Part]:
     """Canonical part of every file; stops where too many rows of a source are unusable."""
     parts = []
+    digests = [part_digest(extract, prepared.mapping) for extract in prepared.extracts]
+    prepared.parts.discard_staged(digests)
     for extract in prepared.extracts:
         part = _make_part.named(extract.source.name)(
             extract, prepared.mapping, prepared.parts, prepared.resources

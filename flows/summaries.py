@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cac_core.cohort.set_aside import SetAside
+
 #: A count, or `<5` or `suppressed` where small counts are hidden.
 Count = int | str
 #: Rows of a table of the warehouse, as dictionaries.
@@ -228,16 +230,29 @@ class LinkageSummary:
 
 @dataclass(frozen=True)
 class ExtractFile:
-    """One file that a linkage would read."""
+    """One file that a linkage would read; `whole` if a dry run read all of it.
+
+    `fault` is why it cannot be used as a whole; else `lines` and `rows` count what was read, and
+    `unusable` the lines in quarantine.
+    """
 
     source: str
     file: str
     table: str
+    label: str
+    whole: bool = True
+    lines: int = 0
+    rows: int = 0
+    unusable: int = 0
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
 class LinkageDryRun:
-    """What a linkage would read (`cac link --dry-run`)."""
+    """What a linkage would read and set aside (`cac link --dry-run`).
+
+    `stops` are reasons why it would end without a result.
+    """
 
     dry_run: bool = field(default=True, init=False)
     warehouse: str
@@ -245,6 +260,24 @@ class LinkageDryRun:
     site: str
     outcomes: list[str]
     extracts: list[ExtractFile]
+    set_aside: list[SetAside]
+    unknown_codes: list[UnknownCodeCount]
+    warnings: list[str]
+    stops: list[str]
+
+
+@dataclass(frozen=True)
+class QuarantineSummary:
+    """What a linkage set aside (`cac quarantine`).
+
+    `published` is false if the rows are those of a linkage that stopped before it published.
+    """
+
+    warehouse: str
+    published: bool
+    rows: int
+    cells: int
+    set_aside: list[SetAside]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ QUARANTINE = TableSpec(
         ColumnSpec("source_line", pa.int64(), "line of the file", nullable=True, ge=1),
         text("column", "canonical column at fault; null for the whole row"),
         ColumnSpec("reason", pa.string(), "reason", codes=RowReason),
-        text("value_shape", "the value with A for letters and 9 for digits; null for identifiers"),
+        text(
+            "value_shape",
+            "the value, A for letters and 9 for digits, or a code word; no identifier",
+        ),
         ColumnSpec(
             "row_kept",
             pa.bool_(),

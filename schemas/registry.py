@@ -8,6 +8,11 @@ import pyarrow as pa
 
 from schemas.table import ColumnSpec, TableSpec
 
+#: Coding systems of diagnoses. National modifications of ICD-10 (CA, CM, GM, AM, SE) are `ICD-10`.
+DIAGNOSIS_SYSTEMS = ("ICD-10", "ICD-9-CM", "other")
+PROCEDURE_SYSTEMS = (
+    *("CCI", "ICD-10-PCS", "OPCS-4", "OPS", "NOMESCO", "ICD-9-CM", "CPT", "other"),
+)
 _PATIENT = ColumnSpec("patient_id", pa.string(), "the registry's patient identifier")
 _STUDY_DATE = ColumnSpec("study_date", pa.date32(), "date of the SPECT/CT study")
 
@@ -79,10 +84,24 @@ ENCOUNTERS = TableSpec(
             nullable=True,
             codes=("inpatient", "emergency", "ambulatory"),
         ),
-        ColumnSpec("diagnosis_code", pa.string(), "ICD-10 code", nullable=True),
+        ColumnSpec("diagnosis_code", pa.string(), "diagnosis code", nullable=True),
         ColumnSpec("diagnosis_type", pa.string(), "role of the diagnosis", nullable=True),
         ColumnSpec("procedure_code", pa.string(), "procedure code", nullable=True),
         ColumnSpec("procedure_date", pa.date32(), "date of the procedure", nullable=True),
+        ColumnSpec(
+            "diagnosis_system",
+            pa.string(),
+            "coding system of the diagnosis; null if not stated",
+            nullable=True,
+            codes=DIAGNOSIS_SYSTEMS,
+        ),
+        ColumnSpec(
+            "procedure_system",
+            pa.string(),
+            "coding system of the procedure; null if not stated",
+            nullable=True,
+            codes=PROCEDURE_SYSTEMS,
+        ),
     ),
 )
 

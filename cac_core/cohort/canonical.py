@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cac_core.cohort.canonical_query import renamed_rows, set_variables
+from cac_core.cohort.canonical_query import raw_rows, set_variables
 from cac_core.cohort.database import Resources, database, sql_text
 from cac_core.cohort.dates import set_date_formats
 from cac_core.cohort.extract_parts import Part, PartStore, unwritable
@@ -34,7 +34,7 @@ from schemas.registry import REGISTRY_TABLES, stored_table
 from schemas.table import TableSpec
 
 #: Enters every part's digest; raised when the same file would give other rows.
-CANONICAL_VERSION = 3
+CANONICAL_VERSION = 4
 _TABLES = {table.name: table for table in REGISTRY_TABLES}
 _BATCH_ROWS = 1 << 20
 #: Columns that identify a person: not even the shape of their values is kept.
@@ -129,9 +129,7 @@ def _write_part(
         lines = load_rows(connection, extract, scratch)
         connection.execute(sql_text("reading_macros"))
         set_variables(connection, extract.source, table, mapping)
-        cells = "line, text_of(COLUMNS(* EXCLUDE line))"
-        renamed = renamed_rows(extract.source, table, "file_rows")
-        connection.execute(f"CREATE VIEW raw AS SELECT {cells} FROM ({renamed})")
+        connection.execute(f"CREATE VIEW raw AS {raw_rows(extract.source, table, 'file_rows')}")
         set_date_formats(connection, extract, _dated(extract.source, table))
         connection.execute(f"CREATE TABLE typed AS {sql_text(f'canonical_{table.name}')}")
         bad = [_problem_rows(connection)]
@@ -143,7 +141,7 @@ def _write_part(
 
 def _dated(source: Source, table: TableSpec) -> list[str]:
     """Date columns of a table that a source has."""
-    given = set(source.columns).union(*(group.columns for group in source.repeated))
+    given = {name for name, _ in source.mapped}
     dated = [c.name for c in table.columns if c.type == pa.date32()]
     return [name for name in [*dated, "birth_date"] if name in given]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import duckdb
 import pyarrow as pa
 
+from cac_core.cohort.code_words import CODE_WORDS
 from cac_core.cohort.database import sql_identifier, sql_literal
 from cac_core.cohort.mapping import AUXILIARY, UNITS, ColumnMapping, SiteMapping, Source
 from schemas.registry import AUXILIARY_RANGES
@@ -17,11 +18,12 @@ def set_variables(
     connection: duckdb.DuckDBPyConnection, source: Source, table: TableSpec, mapping: SiteMapping
 ) -> None:
     """Set the variables of `sql/reading_macros.sql` and `sql/canonical_<table>.sql`."""
-    codes = {name: item.codes for name, item in source.columns.items() if item.codes}
-    factors = {name: UNITS[item.unit] for name, item in source.columns.items() if item.unit}
+    codes = source.codes
+    factors = {name: UNITS[item.unit] for name, item in source.mapped if item.unit}
     values = {
         "missing": list(source.missing),
         "decimal": source.decimal,
+        "code_words": sorted(CODE_WORDS),
         "coverage_begin": mapping.coverage.begin,
         "coverage_end": mapping.coverage.end,
     }
@@ -57,6 +59,16 @@ def _as_map(values: Mapping[str, object]) -> dict[str, list[object]]:
     return {"key": list(values), "value": list(values.values())}
 
 
+def raw_rows(source: Source, table: TableSpec, rows: str) -> str:
+    """Query for the rows of a source under canonical names, as text with null for no value."""
+    renamed = renamed_rows(source, table, rows)
+    query = f"SELECT line, text_of(COLUMNS(* EXCLUDE line)) FROM ({renamed})"
+    if not source.rows_with:
+        return query
+    present = " AND ".join(f"{name} IS NOT NULL" for name in source.rows_with)
+    return f"SELECT * FROM ({query}) WHERE {present}"
+
+
 def renamed_rows(source: Source, table: TableSpec, rows: str) -> str:
     """Query for the source's columns under canonical names, with a row per repeated group."""
     names = [c.name for c in table.columns] + list(AUXILIARY.get(table.name, ()))
@@ -68,10 +80,13 @@ def renamed_rows(source: Source, table: TableSpec, rows: str) -> str:
     items = []
     for group in source.repeated:
         for n in range(1, group.count + 1):
-            given = {c: sql_identifier(t.replace("{n}", str(n))) for c, t in group.columns.items()}
+            columns = group.numbered(n)
+            given = {name: _expression(item) for name, item in columns.items()}
             fields = [f"{c}: {given.get(c, 'NULL::VARCHAR')}" for c in sorted(groups)]
             present = " OR ".join(
-                f"text_of({expression}) IS NOT NULL" for expression in given.values()
+                f"text_of({given[name]}) IS NOT NULL"
+                for name, item in columns.items()
+                if item.column is not None
             )
             items.append(f"CASE WHEN {present} THEN {{{', '.join(fields)}}} END")
     outer = [f"item.{name} AS {name}" if name in groups else f"{name}" for name in names]

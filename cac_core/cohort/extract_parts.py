@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,14 @@ class PartStore:
             shutil.rmtree(self.staging, ignore_errors=True)
         except OSError as error:
             raise unwritable(self.root, error) from None
+
+    def discard_staged(self, kept: Iterable[str]) -> None:
+        """Remove staged parts of earlier runs, except those with these digests."""
+        names = set(kept)
+        for pattern in ("registry/*/*.parquet", "quarantine/*-*.parquet"):
+            for path in self.staging.glob(pattern):
+                if path.stem.split("-")[-1] not in names:
+                    path.unlink(missing_ok=True)
 
     @staticmethod
     def _paths(folder: Path, table: str, digest: str) -> tuple[Path, Path]:

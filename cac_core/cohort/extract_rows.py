@@ -12,6 +12,8 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -66,6 +68,31 @@ def load_rows(connection: duckdb.DuckDBPyConnection, extract: Extract, scratch: 
         if source.format == "excel":
             return _load_excel(connection, extract)
         return _load_delimited(connection, extract, scratch)
+
+
+def head_of(extract: Extract, scratch: Path, rows: int) -> Extract:
+    """The extract with only its first rows, as a file in `scratch`; short or wide ones as they are.
+
+    Text in UTF-16 and workbooks are not cut.
+    """
+    source, path = extract.source, extract.path
+    with _faults_of(extract):
+        if source.format == "parquet":
+            with path.open("rb") as stream:
+                file = pq.ParquetFile(stream)
+                if file.metadata.num_rows <= rows:
+                    return extract
+                batch = next(file.iter_batches(rows))
+            head = scratch / "head.parquet"
+            pq.write_table(pa.Table.from_batches([batch]), head)
+            return replace(extract, path=head)
+        if source.format == "excel" or source.encoding.lower().startswith(("utf-16", "utf-32")):
+            return extract
+        head = scratch / "head.csv"
+        with open_packed(path) as stream, head.open("wb") as out:
+            out.writelines(islice(stream, rows + 1))
+            cut = bool(stream.read(1))
+    return replace(extract, path=head) if cut else extract
 
 
 def check_header(extract: Extract) -> None:

@@ -50,8 +50,9 @@ def require_usable(parts: Sequence[Part], limit: float) -> None:
     raise CacError(
         f"Source {source.name}: {bad} of {total} lines are unusable, more than the limit of "
         f"{limit:.0%}: {listed}. The published tables are unchanged.",
-        f"File, line and reason of each are in {parts[0].quarantine.parent}; correct the mapping "
-        f"of `{source.name}`, or raise `rules.quarantine_limit`.",
+        "`cac quarantine` shows the reasons and what to change (file, line and reason of each are "
+        f"in {parts[0].quarantine.parent}); correct the mapping of `{source.name}`, or raise "
+        "`rules.quarantine_limit`.",
     )
 
 
@@ -69,8 +70,8 @@ def _require_columns(parts: Sequence[Part], total: int) -> None:
             raise CacError(
                 f"Source {source.name}: {n} of {total} cells of `{column}` are unusable "
                 f"({reasons[column]}). The published tables are unchanged.",
-                f"Line and shape of each are in {parts[0].quarantine.parent}; correct the mapping "
-                f"of `{source.name}`.",
+                "`cac quarantine` shows the reasons and what to change (line and shape of each are "
+                f"in {parts[0].quarantine.parent}); correct the mapping of `{source.name}`.",
             )
 
 

@@ -10,11 +10,11 @@ import datetime as dt
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
 from cac_core.tomlfile import read_toml
@@ -35,6 +35,12 @@ UNITS: Mapping[str, float] = {
     "months": 1 / 12,  # age_years
     "days": 1 / 365.25,
 }
+
+
+_END_ADVICE = (
+    "`coverage.end` is the last day with complete registry data: ask the registry, for later "
+    "events count as absent. See docs/linkage.md for an example."
+)
 
 
 class _Section(BaseModel):
@@ -58,18 +64,62 @@ class ColumnMapping(_Section):
         return self
 
 
-class Repeated(_Section):
-    """Numbered source columns, each of which gives a row: `DX{n}` for n from 1 to `count`."""
+def _short_forms(columns: Any) -> Any:
+    """Columns of a mapping, where a text stands for the name of a source column."""
+    if not isinstance(columns, dict):
+        return columns
+    return {
+        n: {"column": given} if isinstance(given, str) else given for n, given in columns.items()
+    }
 
-    count: int = Field(ge=1, le=200)
-    columns: dict[str, str]
+
+Columns = Annotated[dict[str, ColumnMapping], BeforeValidator(_short_forms)]
+
+
+def _with_number(column: str, n: int) -> str:
+    return re.sub(r"\{n(:0?([1-9]))?\}", lambda m: str(n).zfill(int(m[2] or 1)), column)
+
+
+class Repeated(_Section):
+    """Numbered source columns, each of which gives a row: `DX{n}` for n from 1 to `count`.
+
+    `DX{n:02}` stands for DX01, DX02 and so on.
+
+    With a `count` of 1 the names need no number: a column of its own, such as that of the main
+    diagnosis, next to the numbered ones.
+    """
+
+    count: int = Field(default=1, ge=1, le=200)
+    columns: Columns
 
     @model_validator(mode="after")
     def _numbered(self) -> Repeated:
-        plain = [name for name in self.columns.values() if "{n" not in name]
-        if plain:
+        names = [item.column for item in self.columns.values() if item.column is not None]
+        plain = [name for name in names if "{n" not in name]
+        if plain and self.count > 1:
             raise ValueError(f"`{plain[0]}` has no {{n}} for the number")
+        if not names:
+            raise ValueError("a group of constants has no column")
         return self
+
+    def numbered(self, n: int) -> dict[str, ColumnMapping]:
+        """The columns of one number."""
+        return {
+            name: item
+            if item.column is None
+            else item.model_copy(update={"column": _with_number(item.column, n)})
+            for name, item in self.columns.items()
+        }
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _meanings(item: ColumnMapping) -> set[str]:
+    """The canonical codes that a column can have by its mapping."""
+    constant = {item.constant} if item.constant is not None and not item.codes else set()
+    return set(item.codes.values()) | constant
 
 
 class Source(_Section):
@@ -77,7 +127,8 @@ class Source(_Section):
 
     `files` is a file name, or a pattern if no file has that literal name. `dates` are strptime
     formats; ISO dates are accepted too. `missing` lists texts that mean "no value". Lines that are
-    not valid in `encoding` are decoded with `fallback_encoding`.
+    not valid in `encoding` are decoded with `fallback_encoding`. Rows in which a column of
+    `rows_with` is empty are left out: one file can hold, say, all patients and the deaths of some.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")
@@ -91,19 +142,9 @@ class Source(_Section):
     decimal: Literal[".", ","] = "."
     dates: tuple[str, ...] = ("%Y-%m-%d",)
     missing: tuple[str, ...] = ("", "NA", "N/A", "NULL", ".")
-    columns: dict[str, ColumnMapping]
+    rows_with: tuple[str, ...] = ()
+    columns: Columns
     repeated: tuple[Repeated, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("columns"), dict):
-            columns = {
-                name: {"column": given} if isinstance(given, str) else given
-                for name, given in values["columns"].items()
-            }
-            return {**values, "columns": columns}
-        return values
 
     @model_validator(mode="after")
     def _readable(self) -> Source:
@@ -123,21 +164,57 @@ class Source(_Section):
     def _known_columns(self) -> Source:
         spec = _TABLES[self.table]
         known = {column.name for column in spec.columns} | set(AUXILIARY.get(self.table, ()))
-        given = set(self.columns).union(*(group.columns for group in self.repeated))
-        if given - known:
-            raise ValueError(
-                f"`{self.table}` has no column {', '.join(sorted(given - known))}; "
-                f"it has {', '.join(sorted(known))}"
-            )
+        given = {name for name, _ in self.mapped}
         needed = {column.name for column in spec.columns if not column.nullable}
+        faults = []
+        if given - known:
+            unknown = ", ".join(sorted(given - known))
+            faults.append(f"`{self.table}` has no column {unknown}; it has {_listed(known)}")
         if needed - given:
-            raise ValueError(f"column {', '.join(sorted(needed - given))} is not mapped")
-        for name, mapped in self.columns.items():
-            allowed = next((c.allowed for c in spec.columns if c.name == name), ())
-            wrong = sorted(set(mapped.codes.values()) - set(allowed)) if allowed else []
-            if wrong:
-                raise ValueError(f"`{name}` cannot be {wrong[0]!r}; it is {', '.join(allowed)}")
+            faults.append(f"column {_listed(needed - given)} is not mapped")
+        if set(self.rows_with) - given:
+            faults.append(f"`rows_with` names {_listed(set(self.rows_with) - given)}, not mapped")
+        allowed = {c.name: c.allowed for c in spec.columns if c.allowed}
+        faults += [
+            f"`{name}` cannot be {wrong!r}; it is {', '.join(allowed[name])}"
+            for name, item in self.mapped
+            if name in allowed
+            for wrong in sorted(_meanings(item) - set(allowed[name]))[:1]
+        ]
+        if faults:
+            raise ValueError("; ".join(dict.fromkeys(faults)))
         return self
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> Source:
+        """Codes are by canonical column, so groups of columns must agree on them."""
+        meanings: dict[tuple[str, str], str] = {}
+        for name, item in self.mapped:
+            for code, meaning in item.codes.items():
+                if meanings.setdefault((name, code), meaning) != meaning:
+                    raise ValueError(f"`{name}` gives two meanings to the code {code!r}")
+        return self
+
+    @property
+    def mapped(self) -> list[tuple[str, ColumnMapping]]:
+        """Every canonical column and its source, also those in groups of numbered columns."""
+        groups = [pair for group in self.repeated for pair in group.columns.items()]
+        return [*self.columns.items(), *groups]
+
+    @property
+    def codes(self) -> dict[str, dict[str, str]]:
+        """Codes by canonical column."""
+        found: dict[str, dict[str, str]] = {}
+        for name, item in self.mapped:
+            if item.codes:
+                found[name] = found.get(name, {}) | item.codes
+        return found
+
+    @property
+    def unused(self) -> list[str]:
+        """Columns that have no effect, since a group of numbered columns gives the same."""
+        grouped = {name for group in self.repeated for name in group.columns}
+        return sorted(grouped & set(self.columns))
 
     @property
     def field_delimiter(self) -> str:
@@ -147,14 +224,15 @@ class Source(_Section):
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of all columns that the source's files must have."""
-        plain = [item.column for item in self.columns.values() if item.column is not None]
+        plain = list(self.columns.values())
         numbered = [
-            name.replace("{n}", str(n))
+            item
             for group in self.repeated
-            for name in group.columns.values()
             for n in range(1, group.count + 1)
+            for item in group.numbered(n).values()
         ]
-        return tuple(dict.fromkeys(plain + numbered))
+        names = [item.column for item in plain + numbered if item.column is not None]
+        return tuple(dict.fromkeys(names))
 
     @property
     def digest(self) -> str:
@@ -219,12 +297,15 @@ def load_mapping(path: Path) -> SiteMapping:
     try:
         return SiteMapping.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = _place(first["loc"], values)
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        reason = first["msg"].removeprefix("Value error, ")
+        faults = [
+            f"{_place(fault['loc'], values)}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
         raise UsageError(
-            f"The mapping {path}: {where}: {reason}{more}.", "See docs/linkage.md for an example."
+            f"The mapping {path}: {'; '.join(faults)}.",
+            _END_ADVICE
+            if any("coverage" in fault["loc"] for fault in error.errors())
+            else "See docs/linkage.md for an example.",
         ) from None
 
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cac_core.errors import UsageError
 from cac_core.tomlfile import faults_of, read_toml
+from schemas.registry import DIAGNOSIS_SYSTEMS, PROCEDURE_SYSTEMS
 
+#: Systems whose lists also hold for records that state no system: their codes differ in form. Codes
+#: of other systems could be taken for these (ICD-9-CM 02.11 for ICD-10-PCS 0211).
+UNSTATED = ("ICD-10", "CCI", "ICD-10-PCS", "OPCS-4")
+_SYSTEMS = {"diagnosis": DIAGNOSIS_SYSTEMS, "procedure": PROCEDURE_SYSTEMS}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 
 
@@ -23,17 +28,37 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _plain_codes(codes: tuple[str, ...]) -> tuple[str, ...]:
+    dotted = [code for code in codes if not re.fullmatch(r"[0-9A-Z]+", code)]
+    if dotted:
+        raise ValueError(f"write `{dotted[0]}` in upper case, without dots and blanks")
+    return codes
+
+
+Codes = Annotated[tuple[str, ...], AfterValidator(_plain_codes)]
+
+
+class CodeList(_Section):
+    """Codes of one system, as prefixes without dots, and the edition that they are from."""
+
+    codes: Codes = Field(min_length=1)
+    source: str = ""
+
+
 class Component(_Section):
     """One kind of event: a death, a diagnosis or a procedure.
 
-    `codes` are prefixes of codes without dots. With `types` or `record_types`, only records of
-    these diagnosis types or record types count, and records that state none. `omop_concept_id` is
-    the standard concept in OMOP exports; 0 if there is none.
+    `systems` has a list of codes for each coding system. It holds for records of that system; those
+    of `UNSTATED` hold also for records that state no system. `codes` hold for every record. With
+    `types` or `record_types`, only records of these diagnosis types or record types count, and
+    records that state none. `omop_concept_id` is the standard concept in OMOP exports; 0 if there
+    is none.
     """
 
     kind: Literal["death", "diagnosis", "procedure"]
     description: str = ""
-    codes: tuple[str, ...] = ()
+    codes: Codes = ()
+    systems: dict[str, CodeList] = Field(default_factory=dict)
     types: tuple[str, ...] = ()
     record_types: tuple[Literal["inpatient", "emergency", "ambulatory"], ...] = ()
     source: str = ""
@@ -41,12 +66,19 @@ class Component(_Section):
 
     @model_validator(mode="after")
     def _codes_where_needed(self) -> Component:
-        if (self.kind == "death") == bool(self.codes):
+        if (self.kind == "death") == bool(self.codes or self.systems):
             raise ValueError("a death has no codes; a diagnosis or procedure needs some")
-        dotted = [code for code in self.codes if not re.fullmatch(r"[0-9A-Z]+", code)]
-        if dotted:
-            raise ValueError(f"write `{dotted[0]}` in upper case, without dots and blanks")
+        known = _SYSTEMS.get(self.kind, ())
+        unknown = [system for system in self.systems if system not in known]
+        if unknown:
+            raise ValueError(f"system `{unknown[0]}` is not one of {', '.join(known)}")
         return self
+
+    @property
+    def lists(self) -> list[tuple[str | None, tuple[str, ...]]]:
+        """Systems and their codes; None stands for every system."""
+        listed: list[tuple[str | None, tuple[str, ...]]] = [(None, self.codes)]
+        return listed + [(system, item.codes) for system, item in self.systems.items()]
 
 
 class Early(_Section):
@@ -98,7 +130,11 @@ class OutcomeDefinition(_Section):
         return self
 
     def component_table(self) -> pa.Table:
-        """Columns `component`, `kind`, `code`, `types`, `record_types`; one row per code."""
+        """One row per code: `component`, `kind`, `code`, `types`, `record_types`, `system`.
+
+        `system` is null if the code holds for every record; with `if_unstated`, the code also holds
+        for records that state no system.
+        """
         rows = [
             {
                 "component": name,
@@ -106,14 +142,18 @@ class OutcomeDefinition(_Section):
                 "code": code,
                 "types": [name.upper() for name in item.types],
                 "record_types": list(item.record_types),
+                "system": system,
+                "if_unstated": system is None or system in UNSTATED,
             }
             for name, item in self.component.items()
-            for code in item.codes
+            for system, codes in item.lists
+            for code in codes
         ]
-        texts = pa.list_(pa.string())
-        kinds = {"component": pa.string(), "kind": pa.string(), "code": pa.string()}
-        schema = pa.schema({**kinds, "types": texts, "record_types": texts})
-        return pa.Table.from_pylist(rows, schema)
+        texts, text = pa.list_(pa.string()), pa.string()
+        kinds = {"component": text, "kind": text, "code": text}
+        lists = {"types": texts, "record_types": texts}
+        systems = {"system": text, "if_unstated": pa.bool_()}
+        return pa.Table.from_pylist(rows, pa.schema({**kinds, **lists, **systems}))
 
     def outcome_table(self) -> pa.Table:
         """Columns `outcome`, `component` and its early rule; one row per pair of these."""

@@ -40,7 +40,17 @@ ModelIdOption = Annotated[
     str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
 ]
 ProposeOption = Annotated[
-    Path | None, typer.Option("--propose", help="Only draft a mapping from this extract.")
+    list[Path] | None,
+    typer.Option(
+        "--propose",
+        metavar="FILE...",
+        help="Only draft a mapping from these extracts, or from all in a folder.",
+    ),
+]
+MoreExtracts = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", hidden=True)]
+DraftOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="File for the draft of --propose; default: standard output."),
 ]
 ReportOutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder; default: reports/cohort in the warehouse.")
@@ -63,17 +73,19 @@ PlanOption = Annotated[
 
 @app.command("link", epilog="Example: `cac link -w /data/cac --mapping site.toml`")
 def link_command(
+    more: MoreExtracts = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     mapping: MappingOption = None,
     outcomes: OutcomesOption = None,
     model: ModelIdOption = None,
     propose: ProposeOption = None,
+    out: DraftOption = None,
     suppress: Annotated[
         bool | None, typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check mapping and headers; write nothing.")
+        bool, typer.Option("--dry-run", help="Read the extracts, say what is wrong; write nothing.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -85,18 +97,20 @@ def link_command(
     `matches`. A second run on the same files computes nothing. Exit code 3 means that no patient
     is left for the analysis; the message says why.
     """
-    if propose is not None:
-        from cac_core.cohort.propose import propose_mapping
-
-        sys.stdout.write(propose_mapping(propose))
-        return
+    if propose:
+        return _propose([*propose, *(more or [])], out)
+    if more or out:
+        raise typer.BadParameter("files and --out belong to --propose")
     from flows.request import LinkageRequest
 
     request = LinkageRequest(
         warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress
     )
     if dry_run:
-        _show_linkage(_dry_run_link(request), as_json)
+        plan = _dry_run_link(request)
+        _show_linkage(plan, as_json)
+        if plan.stops:
+            raise typer.Exit(INCOMPLETE)
         return
     summary = run_link(request, quiet=quiet)
     _show_linkage(summary, as_json)
@@ -114,7 +128,7 @@ def _require_patients(empty_because: Sequence[str]) -> None:
 
 
 def _show_linkage(result: LinkageSummary | LinkageDryRun, as_json: bool) -> None:
-    from flows.cli.tables import linkage_tables
+    from flows.cli.linkage_tables import linkage_tables
 
     if as_json:
         print_json(result)
@@ -123,11 +137,47 @@ def _show_linkage(result: LinkageSummary | LinkageDryRun, as_json: bool) -> None
         show(part)
 
 
+def _propose(extracts: list[Path], out: Path | None) -> None:
+    """Draft a mapping; relative paths in it start at the file, or at the current folder."""
+    from cac_core.cohort.propose import propose_mapping
+
+    if out is None:
+        sys.stdout.write(propose_mapping(extracts))
+        return
+    if out.exists():
+        raise typer.BadParameter(f"{out} exists; name another file")
+    out.write_text(propose_mapping(extracts, out.parent), encoding="utf-8")
+    console.print(f"{out}: check it, then try it with: cac link --mapping {out} --dry-run")
+
+
+@app.command(epilog="Example: `cac quarantine -w /data/cac`")
+def quarantine(
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the last linkage set aside: by extract, column and reason, with what to change.
+
+    Values are shown with A for letters and 9 for digits; common code words (ja, nein) as they are.
+    If a later linkage stopped before it published its tables, its rows are shown.
+    """
+    from flows.quarantine import quarantined
+
+    result = quarantined(warehouse, as_text(config))
+    if as_json:
+        print_json(result)
+        return
+    from flows.cli.linkage_tables import quarantine_tables
+
+    for part in quarantine_tables(result):
+        show(part)
+
+
 def _dry_run_link(request: LinkageRequest) -> LinkageDryRun:
     from flows.runtime.environment import site_reporting
 
     with site_reporting():
-        from flows.linkage import dry_run
+        from flows.linkage_preview import dry_run
 
         return dry_run(request)
 

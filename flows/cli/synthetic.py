@@ -123,6 +123,7 @@ def _scanned_demo(out: Path, studies: int, seed: int, as_json: bool, quiet: bool
     from cac_core.evaluation.agreement import compare_sources
     from cac_core.evaluation.sources import Source, pair_sources
     from flows.cli.evaluation_tables import agreement_tables
+    from flows.cli.linkage_tables import linkage_tables
     from flows.cli.tables import demo_tables
     from flows.request import LinkageRequest, ScoringRequest
     from flows.runtime.environment import prefect_api, prepare_environment
@@ -147,5 +148,6 @@ def _scanned_demo(out: Path, studies: int, seed: int, as_json: bool, quiet: bool
         parts |= {"agreement": agreement, "linkage": asdict(linked), "report": asdict(report)}
         return print_json(asdict(summary) | parts)
     evaluation = agreement_tables(dict(agreement))
-    for part in demo_tables(summary, evaluation, made, linked, extracts, report):
+    linkage = linkage_tables(linked)
+    for part in demo_tables(summary, evaluation, made, linkage, extracts, report):
         show(part)

@@ -13,10 +13,7 @@ from rich.text import Text
 from flows.runtime.progress import format_seconds
 from flows.summaries import (
     DoctorSummary,
-    ExtractSummary,
     IndexSummary,
-    LinkageDryRun,
-    LinkageSummary,
     PhantomSummary,
     RegistrySummary,
     Rows,
@@ -24,7 +21,6 @@ from flows.summaries import (
     ScoringDryRun,
     ScoringSummary,
     StatusSummary,
-    UnknownCodeCount,
 )
 
 if TYPE_CHECKING:  # each of them takes a second to import
@@ -125,78 +121,6 @@ def status_tables(summary: StatusSummary) -> list[RenderableType]:
     return tables
 
 
-def linkage_tables(result: LinkageSummary | LinkageDryRun) -> list[Table]:
-    """Extracts, matches, cohort flow and outcomes of a linkage; or what a dry run would read."""
-    if isinstance(result, LinkageDryRun):
-        return [_linkage_dry_run_table(result)]
-    flow = _columns("Cohort flow", ("step",), ("patients",))
-    for step in result.flow:
-        flow.add_row(step.description, str(step.patients))
-    flow.add_row("all", str(result.patients), style="bold")
-    outcomes = _columns("Outcomes", ("outcome",), ("events", "patients left out"))
-    for item in result.outcomes:
-        outcomes.add_row(item.outcome, str(item.events), str(item.patients_left_out))
-    end = pairs_table(f"Linkage {result.run_id}: {result.outcome}")
-    end.add_row("patients in the analysis", str(result.included))
-    end.add_row("model", result.model)
-    end.add_row("time", format_seconds(result.seconds))
-    end.add_row("warehouse", result.warehouse)
-    codes = [_unknown_codes_table(result.unknown_codes)] if result.unknown_codes else []
-    return [
-        _extracts_table(result.extracts),
-        *codes,
-        _matches_table(result.matches),
-        flow,
-        outcomes,
-        end,
-    ]
-
-
-def _linkage_dry_run_table(plan: LinkageDryRun) -> Table:
-    table = pairs_table("Dry run: nothing is written")
-    table.add_row("warehouse", plan.warehouse)
-    table.add_row("model", plan.model)
-    table.add_row("site", plan.site)
-    table.add_row("outcomes", ", ".join(plan.outcomes))
-    for extract in plan.extracts:
-        table.add_row(f"{extract.source} -> {extract.table}", extract.file)
-    return table
-
-
-def _extracts_table(extracts: Sequence[ExtractSummary]) -> Table:
-    table = _columns("Extracts", ("extract", "file"), ("rows", "in quarantine"))
-    for item in extracts:
-        table.add_row(item.label, item.file, str(item.rows), str(item.unusable))
-        for fault in item.faults:
-            what = " ".join(filter(None, [fault.column, fault.reason]))
-            table.add_row("", f"  {what}", "", str(fault.rows))
-        for cell in item.cells:
-            table.add_row("", f"  {cell.column} {cell.reason} (cells)", "", str(cell.cells))
-    return table
-
-
-def _unknown_codes_table(codes: Sequence[UnknownCodeCount]) -> Table:
-    table = _columns("Codes and types that no rule knows", ("source", "kind", "value"), ("rows",))
-    for item in codes:
-        table.add_row(item.source, item.kind, item.value, str(item.rows))
-    return table
-
-
-def _matches_table(matches: Rows) -> Table:
-    table = _columns(
-        "Clinical rows and studies",
-        ("extract", "year"),
-        ("rows", "by patient and date", "by accession", "unmatched", "rate"),
-    )
-    for row in matches:
-        rate = "" if row["match_rate"] is None else f"{row['match_rate']:.1%}"
-        counts = ("n_rows", "n_by_key_and_date", "n_by_accession", "n_unmatched")
-        table.add_row(
-            row["source_file"], str(row["study_year"]), *(str(row[n]) for n in counts), rate
-        )
-    return table
-
-
 def analysis_dry_run_table(summary: AnalysisDryRun) -> Table:
     """What an analysis would do."""
     table = pairs_table("Dry run: nothing is written")
@@ -211,7 +135,7 @@ def analysis_tables(summary: AnalysisSummary) -> list[Table]:
     """Key estimates, what could not be estimated, and counts of the run."""
     parts = [_headline_table(summary.headline)]
     if summary.reasons:
-        reasons = _columns("Not estimable", ("analysis", "reason"), ("rows",))
+        reasons = columns_table("Not estimable", ("analysis", "reason"), ("rows",))
         for item in summary.reasons:
             reason = item.reason.removeprefix("not estimable: ")
             reasons.add_row(item.analysis, reason, str(item.rows))
@@ -227,7 +151,7 @@ def report_tables(summary: ReportSummary) -> list[Table]:
     """Key estimates, what is missing in the report, and where it is."""
     parts = [_headline_table(summary.headline)]
     if summary.gaps:
-        missing = _columns("Missing in the report", ("section", "why"), ())
+        missing = columns_table("Missing in the report", ("section", "why"), ())
         for title, reasons in summary.gaps.items():
             for reason in reasons:
                 missing.add_row(title, reason)
@@ -240,7 +164,7 @@ def report_tables(summary: ReportSummary) -> list[Table]:
 
 
 def _headline_table(headline: list[KeyEstimate]) -> Table:
-    table = _columns("First numbers", ("",), ("estimate", "confidence interval", "p"))
+    table = columns_table("First numbers", ("",), ("estimate", "confidence interval", "p"))
     for row in headline:
         table.add_row(row.name, row.shown or "not estimable", row.interval, _p_text(row.p_value))
     return table
@@ -270,7 +194,8 @@ def _p_text(p_value: float | None) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _columns(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+def columns_table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    """An empty table with columns of text, then of numbers."""
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for name in texts:
         table.add_column(name, overflow="fold")
@@ -283,10 +208,10 @@ def demo_tables(
     summary: ScoringSummary,
     evaluation: Sequence[Table],
     made: PhantomSummary,
-    linked: LinkageSummary,
+    linkage: Sequence[RenderableType],
     extracts: RegistrySummary,
     report: ReportSummary,
-) -> list[Table]:
+) -> list[RenderableType]:
     """End of the demo: counts, agreement, first numbers, and where everything is."""
     places = pairs_table("Where it is")
     places.add_row("DICOM archive", made.archive)
@@ -300,7 +225,7 @@ def demo_tables(
     return [
         scoring_table(summary),
         *evaluation,
-        *linkage_tables(linked),
+        *linkage,
         _headline_table(report.headline),
         places,
     ]

@@ -22,6 +22,7 @@ from schemas.instance import INSTANCES
 from schemas.linkage import FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.score import SCORES
+from tests.builders.german import write_german
 from tests.builders.registries import fill_warehouse, write_site
 from tests.flows.conftest import SECRET, Cac, Scored
 
@@ -218,6 +219,52 @@ def test_a_dry_run_writes_nothing(cac: Cac, site: tuple[Path, Path]) -> None:
     assert {e["table"] for e in reported["extracts"]} >= {"clinical", "encounters", "deaths"}
     assert _stamps(warehouse) == before
     assert {p.name for p in warehouse.iterdir()} <= {"scores", "instances", "_staging"}
+
+
+def test_an_analyst_links_the_files_of_a_german_hospital(
+    cac: Cac, registry: Registry, tmp_path: Path
+) -> None:
+    """Draft, one edit, dry run, link, quarantine; a wrong date format is found by the dry run."""
+    warehouse, draft = tmp_path / "wh", tmp_path / "site.toml"
+    fill_warehouse(warehouse, registry, KEYS)
+    write_german(registry, tmp_path / "in")
+    files = [tmp_path / "in" / f"{name}.csv" for name in ("patienten", "faelle", "vitalstatus")]
+    proposed = cac("link", "--propose", *files, "--out", draft)
+    assert proposed.code == 0, proposed.err
+    text = draft.read_text(encoding="utf-8").replace("# end = YYYY-MM-DD", "end = 2019-12-31")
+    draft.write_text(text, encoding="utf-8")
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(text.replace("%d.%m.%Y", "%m/%d/%Y"), encoding="utf-8")
+    stopped = cac("link", "-w", warehouse, "--mapping", wrong, "--dry-run", "--json")
+    assert stopped.code == 3 and "lines are unusable" in stopped.json["stops"][0]
+    (found,) = [s for s in stopped.json["set_aside"] if s["file"] == "clinical/1"
+                and s["column"] == "study_date"]  # fmt: skip
+    assert found["rows"] == len(registry.clinical) and '"%d.%m.%Y"' in found["change"]
+    dry = cac("link", "-w", warehouse, "--mapping", draft, "--dry-run", "--json")
+    assert dry.code == 0 and not dry.json["stops"] and not dry.json["warnings"]
+    assert cac("quarantine", "-w", warehouse).code == 2  # nothing is linked yet
+    linked = cac("link", "-w", warehouse, "--mapping", draft, "--json").json
+    truth = [row for row in registry.truth if row["step"] == "included"]
+    assert linked["included"] == len(truth)
+    events = {o["outcome"]: o["events"] for o in linked["outcomes"]}
+    assert events["mace"] == sum(row["mace_event"] for row in truth)
+    shown = cac("quarantine", "-w", warehouse, "--json").json
+    assert shown["published"] and shown["rows"] >= sum(e["unusable"] for e in linked["extracts"])
+    reasons = {(s["file"], s["column"], s["reason"]) for s in shown["set_aside"]}
+    assert ("encounters/1", "admit_date", "unparsed_date") in reasons
+    # Rows that only the linkage itself sets aside are shown too.
+    assert {"conflicting_rows", "after_death"} & {reason for _, _, reason in reasons}
+
+
+def test_columns_that_several_files_lack_are_named_at_once(
+    cac: Cac, site: tuple[Path, Path]
+) -> None:
+    warehouse, mapping = site
+    text = mapping.read_text(encoding="utf-8").replace('"DEATHDATE"', '"DIED"')
+    mapping.write_text(text.replace('"COVEREDTO"', '"UNTIL"'), encoding="utf-8")
+    outcome = cac("link", "-w", warehouse, "--mapping", mapping)
+    assert outcome.code == 2
+    assert "has no column DIED" in outcome.err and "has no column UNTIL" in outcome.err
 
 
 def test_small_counts_are_hidden_on_request(cac: Cac, site: tuple[Path, Path]) -> None:

@@ -35,6 +35,7 @@ def documented_fields(kind: type) -> str:
         ("`cac key lookup`", summaries.KeyLookup),
         ("`cac link`", summaries.LinkageSummary),
         ("`cac link --dry-run`", summaries.LinkageDryRun),
+        ("`cac quarantine`", summaries.QuarantineSummary),
         ("`cac export`", summaries.ExportSummary),
         ("`cac doctor`", summaries.DoctorSummary),
         ("`cac phantom`", summaries.PhantomSummary),

@@ -27,18 +27,30 @@ WHERE fault IS NOT NULL;
 
 -- Compare each distinct code once, not once per record.
 CREATE TABLE known_codes AS
-SELECT codes.code AS full_code, components.* EXCLUDE (code)
+SELECT DISTINCT
+    codes.code AS full_code,
+    codes.system AS full_system,
+    components.component,
+    components.kind,
+    components.types,
+    components.record_types
 FROM (
-    SELECT DISTINCT 'diagnosis' AS kind, diagnosis_code AS code FROM encounters
+    SELECT DISTINCT 'diagnosis' AS kind, diagnosis_code AS code, diagnosis_system AS system
+    FROM encounters
     UNION ALL
-    SELECT DISTINCT 'procedure' AS kind, procedure_code AS code FROM encounters
+    SELECT DISTINCT 'procedure' AS kind, procedure_code AS code, procedure_system AS system
+    FROM encounters
 ) AS codes
-JOIN components ON components.kind = codes.kind AND starts_with(codes.code, components.code);
+JOIN components
+    ON components.kind = codes.kind
+    AND starts_with(codes.code, components.code)
+    AND coalesce(components.system = codes.system, components.system IS NULL OR if_unstated);
 
 CREATE TABLE diagnosed AS
 SELECT DISTINCT e.patient_key, known_codes.component, e.admit_date
 FROM encounters_keyed AS e
 JOIN known_codes ON known_codes.kind = 'diagnosis' AND known_codes.full_code = e.diagnosis_code
+    AND known_codes.full_system IS NOT DISTINCT FROM e.diagnosis_system
 WHERE e.fault IS NULL
     AND (
         len(types) = 0 OR e.diagnosis_type IS NULL OR list_contains(types, e.diagnosis_type)
@@ -90,6 +102,7 @@ UNION
 SELECT e.patient_key, known_codes.component, coalesce(e.procedure_date, e.admit_date)
 FROM encounters_keyed AS e
 JOIN known_codes ON known_codes.kind = 'procedure' AND known_codes.full_code = e.procedure_code
+    AND known_codes.full_system IS NOT DISTINCT FROM e.procedure_system
 WHERE e.fault IS NULL
     AND (
         len(record_types) = 0

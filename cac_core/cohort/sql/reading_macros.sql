@@ -7,6 +7,7 @@
 --   codes, folded     column -> (text -> canonical code); `folded` in lower case
 --   allowed           column -> canonical codes
 --   factors           column -> factor of its unit
+--   code_words        common code words, which no one can be identified by, in lower case
 --   ranges            column -> smallest and largest plausible number
 -- The cells of the view `raw` have passed through `text_of`.
 CREATE OR REPLACE MACRO text_of(v) AS
@@ -89,7 +90,8 @@ CREATE OR REPLACE MACRO medical_code_of(v) AS
                 upper(v),
                 concat(
                     '^\s*((HTTPS?://HL7\.ORG/FHIR/SID/)?ICD[-_ ]?10([-_ ]?(WHO|CM|CA|GM|AM|PCS))?',
-                    '([-_ ]?20\d\d)?|CCI|OPCS[-_ ]?4(\.\d+)?)[-_:|/^=\s]+'
+                    '([-_ ]?20\d\d)?|ICD[-_ ]?9([-_ ]?CM)?|CCI|OPCS[-_ ]?4(\.\d+)?|OPS',
+                    '([-_ ]?20\d\d)?|CPT([-_ ]?4)?|NOMESCO|NCSP)[-_:|/^=\s]+'
                 ),
                 ''
             ),
@@ -101,6 +103,15 @@ CREATE OR REPLACE MACRO medical_code_of(v) AS
 -- Shape of a value that could not be used: it reveals no identifier.
 CREATE OR REPLACE MACRO shape_of(v) AS
     left(regexp_replace(regexp_replace(v, '\p{N}', '9', 'g'), '\p{L}', 'A', 'g'), 24);
+
+-- Of a cell that holds a code: common code words, and texts of one or two characters, as they are.
+CREATE OR REPLACE MACRO coded_shape_of(v) AS
+    CASE WHEN list_contains(getvariable('code_words'), lower(v)) OR length(v) <= 2 THEN v
+        ELSE shape_of(v)
+    END;
+
+CREATE OR REPLACE MACRO fault_shape_of(v, reason) AS
+    CASE WHEN reason = 'unmapped_code' THEN coded_shape_of(v) ELSE shape_of(v) END;
 
 -- Faults. With `costs_row`, the row is unusable without the value; otherwise only the cell becomes
 -- null.
@@ -114,12 +125,12 @@ CREATE OR REPLACE MACRO needed_of(c, v, value, reason) AS
     CASE
         WHEN value IS NOT NULL THEN NULL
         WHEN v IS NULL THEN fault(c, 'missing_value', NULL::VARCHAR, true)
-        ELSE fault(c, reason, shape_of(v), true)
+        ELSE fault(c, reason, fault_shape_of(v, reason), true)
     END;
 
 CREATE OR REPLACE MACRO parsed(c, v, value, reason) AS
     CASE WHEN value IS NULL AND v IS NOT NULL
-        THEN fault(c, reason, shape_of(v), false)
+        THEN fault(c, reason, fault_shape_of(v, reason), false)
     END;
 
 CREATE OR REPLACE MACRO measured(c, v, value) AS

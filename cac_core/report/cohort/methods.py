@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import Plan, Term
+from cac_core.cohort.outcomes import UNSTATED
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection
 from schemas.codes import FlowStep
@@ -153,9 +154,10 @@ def _outcomes(report: Report, block: Block) -> None:
     }
     known = definition["known_cad"]["components"]
     used |= set(known)
+    systems = _systems(json.loads(run["mapping"]))
     for name, component in definition["component"].items():
         if name in used:
-            block.say("{}: {}.", _word(name).capitalize(), _component(component))
+            block.say("{}: {}.", _word(name).capitalize(), _component(component, systems))
     if known:
         block.say(
             "Known coronary disease at or before the scan: {}.",
@@ -163,15 +165,40 @@ def _outcomes(report: Report, block: Block) -> None:
         )
 
 
-def _component(component: Mapping[str, Any]) -> str:
+def _systems(mapping: Mapping[str, Any]) -> set[str]:
+    """Coding systems that the records of a mapping can have."""
+    found: set[str] = set()
+    for source in mapping.get("source", ()):
+        if source["table"] != "encounters":
+            continue
+        columns = [source["columns"], *(group["columns"] for group in source["repeated"])]
+        given = {name: item for group in columns for name, item in group.items()}
+        for kind in ("diagnosis", "procedure"):
+            item = given.get(f"{kind}_system")
+            named = {item["constant"]} if item and item["constant"] else None
+            found |= named or {*UNSTATED, *(item["codes"].values() if item else ())}
+    return found or set(UNSTATED)
+
+
+def _component(component: Mapping[str, Any], systems: set[str]) -> str:
     text = _ENTERED[component["kind"]]
     if component["codes"]:
         text += " " + ", ".join(component["codes"])
+    listed = [
+        f"{system} {', '.join(item['codes'])}"
+        for system, item in component.get("systems", {}).items()
+        if system in systems
+    ]
+    text += " " + "; ".join(listed) if listed else ""
     if component["types"]:
         text += f" (types {', '.join(component['types'])})"
     if component["record_types"]:
         text += f", {_listed(component['record_types'], 'or')} records"
-    return text + (f"; source: {component['source']}" if component["source"] else "")
+    sources = [component["source"]] + [
+        item["source"] for name, item in component.get("systems", {}).items() if name in systems
+    ]
+    named = "; ".join(filter(None, sources))
+    return text + (f"; source: {named}" if named else "")
 
 
 def _analysis(report: Report, block: Block) -> None:

@@ -209,9 +209,9 @@ def test_a_bad_row_is_in_quarantine_with_line_column_and_reason(
         ("P1,2015-06-01,A1,1e400,M,1,0", ("age_years", "out_of_range", "9A999")),
         ("P1,2015-06-01,A1,1_0,M,1,0", ("age_years", "unparsed_number", "9_9")),
         ('P1,2015-06-01,A1,"6,0",M,1,0', ("age_years", "unparsed_number", "9,9")),
-        ("P1,2015-06-01,A1,60,Q,1,0", ("sex", "unmapped_code", "A")),
+        ("P1,2015-06-01,A1,60,Q,1,0", ("sex", "unmapped_code", "Q")),
         ("P1,2015-06-01,A1,60,M,maybe,0", ("diabetes", "unmapped_code", "AAAAA")),
-        ("P1,2015-06-01,A1,60,M,1,2", ("prior_mi", "unmapped_code", "9")),
+        ("P1,2015-06-01,A1,60,M,1,2", ("prior_mi", "unmapped_code", "2")),
     ],
 )
 def test_a_bad_cell_is_in_quarantine_and_its_row_is_kept(

@@ -17,7 +17,8 @@ SHIPPED = files("cac_core.cohort").joinpath("outcomes.toml").read_text(encoding=
 def test_the_shipped_outcomes_are_those_of_the_linked_table() -> None:
     outcomes = load_outcomes()
     assert tuple(outcomes.outcome) == DEFAULT_OUTCOMES
-    assert all(item.source for name, item in outcomes.component.items() if item.codes)
+    lists = [each for item in outcomes.component.values() for each in item.systems.values()]
+    assert len(lists) == 13 and all(each.source for each in lists)
     early = outcomes.outcome["mace_no_early_revascularisation"].early
     assert early is not None
     assert (early.component, early.days, early.rule) == ("revascularisation", 90, "exclude")
@@ -28,8 +29,10 @@ def test_the_shipped_outcomes_are_those_of_the_linked_table() -> None:
     [
         ('["death", "mi"]', '["death", "stroke"]', "death_mi names `stroke`"),
         ("[outcome.death_mi]", "[outcome.Death-MI]", "use lower-case letters"),
-        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in upper case, without dots"),
-        ('codes = ["I200"]', "", "needs some"),
+        ('codes = ["I200"]', 'codes = ["I20.0"]', "write `I20.0` in upper case, without"),
+        ('codes = ["I200"]', "", "unstable_angina.systems.ICD-10.codes"),
+        ("systems.OPS]", "systems.OPSS]", "system `OPSS` is not one of CCI, ICD-10-PCS"),
+        ('kind = "death"', 'kind = "procedure"', "needs some"),
         ('rule = "exclude"', 'rule = "forget"', "early.rule"),
         ("days = 90", "days = 0", "early.days"),
         ('kind = "death"', 'kind = "death', "is not valid TOML"),

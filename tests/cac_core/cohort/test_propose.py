@@ -39,14 +39,15 @@ def test_the_table_and_its_required_columns_are_found(
     dialect: str, name: str, table: str, registry: Registry, tmp_path: Path
 ) -> None:
     write_extracts(registry, dialect, tmp_path, 1)
-    (source,) = tomllib.loads(propose_mapping(tmp_path / name))["source"]
+    (source,) = tomllib.loads(propose_mapping([tmp_path / name], tmp_path))["source"]
     assert Source.model_validate(source).table == table
 
 
 def test_a_draft_reads_its_own_extract(registry: Registry, tmp_path: Path) -> None:
     write_extracts(registry, "abstracts", tmp_path, 1)
     path = tmp_path / "draft.toml"
-    path.write_text(propose_mapping(tmp_path / "clinical.csv"), encoding="utf-8")
+    draft = propose_mapping([tmp_path / "clinical.csv"], tmp_path)
+    path.write_text(draft.replace("# end = YYYY-MM-DD", "end = 2019-12-31"), encoding="utf-8")
     _, (part,) = make_parts(path, tmp_path / "w")
     assert part.n_rows >= len(registry.clinical) - 3
     smokers = sum(row["smoking"] for row in pq.read_table(part.rows).to_pylist())
@@ -55,13 +56,13 @@ def test_a_draft_reads_its_own_extract(registry: Registry, tmp_path: Path) -> No
 
 def test_unknown_codes_are_listed(registry: Registry, tmp_path: Path) -> None:
     write_extracts(registry, "flat", tmp_path, 1)
-    assert "unknown: 1, 2, 9;" in propose_mapping(tmp_path / "patienten.csv")
-    assert "unknown: unbekannt;" in propose_mapping(tmp_path / "faelle.csv")
+    assert "unknown: 1, 2, 9;" in propose_mapping([tmp_path / "patienten.csv"])
+    assert "unknown: unbekannt;" in propose_mapping([tmp_path / "faelle.csv"])
 
 
 def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None:
     write_extracts(registry, "abstracts", tmp_path, 1)
-    draft = propose_mapping(tmp_path / "clinical.csv")
+    draft = propose_mapping([tmp_path / "clinical.csv"])
     for row in registry.clinical:
         assert row["patient_id"] not in draft
         assert row["accession_number"] not in draft
@@ -73,13 +74,13 @@ def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None
 def test_a_file_without_known_columns_is_reported(text: str, reported: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError, match=reported):
-        propose_mapping(tmp_path / "x.csv")
+        propose_mapping([tmp_path / "x.csv"])
 
 
 def test_a_draft_shows_only_common_codes(tmp_path: Path) -> None:
     path = tmp_path / "Erika Mustermann.csv"
     path.write_text("id,scan_date,sex\nP1,2015-06-01,MUSTERMANN-77\nP2,2015-06-02,F\n", "utf-8")
-    draft = propose_mapping(path)
+    draft = propose_mapping([path])
     assert "MUSTERMANN" not in draft and "unknown: AAAAAAAAAA-99;" in draft
     assert draft.count("Mustermann") == 1  # the file must be named for the mapping to find it
     assert 'name = "clinical"' in draft

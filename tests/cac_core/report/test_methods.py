@@ -64,10 +64,10 @@ def test_the_paragraph_of_a_known_run() -> None:
         "exclusions: infarction or revascularisation at or before the scan (7).",
         "MACE: the first of death, myocardial infarction, unstable angina and revascularisation.",
         "Death: death.",
-        "Unstable angina: diagnosis codes beginning with I200 (types M, 6), inpatient records; "
-        "source: ICD-10 (WHO) I20.0; most responsible diagnosis.",
-        "Old coronary disease: diagnosis codes beginning with I252, Z951, Z955; source: ICD-10 "
-        "(WHO) I25.2, Z95.1, Z95.5.",
+        "Unstable angina: diagnosis codes beginning with ICD-10 I200 (types M, 6), inpatient "
+        "records; source: most responsible diagnosis; ICD-10 (WHO, edition 2019) I20.0.",
+        "Old coronary disease: diagnosis codes beginning with ICD-10 I252, Z951, Z955; source: "
+        "ICD-10 (WHO, edition 2019) I25.2, Z95.1, Z95.5.",
         "Median follow-up was 3.12 years by reverse Kaplan-Meier, with 45 events of the primary "
         "outcome (MACE).",
         "Absolute risk, calibration and net reclassification are at 3 years. The gain in fit is "
