@@ -102,6 +102,7 @@ def demo(
 
 def _full_demo(out: Path, patients: int | None, seed: int, as_json: bool, quiet: bool) -> None:
     """Patients with drawn scores: registry, linkage, report."""
+    from flows.cli.linkage_tables import linkage_tables
     from flows.cli.tables import full_demo_tables
     from flows.request import LinkageRequest
     from flows.runtime.progress import RunProgress
@@ -114,7 +115,7 @@ def _full_demo(out: Path, patients: int | None, seed: int, as_json: bool, quiet:
     report = run_report(quiet, {"warehouse": made.warehouse})
     if as_json:
         return print_json(asdict(made) | {"linkage": asdict(linked), "report": asdict(report)})
-    for part in full_demo_tables(made, linked, report):
+    for part in full_demo_tables(made, linkage_tables(linked), report):
         show(part)
 
 

@@ -16,7 +16,6 @@ from flows.summaries import (
     IndexSummary,
     PhantomSummary,
     RegistrySummary,
-    Rows,
     ScoredRegistrySummary,
     ScoringDryRun,
     ScoringSummary,
@@ -232,8 +231,8 @@ def demo_tables(
 
 
 def full_demo_tables(
-    made: ScoredRegistrySummary, linked: LinkageSummary, report: ReportSummary
-) -> list[Table]:
+    made: ScoredRegistrySummary, linkage: Sequence[RenderableType], report: ReportSummary
+) -> list[RenderableType]:
     """End of the full demo: cohort, report, and where everything is."""
     places = pairs_table("Where it is")
     places.add_row("drawn scores", f"{made.warehouse}/scores/model={made.model}/")
@@ -241,7 +240,7 @@ def full_demo_tables(
     places.add_row("truth", made.registry.truth)
     places.add_row("one row per patient", f"{made.warehouse}/linked/")
     places.add_row("cohort report", report.page)
-    return [*linkage_tables(linked), *report_tables(report), places]
+    return [*linkage, *report_tables(report), places]
 
 
 def doctor_table(summary: DoctorSummary) -> Table:
