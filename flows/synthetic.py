@@ -21,8 +21,10 @@ DEMO_SECRET = "public secret of the cac demo, never for real patients"
 _BYTES_PER_STUDY = 60 * 2**20
 
 
-def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> PhantomSummary:
-    """Write a synthetic archive into `out`, and its truth beside it.
+def make_phantom(
+    out: Path, studies: int, seed: int, progress: RunProgress, *, dry_run: bool = False
+) -> PhantomSummary:
+    """Write a synthetic archive into `out`, and its truth beside it, unless it is a dry run.
 
     Raises
     ------
@@ -43,6 +45,8 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
         )
     truth = out.parent / "truth.parquet"
     require_new(truth)
+    if dry_run:
+        return PhantomSummary(str(out), str(truth), studies, seed)
     progress.say(f"writing {studies} synthetic SPECT/CT studies to {out}")
     with progress.counting("studies written") as report:
         write_archive(
@@ -57,9 +61,11 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
 
 
 def make_extracts(
-    out: Path, patients: int, truth: Path | None, dialect: str, seed: int
+    out: Path, patients: int, truth: Path | None, dialect: str, seed: int, *, dry_run: bool = False
 ) -> RegistrySummary:
     """Write extracts and mapping of a synthetic registry into `out`, and the truth beside it.
+
+    A dry run checks and writes nothing.
 
     Parameters
     ----------
@@ -86,6 +92,8 @@ def make_extracts(
     require_new(found)
     archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
     registry = make_registry(patients, seed, archive=archive)
+    if dry_run:
+        return RegistrySummary(str(out), str(out), str(found), len(registry.truth))
     mapping = write_extracts(registry, dialect, out, seed)
     pq.write_table(truth_table(registry), found)
     return RegistrySummary(str(out), str(mapping), str(found), len(registry.truth))

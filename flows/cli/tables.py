@@ -18,6 +18,7 @@ from flows.summaries import (
     LinkageDryRun,
     LinkageSummary,
     PhantomSummary,
+    PlannedWrites,
     RegistrySummary,
     Rows,
     ScoringDryRun,
@@ -72,9 +73,21 @@ def scoring_dry_run_table(plan: ScoringDryRun) -> Table:
     return table
 
 
+def planned_table(planned: PlannedWrites) -> Table:
+    """What a command would write."""
+    table = pairs_table("Dry run: nothing is written")
+    for name, value in planned.facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), text)
+    for name in planned.writes:
+        table.add_row("would write", name)
+    return table
+
+
 def index_table(summary: IndexSummary) -> Table:
     """Contents of an archive."""
-    table = pairs_table("Archive index")
+    title = "Dry run: nothing is written" if summary.dry_run else "Archive index"
+    table = pairs_table(title)
     table.add_row("files", str(summary.files))
     table.add_row("files opened", str(summary.files_opened))
     _add_counts(table, "file", summary.file_reasons)
@@ -107,10 +120,10 @@ def status_tables(summary: StatusSummary) -> list[RenderableType]:
         tables.append(table)
     counts = ("scored", "rejected", "failed", "skipped")
     runs = Table(title="Last runs", title_justify="left", box=SIMPLE)
-    runs.add_column("started (UTC)", no_wrap=True)
+    runs.add_column("started (UTC)")
     runs.add_column("outcome")
     for name in (*counts, "time"):
-        runs.add_column(name, justify="right", no_wrap=True)
+        runs.add_column(name, justify="right")
     for row in summary.runs:
         runs.add_row(
             f"{row['started_at']:%Y-%m-%d %H:%M}",
@@ -273,7 +286,7 @@ def _p_text(p_value: float | None) -> str:
 def _columns(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for name in texts:
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for name in numbers:
         table.add_column(name, justify="right")
     return table
@@ -311,7 +324,7 @@ def doctor_table(summary: DoctorSummary) -> Table:
     table = Table(title="Installation", title_justify="left")
     table.add_column("check")
     table.add_column("")
-    table.add_column("found", overflow="fold")
+    table.add_column("found")
     for check in summary.checks:
         mark = Text("ok", "green") if check.ok else Text("fault", "red")
         table.add_row(check.name, mark, check.found)
@@ -328,5 +341,5 @@ def pairs_table(title: str) -> Table:
     """An empty table of names and values."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("")
-    table.add_column("", overflow="fold")
+    table.add_column("")
     return table

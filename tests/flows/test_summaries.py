@@ -39,6 +39,11 @@ def documented_fields(kind: type) -> str:
         ("`cac doctor`", summaries.DoctorSummary),
         ("`cac phantom`", summaries.PhantomSummary),
         ("`cac registry`", summaries.RegistrySummary),
+        ("`cac init`", summaries.InitSummary),
+        (
+            "`cac report`, `cac train ...`, `cac phantom`, `cac registry`, with `--dry-run`",
+            summaries.PlannedWrites,
+        ),
     ],
 )
 def test_the_page_lists_the_fields(command: str, kind: type) -> None:
