@@ -7,9 +7,10 @@ from pathlib import Path
 
 from cac_core.cohort.export import export_tables, write_tables
 from cac_core.cohort.linked import read_linked
+from cac_core.scratch import scratch_folder
 from flows.request import open_warehouse, read_settings
 from flows.runtime.results_folder import results_folder
-from flows.summaries import ExportedFile, ExportSummary
+from flows.summaries import ExportedFile, ExportSummary, PlannedWrites
 
 
 def export_linked(
@@ -38,3 +39,19 @@ def export_linked(
                 for path, table in zip(files, tables.values(), strict=True)
             ]
     return ExportSummary(cohort.run["run_id"], written)
+
+
+def preview_export(
+    warehouse: str | None, config: str | None, shapes: Sequence[str], file_format: str, out: Path
+) -> PlannedWrites:
+    """What an export would write: it goes into a private folder, which is removed.
+
+    Raises
+    ------
+    CacError
+        As `export_linked`.
+    """
+    with scratch_folder("cac-export-") as folder:
+        made = export_linked(warehouse, config, shapes, file_format, folder / "export")
+    files = {str(out / Path(item.file).name): item.rows for item in made.files}
+    return PlannedWrites([f"{name}: {rows} rows" for name, rows in files.items()])

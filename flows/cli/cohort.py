@@ -358,11 +358,16 @@ def export(
     file_format: Annotated[
         str, typer.Option("--format", help="parquet, csv, stata or xport (SAS transport).")
     ] = "parquet",
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export the linked tables to other programs: CDISC ADTTE, OMOP, Stata, SAS, CSV."""
-    from flows.export import export_linked
+    from flows.export import export_linked, preview_export
 
+    if dry_run:
+        shapes = shape or ["linked"]
+        planned = preview_export(warehouse, as_text(config), shapes, file_format, out)
+        return show_planned(planned, as_json)
     result = export_linked(
         warehouse,
         as_text(config),

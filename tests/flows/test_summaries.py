@@ -41,7 +41,7 @@ def documented_fields(kind: type) -> str:
         ("`cac registry`", summaries.RegistrySummary),
         ("`cac init`", summaries.InitSummary),
         (
-            "`cac report`, `cac train ...`, `cac phantom`, `cac registry`, with `--dry-run`",
+            "other commands with `--dry-run`",
             summaries.PlannedWrites,
         ),
     ],

@@ -61,7 +61,8 @@ def test_an_option_means_the_same_everywhere() -> None:
 
 def test_commands_that_write_have_a_dry_run() -> None:
     writing = {
-        "init", "score", "retry", "index", "link", "analyse", "report", "phantom", "registry",
+        "init", "score", "retry", "index", "link", "analyse", "report", "export", "phantom",
+        "registry",
         "train table", "train split", "train heart", "train calcium", "train export",
         "train confidence",
     }  # fmt: skip
