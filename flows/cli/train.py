@@ -53,6 +53,8 @@ from flows.runtime.results_folder import require_new
 from flows.summaries import PlannedWrites
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cac_core.training.settings import TrainingSettings
 
 app = typer.Typer(
@@ -124,20 +126,12 @@ def split_command(
         write_training_table,
     )
     from schemas.codes import CAC_CATEGORIES
-    from schemas.training import SPLITS
 
     require_new(out)
     done = split_table(read_training_table(table), seed=seed, external_sites=external_site or ())
     if not dry_run:
         write_training_table(out, done)
-    rows = done.to_pylist()
-    counts = {
-        part: {
-            category: sum(r["split"] == part and r["cac_category"] == category for r in rows)
-            for category in CAC_CATEGORIES
-        }
-        for part in SPLITS
-    }
+    counts = _counts(done)
     result = {"table": str(out), "digest": split_digest(done), "counts": counts}
     if dry_run:
         return show_planned(PlannedWrites([str(out)], result), as_json)
@@ -148,6 +142,21 @@ def split_command(
         shown.add_row(part, *map(str, by_category.values()), str(sum(by_category.values())))
     show(shown)
     show(f"{out}, digest {result['digest']}")
+
+
+def _counts(table: pa.Table) -> dict[str, dict[str, int]]:
+    """Studies of each part by category."""
+    from schemas.codes import CAC_CATEGORIES
+    from schemas.training import SPLITS
+
+    rows = table.to_pylist()
+    return {
+        part: {
+            category: sum(r["split"] == part and r["cac_category"] == category for r in rows)
+            for category in CAC_CATEGORIES
+        }
+        for part in SPLITS
+    }
 
 
 @app.command(
