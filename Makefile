@@ -7,7 +7,7 @@ DEMO ?= demo
 # A process needs up to 2 GiB; the tests of a file share what is slow to make.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo install test test-slow lint format bench clean
+.PHONY: help demo install test test-slow lint format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,8 +42,11 @@ bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side
 	$(BIN)/python -m bench.bench_link
 	$(BIN)/python -m bench.bench_analysis
 
-clean:  ## remove the environment and the demo
-	rm -rf $(VENV) $(DEMO)
+docs: $(VENV)/.installed-dev  ## build the site of the documents into build/site, to be read from disk
+	$(BIN)/python docs/site/make.py
+
+clean:  ## remove the environment, the demo and what was built
+	rm -rf $(VENV) $(DEMO) build
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(not ok and "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.11 ...")'

@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import hmac
 import os
+import secrets
+import stat
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,7 +95,8 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
     Raises
     ------
     UsageError
-        If there is no secret, it is shorter than `MIN_SECRET_BYTES`, or its file cannot be read.
+        If there is no secret, it is shorter than `MIN_SECRET_BYTES`, its file cannot be read, or
+        every user of the machine can access it.
     """
     if key_file is not None:
         try:
@@ -103,6 +106,7 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
                 f"The key file {key_file} cannot be read ({error.strerror}).",
                 "Create it with: umask 077; openssl rand -hex 32 > FILE",
             ) from None
+        _require_private(key_file)
         source = f"the key file {key_file}"
     else:
         found = os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape")
@@ -128,3 +132,38 @@ def _how_to_make(key_file: Path | None) -> str:
     else:
         command = f'export {SECRET_VARIABLE}="$(openssl rand -hex 32)"'
     return f"Make one, keep it safe and use the same each night: {command}"
+
+
+def make_key_file(path: Path) -> None:
+    """Write a new secret of 32 random bytes, as hexadecimal digits, for its owner only (0600).
+
+    Raises
+    ------
+    UsageError
+        If the file exists or cannot be written.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        raise UsageError(
+            f"The key file {path} exists already.",
+            "It is never replaced: keys made with it could not be made again. Name another file.",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"The key file {path} cannot be written ({error.strerror}).", "Name another folder."
+        ) from None
+
+
+def _require_private(key_file: Path) -> None:
+    """Refuse a key file that users outside its owner and group can read or write."""
+    mode = key_file.stat().st_mode
+    if stat.S_ISREG(mode) and mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise UsageError(
+            f"Every user of this machine can access the key file {key_file}.",
+            f"Restrict it with: chmod o-rwx {key_file}",
+        )

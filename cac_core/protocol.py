@@ -5,8 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def _rule(default: Any, description: str, example: str | None = None) -> Any:
+    """A field with its description, and an example (TOML) if it has no default."""
+    return field(default=default, metadata={"description": description, "example": example})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,26 +22,25 @@ class ScoringProtocol:
     the lesion; the sum is scaled by slice increment / `reference_increment_mm`, as usual for slices
     that are not 3 mm apart.
 
-    Parameters
-    ----------
-    threshold_hu : calcium threshold at 120 kVp, HU.
-    connectivity : 4 or 8 neighbours of a pixel.
-    min_area_mm2 : smallest area of a lesion.
-    weight_edges_hu : peak HU from which the density weight is 2, 3 and 4.
-    reference_increment_mm : slice increment for which the score is defined.
-    kvp_rule, kvp_thresholds_hu : thresholds at other tube voltages, see
-        `cac_core.scoring.agatston.threshold_for_kvp`.
-    mass_calibration_mg_per_ml_hu : calibration factor of the calcium mass; None for no mass.
+    The metadata of each field describe it, also for the settings file.
     """
 
-    threshold_hu: float = 130.0
-    connectivity: Literal[4, 8] = 8
-    min_area_mm2: float = 1.0
-    weight_edges_hu: tuple[float, float, float] = (200.0, 300.0, 400.0)
-    reference_increment_mm: float = 3.0
-    kvp_rule: Literal["flag", "table"] = "flag"
-    kvp_thresholds_hu: tuple[tuple[float, float], ...] = ()
-    mass_calibration_mg_per_ml_hu: float | None = None
+    threshold_hu: float = _rule(130.0, "calcium threshold at 120 kVp, HU")
+    connectivity: Literal[4, 8] = _rule(8, "neighbours of a pixel: 4 or 8")
+    min_area_mm2: float = _rule(1.0, "smallest area of a lesion, mm2")
+    weight_edges_hu: tuple[float, float, float] = _rule(
+        (200.0, 300.0, 400.0), "peak HU from which the density weight is 2, 3 and 4"
+    )
+    reference_increment_mm: float = _rule(3.0, "slice increment that defines the score, mm")
+    kvp_rule: Literal["flag", "table"] = _rule(
+        "flag", "at other tube voltages than 120 kVp: flag the score, or take the table below"
+    )
+    kvp_thresholds_hu: tuple[tuple[float, float], ...] = _rule(
+        (), "pairs of tube voltage (kV) and threshold (HU)"
+    )
+    mass_calibration_mg_per_ml_hu: float | None = _rule(
+        None, "calibration factor of the calcium mass; without a value, no mass", "0.8"
+    )
 
     @property
     def digest(self) -> str:

@@ -19,6 +19,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _key(default: Any, description: str, example: str | None = None, **limits: Any) -> Any:
+    """A key with its comment in the settings file, and an example (TOML) if it has no default."""
+    examples = None if example is None else [example]
+    if callable(default):
+        return Field(default_factory=default, description=description, examples=examples, **limits)
+    return Field(default=default, description=description, examples=examples, **limits)
+
+
 class ClusterSettings(_Section):
     """Where the studies are scored.
 
@@ -30,14 +38,22 @@ class ClusterSettings(_Section):
     and certificate and key of this run.
     """
 
-    kind: Literal["local", "address", "slurm", "kubernetes"] = "local"
-    workers: int | None = Field(default=None, ge=1)
-    memory_limit: str = "auto"
-    address: str | None = None
-    tls_ca_file: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+    kind: Literal["local", "address", "slurm", "kubernetes"] = _key(
+        "local", "local: this machine; address: a running Dask scheduler; slurm; kubernetes"
+    )
+    workers: int | None = _key(
+        None, "worker processes; without a value, one per usable core", "8", ge=1
+    )
+    memory_limit: str = _key("auto", "memory of a worker, e.g. 4GiB; auto: an equal share")
+    address: str | None = _key(
+        None, "scheduler, for kind `address`", '"tls://scheduler.example:8786"'
+    )
+    tls_ca_file: Path | None = _key(None, "certificate of the authority (PEM)", '"ca.pem"')
+    tls_cert: Path | None = _key(None, "certificate of the run (PEM)", '"run.pem"')
+    tls_key: Path | None = _key(None, "its key (PEM), readable by its owner only", '"run.key"')
+    options: dict[str, Any] = _key(
+        dict, "arguments of the cluster class, e.g. { queue = 'long', walltime = '08:00:00' }"
+    )
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ClusterSettings:
@@ -67,11 +83,15 @@ class ScoringSettings(_Section):
     `previews`, small images of the key slices of each study are stored with its score.
     """
 
-    shard_size: int | None = Field(default=None, ge=1)
-    timeout_s: float = Field(default=120.0, gt=0)
-    failure_budget: float = Field(default=0.05, ge=0, le=1)
-    publish_every_s: float = Field(default=300.0, ge=0)
-    previews: bool = True
+    shard_size: int | None = _key(
+        None, "studies per shard; without a value, 250 or 20 per worker thread", "250", ge=1
+    )
+    timeout_s: float = _key(120.0, "longest time for one study, seconds", gt=0)
+    failure_budget: float = _key(
+        0.05, "share of failed studies above which a run ends with exit code 3", ge=0, le=1
+    )
+    publish_every_s: float = _key(300.0, "time between two publications, seconds", ge=0)
+    previews: bool = _key(True, "store small images of the key slices of each study")
 
 
 class PrivacySettings(_Section):
@@ -82,7 +102,9 @@ class PrivacySettings(_Section):
     selection rules need.
     """
 
-    keep_descriptions: bool = False
+    keep_descriptions: bool = _key(
+        False, "keep descriptions of studies and series (docs/privacy.md), not only allowed terms"
+    )
 
 
 class LinkageSettings(_Section):
@@ -91,13 +113,23 @@ class LinkageSettings(_Section):
     Without `threads`, one per usable core; without `scratch`, the temporary folder of the system.
     """
 
-    mapping: Path | None = None
-    outcomes: Path | None = None
-    model: str | None = None
-    memory_limit: str = Field(default="2GB", pattern=r"^[0-9.]+ ?[KMGT]i?B$")
-    threads: int | None = Field(default=None, ge=1)
-    scratch: Path | None = None
-    suppress_small_cells: bool = False
+    mapping: Path | None = _key(None, "description of the registry extracts", '"site.toml"')
+    outcomes: Path | None = _key(
+        None, "definitions of the outcomes; without a value, the paper's", '"outcomes.toml"'
+    )
+    model: str | None = _key(
+        None,
+        "id of the model whose scores are linked; needed only if the warehouse holds several",
+        '"convlstm-s9-01234567"',
+    )
+    memory_limit: str = _key("2GB", "memory of DuckDB", pattern=r"^[0-9.]+ ?[KMGT]i?B$")
+    threads: int | None = _key(
+        None, "threads of DuckDB; without a value, one per usable core", "4", ge=1
+    )
+    scratch: Path | None = _key(
+        None, "folder for temporary data, which can hold identifiers", '"/var/tmp"'
+    )
+    suppress_small_cells: bool = _key(False, "hide counts from 1 to 4")
 
 
 class AnalysisSettings(_Section):
@@ -106,9 +138,13 @@ class AnalysisSettings(_Section):
     Without `threads`, one per usable core. The results do not depend on either.
     """
 
-    plan: Path | None = None
-    spread: Literal["threads", "dask"] = "threads"
-    threads: int | None = Field(default=None, ge=1)
+    plan: Path | None = _key(None, "analysis plan; without a value, the paper's", '"plan.toml"')
+    spread: Literal["threads", "dask"] = _key(
+        "threads", "where resamples run: threads of this machine, or dask: the cluster above"
+    )
+    threads: int | None = _key(
+        None, "threads of the analysis; without a value, one per usable core", "4", ge=1
+    )
 
 
 class ReportSettings(_Section):
@@ -118,10 +154,14 @@ class ReportSettings(_Section):
     every figure is also a PDF and a TIFF at the sizes of journals.
     """
 
-    out: Path | None = None
-    reviews: Path | None = None
-    suppress_small_cells: bool = False
-    journal: bool = False
+    out: Path | None = _key(
+        None, "folder of the report; without a value, in the warehouse", '"/data/report"'
+    )
+    reviews: Path | None = _key(
+        None, "CSV with study_key and cause of discrepant cases", '"reviews.csv"'
+    )
+    suppress_small_cells: bool = _key(False, "hide counts from 1 to 4 and single cases")
+    journal: bool = _key(False, "figures also as PDF and TIFF at the sizes of journals")
 
 
 class Settings(_Section):
@@ -130,19 +170,27 @@ class Settings(_Section):
     Relative paths refer to the folder of the settings file.
     """
 
-    archive: tuple[Path, ...] = ()
-    warehouse: str | None = None
-    model: Path | None = None
-    key_file: Path | None = None
-    rules: Path | None = None
-    index_workers: int | None = Field(default=None, ge=1)
-    protocol: ScoringProtocol = ScoringProtocol()
-    cluster: ClusterSettings = ClusterSettings()
-    scoring: ScoringSettings = ScoringSettings()
-    privacy: PrivacySettings = PrivacySettings()
-    linkage: LinkageSettings = LinkageSettings()
-    analysis: AnalysisSettings = AnalysisSettings()
-    report: ReportSettings = ReportSettings()
+    archive: tuple[Path, ...] = _key((), "folders of DICOM studies, any layout")
+    warehouse: str | None = _key(None, "folder or fsspec URL for the tables", '"/data/cac"')
+    model: Path | None = _key(
+        None, "folder of weights; without a value, the shipped weights", '"weights"'
+    )
+    key_file: Path | None = _key(
+        None, "file with the linkage secret; without a value, CAC_LINKAGE_KEY", '"linkage.key"'
+    )
+    rules: Path | None = _key(
+        None, "rules that choose the series; without a value, the shipped ones", '"rules.toml"'
+    )
+    index_workers: int | None = _key(
+        None, "processes that read headers; without a value, one per usable core", "4", ge=1
+    )
+    protocol: ScoringProtocol = _key(ScoringProtocol(), "rules of the Agatston score")
+    cluster: ClusterSettings = _key(ClusterSettings(), "where the studies are scored")
+    scoring: ScoringSettings = _key(ScoringSettings(), "how a run is divided, and when it fails")
+    privacy: PrivacySettings = _key(PrivacySettings(), "free text in the tables")
+    linkage: LinkageSettings = _key(LinkageSettings(), "cac link")
+    analysis: AnalysisSettings = _key(AnalysisSettings(), "cac analyse")
+    report: ReportSettings = _key(ReportSettings(), "cac report")
 
     def public(self) -> dict[str, Any]:
         """Return the settings as JSON values, without archive and key file.

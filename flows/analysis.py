@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -208,17 +209,28 @@ def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> Ana
     """
     stamp = RunStamp()
     store, digest = prepared.warehouse, prepared.digest
-    last = store.read(ANALYSES).sort_by("started_at").to_pylist()
-    whole = all(map(store.has, (ESTIMATES, DISCREPANCIES)))
-    if last and whole and last[-1]["inputs_digest"] == digest:
+    last = _last_run(store)
+    if last and last["inputs_digest"] == digest:
         progress.say("nothing has changed since the last analysis")
-        return _summary(prepared, last[-1]["run_id"], "unchanged", store.read(ESTIMATES), stamp)
+        return _summary(prepared, last["run_id"], "unchanged", store.read(ESTIMATES), stamp)
     estimates = estimates_table(_estimated(prepared, progress))
     store.replace(DISCREPANCIES, discrepancies(prepared.cohort.linked, prepared.plan))
     store.replace(ESTIMATES, estimates)
     summary = _summary(prepared, stamp.run_id, "analysed", estimates, stamp)
     store.add_run(_run_row(prepared, summary, stamp, digest), ANALYSES)
     return summary
+
+
+def is_current(prepared: PreparedAnalysis) -> bool:
+    """Whether the estimates of these inputs are published already."""
+    last = _last_run(prepared.warehouse)
+    return last is not None and last["inputs_digest"] == prepared.digest
+
+
+def _last_run(store: Warehouse) -> dict[str, Any] | None:
+    """The last analysis; None without one, or if a table of it is missing."""
+    runs: list[dict[str, Any]] = store.read(ANALYSES).sort_by("started_at").to_pylist()
+    return runs[-1] if runs and all(map(store.has, (ESTIMATES, DISCREPANCIES))) else None
 
 
 def _estimated(prepared: PreparedAnalysis, progress: RunProgress) -> list[Estimate]:

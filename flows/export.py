@@ -11,10 +11,11 @@ from cac_core.cohort.export import export_tables
 from cac_core.cohort.export_files import write_tables
 from cac_core.cohort.linked import read_linked
 from cac_core.cohort.warehouse import Warehouse
+from cac_core.scratch import scratch_folder
 from cac_core.settings import Settings
 from flows.request import open_warehouse, read_settings
 from flows.runtime.results_folder import results_folder
-from flows.summaries import ExportedFile, ExportSummary
+from flows.summaries import ExportedFile, ExportSummary, PlannedWrites
 from schemas.results import ANALYSES
 
 #: Formats of `linked` that R reads without further packages, or with arrow.
@@ -53,6 +54,23 @@ def export_linked(
             (folder / "analysis.R").write_text(text, encoding="utf-8")
         scripts = sorted(path.name for path in folder.iterdir() if path.suffix in _SCRIPTS)
     return ExportSummary(cohort.run["run_id"], written, [str(out / name) for name in scripts])
+
+
+def preview_export(
+    warehouse: str | None, config: str | None, shapes: Sequence[str], file_format: str, out: Path
+) -> PlannedWrites:
+    """What an export would write: it goes into a private folder, which is removed.
+
+    Raises
+    ------
+    CacError
+        As `export_linked`.
+    """
+    with scratch_folder("cac-export-") as folder:
+        made = export_linked(warehouse, config, shapes, file_format, folder / "export")
+    files = {str(out / Path(item.file).name): item.rows for item in made.files}
+    scripts = [str(out / Path(script).name) for script in made.scripts]
+    return PlannedWrites([*(f"{name}: {rows} rows" for name, rows in files.items()), *scripts])
 
 
 def _plan(store: Warehouse, settings: Settings) -> Plan:

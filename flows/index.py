@@ -15,9 +15,14 @@ from schemas.series import SERIES
 
 
 def index(
-    archive: Sequence[str], warehouse: str | None, config: str | None, progress: RunProgress
+    archive: Sequence[str],
+    warehouse: str | None,
+    config: str | None,
+    progress: RunProgress,
+    *,
+    dry_run: bool = False,
 ) -> IndexSummary:
-    """Index the archive, select the series, and publish both tables.
+    """Index the archive, select the series, and publish both tables unless it is a dry run.
 
     Raises
     ------
@@ -27,10 +32,11 @@ def index(
     prepared = prepare_indexing(tuple(archive), warehouse, config)
     content = read_archive(prepared, progress)
     store, found = prepared.warehouse, content.index
-    with store.lock():
-        keep_fingerprint(store, prepared.keyring)
-        store.replace(INSTANCES, found.instances)
-        store.replace(SERIES, content.series)
+    if not dry_run:
+        with store.lock():
+            keep_fingerprint(store, prepared.keyring)
+            store.replace(INSTANCES, found.instances)
+            store.replace(SERIES, content.series)
     series = content.series.select(["study_key", "selected", "reason"]).to_pylist()
     return IndexSummary(
         files=found.n_files,
@@ -43,4 +49,5 @@ def index(
         seconds=round(found.seconds, 3),
         headers_per_second=round(found.n_opened / found.seconds, 1) if found.seconds else 0.0,
         warehouse=store.url,
+        dry_run=dry_run,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from cac_core.cohort.fingerprint import require_same_secret
@@ -14,11 +15,16 @@ from cac_core.keys import load_keyring
 from flows.request import archive_roots, index_workers, open_warehouse, read_settings
 from flows.summaries import KeyLookup
 
+_KEY = r"[0-9a-f]{4,32}"
+_COLUMNS = ("study_key", "patient_key", "path_key")
+
 
 def lookup_key(
     key: str, archive: Sequence[str], config: str | None, warehouse: str | None = None
 ) -> KeyLookup:
     """Find the files with a patient, study or file key; needs the linkage secret.
+
+    The first digits of a key are enough if no other key of the archive begins with them.
 
     Parameters
     ----------
@@ -27,14 +33,16 @@ def lookup_key(
     Raises
     ------
     UsageError
-        If the key is malformed, or the warehouse was made with another secret.
+        If the key is malformed, several keys begin with its digits, or the warehouse was made with
+        another secret.
     CacError
         If no file of the archive has the key.
     """
-    if not re.fullmatch(r"[0-9a-f]{32}", key):
+    if not re.fullmatch(_KEY, key):
         raise UsageError(
             "The first argument is not a key.",
-            "A key has 32 lower-case hexadecimal digits, as in the tables.",
+            "A key has 32 lower-case hexadecimal digits, as in the tables; give all of them, or "
+            "the first four or more.",
         )
     settings = read_settings(config)
     roots = archive_roots(tuple(archive), settings)
@@ -43,14 +51,38 @@ def lookup_key(
         require_same_secret(open_warehouse(warehouse, settings), keyring)
     found = index_archive(roots, keyring, workers=index_workers(settings))
     table = found.instances
-    matches = pc.or_kleene(
-        pc.or_kleene(pc.equal(table["study_key"], key), pc.equal(table["patient_key"], key)),
-        pc.equal(table["path_key"], key),
-    )
-    keys = table.filter(pc.fill_null(matches, False))["path_key"].to_pylist()
-    if not keys:
+    key = whole_key(table, key)
+    matches = pc.is_in(table[_COLUMNS[0]], pa.array([key]))
+    for name in _COLUMNS[1:]:
+        matches = pc.or_(matches, pc.is_in(table[name], pa.array([key])))
+    keys = table.filter(matches)["path_key"].to_pylist()
+    return KeyLookup(key, sorted(str(found.paths[path_key]) for path_key in keys))
+
+
+def whole_key(table: pa.Table, digits: str) -> str:
+    """The one key of an index (table `instances`) that begins with these digits.
+
+    Raises
+    ------
+    UsageError
+        If several keys do.
+    CacError
+        If none does.
+    """
+    known: set[str] = {
+        key
+        for name in _COLUMNS
+        for key in table[name].unique().to_pylist()
+        if key is not None and key.startswith(digits)
+    }
+    if not known:
         raise CacError(
             "No file of this archive has that key.",
             "The key comes from another archive, or was made with another secret.",
         )
-    return KeyLookup(key, sorted(str(found.paths[path_key]) for path_key in keys))
+    if len(known) > 1:
+        raise UsageError(
+            f"{len(known)} keys of this archive begin with these {len(digits)} digits.",
+            "Give more digits.",
+        )
+    return known.pop()

@@ -39,6 +39,7 @@ from cac_core.cohort.unknown_codes import UnknownCode, code_warnings, unknown_co
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
+from cac_core.model.weights import model_id_of
 from cac_core.settings import Settings
 from flows.request import LinkageRequest, open_warehouse, read_settings
 from flows.runtime.progress import RunProgress, current_progress
@@ -112,7 +113,8 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
     warehouse = open_warehouse(request.warehouse, settings)
     require_same_secret(warehouse, keyring)
     parts = warehouse.parts()
-    model = chosen_model(warehouse, request.model or options.model)
+    wanted = request.model or options.model
+    model = chosen_model(warehouse, None if wanted is None else model_id_of(wanted))
     warehouse.check_writable()
     suppress = options.suppress_small_cells if request.suppress is None else request.suppress
     return PreparedLinkage(

@@ -33,11 +33,13 @@ from flows.analysis import (
     AnalysisRequest,
     PreparedAnalysis,
     analyse_if_changed,
+    is_current,
     prepare_analysis,
 )
 from flows.pages.studies import write_pages
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
+from flows.summaries import PlannedWrites
 from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
@@ -206,6 +208,20 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         seconds_report=round(monotonic() - begun, 3),
         seconds=round(monotonic() - clock, 3),
     )
+
+
+def preview_report(prepared: PreparedReport) -> PlannedWrites:
+    """What `cac report` would do; writes nothing."""
+    analysis = prepared.analysis
+    current = is_current(analysis)
+    facts = {
+        "patients": analysis.cohort.linked.num_rows,
+        "model": analysis.cohort.run["model_id"],
+        "analysis": "up to date" if current else "would run first",
+        "small counts hidden": prepared.suppress,
+    }
+    tables = [] if current else [f"{analysis.warehouse.url}/{ESTIMATES.name}"]
+    return PlannedWrites([*tables, str(prepared.out)], facts)
 
 
 def _with_archive_rows(prepared: PreparedReport) -> pa.Table:

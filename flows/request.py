@@ -8,17 +8,20 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.cohort.warehouse import Warehouse
-from cac_core.cohort.worklist import Identity
-from cac_core.dicom.descriptions import TextPolicy
-from cac_core.dicom.selection_rules import SelectionRules, load_rules, text_policy
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
-from cac_core.model.weights import WeightsManifest, verify_weights
 from cac_core.settings import Settings, load_settings
 from flows.runtime.faults import hide_paths_below
+
+if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to import
+    from cac_core.cohort.worklist import Identity
+    from cac_core.dicom.descriptions import TextPolicy
+    from cac_core.dicom.selection_rules import SelectionRules
+    from cac_core.model.weights import WeightsManifest
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class PreparedIndexing:
     @property
     def texts(self) -> TextPolicy:
         """Which words of the header descriptions are kept."""
+        from cac_core.dicom.selection_rules import text_policy
+
         return text_policy(self.rules, keep=self.settings.privacy.keep_descriptions)
 
     @property
@@ -91,6 +96,8 @@ class PreparedScoring:
     @property
     def identity(self) -> Identity:
         """The part of every score's identity that is the same for the whole run."""
+        from cac_core.cohort.worklist import Identity
+
         protocol, rules = self.settings.protocol, self.indexing.rules
         return Identity(self.weights.digest, protocol.digest, rules.digest)
 
@@ -127,6 +134,8 @@ def prepare_indexing(
     CacError
         For the first fault: settings, archive, warehouse, secret, or rules.
     """
+    from cac_core.dicom.selection_rules import load_rules
+
     settings = read_settings(config)
     roots = archive_roots(archive, settings)
     store = open_warehouse(warehouse, settings)
@@ -144,6 +153,8 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
     CacError
         For the first fault: settings, archive, warehouse, secret, rules, weights, or limit.
     """
+    from cac_core.model.weights import verify_weights
+
     indexing = prepare_indexing(request.archive, request.warehouse, request.config)
     weights = verify_weights(Path(request.model) if request.model else indexing.settings.model)
     if request.limit is not None and request.limit < 1:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections import Counter
 from pathlib import Path
 
-from cac_core.cohort.database import run_sql
+import pyarrow as pa
+
 from cac_core.cohort.fingerprint import same_secret
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from cac_core.keys import load_keyring
 from cac_core.settings import Settings
 from flows.request import open_warehouse, read_settings
-from flows.summaries import StatusSummary
+from flows.summaries import Rows, StatusSummary
 from schemas.run import RUNS
 from schemas.score import SCORES
+
+_COUNTED = ("status", "reason", "cac_category", "needs_review")
+_SHOWN = (
+    "run_id", "job", "started_at", "outcome", "studies", "scored", "rejected", "failed", "skipped",
+    "seconds", "model_id",
+)  # fmt: skip
+_MOST_RUNS = 10
 
 
 def warehouse_status(
@@ -40,11 +50,10 @@ def warehouse_status(
         from flows.pages.archive import write_archive_page  # imports matplotlib: one second
 
         write_archive_page(store, page)
-    models = {
-        model: run_sql("status", scores=store.read(SCORES, model)).to_pylist()
-        for model in store.models()
-    }
-    runs = run_sql("last_runs", runs=store.read(RUNS)).to_pylist()
+    # Only the columns that are counted, and without SQL: to validate whole tables and to import
+    # DuckDB and pandas takes longer than the rest.
+    models = {model: _counts(store.columns(SCORES, _COUNTED, model)) for model in store.models()}
+    runs = _last_runs(store.columns(RUNS, _SHOWN))
     return StatusSummary(
         warehouse=store.url, models=models, runs=runs, secret=_secret(store, settings)
     )
@@ -59,3 +68,40 @@ def _secret(store: Warehouse, settings: Settings) -> str:
     except CacError:
         return "not_given"
     return "same" if same_secret(store, keyring) else "another"
+
+
+def _counts(scores: pa.Table) -> Rows:
+    """Studies by status, reason and category, most frequent first; how many need review."""
+    columns = (scores[name].to_pylist() for name in _COUNTED)
+    counts: dict[tuple[str, str | None, str | None], list[int]] = {}
+    for (*group, needs_review), studies in Counter(zip(*columns, strict=True)).items():
+        found = counts.setdefault(tuple(group), [0, 0])
+        found[0] += studies
+        found[1] += studies if needs_review else 0
+    rows: Rows = [
+        {"status": status, "reason": reason, "cac_category": category, "studies": studies,
+         "need_review": need_review}
+        for (status, reason, category), (studies, need_review) in counts.items()
+    ]  # fmt: skip
+    rows.sort(
+        key=lambda row: (-row["studies"], *map(_nulls_last, (row["reason"], row["cac_category"])))
+    )
+    rows.sort(key=lambda row: row["status"], reverse=True)
+    return rows
+
+
+def _nulls_last(text: str | None) -> tuple[bool, str]:
+    return text is None, text or ""
+
+
+def _last_runs(runs: pa.Table) -> Rows:
+    """The newest runs first."""
+    # PyArrow imports pandas to make a datetime of a timestamp, but not of a number.
+    started = runs["started_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    runs = runs.set_column(runs.column_names.index("started_at"), "started_at", started)
+    newest = runs.sort_by([("started_at", "descending")]).slice(0, _MOST_RUNS)
+    begin = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return [
+        row | {"started_at": begin + dt.timedelta(microseconds=row["started_at"])}
+        for row in newest.to_pylist()
+    ]

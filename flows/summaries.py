@@ -85,6 +85,27 @@ class ScoringDryRun:
 
 
 @dataclass(frozen=True)
+class InitSummary:
+    """A settings file (`cac init`); `key_file` is what it names, `made_key` whether it is new."""
+
+    settings: str
+    key_file: str | None
+    made_key: bool
+
+
+@dataclass(frozen=True)
+class PlannedWrites:
+    """What a command would write with these arguments (`--dry-run`).
+
+    `writes` are tables of a warehouse, files or folders; `facts` what is known beforehand.
+    """
+
+    dry_run: bool = field(default=True, init=False)
+    writes: list[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class IndexSummary:
     """One index of an archive (`cac index`)."""
 
@@ -98,6 +119,7 @@ class IndexSummary:
     seconds: float
     headers_per_second: float
     warehouse: str
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,10 @@ DEMO_SECRET = "public secret of the cac demo, never for real patients"
 _BYTES_PER_STUDY = 60 * 2**20
 
 
-def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> PhantomSummary:
-    """Write a synthetic archive into `out`, and its truth beside it.
+def make_phantom(
+    out: Path, studies: int, seed: int, progress: RunProgress, *, dry_run: bool = False
+) -> PhantomSummary:
+    """Write a synthetic archive into `out`, and its truth beside it, unless it is a dry run.
 
     Raises
     ------
@@ -56,6 +58,8 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
         )
     truth = out.parent / "truth.parquet"
     require_new(truth)
+    if dry_run:
+        return PhantomSummary(str(out), str(truth), studies, seed)
     progress.say(f"writing {studies} synthetic SPECT/CT studies to {out}")
     with progress.counting("studies written") as report:
         write_archive(
@@ -70,9 +74,11 @@ def make_phantom(out: Path, studies: int, seed: int, progress: RunProgress) -> P
 
 
 def make_extracts(
-    out: Path, patients: int, truth: Path | None, dialect: str, seed: int
+    out: Path, patients: int, truth: Path | None, dialect: str, seed: int, *, dry_run: bool = False
 ) -> RegistrySummary:
     """Write extracts and mapping of a synthetic registry into `out`, and the truth beside it.
+
+    A dry run checks and writes nothing.
 
     Parameters
     ----------
@@ -93,7 +99,8 @@ def make_extracts(
     if truth is not None and not truth.is_file():
         raise UsageError(f"There is no {truth}.", "`cac phantom` writes it beside the archive.")
     archive = [] if truth is None else archive_visits(pq.ParquetFile(truth).read())
-    return _write_registry(make_registry(patients, seed, archive=archive), dialect, out, seed)
+    registry = make_registry(patients, seed, archive=archive)
+    return _write_registry(registry, dialect, out, seed, dry_run=dry_run)
 
 
 def make_scored_registry(
@@ -130,10 +137,14 @@ def make_scored_registry(
     )
 
 
-def _write_registry(registry: Registry, dialect: str, out: Path, seed: int) -> RegistrySummary:
-    """Write extracts and mapping into a folder, and the truth beside it."""
+def _write_registry(
+    registry: Registry, dialect: str, out: Path, seed: int, *, dry_run: bool = False
+) -> RegistrySummary:
+    """Write extracts and mapping into a folder, and the truth beside it; a dry run only checks."""
     found = out.parent / f"{out.name}_truth.parquet"
     require_new(found)
+    if dry_run:
+        return RegistrySummary(str(out), str(out), str(found), len(registry.truth))
     mapping = write_extracts(registry, dialect, out, seed)
     pq.write_table(truth_table(registry), found)
     return RegistrySummary(str(out), str(mapping), str(found), len(registry.truth))

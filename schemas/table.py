@@ -1,7 +1,8 @@
 """Declares tables: columns with type, unit, meaning and checks, in one place.
 
 A `TableSpec` yields the Arrow schema (with unit and description as field metadata), the pandera
-schema that validates the table, and the data dictionary.
+schema that validates the table, and the data dictionary. pandera, which takes half a second to
+import, is imported by what checks values.
 """
 
 from __future__ import annotations
@@ -9,32 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import pandera.pyarrow as pp
 import pyarrow as pa
-import pyarrow.compute as pc
-from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
+
+from schemas.invalid import InvalidTableError
+
+if TYPE_CHECKING:
+    import pandera.pyarrow as pp
+    from pandera.errors import SchemaError, SchemaErrors
+
+__all__ = ["KEY_PATTERN", "ColumnSpec", "InvalidTableError", "TableSpec"]
 
 #: Pattern of `patient_key`, `study_key` and every other keyed pseudonym.
 KEY_PATTERN = r"^[0-9a-f]{32}$"
-
-
-class InvalidTableError(Exception):
-    """A table violates its schema. Lists every failed column and check, never a value.
-
-    Parameters
-    ----------
-    table : name of the table.
-    failures : one line per failed column and check.
-    """
-
-    def __init__(self, table: str, failures: tuple[str, ...]) -> None:
-        super().__init__(table, failures)
-        self.table = table
-        self.failures = failures
-
-    def __str__(self) -> str:
-        return f"table `{self.table}` violates its schema: " + "; ".join(self.failures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +57,8 @@ class ColumnSpec:
 
     def pandera_column(self) -> pp.Column:
         """Return the pandera column with all checks."""
+        import pandera.pyarrow as pp
+
         checks: list[pp.Check] = []
         if self.codes is not None:
             checks.append(pp.Check.isin(list(self.allowed)))
@@ -102,6 +93,8 @@ class TableSpec:
     @property
     def pandera_schema(self) -> pp.DataFrameSchema:
         """The pandera schema: types, ranges, codes, uniqueness, and exactly these columns."""
+        import pandera.pyarrow as pp
+
         return pp.DataFrameSchema(
             {column.name: column.pandera_column() for column in self.columns},
             strict=True,
@@ -142,6 +135,8 @@ class TableSpec:
         InvalidTableError
             With one line per failed column and check, and the number of invalid values.
         """
+        from pandera.errors import SchemaErrors
+
         self._check_names(table.column_names)
         if table.num_rows:
             try:
@@ -168,6 +163,8 @@ class TableSpec:
         InvalidTableError
             If columns are missing or unknown.
         """
+        from pandera.errors import SchemaErrors
+
         self._check_names(table.column_names)
         try:
             self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
@@ -177,6 +174,9 @@ class TableSpec:
 
     def _cases(self, error: SchemaError, table: pa.Table) -> list[tuple[int, str, str]]:
         """Rows of one failed check; pandera 0.35 reports values of Arrow tables, not rows."""
+        import pyarrow.compute as pc
+        from pandera.errors import SchemaErrorReason
+
         if error.reason_code not in (
             SchemaErrorReason.DATAFRAME_CHECK,
             SchemaErrorReason.SERIES_CONTAINS_NULLS,

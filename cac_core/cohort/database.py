@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 
 from cac_core.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ def run_sql(name: str, parameters: dict[str, object] | None = None, **tables: pa
     parameters : values of the `$name` placeholders in the file.
     **tables : the tables that the file reads, by name.
     """
+    import duckdb  # `cac status` opens a warehouse and runs no SQL
+
     with duckdb.connect(":memory:") as connection:
         for table_name, table in tables.items():
             connection.register(table_name, table)
@@ -57,6 +62,8 @@ def database(resources: Resources) -> Iterator[tuple[duckdb.DuckDBPyConnection, 
     The database may hold identifiers: only its owner can read the folder, and the next run removes
     what a killed process left.
     """
+    import duckdb
+
     with scratch_folder("cac-linkage-", resources.scratch) as scratch:
         folder = str(scratch)
         # DuckDB parses what follows a question mark in a database path as options.

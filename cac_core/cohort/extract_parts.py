@@ -7,9 +7,12 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cac_core.cohort.extracts import Extract
 from cac_core.errors import CacError
+
+if TYPE_CHECKING:  # every command opens a warehouse, few read extracts
+    from cac_core.cohort.extracts import Extract
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,8 @@ class Warehouse:
         ]
         try:
             tables = [part.select(list(names)).cast(types) for part in parts]
-            return pa.concat_tables([types.empty_table(), *tables])
+            # Not `empty_table`, which imports pandas: most of the time of `cac status`.
+            return pa.concat_tables([pa.Table.from_batches([], types), *tables])
         except (pa.ArrowInvalid, KeyError) as error:
             raise self._unfit(spec, error) from None
 

@@ -36,6 +36,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", re.ASCII)
 _FIXED_CONFIG = {"branches": "both"}
 #: A row of the layer table in the indented manifest, to be written on one line.
 _LAYER_ROW = re.compile(r'\{\s*"part":[^{}]*\}')
+#: What a model id looks like.
+_MODEL_ID = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]{8}")
 _HINT = "Install the package again, or name a complete folder with --model."
 
 
@@ -91,15 +93,16 @@ def require_plain_name(text: str, what: str) -> None:
 def verify_weights(folder: Path | None = None) -> WeightsManifest:
     """Read the manifest of a folder (default: the shipped weights) and verify all checksums.
 
-    Does not import torch.
+    A path that does not exist and ends with the id of the shipped weights names these. Does not
+    import torch.
 
     Raises
     ------
     WeightsError
         If the folder or a file is missing, the manifest is malformed, or a checksum differs.
     """
-    folder = (folder or SHIPPED_WEIGHTS).resolve()
-    manifest = _read_manifest(folder)
+    manifest = _named_manifest(folder or SHIPPED_WEIGHTS)
+    folder = manifest.folder
     require_plain_name(manifest.name, "name")
     require_plain_name(manifest.version, "version")
     files = {item: folder / entry["file"] for item, entry in manifest.networks.items()}
@@ -115,6 +118,32 @@ def verify_weights(folder: Path | None = None) -> WeightsManifest:
 def is_weights_folder(folder: Path) -> bool:
     """Whether a folder holds weights, rather than a training run; checks nothing else."""
     return (folder / MANIFEST).is_file()
+
+
+def model_id_of(named: str) -> str:
+    """The model id that a person named, or that of the folder of weights that they named.
+
+    Raises
+    ------
+    WeightsError
+        If the folder has a malformed manifest.
+    """
+    folder = Path(named)
+    return _read_manifest(folder).model_id if (folder / MANIFEST).exists() else named
+
+
+def _named_manifest(folder: Path) -> WeightsManifest:
+    """The manifest of a folder, or of the shipped weights named by their id."""
+    if not folder.exists():
+        shipped = _read_manifest(SHIPPED_WEIGHTS)
+        if folder.name == shipped.model_id:
+            return shipped
+        if _MODEL_ID.fullmatch(folder.name):
+            raise WeightsError(
+                f"No weights at {folder}, and the shipped weights are {shipped.model_id}.",
+                "Name the folder of the weights of that model with --model.",
+            )
+    return _read_manifest(folder.resolve())
 
 
 def _read_manifest(folder: Path) -> WeightsManifest:

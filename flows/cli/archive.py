@@ -12,6 +12,7 @@ from flows.cli.options import (
     OVER_BUDGET,
     Archive,
     ConfigOption,
+    DryRunOption,
     JsonOption,
     LimitOption,
     ModelOption,
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
     from flows.request import ScoringRequest
     from flows.summaries import ScoringSummary
 
+ScoringDryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be scored; write nothing.")
+]
+
 app = typer.Typer()
-key_app = typer.Typer(help="Look up keys in the archive; needs the linkage secret.")
+key_app = typer.Typer(
+    help="Look up keys in the archive; needs the linkage secret.", no_args_is_help=True
+)
 
 
 def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
@@ -62,6 +69,22 @@ def _strings(paths: list[Path] | None) -> tuple[str, ...]:
     return tuple(str(path) for path in paths or ())
 
 
+def _score(request: ScoringRequest, dry_run: bool, as_json: bool, quiet: bool) -> None:
+    """Run a request, or only show what it would do."""
+    if not dry_run:
+        _finish(run_score(request, quiet=quiet), as_json)
+        return
+    from flows.cli.tables import scoring_dry_run_table
+    from flows.planning import dry_run as plan_only
+    from flows.runtime.progress import RunProgress
+
+    plan = plan_only(request, RunProgress(console, quiet=quiet))
+    if as_json:
+        print_json(plan)
+    else:
+        show(scoring_dry_run_table(plan))
+
+
 def _finish(summary: ScoringSummary, as_json: bool) -> None:
     from flows.cli.tables import scoring_table
 
@@ -84,9 +107,7 @@ def score(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be scored; write nothing.")
-    ] = False,
+    dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -98,18 +119,7 @@ def score(
     from flows.request import ScoringRequest
 
     request = ScoringRequest(_strings(archive), warehouse, as_text(config), as_text(model), limit)
-    if dry_run:
-        from flows.cli.tables import scoring_dry_run_table
-        from flows.planning import dry_run as plan_only
-        from flows.runtime.progress import RunProgress
-
-        plan = plan_only(request, RunProgress(console, quiet=quiet))
-        if as_json:
-            print_json(plan)
-        else:
-            show(scoring_dry_run_table(plan))
-        return
-    _finish(run_score(request, quiet=quiet), as_json)
+    _score(request, dry_run, as_json, quiet)
 
 
 @app.command(epilog="Example: `cac retry /archive/spect-ct -w /data/cac`")
@@ -119,6 +129,7 @@ def retry(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
+    dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -128,7 +139,7 @@ def retry(
     request = ScoringRequest(
         _strings(archive), warehouse, as_text(config), as_text(model), limit, retry_failed=True
     )
-    _finish(run_score(request, quiet=quiet), as_json)
+    _score(request, dry_run, as_json, quiet)
 
 
 @app.command("index", epilog="Example: `cac index /archive/spect-ct -w /data/cac`")
@@ -136,6 +147,7 @@ def index_command(
     archive: Archive = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -145,7 +157,7 @@ def index_command(
     from flows.runtime.progress import RunProgress
 
     progress = RunProgress(console, quiet=quiet)
-    summary = index(_strings(archive), warehouse, as_text(config), progress)
+    summary = index(_strings(archive), warehouse, as_text(config), progress, dry_run=dry_run)
     if as_json:
         print_json(summary)
     else:
@@ -157,7 +169,12 @@ def status(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     page: Annotated[
-        Path | None, typer.Option("--page", help="Also write the archive page (HTML) to this file.")
+        Path | None,
+        typer.Option(
+            "--page",
+            help="Also write the archive page (HTML) to this file.",
+            show_default="not written",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -184,9 +201,11 @@ def schema(as_json: JsonOption = False) -> None:
         sys.stdout.write(dictionary_markdown())
 
 
-@key_app.command("lookup", epilog="Example: `cac key lookup 0f3a... /archive/spect-ct`")
+@key_app.command("lookup", epilog="Example: `cac key lookup 0f3a91c2 /archive/spect-ct`")
 def key_lookup(
-    key: Annotated[str, typer.Argument(help="A patient_key, study_key or path_key.")],
+    key: Annotated[
+        str, typer.Argument(help="A patient_key, study_key or path_key, or its first digits.")
+    ],
     archive: Archive = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,

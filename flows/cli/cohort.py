@@ -12,6 +12,7 @@ import typer
 from flows.cli.options import (
     INCOMPLETE,
     ConfigOption,
+    DryRunOption,
     JsonOption,
     QuietOption,
     WarehouseOption,
@@ -20,24 +21,38 @@ from flows.cli.options import (
     console,
     print_json,
     show,
+    show_planned,
 )
 
 if TYPE_CHECKING:
     from flows.analysis import AnalysisDryRun, AnalysisSummary
     from flows.report import ReportSummary
     from flows.request import LinkageRequest
-    from flows.summaries import LinkageDryRun, LinkageSummary
+    from flows.summaries import LinkageDryRun, LinkageSummary, PlannedWrites
 
 app = typer.Typer(rich_markup_mode="markdown")
 
 MappingOption = Annotated[
-    Path | None, typer.Option("--mapping", help="TOML file that describes the extracts.")
+    Path | None,
+    typer.Option(
+        "--mapping",
+        help="TOML file that describes the extracts.",
+        show_default="that of the settings",
+    ),
 ]
 OutcomesOption = Annotated[
-    Path | None, typer.Option("--outcomes", help="Outcome definitions; default: the paper's.")
+    Path | None,
+    typer.Option("--outcomes", help="Outcome definitions (TOML).", show_default="the paper's"),
 ]
 ModelIdOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="Id of the model whose scores are linked.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ID|FOLDER",
+        help="Model whose scores are linked: its id, or its folder of weights.",
+        show_default="the only one in the warehouse",
+    ),
 ]
 ProposeOption = Annotated[
     list[Path] | None,
@@ -45,18 +60,29 @@ ProposeOption = Annotated[
         "--propose",
         metavar="FILE...",
         help="Only draft a mapping from these extracts, or from all in a folder.",
+        show_default="link",
     ),
 ]
 MoreExtracts = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", hidden=True)]
 DraftOption = Annotated[
     Path | None,
-    typer.Option("--out", help="File for the draft of --propose; default: standard output."),
+    typer.Option("--out", help="File for the draft of --propose.", show_default="standard output"),
 ]
 ReportOutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder; default: reports/cohort in the warehouse.")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of the report.",
+        show_default="reports/cohort in the warehouse; comparison, for --compare",
+    ),
 ]
 ReviewsOption = Annotated[
-    Path | None, typer.Option("--reviews", help="CSV with study_key and cause of discrepant cases.")
+    Path | None,
+    typer.Option(
+        "--reviews",
+        help="CSV with study_key and cause of discrepant cases.",
+        show_default="that of the settings, if any",
+    ),
 ]
 CompareOption = Annotated[
     tuple[str, str] | None,
@@ -64,10 +90,11 @@ CompareOption = Annotated[
         "--compare",
         metavar="OLD NEW",
         help="Compare two warehouses, or two models of one, instead.",
+        show_default="write the report",
     ),
 ]
 PlanOption = Annotated[
-    Path | None, typer.Option("--plan", help="Analysis plan (TOML); default: the paper's.")
+    Path | None, typer.Option("--plan", help="Analysis plan (TOML).", show_default="the paper's")
 ]
 
 
@@ -287,6 +314,7 @@ def report_command(
         typer.Option("--journal/--no-journal", help="Figures also as PDF and TIFF for journals."),
     ] = None,
     compare: CompareOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -298,8 +326,7 @@ def report_command(
     if compare is not None:
         if plan or reviews or suppress or journal:
             raise typer.BadParameter("--compare allows only --warehouse, --config and --out")
-        _compare(compare, out, warehouse, config, as_json)
-        return
+        return _compare(compare, out, warehouse, config, dry_run, as_json)
     parameters: dict[str, Any] = {
         "warehouse": warehouse,
         "config": as_text(config),
@@ -309,7 +336,18 @@ def report_command(
         "suppress": suppress,
         "journal": journal,
     }
+    if dry_run:
+        return show_planned(_preview_report(parameters), as_json)
     _finish_report(run_report(quiet, parameters), as_json)
+
+
+def _preview_report(parameters: dict[str, Any]) -> PlannedWrites:
+    from flows.runtime.environment import site_reporting
+
+    with site_reporting():
+        from flows.report import ReportRequest, prepare_report, preview_report
+
+        return preview_report(prepare_report(ReportRequest(**parameters)))
 
 
 def _finish_report(result: ReportSummary, as_json: bool) -> None:
@@ -330,12 +368,14 @@ def _compare(
     out: Path | None,
     warehouse: str | None,
     config: Path | None,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     from flows.cli.tables import comparison_table
     from flows.pages.comparison import run_comparison
 
-    result = run_comparison(*sides, out or Path("comparison"), warehouse, as_text(config))
+    place = out or Path("comparison")
+    result = run_comparison(*sides, place, warehouse, as_text(config), dry_run=dry_run)
     if as_json:
         print_json(result)
     else:
@@ -365,12 +405,16 @@ def export(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     shape: Annotated[
-        list[str] | None, typer.Option("--shape", help="linked, events, adtte or omop; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--shape", help="linked, events, adtte or omop; repeatable.", show_default="linked"
+        ),
     ] = None,
     file_format: Annotated[
         str,
         typer.Option("--format", help="parquet, csv, stata, xport or xport5 (SAS transport)."),
     ] = "parquet",
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export the linked tables to other programs: CDISC ADTTE and ADSL, OMOP, Stata, SAS, R.
@@ -378,8 +422,12 @@ def export(
     Beside `linked` as Parquet or CSV lies `analysis.R`, which repeats the Cox models in R; beside
     each SAS transport file a program that labels its values.
     """
-    from flows.export import export_linked
+    from flows.export import export_linked, preview_export
 
+    if dry_run:
+        shapes = shape or ["linked"]
+        planned = preview_export(warehouse, as_text(config), shapes, file_format, out)
+        return show_planned(planned, as_json)
     result = export_linked(
         warehouse,
         as_text(config),

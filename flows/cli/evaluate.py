@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from cac_core.errors import UsageError
 from flows.cli.options import (
     JsonOption,
+    ModelOption,
     QuietOption,
     WarehouseOption,
     complain,
@@ -54,10 +55,18 @@ app = typer.Typer(
 )
 
 ByOption = Annotated[
-    str | None, typer.Option("--by", help="Columns to group by, separated by commas.")
+    str | None,
+    typer.Option(
+        "--by", help="Columns to group by, separated by commas.", show_default="no groups"
+    ),
 ]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", help="Folder for JSON, studies, estimates, figures.")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder for JSON, studies, estimates, figures.",
+        show_default="nothing is written",
+    ),
 ]
 
 
@@ -70,13 +79,24 @@ def archive(
         str, typer.Option("--source", help="model, model:ID, reader:NAME, visual:NAME or truth.")
     ] = "model",
     against: Annotated[
-        str | None, typer.Option("--against", help="The reference; same choices as --source.")
+        str | None,
+        typer.Option(
+            "--against",
+            help="The reference; same choices as --source.",
+            show_default="truth, with --truth",
+        ),
     ] = None,
     readings: Annotated[
-        Path | None, typer.Option("--readings", help="Table `readings`, CSV or Parquet.")
+        Path | None,
+        typer.Option(
+            "--readings",
+            help="Table `readings`, CSV or Parquet; needed for readers and visual grades.",
+            show_default="none",
+        ),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option("--truth", help="truth.parquet of a synthetic archive.")
+        Path | None,
+        typer.Option("--truth", help="truth.parquet of a synthetic archive.", show_default="none"),
     ] = None,
     by: ByOption = None,
     out: OutOption = None,
@@ -102,23 +122,38 @@ def archive(
 
 @app.command("set", epilog="Example: `cac evaluate set external --by noise_hu --out evaluation`")
 def frozen_set(
-    name: Annotated[str, typer.Argument(help="external, semi-synthetic or cross-generator.")],
+    name: Annotated[
+        str, typer.Argument(help="external, semi-synthetic, cross-generator or mesh-hearts.")
+    ],
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of real chests, for semi-synthetic.")
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder of real chests, for semi-synthetic and mesh-hearts.",
+            show_default="none",
+        ),
     ] = None,
     keep: Annotated[
-        Path | None, typer.Option("--keep", help="Folder to cache the scans of the set in.")
+        Path | None,
+        typer.Option(
+            "--keep",
+            help="Folder to cache the scans of the set in.",
+            show_default="not kept",
+        ),
     ] = None,
     studies: Annotated[
         int | None,
-        typer.Option("--studies", help="Number of studies; default: the whole set.", min=2),
+        typer.Option("--studies", help="Number of studies.", min=2, show_default="the whole set"),
     ] = None,
     model: Annotated[
         list[Path] | None,
         typer.Option(
             "--model",
             "-m",
-            help="Folder of weights; several for semi-synthetic, one per chest left out.",
+            metavar="ID|FOLDER",
+            help="Model: the id of the shipped weights, or a folder of weights; several for "
+            "semi-synthetic, one per chest left out.",
+            show_default="the shipped weights",
         ),
     ] = None,
     by: ByOption = None,
@@ -145,10 +180,7 @@ def frozen_set(
 def synthetic(
     studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=2)] = 20,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the first study.", min=0)] = 5000,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Folder of weights; default: the shipped ones."),
-    ] = None,
+    model: ModelOption = None,
     by: ByOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,

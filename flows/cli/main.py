@@ -8,24 +8,26 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from cac_core.errors import CacError
+from cac_core.version import __version__
 from flows.cli.archive import app as archive_app
 from flows.cli.archive import key_app
 from flows.cli.cohort import app as cohort_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
-from flows.cli.options import FAULT, complain
+from flows.cli.options import FAULT, fail, show
+from flows.cli.setup import app as setup_app
 from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
 from flows.cli.streams import discard_results, flush_results, prepare_streams, silence_libraries
 from flows.cli.synthetic import app as synthetic_app
 from flows.cli.train import app as train_app
 from flows.runtime.environment import prepare_caches
 from flows.runtime.faults import debugging, describe_fault
-from schemas.table import InvalidTableError
+from schemas.invalid import InvalidTableError
 
 app = typer.Typer(
     name="cac",
@@ -33,7 +35,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(setup_app)
 app.add_typer(archive_app)
 app.add_typer(cohort_app)
 app.add_typer(synthetic_app)
@@ -45,29 +49,39 @@ app.add_typer(evaluate_app, name="evaluate")
 _interrupted = threading.Event()
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        show(f"cac {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Score coronary artery calcium on archived SPECT/CT attenuation scans, for whole cohorts."""
+
+
 def main() -> None:
-    """Run the command: turns every error into one line and an exit code."""
+    """Entry point: turns every error into one line and an exit code; with `--json`, an object."""
     prepare_streams()
     if not debugging():
         silence_libraries()
     prepare_caches()
     arrived = _record_signals()
     try:
-        for stop in STOPPING:
-            signal.signal(stop, _interrupt)
-        try:
-            app()
-        finally:
-            stop_at_once()  # a second signal, or one while Python shuts down
-            flush_results()
+        _run()
     except (CacError, InvalidTableError) as error:
-        complain(str(error))
-        discard_results()
-        sys.exit(getattr(error, "exit_code", FAULT))
-    except (KeyboardInterrupt, SystemExit) as leaving:
-        # Typer turns Ctrl-C into a silent exit with the code that shells use for it.
-        if isinstance(leaving, SystemExit) and leaving.code != 128 + signal.SIGINT:
-            raise
+        what, hint = getattr(error, "what", str(error)), getattr(error, "hint", "")
+        fail(what, hint, getattr(error, "exit_code", FAULT))
+    except typer.TyperException as error:
+        _refuse(error)
+    except (KeyboardInterrupt, typer.Abort):
         _exit_interrupted()
     except BrokenPipeError:
         # The reader of the output has exited (`cac schema | head`): not an error.
@@ -79,12 +93,37 @@ def main() -> None:
             _exit_interrupted()
         if debugging():
             raise
-        complain(
+        fail(
             f"A fault of the program or its environment: {describe_fault(error)}. Finished work "
-            "is kept. Run `cac doctor`, or the same command with CAC_DEBUG=1 for details."
+            "is kept.",
+            "Run `cac doctor`, or the same command with CAC_DEBUG=1 for details.",
         )
-        discard_results()
-        sys.exit(FAULT)
+
+
+def _run() -> None:
+    """Run the command and write its result; ends with its exit code."""
+    for stop in STOPPING:
+        signal.signal(stop, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+    finally:
+        stop_at_once()  # a second signal, or one while Python shuts down
+        flush_results()
+    # Typer turns Ctrl-C into the code that shells use for it.
+    if code == 128 + signal.SIGINT:
+        _exit_interrupted()
+    if isinstance(code, int) and code:
+        sys.exit(code)
+
+
+def _refuse(error: typer.TyperException) -> NoReturn:
+    """Report wrong usage as Typer does, with the usage of the command."""
+    from typer.rich_utils import rich_format_error
+
+    rich_format_error(error)  # type: ignore[arg-type]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "cac"
+    fail(error.format_message(), f"`{command} --help` lists what it takes.", error.exit_code, "")
 
 
 def _record_signals() -> Callable[[], bool]:
@@ -111,5 +150,4 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _exit_interrupted() -> NoReturn:
-    complain(INTERRUPTED)
-    sys.exit(FAULT)
+    fail(INTERRUPTED)

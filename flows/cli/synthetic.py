@@ -11,7 +11,16 @@ import typer
 
 from flows.cli.archive import run_score
 from flows.cli.cohort import run_link, run_report
-from flows.cli.options import JsonOption, QuietOption, console, print_json, show
+from flows.cli.options import (
+    DryRunOption,
+    JsonOption,
+    QuietOption,
+    console,
+    print_json,
+    show,
+    show_planned,
+)
+from flows.summaries import PlannedWrites
 
 app = typer.Typer()
 
@@ -26,6 +35,7 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="New or empty folder for the archive.")],
     studies: Annotated[int, typer.Option("--studies", help="Number of studies.", min=1)] = 24,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same archive.", min=0)] = 1,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -33,7 +43,10 @@ def phantom(
     from flows.runtime.progress import RunProgress
     from flows.synthetic import make_phantom
 
-    made = make_phantom(out, studies, seed, RunProgress(console, quiet=quiet))
+    made = make_phantom(out, studies, seed, RunProgress(console, quiet=quiet), dry_run=dry_run)
+    if dry_run:
+        planned = PlannedWrites([made.archive, made.truth], {"studies": studies, "seed": seed})
+        return show_planned(planned, as_json)
     if as_json:
         print_json(made)
     else:
@@ -46,18 +59,26 @@ def registry(
     patients: Annotated[int, typer.Option("--patients", help="Number of patients.", min=1)] = 2271,
     truth: Annotated[
         Path | None,
-        typer.Option("--truth", help="Use the patients of this truth.parquet of an archive."),
+        typer.Option(
+            "--truth",
+            help="Use the patients of this truth.parquet of an archive.",
+            show_default="patients without scans",
+        ),
     ] = None,
     dialect: Annotated[
         str, typer.Option("--dialect", help="Layout of the extracts: abstracts, flat or columnar.")
     ] = "abstracts",
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same extracts.", min=0)] = 1,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write extracts of a synthetic registry with mapping and truth, to try `cac link`."""
     from flows.synthetic import make_extracts
 
-    made = make_extracts(out, patients, truth, dialect, seed)
+    made = make_extracts(out, patients, truth, dialect, seed, dry_run=dry_run)
+    if dry_run:
+        planned = PlannedWrites([made.extracts, made.truth], {"patients": made.patients})
+        return show_planned(planned, as_json)
     if as_json:
         print_json(made)
     else:

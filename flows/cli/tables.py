@@ -15,6 +15,7 @@ from flows.summaries import (
     DoctorSummary,
     IndexSummary,
     PhantomSummary,
+    PlannedWrites,
     RegistrySummary,
     ScoredRegistrySummary,
     ScoringDryRun,
@@ -68,9 +69,21 @@ def scoring_dry_run_table(plan: ScoringDryRun) -> Table:
     return table
 
 
+def planned_table(planned: PlannedWrites) -> Table:
+    """What a command would write."""
+    table = pairs_table("Dry run: nothing is written")
+    for name, value in planned.facts.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        table.add_row(name.replace("_", " "), text)
+    for name in planned.writes:
+        table.add_row("would write", name)
+    return table
+
+
 def index_table(summary: IndexSummary) -> Table:
     """Contents of an archive."""
-    table = pairs_table("Archive index")
+    title = "Dry run: nothing is written" if summary.dry_run else "Archive index"
+    table = pairs_table(title)
     table.add_row("files", str(summary.files))
     table.add_row("files opened", str(summary.files_opened))
     _add_counts(table, "file", summary.file_reasons)
@@ -103,10 +116,10 @@ def status_tables(summary: StatusSummary) -> list[RenderableType]:
         tables.append(table)
     counts = ("scored", "rejected", "failed", "skipped")
     runs = Table(title="Last runs", title_justify="left", box=SIMPLE)
-    runs.add_column("started (UTC)", no_wrap=True)
+    runs.add_column("started (UTC)")
     runs.add_column("outcome")
     for name in (*counts, "time"):
-        runs.add_column(name, justify="right", no_wrap=True)
+        runs.add_column(name, justify="right")
     for row in summary.runs:
         runs.add_row(
             f"{row['started_at']:%Y-%m-%d %H:%M}",
@@ -197,7 +210,7 @@ def columns_table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) 
     """An empty table with columns of text, then of numbers."""
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for name in texts:
-        table.add_column(name, overflow="fold")
+        table.add_column(name)
     for name in numbers:
         table.add_column(name, justify="right")
     return table
@@ -248,7 +261,7 @@ def doctor_table(summary: DoctorSummary) -> Table:
     table = Table(title="Installation", title_justify="left")
     table.add_column("check")
     table.add_column("")
-    table.add_column("found", overflow="fold")
+    table.add_column("found")
     for check in summary.checks:
         mark = Text("ok", "green") if check.ok else Text("fault", "red")
         table.add_row(check.name, mark, check.found)
@@ -265,5 +278,5 @@ def pairs_table(title: str) -> Table:
     """An empty table of names and values."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column("")
-    table.add_column("", overflow="fold")
+    table.add_column("")
     return table

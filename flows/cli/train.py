@@ -4,18 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from flows.cli.options import JsonOption, QuietOption, complain, console, print_json, show
+from flows.cli.options import (
+    DryRunOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    complain,
+    console,
+    print_json,
+    show,
+    show_planned,
+)
+from flows.cli.train_options import (
+    BalancedOption,
+    BatchOption,
+    BeginHeartOption,
+    BeginOption,
+    CalciumRunOption,
+    CoronaryBiasOption,
+    DataOption,
+    DeviceOption,
+    HeartRunsOption,
+    HostOption,
+    KeepOption,
+    LowDoseOption,
+    MappingOption,
+    MeanWithOption,
+    MeshOption,
+    NetworkOption,
+    OutOption,
+    PatienceOption,
+    PrecisionOption,
+    RateOption,
+    ReaderOption,
+    SamplesOption,
+    SeedOption,
+    StepsOption,
+    TableArgument,
+)
 from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import require_new
+from flows.summaries import PlannedWrites
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cac_core.training.settings import TrainingSettings
 
 app = typer.Typer(
@@ -23,153 +62,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
-_ADVANCED = "Advanced"
-
-TableArgument = Annotated[
-    Path, typer.Argument(help="Training table (CSV or Parquet); see docs/training.md.")
-]
-MappingOption = Annotated[
-    Path | None, typer.Option("--mapping", help="TOML file that maps your labels to ours.")
-]
-SamplesOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--samples",
-        help="Folder for prepared samples; default: beside the table.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="Folder of real chests, for implanted studies.", rich_help_panel=_ADVANCED
-    ),
-]
-
-
-class Keep(StrEnum):
-    """Weights at the end of a run: of the best validation, or the last."""
-
-    BEST = "best"
-    LAST = "last"
-
-
-OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-ReaderOption = Annotated[
-    list[str] | None,
-    typer.Option("--reader", help="Use the annotations of this reader only; may be repeated."),
-]
-StepsOption = Annotated[int | None, typer.Option("--steps", help="Training steps.", min=1)]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Random seed.", min=0)]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
-NetworkOption = Annotated[
-    str,
-    typer.Option(
-        "--network",
-        help="convlstm, or one to compare with: unet, single, mean, ...",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-BatchOption = Annotated[
-    int | None,
-    typer.Option("--batch", help="Samples per step.", min=1, rich_help_panel=_ADVANCED),
-]
-RateOption = Annotated[
-    float | None,
-    typer.Option("--learning-rate", help="Peak rate.", min=0, rich_help_panel=_ADVANCED),
-]
-PatienceOption = Annotated[
-    int | None,
-    typer.Option(
-        "--patience",
-        help="Validations without a lower loss before training stops.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-KeepOption = Annotated[
-    Keep | None,
-    typer.Option(
-        "--keep",
-        help="Weights to keep: of the best validation, or the last.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-PrecisionOption = Annotated[
-    str | None,
-    typer.Option("--precision", help="auto, float32 or bfloat16.", rich_help_panel=_ADVANCED),
-]
-BeginOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--begin",
-        help="Folder of weights to continue training from.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-BeginHeartOption = Annotated[
-    int,
-    typer.Option(
-        "--begin-heart",
-        min=1,
-        help="Number of the heart network in --begin, if it has several.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-LowDoseOption = Annotated[
-    bool,
-    typer.Option(
-        "--low-dose",
-        help="Slices of 5 mm at 20 mA, the highest noise.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-BalancedOption = Annotated[
-    bool,
-    typer.Option(
-        "--balanced",
-        "--teaching",
-        help="Many plaques of any shape, in all arteries equally.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-CoronaryBiasOption = Annotated[
-    float,
-    typer.Option(
-        "--favour-coronary",
-        help="Added to the score of the coronary class.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-MeanWithOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--mean-with",
-        help="Initial weights of the calcium network: export the mean of both.",
-        rich_help_panel=_ADVANCED,
-    ),
-]
-HostOption = Annotated[
-    list[str] | None,
-    typer.Option("--host", help="Implant calcium in this real chest; may be repeated."),
-]
-MeshOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--mesh",
-        help="Replace the heart of each --host by this mesh (female, male, rodero); repeatable.",
-    ),
-]
-HeartRunsOption = Annotated[
-    list[Path],
-    typer.Option(
-        "--heart",
-        help="Folder of a heart network's run, or of weights to keep theirs; several are averaged.",
-    ),
-]
-CalciumRunOption = Annotated[
-    Path, typer.Option("--calcium", help="Folder of the calcium network's run.")
-]
 
 
 @app.command("table", epilog="Example: `cac train table own/table.csv --synthetic 600`")
@@ -185,6 +77,7 @@ def table_command(
     host: HostOption = None,
     mesh: MeshOption = None,
     data: DataOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -202,6 +95,8 @@ def table_command(
         if host
         else synthetic_names(synthetic, seed, low_dose=low_dose, balanced=balanced)
     )
+    if dry_run:
+        return show_planned(PlannedWrites([str(out)], {"studies": len(names)}), as_json)
     table = made_table(names, annotation, data, RunProgress(console, quiet=quiet))
     write_training_table(out, table)
     _report({"table": str(out), "studies": table.num_rows}, as_json)
@@ -214,8 +109,13 @@ def split_command(
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same split.", min=0)] = 1,
     external_site: Annotated[
         list[str] | None,
-        typer.Option("--external-site", help="All studies of this site become external test."),
+        typer.Option(
+            "--external-site",
+            help="All studies of this site become external test; may be repeated.",
+            show_default="no external test",
+        ),
     ] = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Split by patient: a tenth each for validation and internal test, equal per CAC category."""
@@ -226,28 +126,37 @@ def split_command(
         write_training_table,
     )
     from schemas.codes import CAC_CATEGORIES
-    from schemas.training import SPLITS
 
     require_new(out)
     done = split_table(read_training_table(table), seed=seed, external_sites=external_site or ())
-    write_training_table(out, done)
-    rows = done.to_pylist()
-    counts = {
+    if not dry_run:
+        write_training_table(out, done)
+    counts = _counts(done)
+    result = {"table": str(out), "digest": split_digest(done), "counts": counts}
+    if dry_run:
+        return show_planned(PlannedWrites([str(out)], result), as_json)
+    if as_json:
+        return print_json(result)
+    shown = Table("part", *CAC_CATEGORIES, "all")
+    for part, by_category in counts.items():
+        shown.add_row(part, *map(str, by_category.values()), str(sum(by_category.values())))
+    show(shown)
+    show(f"{out}, digest {result['digest']}")
+
+
+def _counts(table: pa.Table) -> dict[str, dict[str, int]]:
+    """Studies of each part by category."""
+    from schemas.codes import CAC_CATEGORIES
+    from schemas.training import SPLITS
+
+    rows = table.to_pylist()
+    return {
         part: {
             category: sum(r["split"] == part and r["cac_category"] == category for r in rows)
             for category in CAC_CATEGORIES
         }
         for part in SPLITS
     }
-    result = {"table": str(out), "digest": split_digest(done), "counts": counts}
-    if as_json:
-        print_json(result)
-        return
-    shown = Table("part", *CAC_CATEGORIES, "all")
-    for part, by_category in counts.items():
-        shown.add_row(part, *map(str, by_category.values()), str(sum(by_category.values())))
-    show(shown)
-    show(f"{out}, digest {result['digest']}")
 
 
 @app.command(
@@ -279,6 +188,7 @@ def network_command(
     network: NetworkOption = "convlstm",
     samples: SamplesOption = None,
     data: DataOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -286,6 +196,7 @@ def network_command(
     # Long, because every option has a line.
     from cac_core.training.sample_store import TrainingData
     from cac_core.training.train import initial_weights, train
+    from flows.training_preview import preview_training
 
     kind: Any = context.info_name
     settings = _settings(
@@ -299,15 +210,20 @@ def network_command(
         device=device,
         precision=precision,
     )
+    initial = initial_weights(kind, begin, begin_heart)
+    inputs = TrainingData(table, mapping, samples, data)
+    if dry_run:
+        planned = preview_training(kind, inputs, out, reader or (), settings, initial)
+        return show_planned(planned, as_json)
     result = train(
         kind,
-        TrainingData(table, mapping, samples, data),
+        inputs,
         out,
         RunProgress(console, quiet=quiet),
         readers=reader or (),
         network=network,
         settings=settings,
-        initial=initial_weights(kind, begin, begin_heart),
+        initial=initial,
     )
     _report(result, as_json)
 
@@ -338,6 +254,7 @@ def export_command(
     mapping: MappingOption = None,
     samples: SamplesOption = None,
     data: DataOption = None,
+    dry_run: DryRunOption = False,
     favour_coronary: CoronaryBiasOption = 0.0,
     mean_with: MeanWithOption = None,
     version: Annotated[str, typer.Option("--name", help="Version name in the model id.")] = "own",
@@ -347,13 +264,17 @@ def export_command(
     """Calibrate the networks on the validation part and write weights for `cac score --model`."""
     from cac_core.training.export import export_weights
     from cac_core.training.sample_store import TrainingData
+    from flows.training_preview import preview_export
 
     if context.info_name == "ship":
         complain("`cac train ship` is deprecated; use `cac train export` with the same options.")
+    inputs = TrainingData(table, mapping, samples, data)
+    if dry_run:
+        return show_planned(preview_export(heart, calcium, inputs, out), as_json)
     result = export_weights(
         heart,
         calcium,
-        TrainingData(table, mapping, samples, data),
+        inputs,
         out,
         RunProgress(console, quiet=quiet),
         coronary_bias=favour_coronary,
@@ -370,22 +291,23 @@ def export_command(
 def confidence_command(
     table: TableArgument,
     out: Annotated[Path, typer.Option("--out", help="New folder for the weights.")],
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "-m", help="Folder of weights; default: the shipped ones."),
-    ] = None,
+    model: ModelOption = None,
     mapping: MappingOption = None,
     samples: SamplesOption = None,
     data: DataOption = None,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Fit how sure a score is on the validation part, for weights that exist; writes a copy."""
     from cac_core.training.export import refit_confidence
     from cac_core.training.sample_store import TrainingData
+    from flows.training_preview import preview_confidence
 
-    progress = RunProgress(console, quiet=quiet)
-    result = refit_confidence(model, TrainingData(table, mapping, samples, data), out, progress)
+    inputs = TrainingData(table, mapping, samples, data)
+    if dry_run:
+        return show_planned(preview_confidence(model, inputs, out), as_json)
+    result = refit_confidence(model, inputs, out, RunProgress(console, quiet=quiet))
     _report(result, as_json)
 
 

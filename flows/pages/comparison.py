@@ -24,13 +24,20 @@ _CONTENTS = "comparison"
 
 
 def run_comparison(
-    old: str, new: str, out: Path, warehouse: str | None = None, config: str | None = None
+    old: str,
+    new: str,
+    out: Path,
+    warehouse: str | None = None,
+    config: str | None = None,
+    *,
+    dry_run: bool = False,
 ) -> ComparisonSummary:
     """Compare two warehouses, or two models of one, and write the page into `out`.
 
     Parameters
     ----------
     old, new : warehouses, or models of `warehouse`.
+    dry_run : compare, and write nothing.
 
     Raises
     ------
@@ -46,8 +53,9 @@ def run_comparison(
     settings = load_settings(None if config is None else Path(config))
     shared = open_warehouse(warehouse, settings) if warehouse or settings.warehouse else None
     found = compare_runs(_run(old, shared), _run(new, shared))
-    with results_folder(out, _CONTENTS) as folder:
-        write_files(comparison_files(found), folder)
+    if not dry_run:
+        with results_folder(out, _CONTENTS) as folder:
+            write_files(comparison_files(found), folder)
     return summarise(found, str(out / "index.html"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,23 @@ def test_commands_without_a_run_load_neither_prefect_nor_torch(module: str) -> N
     assert not {"prefect", "torch", "distributed"} & loaded_by(f"import {module}")
 
 
+def test_the_command_line_loads_no_library_of_tables() -> None:
+    """`cac --help` and wrong usage answer at once."""
+    slow = {"pyarrow", "pandas", "pandera", "numpy", "duckdb", "pydantic", "fsspec", "pydicom"}
+    assert not slow & loaded_by("import flows.cli.main")
+
+
+def test_status_loads_only_what_it_reads_with() -> None:
+    slow = {"pandas", "pandera", "duckdb", "scipy", "pydicom", "matplotlib"}
+    read = (
+        "from flows.status import warehouse_status\n"
+        "from cac_core.cohort.warehouse import Warehouse\n"
+        "from schemas.run import RUNS\n"
+        "Warehouse('memory://cac').columns(RUNS, ['run_id', 'seconds']).to_pylist()"
+    )
+    assert not slow & loaded_by(read)
+
+
 def test_header_readers_load_neither_pyarrow_nor_pydicom() -> None:
     loaded = loaded_by("import cac_core.dicom.header_worker")
     assert not {"pyarrow", "pydicom", "numpy"} & loaded
@@ -59,4 +77,4 @@ def test_workers_load_no_prefect() -> None:
 
 def test_no_print_in_the_core() -> None:
     for path in (REPOSITORY / "cac_core").rglob("*.py"):
-        assert "print(" not in path.read_text(encoding="utf-8"), path
+        assert not re.search(r"\bprint\(", path.read_text(encoding="utf-8")), path

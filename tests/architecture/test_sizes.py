@@ -14,6 +14,8 @@ EXCEPTIONS = {
     "synthesise_scan": "one draw after the other in the order that fixes the scan of a seed",
     "draw_thorax": "the list of organs of the thorax, one call each",
     "network_command": "the options of `cac train heart` and `calcium`, one line each",
+    "frozen_set": "the options of `cac evaluate set`, one line each",
+    "init_command": "the options of `cac init`, one line each",
     "train": "its call of the training loop names every argument",
     "_derivatives": "splitting the loop over patients costs a tenth of the time of a bootstrap",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cac_core.errors import UsageError
-from cac_core.keys import Keyring, load_keyring, normalise_patient_id
+from cac_core.keys import Keyring, load_keyring, make_key_file, normalise_patient_id
 
 KEYRING = Keyring(b"secret")
 #: As short as a secret may be.
@@ -68,6 +68,7 @@ def test_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{SECRET}\n")
+    file.chmod(0o600)
     assert load_keyring(file) == Keyring(SECRET.encode())
 
 
@@ -79,6 +80,7 @@ def test_white_space_and_byte_order_mark_are_not_part_of_the_secret(
     monkeypatch.setenv("CAC_LINKAGE_KEY", value)
     file = tmp_path / "key"
     file.write_bytes(value.encode())
+    file.chmod(0o600)
     assert load_keyring() == load_keyring(file) == Keyring(SECRET.encode())
 
 
@@ -98,6 +100,7 @@ def test_a_secret_that_can_be_guessed(
     """White space does not count; the message shows how to make one, never the secret."""
     monkeypatch.setenv("CAC_LINKAGE_KEY", value)
     (tmp_path / "key").write_text(value, encoding="utf-8")
+    (tmp_path / "key").chmod(0o600)
     for file in (None, tmp_path / "key"):
         with pytest.raises(UsageError, match=r"at least 16 .*openssl rand -hex 32") as raised:
             load_keyring(file)
@@ -113,5 +116,42 @@ def test_no_key_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         load_keyring(tmp_path / "none")
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "empty").chmod(0o600)
     with pytest.raises(UsageError, match="empty"):
         load_keyring(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("mode", "accepted"),
+    [
+        (0o600, True),
+        (0o400, True),
+        (0o640, True),
+        (0o644, False),
+        (0o602, False),
+        (0o666, False),
+    ],
+)
+def test_a_key_file_of_everybody_is_refused(tmp_path: Path, mode: int, accepted: bool) -> None:
+    path = tmp_path / "linkage.key"
+    path.write_text("0123456789abcdef0123456789abcdef\n")
+    path.chmod(mode)
+    if accepted:
+        assert load_keyring(path).secret == b"0123456789abcdef0123456789abcdef"
+        return
+    with pytest.raises(UsageError, match="chmod o-rwx") as caught:
+        load_keyring(path)
+    assert "0123" not in str(caught.value)
+
+
+def test_a_new_key_file_is_private_and_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "linkage.key"
+    make_key_file(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    secret = load_keyring(path).secret
+    assert len(bytes.fromhex(secret.decode())) == 32
+    with pytest.raises(UsageError, match="exists already"):
+        make_key_file(path)
+    assert load_keyring(path).secret == secret
+    make_key_file(tmp_path / "other.key")
+    assert load_keyring(tmp_path / "other.key").secret != secret

@@ -40,6 +40,11 @@ def documented_fields(kind: type) -> str:
         ("`cac doctor`", summaries.DoctorSummary),
         ("`cac phantom`", summaries.PhantomSummary),
         ("`cac registry`", summaries.RegistrySummary),
+        ("`cac init`", summaries.InitSummary),
+        (
+            "other commands with `--dry-run`",
+            summaries.PlannedWrites,
+        ),
     ],
 )
 def test_the_page_lists_the_fields(command: str, kind: type) -> None:

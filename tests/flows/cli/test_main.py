@@ -320,7 +320,7 @@ def test_a_signal_reported_as_another_error_is_an_interruption(
     code = f"""
 import os, signal
 from flows.cli import main as cli
-def run():
+def run(**options):
     signal.signal(signal.SIGTERM, lambda *_: None)
     if {stopped}:
         os.kill(os.getpid(), signal.SIGTERM)

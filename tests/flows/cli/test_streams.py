@@ -92,7 +92,7 @@ def test_warnings_of_libraries_are_hidden() -> None:
     code = """
 import logging, subprocess, sys, warnings
 from flows.cli import main as cli
-def run():
+def run(**options):
     import numpy
     numpy.array([1.0]) / 0
     warnings.warn("Port 8787 is already in use")
