@@ -24,7 +24,8 @@ class ClusterSettings(_Section):
 
     `local` starts worker processes on this machine; `address` connects to a running Dask scheduler;
     `slurm` and `kubernetes` start workers there (extras of the same name). `options` are passed to
-    the cluster class, for example `queue` and `walltime` of SLURM.
+    the cluster class, for example `queue` and `walltime` of SLURM. `memory_limit` of a local worker
+    is `auto`, an amount such as `4GiB`, or a share of the machine's memory such as `0.25`.
 
     The `tls` files (PEM) belong to a scheduler at a `tls://` address: certificate of the authority,
     and certificate and key of this run.
@@ -32,7 +33,9 @@ class ClusterSettings(_Section):
 
     kind: Literal["local", "address", "slurm", "kubernetes"] = "local"
     workers: int | None = Field(default=None, ge=1)
-    memory_limit: str = "auto"
+    memory_limit: str = Field(
+        default="auto", pattern=r"^(auto|0?\.[0-9]+|[0-9]+(\.[0-9]+)? ?[kKMGT]i?B)$"
+    )
     address: str | None = None
     tls_ca_file: Path | None = None
     tls_cert: Path | None = None

@@ -9,12 +9,13 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
+from inspect import signature
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster, Nanny, SpecCluster
+from distributed import Client, LocalCluster, Nanny, SpecCluster, Worker
 from distributed.security import Security
 from distributed.utils import LoopRunner
 
@@ -194,7 +195,34 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
             f"cluster.options holds {', '.join(refused)}, which a local cluster sets itself.",
             "Remove it; `workers` and `memory_limit` are separate settings.",
         )
-    return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
+    unknown = sorted(settings.options.keys() - _local_options())
+    if unknown:
+        raise UsageError(
+            f"cluster.options holds {', '.join(unknown)}, which a local cluster does not take.",
+            "Options are the arguments of distributed.LocalCluster, Nanny and Worker.",
+        )
+    with _options_named():
+        return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
+
+
+def _local_options() -> set[str]:
+    """Arguments of a local cluster, which passes on those that belong to its workers.
+
+    A worker that gets an unknown one does not start, and the cluster does not say why.
+    """
+    return {name for kind in (LocalCluster, Nanny, Worker) for name in signature(kind).parameters}
+
+
+@contextlib.contextmanager
+def _options_named() -> Iterator[None]:
+    """Turn the complaint of a cluster class about an option into a fault of the settings."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"cluster.options cannot be used: {error}.",
+            "They are arguments of Dask's cluster class; docs/operation.md has examples.",
+        ) from None
 
 
 @contextlib.contextmanager
@@ -292,4 +320,5 @@ def _batch_cluster(settings: ClusterSettings) -> SpecCluster:
             f"cluster.kind is `{settings.kind}`, but its package is not installed.",
             f"Install it with: pip install 'cac-cohort[{settings.kind}]'",
         ) from None
-    return cluster(**options)
+    with _options_named():
+        return cluster(**options)

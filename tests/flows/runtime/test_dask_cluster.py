@@ -209,6 +209,21 @@ def test_options_that_would_open_the_cluster_are_refused() -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"banana": 1, "nthreads": 1}, r"cluster\.options holds banana,"),
+        ({"preload": "a.py", "security": 1, "n_workers": -1}, "holds n_workers, security"),
+    ],
+)
+def test_options_that_no_worker_takes_are_named_at_once(
+    options: dict[str, Any], named: str
+) -> None:
+    settings = ClusterSettings(workers=1, options=options)
+    with pytest.raises(UsageError, match=named), cluster_client(settings):
+        pass
+
+
 class Dies(CascadePlugin):
     """Takes its worker down in the midst of loading, the first time."""
 
