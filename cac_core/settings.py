@@ -26,6 +26,8 @@ class ClusterSettings(_Section):
     `slurm` and `kubernetes` start workers there (extras of the same name). `options` are passed to
     the cluster class, for example `queue` and `walltime` of SLURM. `memory_limit` of a local worker
     is `auto`, an amount such as `4GiB`, or a share of the machine's memory such as `0.25`.
+    A run ends with a message once it has had no workers for `no_workers_s`: by default a minute,
+    and an hour where workers wait in a queue (`slurm`, `kubernetes`).
 
     The `tls` files (PEM) belong to a scheduler at a `tls://` address: certificate of the authority,
     and certificate and key of this run.
@@ -40,7 +42,15 @@ class ClusterSettings(_Section):
     tls_ca_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    no_workers_s: float | None = Field(default=None, gt=0)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def patience_s(self) -> float:
+        """How long a run waits for workers when it has none."""
+        if self.no_workers_s is not None:
+            return self.no_workers_s
+        return 3600.0 if self.kind in ("slurm", "kubernetes") else 60.0
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ClusterSettings:

@@ -26,6 +26,7 @@ from distributed.security import Security
 from cac_core.errors import CacError, UsageError
 from cac_core.processes import end_processes
 from cac_core.settings import ClusterSettings
+from flows.runtime import dask_cluster
 from flows.runtime.dask_cluster import cluster_client
 from tasks.worker import CascadePlugin
 
@@ -222,6 +223,21 @@ def test_options_that_no_worker_takes_are_named_at_once(
     settings = ClusterSettings(workers=1, options=options)
     with pytest.raises(UsageError, match=named), cluster_client(settings):
         pass
+
+
+def test_workers_whose_nannies_were_closed_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a restart takes longer than Dask waits; then it forgets the workers."""
+    monkeypatch.setitem(dask_cluster._CONFIG, "distributed.deploy.lost-worker-timeout", "50ms")
+    with cluster_client(ClusterSettings(workers=2)) as client:
+        first = client.run(os.getpid)
+        for pid in first.values():
+            os.kill(pid, signal.SIGKILL)
+        # Results of both: the cluster is as wide as before.
+        deadline = time.monotonic() + 60
+        while len(now := client.run(os.getpid)) < 2 or set(now) & set(first):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert client.submit(lambda: 3).result(timeout=60) == 3
 
 
 class Dies(CascadePlugin):
