@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 
@@ -23,6 +25,12 @@ class ScoringProtocol:
     that are not 3 mm apart.
 
     The metadata of each field describe it, also for the settings file.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite, not positive (the minimum area may be 0), or the edges do not
+        increase.
     """
 
     threshold_hu: float = _rule(130.0, "calcium threshold at 120 kVp, HU")
@@ -41,6 +49,26 @@ class ScoringProtocol:
     mass_calibration_mg_per_ml_hu: float | None = _rule(
         None, "calibration factor of the calcium mass; without a value, no mass", "0.8"
     )
+
+    def __post_init__(self) -> None:
+        """Refuse values that give a score without a meaning."""
+        positive = {
+            "threshold_hu": self.threshold_hu,
+            "reference_increment_mm": self.reference_increment_mm,
+            "mass_calibration_mg_per_ml_hu": self.mass_calibration_mg_per_ml_hu,
+        }
+        for name, value in positive.items():
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a number above 0, not {value:g}")
+        if not 0 <= self.min_area_mm2 < math.inf:
+            raise ValueError(f"min_area_mm2 must be a number from 0, not {self.min_area_mm2:g}")
+        if not self.threshold_hu <= self.weight_edges_hu[0]:
+            raise ValueError("weight_edges_hu must not begin below threshold_hu")
+        if not all(low < high < math.inf for low, high in pairwise(self.weight_edges_hu)):
+            raise ValueError("weight_edges_hu must be three increasing numbers")
+        for kvp, threshold in self.kvp_thresholds_hu:
+            if not (0 < kvp < math.inf and 0 < threshold < math.inf):
+                raise ValueError("kvp_thresholds_hu must be pairs of numbers above 0")
 
     @property
     def digest(self) -> str:

@@ -44,16 +44,34 @@ class ClusterSettings(_Section):
     workers: int | None = _key(
         None, "worker processes; without a value, one per usable core", "8", ge=1
     )
-    memory_limit: str = _key("auto", "memory of a worker, e.g. 4GiB; auto: an equal share")
+    memory_limit: str = _key(
+        "auto",
+        "memory of a local worker: auto (an equal share), an amount such as 4GiB, or a share",
+        pattern=r"^(auto|0?\.[0-9]+|[0-9]+(\.[0-9]+)? ?[kKMGT]i?B)$",
+    )
     address: str | None = _key(
         None, "scheduler, for kind `address`", '"tls://scheduler.example:8786"'
     )
     tls_ca_file: Path | None = _key(None, "certificate of the authority (PEM)", '"ca.pem"')
     tls_cert: Path | None = _key(None, "certificate of the run (PEM)", '"run.pem"')
     tls_key: Path | None = _key(None, "its key (PEM), readable by its owner only", '"run.key"')
+    no_workers_s: float | None = _key(
+        None,
+        "a run without workers ends after this time; without a value 60, or 3600 where workers "
+        "wait in a queue",
+        "60",
+        gt=0,
+    )
     options: dict[str, Any] = _key(
         dict, "arguments of the cluster class, e.g. { queue = 'long', walltime = '08:00:00' }"
     )
+
+    @property
+    def patience_s(self) -> float:
+        """How long a run waits for workers when it has none."""
+        if self.no_workers_s is not None:
+            return self.no_workers_s
+        return 3600.0 if self.kind in ("slurm", "kubernetes") else 60.0
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> ClusterSettings:

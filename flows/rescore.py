@@ -104,6 +104,7 @@ def _score(
         scoring=settings.scoring,
         archive=index,
         run_id=stamp.run_id,
+        no_workers_s=settings.cluster.patience_s,
         on_study=progress.study_done,
     )
     if settings.cluster.exposure:

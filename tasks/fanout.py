@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from time import monotonic
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 
 from dask.typing import Key
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker
 
-from cac_core.errors import StudyError
+from cac_core.errors import CacError, StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import StudyResult, StudyWork, unscored
 from schemas.codes import StudyReason
 from tasks.worker import score_on_worker
 
 _Submit = Callable[[StudyWork], Future[StudyResult]]
+
+#: Without a result for this long, look whether any worker is left.
+_LOOK_EVERY_S = 2.0
+#: A study scored alone is tried again if other workers were lost together with its own.
+_ALONE_TRIES = 3
+#: How long a study that is to be scored alone waits for the lost workers to be replaced.
+_WHOLE_AGAIN_S = 30.0
 
 
 def score_studies(
@@ -24,22 +32,26 @@ def score_studies(
     *,
     timeout_s: float,
     window: int,
+    no_workers_s: float,
     previews: bool = True,
     on_result: Callable[[StudyResult], None],
 ) -> None:
     """Score every study, in any order, and pass each result on as it arrives.
 
     A study whose worker died is scored once more with no other study of this call in flight; if
-    its worker dies again, it is recorded as failed.
+    its worker dies again, and no other worker with it, it is recorded as failed.
 
     Parameters
     ----------
     timeout_s : time limit per study.
     window : largest number of studies in flight.
+    no_workers_s : how long the cluster may have no workers.
     previews : add images of the key slices to each result.
 
     Raises
     ------
+    CacError
+        If the cluster had no workers for too long.
     Exception
         Only for faults of the cluster itself (scheduler lost, connection closed).
     """
@@ -48,40 +60,98 @@ def score_studies(
         arguments = (work, protocol, timeout_s, previews)
         return client.submit(score_on_worker, *arguments, pure=False, retries=0)
 
+    finished = _Finished(client, no_workers_s)
     suspects: list[StudyWork] = []
-    for work, future in _completed(submit, works, window):
+    for work, future in _completed(submit, works, window, finished):
         result = _take(future)
         if result is None:
             suspects.append(work)
         else:
             on_result(result)
     for work in suspects:
-        on_result(_score_alone(submit, work, timeout_s))
+        on_result(_score_alone(submit, work, timeout_s, finished))
+
+
+class _Finished:
+    """Futures in the order in which they finish, as long as the cluster has workers."""
+
+    def __init__(self, client: Client, no_workers_s: float) -> None:
+        self._client, self._no_workers_s = client, no_workers_s
+        self._width = len(self.workers())
+        self._queue: SimpleQueue[Future[StudyResult]] = SimpleQueue()
+
+    def add(self, future: Future[StudyResult]) -> None:
+        """Wait for this future too."""
+        future.add_done_callback(self._queue.put)  # type: ignore[no-untyped-call]
+
+    def next(self) -> Future[StudyResult]:
+        """The next future that finished.
+
+        Raises
+        ------
+        CacError
+            If the cluster had no workers for too long: Dask itself would wait for ever.
+        """
+        alive = monotonic()
+        while True:
+            try:
+                return self._queue.get(timeout=_LOOK_EVERY_S)
+            except Empty:
+                pass
+            if self.workers():
+                alive = monotonic()
+            elif monotonic() - alive >= self._no_workers_s:
+                raise CacError(
+                    f"The cluster has had no workers for {self._no_workers_s:.0f} s.",
+                    "What is scored is kept; the same command goes on from there. If it comes "
+                    "back, look at the memory of the machine and at cluster.memory_limit.",
+                )
+
+    def workers(self) -> set[str]:
+        """Addresses of the workers that are there now."""
+        return set(self._client.nthreads())
+
+    def whole_cluster(self) -> set[str]:
+        """Addresses of the workers, once there are as many as at the beginning, or after a wait."""
+        begin = monotonic()
+        while len(found := self.workers()) < self._width and monotonic() - begin < _WHOLE_AGAIN_S:
+            sleep(0.1)
+        return found
 
 
 def _completed(
-    submit: _Submit, works: Iterable[StudyWork], window: int
+    submit: _Submit, works: Iterable[StudyWork], window: int, finished: _Finished
 ) -> Iterator[tuple[StudyWork, Future[StudyResult]]]:
     """Studies with their finished futures, at most `window` in flight at a time."""
     in_flight: dict[Key, StudyWork] = {}
-    completed = as_completed()
     for work in works:
         future = submit(work)
         in_flight[future.key] = work
-        completed.add(future)
+        finished.add(future)
         if len(in_flight) >= window:
-            done = next(completed)
+            done = finished.next()
             yield in_flight.pop(done.key), done
-    for done in completed:
+    while in_flight:
+        done = finished.next()
         yield in_flight.pop(done.key), done
 
 
-def _score_alone(submit: _Submit, work: StudyWork, timeout_s: float) -> StudyResult:
-    """Result of a study with no other in flight, so that a dying worker identifies it."""
-    started = monotonic()
-    result = _take(submit(work))
-    if result is not None:
-        return result
+def _score_alone(
+    submit: _Submit, work: StudyWork, timeout_s: float, finished: _Finished
+) -> StudyResult:
+    """Result of a study with no other in flight, so that a dying worker identifies it.
+
+    Workers that were lost together with its own say that the cause lies outside the study.
+    """
+    for _ in range(_ALONE_TRIES):
+        before = finished.whole_cluster()
+        started = monotonic()
+        finished.add(submit(work))
+        result = _take(finished.next())
+        if result is not None:
+            return result
+        if len(before - finished.workers()) <= 1:
+            break
     timed_out = monotonic() - started >= timeout_s
     reason = StudyReason.TIMEOUT if timed_out else StudyReason.WORKER_DIED
     return unscored(work, StudyError(reason, rejected=False))

@@ -35,6 +35,7 @@ class Shards:
     scoring: ScoringSettings
     archive: ArchiveIndex
     run_id: str
+    no_workers_s: float
     on_study: Callable[[dict[str, object]], None]
     _published: float = field(default_factory=monotonic)
 
@@ -79,6 +80,7 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
             timeout_s=shards.scoring.timeout_s,
             previews=shards.scoring.previews,
             window=max(1, sum(client.nthreads().values())) + 1,
+            no_workers_s=shards.no_workers_s,
             on_result=take,
         )
     finally:

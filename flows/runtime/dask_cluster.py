@@ -8,13 +8,15 @@ import multiprocessing
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
+from inspect import signature
 from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster, Nanny, SpecCluster
+from distributed import Client, LocalCluster, Nanny, SpecCluster, Worker
 from distributed.security import Security
 from distributed.utils import LoopRunner
 
@@ -37,6 +39,10 @@ _CONFIG = {
     # study whose worker died fails at once, to be scored again alone.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 0,
+    # A worker that says nothing for a minute (stopped, swapped out) is given up; one that restarts
+    # on a busy machine has as long before its nanny is closed.
+    "distributed.scheduler.worker-ttl": "60s",
+    "distributed.deploy.lost-worker-timeout": "60s",
     "distributed.comm.timeouts.connect": "60s",
     "distributed.worker.multiprocessing-method": "spawn",
     # Some log messages contain task arguments, and with them paths of the archive. Faults of a
@@ -53,6 +59,7 @@ _CONFIG = {
     },
 }
 _CONNECT_S = 20.0
+_LOOK_EVERY_S = 2.0
 _RELOAD_S = (1.0, 5.0)
 
 
@@ -139,12 +146,14 @@ def _dask_defaults() -> dict[str, Any]:
 
 def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
     if settings.kind == "local":
-        return Client(stack.enter_context(_local_cluster(settings, stack)))
+        cluster = stack.enter_context(_local_cluster(settings, stack))
+        stack.enter_context(_full_width(cluster))
+        return Client(cluster)
     if settings.kind == "address":
         return _join(settings)
-    cluster = stack.enter_context(_batch_cluster(settings))
-    cluster.scale(settings.workers or 2)
-    client = Client(cluster)
+    batch = stack.enter_context(_batch_cluster(settings))
+    batch.scale(settings.workers or 2)
+    client = Client(batch)
     client.wait_for_workers(1, timeout=600)
     return client
 
@@ -194,7 +203,53 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
             f"cluster.options holds {', '.join(refused)}, which a local cluster sets itself.",
             "Remove it; `workers` and `memory_limit` are separate settings.",
         )
-    return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
+    unknown = sorted(settings.options.keys() - _local_options())
+    if unknown:
+        raise UsageError(
+            f"cluster.options holds {', '.join(unknown)}, which a local cluster does not take.",
+            "Options are the arguments of distributed.LocalCluster, Nanny and Worker.",
+        )
+    with _options_named():
+        return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _full_width(cluster: SpecCluster) -> Iterator[None]:
+    """Start workers again whose nannies were closed: Dask forgets them, and would run with less."""
+    width, ended = len(cluster.worker_spec), threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(_LOOK_EVERY_S):
+            if len(cluster.workers) < width:
+                cluster.scale(width)  # type: ignore[no-untyped-call]
+
+    watcher = threading.Thread(target=keep, name="cac-full-width", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _local_options() -> set[str]:
+    """Arguments of a local cluster, which passes on those that belong to its workers.
+
+    A worker that gets an unknown one does not start, and the cluster does not say why.
+    """
+    return {name for kind in (LocalCluster, Nanny, Worker) for name in signature(kind).parameters}
+
+
+@contextlib.contextmanager
+def _options_named() -> Iterator[None]:
+    """Turn the complaint of a cluster class about an option into a fault of the settings."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"cluster.options cannot be used: {error}.",
+            "They are arguments of Dask's cluster class; docs/operation.md has examples.",
+        ) from None
 
 
 @contextlib.contextmanager
@@ -292,4 +347,5 @@ def _batch_cluster(settings: ClusterSettings) -> SpecCluster:
             f"cluster.kind is `{settings.kind}`, but its package is not installed.",
             f"Install it with: pip install 'cac-cohort[{settings.kind}]'",
         ) from None
-    return cluster(**options)
+    with _options_named():
+        return cluster(**options)

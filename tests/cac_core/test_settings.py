@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
 
 import pytest
+from distributed.worker_memory import parse_memory_limit
 
 from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
@@ -41,6 +43,13 @@ def test_a_url_is_not_changed(tmp_path) -> None:
         ("[protocol]\nthreshold = 1", "unknown key `protocol.threshold`"),
         ("[scoring]\nshard_size = 0", "`scoring.shard_size`"),
         ('[cluster]\nkind = "yarn"', "`cluster.kind`"),
+        ('[cluster]\nmemory_limit = "banana"', "`cluster.memory_limit`"),
+        ("[protocol]\nthreshold_hu = nan", "threshold_hu must be a number above 0, not nan"),
+        ("[protocol]\nthreshold_hu = -1", "threshold_hu must be a number above 0, not -1"),
+        ("[protocol]\nmin_area_mm2 = -1.5", "min_area_mm2 must be a number from 0, not -1.5"),
+        ("[protocol]\nreference_increment_mm = 0", "reference_increment_mm must be"),
+        ("[protocol]\nweight_edges_hu = [200, 400, 300]", "three increasing numbers"),
+        ("[protocol]\nthreshold_hu = 210", "must not begin below threshold_hu"),
         ("archive = [", "not valid TOML"),
     ],
 )
@@ -52,6 +61,14 @@ def test_invalid_keys_are_named(tmp_path, text, named) -> None:
     assert named in str(caught.value)
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("limit", ["auto", "4GiB", "1500 MB", "0.25", ".5", "2.5GB"])
+def test_memory_limits_that_dask_takes(tmp_path: Path, limit: str) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text(f'[cluster]\nmemory_limit = "{limit}"\n')
+    load_settings(path)
+    assert limit == "auto" or parse_memory_limit(limit, 1, 1, logger=getLogger())
 
 
 def test_a_missing_file_is_named(tmp_path) -> None:

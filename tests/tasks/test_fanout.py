@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, Worker
+from distributed import Client, LocalCluster, Worker
 
+from cac_core.errors import CacError
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
 from cac_core.settings import ClusterSettings
@@ -25,7 +27,7 @@ from tests.builders.networks import whole_segmentation
 from tests.builders.rows import digest, key
 
 #: What a study does to its worker, reported by its number of slices.
-GOOD, KILLS, HANGS, RAISES, KILLS_ONCE = 24, 25, 26, 27, 28
+GOOD, KILLS, HANGS, RAISES, KILLS_ONCE, SLOW = 24, 25, 26, 27, 28, 29
 
 
 class Saboteur:
@@ -44,6 +46,8 @@ class Saboteur:
             os.kill(os.getpid(), signal.SIGKILL)
         if slices == HANGS:
             time.sleep(600)
+        if slices == SLOW:
+            time.sleep(8)
         if slices == RAISES:
             raise RuntimeError
         mask = np.zeros(hu.shape, bool)
@@ -82,7 +86,13 @@ def works(folder: Path, *slices: int) -> list[StudyWork]:
 def outcomes(client: Client, orders: list[StudyWork], timeout_s: float = 60) -> dict[str, str]:
     results: list[StudyResult] = []
     score_studies(
-        client, orders, ScoringProtocol(), timeout_s=timeout_s, window=3, on_result=results.append
+        client,
+        orders,
+        ScoringProtocol(),
+        timeout_s=timeout_s,
+        window=3,
+        no_workers_s=60,
+        on_result=results.append,
     )
     assert sorted(str(r.score["study_key"]) for r in results) == sorted(
         w.study_key for w in orders
@@ -106,3 +116,51 @@ def test_a_hanging_study_times_out(client: Client, tmp_path: Path) -> None:
 
 def test_nothing_to_do(client: Client) -> None:
     assert outcomes(client, []) == {}
+
+
+def worker_processes(client: Client) -> list[int]:
+    return list(client.run(os.getpid).values())
+
+
+def test_a_study_is_not_blamed_when_every_worker_is_lost(client: Client, tmp_path: Path) -> None:
+    """All workers die while it is scored for the first time, and again while it is alone."""
+    client.wait_for_workers(2, timeout=60)
+    ended = threading.Event()
+
+    def kill_all_twice() -> None:
+        for _ in range(2):
+            client.wait_for_workers(2, timeout=60)
+            while not client.processing() or not any(client.processing().values()):
+                time.sleep(0.1)
+            time.sleep(1)
+            for pid in worker_processes(client):
+                os.kill(pid, signal.SIGKILL)
+        ended.set()
+
+    killer = threading.Thread(target=kill_all_twice)
+    killer.start()
+    found = outcomes(client, works(tmp_path, SLOW))
+    killer.join(60)
+    assert ended.is_set()
+    assert found == {"0": "scored"}
+
+
+def test_a_run_without_workers_ends_with_a_message() -> None:
+    """A scheduler that nobody works for; Dask would wait for ever."""
+    results: list[StudyResult] = []
+    work = StudyWork(key(0), None, None, (), digest(0))
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None, processes=False) as cluster,
+        Client(cluster) as idle,
+        pytest.raises(CacError, match="no workers for 3 s"),
+    ):
+        score_studies(
+            idle,
+            [work],
+            ScoringProtocol(),
+            timeout_s=60,
+            window=3,
+            no_workers_s=3,
+            on_result=results.append,
+        )
+    assert results == []

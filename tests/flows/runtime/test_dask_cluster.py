@@ -26,6 +26,7 @@ from distributed.security import Security
 from cac_core.errors import CacError, UsageError
 from cac_core.processes import end_processes
 from cac_core.settings import ClusterSettings
+from flows.runtime import dask_cluster
 from flows.runtime.dask_cluster import cluster_client
 from tasks.worker import CascadePlugin
 
@@ -207,6 +208,36 @@ def test_options_that_would_open_the_cluster_are_refused() -> None:
         cluster_client(settings),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"banana": 1, "nthreads": 1}, r"cluster\.options holds banana,"),
+        ({"preload": "a.py", "security": 1, "n_workers": -1}, "holds n_workers, security"),
+    ],
+)
+def test_options_that_no_worker_takes_are_named_at_once(
+    options: dict[str, Any], named: str
+) -> None:
+    settings = ClusterSettings(workers=1, options=options)
+    with pytest.raises(UsageError, match=named), cluster_client(settings):
+        pass
+
+
+def test_workers_whose_nannies_were_closed_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a restart takes longer than Dask waits; then it forgets the workers."""
+    monkeypatch.setitem(dask_cluster._CONFIG, "distributed.deploy.lost-worker-timeout", "50ms")
+    with cluster_client(ClusterSettings(workers=2)) as client:
+        first = client.run(os.getpid)
+        for pid in first.values():
+            os.kill(pid, signal.SIGKILL)
+        # Results of both: the cluster is as wide as before.
+        deadline = time.monotonic() + 60
+        while len(now := client.run(os.getpid)) < 2 or set(now) & set(first):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert client.submit(lambda: 3).result(timeout=60) == 3
 
 
 class Dies(CascadePlugin):
