@@ -82,7 +82,7 @@ class _Finished:
 
     def add(self, future: Future[StudyResult]) -> None:
         """Wait for this future too."""
-        future.add_done_callback(self._queue.put)  # type: ignore[no-untyped-call]
+        future.add_done_callback(self._queue.put)
 
     def next(self) -> Future[StudyResult]:
         """The next future that finished.

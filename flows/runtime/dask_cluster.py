@@ -221,7 +221,7 @@ def _full_width(cluster: SpecCluster) -> Iterator[None]:
     def keep() -> None:
         while not ended.wait(_LOOK_EVERY_S):
             if len(cluster.workers) < width:
-                cluster.scale(width)  # type: ignore[no-untyped-call]
+                cluster.scale(width)
 
     watcher = threading.Thread(target=keep, name="cac-full-width", daemon=True)
     watcher.start()
