@@ -10,6 +10,7 @@ from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
 from cac_core.training.plan import TrainingPlan, read_plan
 from cac_core.training.settings import CALCIUM_SETTINGS, HEART_SETTINGS
+from cac_core.training.table import read_training_table, split_digest
 from cac_core.training.train import InitialWeights
 
 
@@ -61,19 +62,17 @@ def test_heart_networks_of_weights_can_be_kept(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_the_shipped_weights(tmp_path: Path) -> None:
-    """The plan of docs/training.md, with the settings that the shipped manifest records."""
-    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    (block,) = (part for part in text.split("```toml\n")[1:] if 'name = "s9"' in part)
+    """Plan and table of docs/training.md are what the shipped manifest records."""
+    docs = Path(__file__).parents[3] / "docs"
+    text = (docs / "training.md").read_text(encoding="utf-8")
+    (block,) = (part for part in text.split("```toml\n")[1:] if 'name = "s10"' in part)
     found = plan(tmp_path, block.split("```")[0])
-    recorded = verify_weights().training
-    settings = {
-        "heart": found.hearts[0],
-        "heart-2": found.hearts[1],
-        "calcium": found.calcium,
-    }
-    for name, network in settings.items():
-        stated = recorded[name]["settings"]
-        assert {key: getattr(network.settings, key) for key in stated} == stated
-    assert found.hearts[1].initial == InitialWeights(tmp_path / "s8", 2)
-    assert found.mean_with is None
+    recorded = verify_weights().training["calcium"]
+    stated = recorded["settings"]
+    assert {key: getattr(found.calcium.settings, key) for key in stated} == stated
+    assert found.calcium.initial == InitialWeights(tmp_path / "s9")
+    assert recorded["data"]["begun_from"].startswith("convlstm-s9-")
+    assert (found.kept_hearts, found.mean_with) == (tmp_path / "s9", None)
     assert found.version == verify_weights().version
+    table = read_training_table(docs / "weights" / found.data.table.name)
+    assert split_digest(table) == recorded["data"]["split_digest"]
