@@ -62,8 +62,6 @@ class ScoringProtocol:
                 raise ValueError(f"{name} must be a number above 0, not {value:g}")
         if not 0 <= self.min_area_mm2 < math.inf:
             raise ValueError(f"min_area_mm2 must be a number from 0, not {self.min_area_mm2:g}")
-        if not self.threshold_hu <= self.weight_edges_hu[0]:
-            raise ValueError("weight_edges_hu must not begin below threshold_hu")
         if not all(low < high < math.inf for low, high in pairwise(self.weight_edges_hu)):
             raise ValueError("weight_edges_hu must be three increasing numbers")
         for kvp, threshold in self.kvp_thresholds_hu:

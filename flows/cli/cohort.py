@@ -63,7 +63,10 @@ ProposeOption = Annotated[
         show_default="link",
     ),
 ]
-MoreExtracts = Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", hidden=True)]
+MoreExtracts = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[FILE]...", help="More extracts of --propose.", hidden=True),
+]
 DraftOption = Annotated[
     Path | None,
     typer.Option("--out", help="File for the draft of --propose.", show_default="standard output"),

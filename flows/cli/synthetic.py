@@ -26,7 +26,9 @@ app = typer.Typer()
 
 DemoOutOption = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for archive and results; default: demo, or demo-full."),
+    typer.Option(
+        "--out", help="Folder for archive and results.", show_default="demo, or demo-full"
+    ),
 ]
 
 
@@ -98,7 +100,10 @@ def demo(
     studies: Annotated[
         int | None,
         typer.Option(
-            "--studies", help="Number of studies; default: 24, or 2271 patients with --full.", min=1
+            "--studies",
+            help="Number of studies, or of patients with --full.",
+            min=1,
+            show_default="24, or 2271 with --full",
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same archive.", min=0)] = 1,

@@ -75,7 +75,7 @@ def test_a_linkage_and_its_reruns(cac: Cac, site: tuple[Path, Path], registry: R
         "export", "-w", warehouse, "--out", warehouse.parent / "out", "--shape", "adtte",
         "--shape", "omop", "--format", "xport", "--json",
     )  # fmt: skip
-    assert len(exported.json["files"]) == 5
+    assert len(exported.json["files"]) == 8
     assert all(Path(item["file"]).exists() for item in exported.json["files"])
 
     before = _stamps(warehouse)
@@ -98,6 +98,7 @@ def test_a_linkage_and_its_reruns(cac: Cac, site: tuple[Path, Path], registry: R
     assert {row["outcome"]: row["events"] for row in changed.json["outcomes"]}["death"] == 0
 
 
+@pytest.mark.slow
 def test_too_many_unusable_rows_stop_the_run_and_leave_the_tables(
     cac: Cac, site: tuple[Path, Path]
 ) -> None:
@@ -221,6 +222,7 @@ def test_a_dry_run_writes_nothing(cac: Cac, site: tuple[Path, Path]) -> None:
     assert {p.name for p in warehouse.iterdir()} <= {"scores", "instances", "_staging"}
 
 
+@pytest.mark.slow
 def test_an_analyst_links_the_files_of_a_german_hospital(
     cac: Cac, registry: Registry, tmp_path: Path
 ) -> None:
@@ -277,6 +279,7 @@ def test_small_counts_are_hidden_on_request(cac: Cac, site: tuple[Path, Path]) -
     assert "Cohort flow" in printed and "<5" in printed
 
 
+@pytest.mark.slow
 def test_an_extract_older_than_the_scores_is_reported(cac: Cac, site: tuple[Path, Path]) -> None:
     warehouse, mapping = site
     text = mapping.read_text(encoding="utf-8").replace("2019-12-31", "2030-12-31")

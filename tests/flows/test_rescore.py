@@ -165,6 +165,7 @@ def test_a_moved_archive_is_read_again_and_not_scored_again(
     assert (summary["skipped"], summary["scored"]) == (8, 0)
 
 
+@pytest.mark.slow
 def test_limit_and_dry_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     preview = cac("score", scored.archive, "-w", tmp_path / "wh", "--dry-run", "--json").json
     assert (preview["studies"], preview["to_score"]) == (8, 8)
@@ -182,6 +183,7 @@ def test_limit_and_dry_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     assert (preview["skipped"], preview["to_score"] + sum(preview["to_reject"].values())) == (2, 6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_what_it_finished(
     scored: Scored, cac: Cac, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -229,6 +231,7 @@ def test_no_output_contains_identifiers(
             assert secret.encode() not in text, secret
 
 
+@pytest.mark.slow
 def test_another_model_has_its_own_partition(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     from tests.builders.networks import write_random_weights
 

@@ -58,6 +58,7 @@ def _digests(warehouse: Path, *tables: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dialect", ["flat", pytest.param("columnar", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_linkage_gives_the_same_bytes(dialect: str, tmp_path: Path) -> None:
     registry = make_registry(60, 8)
     mapping = write_extracts(registry, dialect, tmp_path / "extracts", 1)

@@ -142,6 +142,7 @@ def test_a_linkage_seals_an_old_warehouse_only_if_a_patient_matches(
         link_cohort(request)
 
 
+@pytest.mark.slow
 def test_a_cohort_without_patients_is_a_report_that_says_so(
     registry: Registry, tmp_path: Path, linkage_key: str
 ) -> None:

@@ -122,6 +122,7 @@ def worker_processes(client: Client) -> list[int]:
     return list(client.run(os.getpid).values())
 
 
+@pytest.mark.slow
 def test_a_study_is_not_blamed_when_every_worker_is_lost(client: Client, tmp_path: Path) -> None:
     """All workers die while it is scored for the first time, and again while it is alone."""
     client.wait_for_workers(2, timeout=60)

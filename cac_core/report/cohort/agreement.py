@@ -40,7 +40,7 @@ _SCALES = (
     ("_log", "Difference of log(1 + Agatston)", "three"),
 )
 _LIMITS_NOTE = (
-    "Between the limits of agreement lie 95 % of the differences, if they are normal. Differences "
+    "Between the limits of agreement lie 19 of 20 differences, if they are normal. Differences "
     "of Agatston scores grow with the score, so their limits are too wide for low scores and too "
     "narrow for high ones; the logarithm, and the ratio that it gives, avoid this. Intervals: "
     "Student's t for the mean, exact for the limits (Bland and Altman 1999, Carkeet 2015)."

@@ -171,7 +171,7 @@ def test_constant_and_collinear_terms_are_left_out_and_named() -> None:
     assert [block.term.name for block in model.blocks] == ["age", "weight"]
     assert model.dropped == {
         "flat": "constant in these patients",
-        "pounds": "collinear with age, weight",
+        "pounds": "collinear with Age; weight",
         "group": "constant: every patient has a",
     }
     alone = fit_terms(patients, terms[:2], days, event)

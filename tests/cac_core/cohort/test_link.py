@@ -360,6 +360,7 @@ def test_a_registry_of_an_archive_agrees_with_its_headers(tmp_path: Path) -> Non
     assert not {"sex_differs", "birth_year_differs"} & set(done.quarantine["reason"].to_pylist())
 
 
+@pytest.mark.slow
 def test_the_path_of_the_warehouse_is_taken_literally(tmp_path: Path) -> None:
     registry = make_registry(40, 5)
     scores, accessions = registry_scores(registry, KEYRING)

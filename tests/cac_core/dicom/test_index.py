@@ -374,6 +374,7 @@ ODD = st.one_of(
 
 @given(st.data())
 @hypothesis.settings(max_examples=12, deadline=None)
+@pytest.mark.slow
 def test_an_invalid_row_does_not_affect_others(data: st.DataObject) -> None:
     names = (*index_module._NAMES,)
     good = dict.fromkeys(names) | {

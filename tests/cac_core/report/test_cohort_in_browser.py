@@ -19,8 +19,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("size", "scheme"),
-    [(DESKTOP, "light"), (PHONE, "light"), (DESKTOP, "dark")],
-    ids=["desktop", "phone", "dark"],
+    [
+        pytest.param(DESKTOP, "light", id="desktop"),
+        pytest.param(PHONE, "light", id="phone", marks=pytest.mark.slow),
+        pytest.param(DESKTOP, "dark", id="dark", marks=pytest.mark.slow),
+    ],
 )
 def test_the_report_opens_from_disk_without_a_fault(
     report: Path, size: dict[str, int], scheme: str
@@ -143,6 +146,7 @@ def test_dark_pages_have_dark_paper_and_readable_drawings(report: Path) -> None:
         assert visit.page.evaluate(drawing) == "none"
 
 
+@pytest.mark.slow
 def test_figures_and_tables_lead_to_their_files(report: Path) -> None:
     files = nasty_report()[1].files
     with opened(report) as visit:

@@ -267,6 +267,7 @@ def test_a_cohort_without_events_readings_or_a_covariate() -> None:
         assert re.search(r'title="[^"]+">not estimable<', tile), tile
 
 
+@pytest.mark.slow
 def test_one_patient() -> None:
     done = assembled(report_of(table("nasty").iloc[:1], short()))
     assert done.gaps and not Tags(page(done)).open
@@ -282,6 +283,7 @@ def test_certainty_is_compared_with_the_expert() -> None:
     assert f">{brier.value:.3f}<" in page(done)
 
 
+@pytest.mark.slow
 def test_an_outcome_that_is_not_linked() -> None:
     drop = ("death_event", "death_days")
     done = assembled(report_of(table("nasty").iloc[:120], short(), drop=drop))
@@ -290,6 +292,7 @@ def test_an_outcome_that_is_not_linked() -> None:
     assert any("outcome death is not linked" in reason for reason in shown)
 
 
+@pytest.mark.slow
 def test_populations_are_blocks_of_their_own() -> None:
     wanted = short(
         populations={
@@ -307,6 +310,7 @@ def test_populations_are_blocks_of_their_own() -> None:
     assert '<option value="women">women alone</option>' in text
 
 
+@pytest.mark.slow
 def test_small_counts_are_hidden_everywhere() -> None:
     report = report_of(table("nasty"), short(), hidden=True)
     done = assembled(report)

@@ -54,6 +54,7 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_low_dose_study_is_scanned_at_five_millimetres(tmp_path: Path) -> None:
     rows = rows_of(made_table(synthetic_names(2, 41, low_dose=True), "truth", None, QUIET))
     assert [row["study"] for row in rows] == ["synthetic:41:low-dose", "synthetic:42:low-dose"]
@@ -63,6 +64,7 @@ def test_a_low_dose_study_is_scanned_at_five_millimetres(tmp_path: Path) -> None
     assert samples[0].spacing_mm.tolist() == [5.0, *2 * [expected.pixel_spacing_mm]]
 
 
+@pytest.mark.slow
 def test_every_balanced_study_has_plaques(tmp_path: Path) -> None:
     names = synthetic_names(2, 41, low_dose=True, balanced=True)
     assert names == ["synthetic:41:teaching:low-dose", "synthetic:42:teaching:low-dose"]
@@ -72,6 +74,7 @@ def test_every_balanced_study_has_plaques(tmp_path: Path) -> None:
     assert samples[0].spacing_mm[0] == 5.0 and (samples[0].calcium == 1).any()
 
 
+@pytest.mark.slow
 def test_all_studies_implanted_in_a_chest_are_one_patient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +99,7 @@ def test_all_studies_implanted_in_a_chest_are_one_patient(
     assert asked[-1] == ("crop", 7, tmp_path) and len(asked) == 5
 
 
+@pytest.mark.slow
 def test_all_studies_of_a_mesh_are_one_patient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +122,7 @@ def test_all_studies_of_a_mesh_are_one_patient(
     assert hosts_of(rows) == ["crop", "mesh-male", "siemens"]
 
 
+@pytest.mark.slow
 def test_an_implanted_study_is_the_variant_of_that_seed(tmp_path: Path, shared_data: Path) -> None:
     samples = prepare_samples([row("implanted:crop:7")], data_in(tmp_path, shared_data), QUIET)
     assert samples[0].spacing_mm[0] == 5.0

@@ -181,6 +181,7 @@ def test_a_damaged_study_affects_no_other(cac: Cac, tmp_path: Path) -> None:
     assert len(rows) == len(uids)
 
 
+@pytest.mark.slow
 def test_real_scans_of_many_vendors(cac: Cac, tmp_path: Path, shared_data: Path) -> None:
     outcome = cac("score", shared_data, "-w", tmp_path / "wh", "--json")
     assert outcome.code == 0, outcome.err

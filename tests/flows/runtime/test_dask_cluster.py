@@ -232,9 +232,9 @@ def test_workers_whose_nannies_were_closed_are_replaced(monkeypatch: pytest.Monk
         first = client.run(os.getpid)
         for pid in first.values():
             os.kill(pid, signal.SIGKILL)
-        # Results of both: the cluster is as wide as before.
+        # Two others: the cluster is as wide as before.
         deadline = time.monotonic() + 60
-        while len(now := client.run(os.getpid)) < 2 or set(now) & set(first):
+        while len(now := set(client.nthreads())) < 2 or now & set(first):
             assert time.monotonic() < deadline
             time.sleep(0.5)
         assert client.submit(lambda: 3).result(timeout=60) == 3

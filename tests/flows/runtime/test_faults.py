@@ -63,7 +63,7 @@ def test_a_traceback_is_shown_only_on_request(value: str, traceback: bool) -> No
     code = """
 import os
 from flows.cli import main as cli
-def run():
+def run(**options):
     raise PermissionError(13, "Permission denied", "/warehouse/scores")
 cli.app = run
 cli.main()

@@ -189,6 +189,7 @@ def test_balanced_plaques_are_equally_frequent_in_all_arteries() -> None:
     assert people.count(Site.LAD) > 1.7 * sites.count(Site.LAD)
 
 
+@pytest.mark.slow
 def test_a_balanced_scan_keeps_acquisition_and_category_but_not_the_anatomy() -> None:
     usual, balanced = synthesise_scan(11), synthesise_scan(11, balanced=True)
     assert balanced.settings == usual.settings and balanced.target_category == usual.target_category

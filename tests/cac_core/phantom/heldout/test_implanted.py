@@ -23,6 +23,7 @@ def host(slices: int, heart_from: int) -> Host:
     )
 
 
+@pytest.mark.slow
 def test_slices_beyond_the_end_of_the_host_are_left_out() -> None:
     whole = make_variant(host(70, 23), 3)
     assert len(whole.hu) == 38  # 190 mm at 5 mm
@@ -33,6 +34,7 @@ def test_slices_beyond_the_end_of_the_host_are_left_out() -> None:
     assert not whole.heart_mask[0].any()
 
 
+@pytest.mark.slow
 def test_varied_scans_have_the_slices_of_their_look() -> None:
     chest, seed = host(70, 23), 2
     look = draw_look(np.random.default_rng([seed, sum(map(ord, chest.name))]))
