@@ -118,7 +118,6 @@ ODD: dict[str, tuple[Callable[[AnnotatedScan], Hu], set[ReviewReason]]] = {
     ),
     "heart cut by the field": (cut_by_the_field, {ReviewReason.HEART_MASK_ODD}),
     "mechanical valve": (lambda scan: with_ring(scan, 3000), {ReviewReason.DEVICE}),
-    "bioprosthesis": (lambda scan: with_ring(scan, 900), {ReviewReason.DOUBTFUL_COMPONENT}),
     "left lung removed": (without_left_lung, {ReviewReason.HEART_MASK_ODD}),
 }
 
@@ -139,6 +138,15 @@ def test_an_odd_chest_is_reviewed(
     assert row["status"] == "scored"
     assert row["needs_review"]
     assert reasons <= {ReviewReason(reason) for reason in row["review_reasons"].split(";")}
+
+
+def test_a_biological_valve_is_not_scored_or_is_reviewed(
+    scan: AnnotatedScan, cascade: Cascade, tmp_path: Path
+) -> None:
+    """Its frame is no brighter than calcium: nothing tells it from a calcified valve."""
+    row = scored(tmp_path, with_ring(scan, 900), scan.spacing_mm, cascade)
+    assert row["needs_review"] or row["agatston"] == 0.0
+    assert row["agatston_noncoronary"] > 1000
 
 
 @pytest.mark.parametrize("part", [np.s_[52:], np.s_[:12]], ids=["neck", "abdomen"])
