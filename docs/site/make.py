@@ -30,7 +30,7 @@ def prepare() -> list[str]:
     shutil.rmtree(SOURCE, ignore_errors=True)
     SOURCE.mkdir(parents=True)
     documents = [ROOT / name for name in DOCUMENTS]
-    for pattern in ("*.md", "pictures/*.png"):
+    for pattern in ("*.md", "pictures/*.png", "weights/*.csv"):
         documents += sorted((ROOT / "docs").glob(pattern))
     for path in documents:
         place = SOURCE / path.relative_to(ROOT)
