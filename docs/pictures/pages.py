@@ -1,6 +1,6 @@
 """Photographs pages: a study of a demo, an archive of rows made up at random, a cohort report.
 
-cac demo --out demo && python docs/pictures/pages.py demo/warehouse REPORT
+cac demo --out demo && python -m docs.pictures.pages demo/warehouse REPORT
 
 REPORT is the folder of a cohort report (`cac report`), for the pictures a registry of 2271 patients
 as `docs/reproduction/make.py FOLDER` leaves it.
