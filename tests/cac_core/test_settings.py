@@ -45,6 +45,7 @@ def test_a_url_is_not_changed(tmp_path) -> None:
         ('[cluster]\nkind = "yarn"', "`cluster.kind`"),
         ('[cluster]\nmemory_limit = "banana"', "`cluster.memory_limit`"),
         ("[protocol]\nthreshold_hu = nan", "threshold_hu must be a number above 0, not nan"),
+        ("[protocol]\nthreshold_hu = inf", "threshold_hu must be a number above 0, not inf"),
         ("[protocol]\nthreshold_hu = -1", "threshold_hu must be a number above 0, not -1"),
         ("[protocol]\nmin_area_mm2 = -1.5", "min_area_mm2 must be a number from 0, not -1.5"),
         ("[protocol]\nreference_increment_mm = 0", "reference_increment_mm must be"),

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
+from cac_core.training.settings import CALCIUM_SETTINGS, HEART_SETTINGS
 from flows.cli.main import app
 from flows.cli.options import show
 from flows.cli.tables import doctor_table, index_table, planned_table, status_tables
@@ -150,3 +151,14 @@ def test_a_command_group_without_a_command_lists_them() -> None:
     for group in ("evaluate", "train", "key"):
         shown = CliRunner().invoke(app, [group], prog_name="cac")
         assert "Commands" in shown.output
+
+
+def test_defaults_of_training_are_those_of_its_settings() -> None:
+    """The help names them, as it must not load the trainer."""
+    shown = {option.name: option.show_default for option in ALL["train", "heart"].params}
+    heart, calcium = HEART_SETTINGS, CALCIUM_SETTINGS
+    assert shown["steps"] == f"heart {heart.steps}, calcium {calcium.steps}"
+    assert shown["batch"] == f"heart {heart.batch}, calcium {calcium.batch}"
+    for name in ("learning_rate", "patience", "seed", "keep", "device", "precision"):
+        assert getattr(heart, name) == getattr(calcium, name)
+        assert shown[name] == str(getattr(heart, name)), name
