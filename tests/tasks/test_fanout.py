@@ -134,8 +134,11 @@ def test_a_study_is_not_blamed_when_every_worker_is_lost(client: Client, tmp_pat
             while not client.processing() or not any(client.processing().values()):
                 time.sleep(0.1)
             time.sleep(1)
+            killed = set(client.nthreads())
             for pid in worker_processes(client):
                 os.kill(pid, signal.SIGKILL)
+            while killed & set(client.nthreads()):
+                time.sleep(0.1)
         ended.set()
 
     killer = threading.Thread(target=kill_all_twice)
