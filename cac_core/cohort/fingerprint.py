@@ -7,7 +7,6 @@ second row, and no patient of a registry would match.
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
@@ -80,7 +79,7 @@ def require_known_keys(store: Warehouse, keyring: Keyring, instances: pa.Table) 
     if not any(known.values()):
         return
     for name, keys in known.items():
-        if pc.any(pc.is_in(instances[name], pa.array(sorted(keys), pa.string()))).as_py():
+        if not keys.isdisjoint(instances[name].to_pylist()):
             return
     raise UsageError(
         f"No file, study or patient of the archive is known in the warehouse {store.url}, whose "

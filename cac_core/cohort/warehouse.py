@@ -195,8 +195,10 @@ class Warehouse:
             for path in self._files.table_files(spec, model)
         ]
         try:
-            tables = [part.select(list(names)).cast(types) for part in parts]
-            # Not `empty_table`, which imports pandas: most of the time of `cac status`.
+            # Neither a cast without need nor `empty_table`: what they import is most of the time of
+            # `cac status`.
+            chosen = [part.select(list(names)) for part in parts]
+            tables = [part if part.schema.equals(types) else part.cast(types) for part in chosen]
             return pa.concat_tables([pa.Table.from_batches([], types), *tables])
         except (pa.ArrowInvalid, KeyError) as error:
             raise self._unfit(spec, error) from None

@@ -16,7 +16,6 @@ from pathlib import Path
 from cac_core.errors import CacError
 from cac_core.scratch import scratch_folder
 from flows.runtime.isolation import isolated_settings, load_prefect, working_folder
-from flows.runtime.prefect_api import OwnApi, end_left_behind
 
 #: Receives a line of text for the user.
 Say = Callable[[str], None]
@@ -98,6 +97,8 @@ def _remove(scratch: contextlib.ExitStack, owner: int) -> None:
 
 
 def _end_server(folder: Path) -> None:
+    from flows.runtime.prefect_api import end_left_behind
+
     end_left_behind(folder / _OWN_HOME)
 
 
@@ -116,6 +117,9 @@ def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[
     if site_api():
         yield ask_site_api
         return
+    # Imports psutil, which a command without a server does not need.
+    from flows.runtime.prefect_api import OwnApi, end_left_behind
+
     end_left_behind(home)
     with isolated_settings(home):
         api = OwnApi(home, say)

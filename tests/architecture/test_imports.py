@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cac_core.cohort.warehouse import Warehouse
+from schemas.instance import INSTANCES
+from tests.builders.rows import run_row
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -48,16 +52,23 @@ def test_commands_without_a_run_load_neither_prefect_nor_torch(module: str) -> N
 def test_the_command_line_loads_no_library_of_tables() -> None:
     """`cac --help` and wrong usage answer at once."""
     slow = {"pyarrow", "pandas", "pandera", "numpy", "duckdb", "pydantic", "fsspec", "pydicom"}
+    slow |= {"psutil"}
     assert not slow & loaded_by("import flows.cli.main")
 
 
-def test_status_loads_only_what_it_reads_with() -> None:
-    slow = {"pandas", "pandera", "duckdb", "scipy", "pydicom", "matplotlib"}
+@pytest.mark.parametrize("runs", [0, 2])
+def test_status_loads_only_what_it_reads_with(runs: int, tmp_path: Path) -> None:
+    """Neither pandas nor the functions of PyArrow that compute: they take longer than the rest."""
+    slow = {"pandas", "pandera", "duckdb", "scipy", "pydicom", "matplotlib", "psutil"}
+    store = Warehouse(str(tmp_path / "cac"))
+    for number in range(runs):
+        store.add_run(run_row(number))
+    store.replace(INSTANCES, INSTANCES.from_rows([]))
     read = (
+        "import sys\n"
         "from flows.status import warehouse_status\n"
-        "from cac_core.cohort.warehouse import Warehouse\n"
-        "from schemas.run import RUNS\n"
-        "Warehouse('memory://cac').columns(RUNS, ['run_id', 'seconds']).to_pylist()"
+        f"assert len(warehouse_status({store.url!r}, None, None).runs) == {runs}\n"
+        "assert 'pyarrow.compute' not in sys.modules"
     )
     assert not slow & loaded_by(read)
 
