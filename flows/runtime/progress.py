@@ -1,4 +1,4 @@
-"""Progress of a run on standard error: a live bar on a terminal, else one line per shard."""
+"""Progress of a run on standard error: a live bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -24,23 +24,30 @@ from rich.text import Text
 
 from schemas.codes import Status
 
+#: Without a live bar, a line is written at the end of a shard and when this time has passed.
+_LINE_EVERY_S = 30.0
+
 
 class RunProgress:
     """Counts finished studies and shows them; safe to call from several threads.
 
     Parameters
     ----------
-    console : output; a terminal shows a live bar, anything else one line per shard.
+    console : output; a terminal shows a live bar, anything else a line per shard and now and then.
     quiet : count without writing.
+    line_every_s : time between two lines within a shard, seconds.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+    def __init__(
+        self, console: Console, *, quiet: bool = False, line_every_s: float = _LINE_EVERY_S
+    ) -> None:
         self._console = console
         self._quiet = quiet
         self._lock = threading.Lock()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._started = monotonic()
+        self._line_every_s = line_every_s
+        self._started = self._said = monotonic()
         self.total = 0
         self.seconds = 0.0
         self.statuses: Counter[str] = Counter()
@@ -67,7 +74,7 @@ class RunProgress:
     def scoring(self, total: int) -> Iterator[None]:
         """Show studies while they are scored."""
         self.total = total
-        self._started = monotonic()
+        self._started = self._said = monotonic()
         with contextlib.ExitStack() as stack:
             stack.callback(self._stop)
             if not self._quiet and self._console.is_terminal:
@@ -91,11 +98,17 @@ class RunProgress:
             )
             if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, completed=self.done, note=self._note())
+            elif monotonic() - self._said >= self._line_every_s:
+                self._say_state()
 
     def shard_done(self, shard: int, shards: int) -> None:
         """Report a finished shard if there is no live bar."""
         if self._bar is None:
-            self.say(f"shard {shard}/{shards}: {self.done}/{self.total} studies, {self._note()}")
+            self._say_state(f"shard {shard}/{shards}: ")
+
+    def _say_state(self, where: str = "") -> None:
+        self._said = monotonic()
+        self.say(f"{where}{self.done}/{self.total} studies, {self._note()}")
 
     @property
     def done(self) -> int:
@@ -115,7 +128,7 @@ class RunProgress:
                 parts.append(f"{self.statuses[status.value]} {status.value}")
         if self.reasons:
             listed = ", ".join(f"{name} {n}" for name, n in self.reasons.most_common(4))
-            parts.append(f"({listed})")
+            parts[-1] += f" ({listed})"
         return ", ".join(parts)
 
 
