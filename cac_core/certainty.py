@@ -16,6 +16,7 @@ from cac_core.scoring.confidence import (
     coronary_chances,
     deciding_components,
 )
+from cac_core.scoring.lesions import NONCORONARY
 from cac_core.scoring.review import ReviewLimits, certainty_reasons, image_reasons
 from schemas.codes import QualityFlag
 
@@ -52,7 +53,8 @@ def certainty_columns(
     chances = coronary_chances(components, model)
     confidence = confidence_of(chances, components.agatston, score, model)
     deciding = deciding_components(chances, components, score, limits.doubtful_chance)
-    reasons = certainty_reasons(confidence, score, deciding, limits) | image_reasons(
+    other = float(components.agatston[components.called == NONCORONARY].sum())
+    reasons = certainty_reasons(confidence, score, other, deciding, limits) | image_reasons(
         hu,
         found.heart_mask,
         spacing_mm,

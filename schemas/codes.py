@@ -269,6 +269,10 @@ class ReviewReason(DescribedCode):
         "motion",
         "a large faint area as bright as calcium in the heart: motion or a streak, rarely a plaque",
     )
+    MUCH_OTHER_CALCIUM = (
+        "much_other_calcium",
+        "so much other calcium in the heart that the category would change if it were coronary",
+    )
     HEART_ON_THE_RIGHT = (
         "heart_on_the_right",
         "heart or liver on the opposite side: dextrocardia, or a mirrored image",

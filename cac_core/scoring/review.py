@@ -50,6 +50,9 @@ class ReviewLimits:
         the heart. Calcium of people is rarely as bright.
     faint_hu, faint_mm2 : an area in the heart mask that reaches the threshold, is at least this
         large and nowhere as bright as this is rarely calcium: plaques of that size are dense.
+    max_other_agatston : Agatston score of the other calcium in the heart mask above which its class
+        matters: it is the lower limit of the highest category, so one plaque called otherwise would
+        change any lower one.
     min_hearts_overlap : smallest Dice coefficient of two heart networks.
     """
 
@@ -63,6 +66,7 @@ class ReviewLimits:
     metal_near_mm: float = 10.0
     faint_hu: float = 250.0
     faint_mm2: float = 40.0
+    max_other_agatston: float = 400.0
     min_hearts_overlap: float = 0.85
 
 
@@ -101,6 +105,8 @@ def review_rules(limits: ReviewLimits = ReviewLimits()) -> dict[ReviewReason, st
         f"lie in the heart mask or within {limits.metal_near_mm:g} mm of it in the slice",
         ReviewReason.MOTION: f"an area of the heart mask of at least {limits.faint_mm2:g} mm2 in a "
         f"slice reaches the threshold, but nowhere {limits.faint_hu:g} HU",
+        ReviewReason.MUCH_OTHER_CALCIUM: f"the score is at most {limits.max_other_agatston:g}, and "
+        "that of the other calcium in the heart mask is above",
         ReviewReason.HEART_ON_THE_RIGHT: f"flag `{QualityFlag.HEART_ON_THE_RIGHT}` or "
         f"`{QualityFlag.MIRRORED_OR_SITUS_INVERSUS}`",
         ReviewReason.ORIENTATION_CONTRADICTS_HEADER: "flag "
@@ -120,6 +126,7 @@ def review_markdown() -> str:
 def certainty_reasons(
     confidence: Confidence,
     score: float,
+    other: float,
     deciding: NDArray[np.bool_],
     limits: ReviewLimits = ReviewLimits(),
 ) -> set[ReviewReason]:
@@ -127,7 +134,7 @@ def certainty_reasons(
 
     Parameters
     ----------
-    score : score of the study.
+    score, other : Agatston score of the study, and of its non-coronary calcium.
     deciding : from `cac_core.scoring.confidence.deciding_components`.
     """
     reasons = set()
@@ -137,6 +144,8 @@ def certainty_reasons(
         reasons.add(ReviewReason.BORDERLINE_CATEGORY)
     if deciding.any():
         reasons.add(ReviewReason.DOUBTFUL_COMPONENT)
+    if other > limits.max_other_agatston >= score:
+        reasons.add(ReviewReason.MUCH_OTHER_CALCIUM)
     return reasons
 
 

@@ -129,9 +129,9 @@ def _scored(
     noise = float(np.round(rng.lognormal(np.log(22.0), 0.25), 1))
     flags = [QualityFlag.KVP_NOT_120] if scan["KVP"] != 120.0 else []
     flags += [QualityFlag.HIGH_NOISE] if noise > QualityLimits().max_noise_hu else []
-    reasons = certainty_reasons(confidence, score, np.zeros(0, np.bool_))
-    reasons |= {reason for reason, share in _IMAGE_REASONS if rng.random() < share}
+    images = {reason for reason, share in _IMAGE_REASONS if rng.random() < share}
     other = float(np.round(rng.lognormal(3.5, 1.5), 1)) if rng.random() < 0.2 else 0.0
+    reasons = images | certainty_reasons(confidence, score, other, np.zeros(0, np.bool_))
     return confidence.columns() | {
         "detail": SYNTHETIC_DETAIL,
         "needs_review": bool(reasons),

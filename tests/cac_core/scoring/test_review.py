@@ -125,13 +125,22 @@ def test_an_empty_mask_has_no_shape() -> None:
 
 
 def test_doubt_about_the_category() -> None:
-    assert certainty_reasons(sure(0.85, 0.15, 0, 0), 0.0, NOWHERE) == set()
+    assert certainty_reasons(sure(0.85, 0.15, 0, 0), 0.0, 0.0, NOWHERE) == set()
     borderline = {ReviewReason.BORDERLINE_CATEGORY}
-    assert certainty_reasons(sure(0.75, 0.25, 0, 0), 0.0, NOWHERE) == borderline
+    assert certainty_reasons(sure(0.75, 0.25, 0, 0), 0.0, 0.0, NOWHERE) == borderline
     # Sure, but of another category than the score.
-    assert certainty_reasons(sure(0.05, 0.95, 0, 0), 0.0, NOWHERE) == borderline
-    decided = certainty_reasons(sure(0.85, 0.15, 0, 0), 0.0, np.array([False, True]))
+    assert certainty_reasons(sure(0.05, 0.95, 0, 0), 0.0, 0.0, NOWHERE) == borderline
+    decided = certainty_reasons(sure(0.85, 0.15, 0, 0), 0.0, 0.0, np.array([False, True]))
     assert decided == {ReviewReason.DOUBTFUL_COMPONENT}
+
+
+@pytest.mark.parametrize(("score", "other", "reviewed"), [(0, 401, 1), (0, 400, 0), (401, 900, 0)])
+def test_much_other_calcium_is_looked_at_where_it_could_change_the_category(
+    score: float, other: float, reviewed: bool
+) -> None:
+    chances = (0, 0, 0, 1) if score > 400 else (1, 0, 0, 0)
+    found = certainty_reasons(sure(*chances), score, other, NOWHERE)
+    assert found == ({ReviewReason.MUCH_OTHER_CALCIUM} if reviewed else set())
 
 
 def test_every_reason_is_described() -> None:
