@@ -72,7 +72,7 @@ def set_aside(
                 change=what_to_change(column, reason, examples, (dates or {}).get(source)),
             )
         )
-    return sorted(found, key=lambda item: (item.source, item.file, -item.rows, str(item.column)))
+    return sorted(found, key=lambda i: (i.source, i.file, -i.rows, str(i.column), i.reason))
 
 
 def what_to_change(
