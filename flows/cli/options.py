@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -23,8 +22,6 @@ from flows.summaries import PlannedWrites
 #: that lacks something its plan requires. Wrong usage is 2, as with other commands.
 FAULT, OVER_BUDGET, INCOMPLETE = 1, 3, 3
 
-#: Least width of a column whose cells may wrap, and blanks and lines beside each column.
-_ROOM, _PADDING = 12, 4
 #: Messages; standard output is for results.
 console = Console(stderr=True)
 #: Holds an element once a JSON object was printed: an error after it must not add a second one.
@@ -107,26 +104,10 @@ def fail(what: str, hint: str = "", code: int = FAULT, shown: str | None = None)
 def show(part: RenderableType) -> None:
     """Print a result as it is: paths can contain characters of Rich's markup."""
     plain = isinstance(part, str)
-    output = Console(markup=False, emoji=False)
     if isinstance(part, Table):
-        fold_cells(part, output.width)
-    output.print(part, highlight=not plain, soft_wrap=plain)
-
-
-def fold_cells(table: Table, width: int) -> None:
-    """Let the cells of a table wrap, so that a narrow terminal cuts nothing off.
-
-    Columns that are not to wrap keep that, as long as the others have `_ROOM` characters left.
-    """
-    taken = 0
-    for column in table.columns:
-        texts = [str(column.header), *map(str, column.cells)]
-        taken += max(map(cell_len, texts)) if column.no_wrap else _ROOM
-        taken += _PADDING
-        column.overflow = "fold"
-    if taken > width:
-        for column in table.columns:
-            column.no_wrap = False
+        for column in part.columns:  # a narrow terminal wraps a cell and cuts nothing off
+            column.overflow, column.no_wrap = "fold", False
+    Console(markup=False, emoji=False).print(part, highlight=not plain, soft_wrap=plain)
 
 
 def show_planned(planned: PlannedWrites, as_json: bool) -> None:
