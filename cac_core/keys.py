@@ -87,10 +87,15 @@ def normalise_patient_id(patient_id: str) -> str:
     return "".join(unicodedata.normalize("NFKC", patient_id).split()).upper()
 
 
-def load_keyring(key_file: Path | None = None) -> Keyring:
+def load_keyring(key_file: Path | None = None, warehouse: str | None = None) -> Keyring:
     """Read the secret from a key file or, without one, from the environment.
 
     Surrounding white space and a byte order mark are removed.
+
+    Parameters
+    ----------
+    warehouse : the existing warehouse whose secret is wanted: a fault then asks for that secret,
+        for a new one would not fit.
 
     Raises
     ------
@@ -104,26 +109,58 @@ def load_keyring(key_file: Path | None = None) -> Keyring:
         except OSError as error:
             raise UsageError(
                 f"The key file {key_file} cannot be read ({error.strerror}).",
-                "Create it with: umask 077; openssl rand -hex 32 > FILE",
+                "Create it with: umask 077; openssl rand -hex 32 > FILE"
+                if warehouse is None
+                else _give_that_of(warehouse),
             ) from None
         _require_private(key_file)
         source = f"the key file {key_file}"
     else:
         found = os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape")
         source = f"the environment variable {SECRET_VARIABLE}"
-    # Editors and shells add a byte order mark or a line end.
-    secret = found.removeprefix(codecs.BOM_UTF8).strip()
+    secret = _trimmed(found)
+    hint = _how_to_make(key_file) if warehouse is None else _give_that_of(warehouse)
     if not secret:
-        raise UsageError(
-            f"No linkage secret: {source} is not set or empty.", _how_to_make(key_file)
-        )
+        raise UsageError(f"No linkage secret: {source} is not set or empty.", hint)
     if len(secret) < MIN_SECRET_BYTES:
         raise UsageError(
             f"The linkage secret can be guessed: {source} holds {len(secret)} bytes, and at least "
             f"{MIN_SECRET_BYTES} are needed.",
-            _how_to_make(key_file),
+            hint,
         )
     return Keyring(secret)
+
+
+def ignored_secret(key_file: Path | None) -> str | None:
+    """A note that the environment has another secret than the key file, which is used.
+
+    Parameters
+    ----------
+    key_file : a readable key file, or none.
+
+    Returns
+    -------
+    None if only one secret is given, or both are the same.
+    """
+    given = _trimmed(os.environ.get(SECRET_VARIABLE, "").encode("utf-8", "surrogateescape"))
+    if key_file is None or not given or given == _trimmed(key_file.read_bytes()):
+        return None
+    return (
+        f"two different secrets are given: that of `key_file` in the settings is used, and "
+        f"{SECRET_VARIABLE} is ignored"
+    )
+
+
+def _trimmed(secret: bytes) -> bytes:
+    # Editors and shells add a byte order mark or a line end.
+    return secret.removeprefix(codecs.BOM_UTF8).strip()
+
+
+def _give_that_of(warehouse: str) -> str:
+    return (
+        f"Give the secret that the warehouse {warehouse} was made with: in {SECRET_VARIABLE}, or "
+        "as `key_file` in cac.toml, named with --config. A new one would not fit."
+    )
 
 
 def _how_to_make(key_file: Path | None) -> str:

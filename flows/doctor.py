@@ -16,7 +16,7 @@ import psutil
 from cac_core.cohort.fingerprint import require_same_secret, same_secret
 from cac_core.dicom.pixels import available_decoders
 from cac_core.errors import CacError
-from cac_core.keys import load_keyring
+from cac_core.keys import ignored_secret, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
 from flows.request import open_warehouse
@@ -100,7 +100,8 @@ def _settings(config: Path | None) -> tuple[bool, str]:
 def _secret(config: Path | None, warehouse: str | None) -> tuple[bool, str]:
     settings = load_settings(config)
     keyring = load_keyring(settings.key_file)
-    found = f"set, {len(keyring.secret)} bytes"
+    shadowed = ignored_secret(settings.key_file)
+    found = f"set, {len(keyring.secret)} bytes" + (f"; {shadowed}" if shadowed else "")
     if not (warehouse or settings.warehouse):
         return True, found
     store = open_warehouse(warehouse, settings)

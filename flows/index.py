@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cac_core.cohort.fingerprint import keep_fingerprint
+from cac_core.keys import ignored_secret
 from flows.planning import read_archive
 from flows.request import prepare_indexing
 from flows.runtime.progress import RunProgress
@@ -30,6 +31,8 @@ def index(
         If the request is wrong, the archive holds no CT, or the warehouse cannot be written.
     """
     prepared = prepare_indexing(tuple(archive), warehouse, config)
+    if shadowed := ignored_secret(prepared.settings.key_file):
+        progress.say(f"warning: {shadowed}")
     content = read_archive(prepared, progress)
     store, found = prepared.warehouse, content.index
     if not dry_run:

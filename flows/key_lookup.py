@@ -8,11 +8,16 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.dicom.index import index_archive
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
-from flows.request import archive_roots, index_workers, open_warehouse, read_settings
+from flows.request import (
+    archive_roots,
+    index_workers,
+    open_warehouse,
+    read_settings,
+    site_keyring,
+)
 from flows.summaries import KeyLookup
 
 _KEY = r"[0-9a-f]{4,32}"
@@ -46,9 +51,11 @@ def lookup_key(
         )
     settings = read_settings(config)
     roots = archive_roots(tuple(archive), settings)
-    keyring = load_keyring(settings.key_file)
-    if warehouse or settings.warehouse:
-        require_same_secret(open_warehouse(warehouse, settings), keyring)
+    keyring = (
+        site_keyring(settings, open_warehouse(warehouse, settings))
+        if warehouse or settings.warehouse
+        else load_keyring(settings.key_file)
+    )
     found = index_archive(roots, keyring, workers=index_workers(settings))
     table = found.instances
     key = whole_key(table, key)

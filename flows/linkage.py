@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from cac_core.cohort.extract_parts import Part, PartStore
 from cac_core.cohort.extract_rows import check_header
 from cac_core.cohort.extracts import Extract, find_extracts
 from cac_core.cohort.fingerprint import keep_fingerprint, require_same_secret
+from cac_core.cohort.gaps import require_clinical_rows
 from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
 from cac_core.cohort.link_checks import (
     empty_because,
-    linkage_warnings,
     n_matches,
     require_matches,
     require_usable,
@@ -33,28 +32,24 @@ from cac_core.cohort.link_checks import (
 from cac_core.cohort.linked import read_linked
 from cac_core.cohort.mapping import Rules, SiteMapping, load_mapping
 from cac_core.cohort.outcomes import OutcomeDefinition, load_outcomes
-from cac_core.cohort.overlap import rewritten_identifiers
 from cac_core.cohort.scores import chosen_model, scores_of, study_identifiers
-from cac_core.cohort.unknown_codes import UnknownCode, code_warnings, unknown_codes
+from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
-from cac_core.keys import Keyring, load_keyring
+from cac_core.keys import Keyring
 from cac_core.model.weights import model_id_of
 from cac_core.settings import Settings
-from flows.request import LinkageRequest, open_warehouse, read_settings
+from flows.linkage_counts import extract_summary, flow_counts, match_rows
+from flows.linkage_warnings import input_warnings
+from flows.quarantine import in_quarantine
+from flows.request import LinkageRequest, open_warehouse, read_settings, site_keyring
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.summaries import (
-    CellCount,
-    ExtractSummary,
-    FaultCount,
-    FlowCount,
     LinkageSummary,
     OutcomeCount,
-    Rows,
     UnknownCodeCount,
 )
-from schemas.codes import FlowStep
 from schemas.instance import INSTANCES
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import linked_table
@@ -109,9 +104,8 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
     mapping = load_mapping(path)
     check_rules(mapping.rules)
     outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else options.outcomes)
-    keyring = load_keyring(settings.key_file)
     warehouse = open_warehouse(request.warehouse, settings)
-    require_same_secret(warehouse, keyring)
+    keyring = site_keyring(settings, warehouse)
     parts = warehouse.parts()
     wanted = request.model or options.model
     model = chosen_model(warehouse, None if wanted is None else model_id_of(wanted))
@@ -220,11 +214,9 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
     inputs = _Inputs(
         parts, scores, identifiers, prepared.mapping, prepared.outcomes, prepared.keyring
     )
-    warnings = linkage_warnings(prepared.mapping, parts, scores)
-    warnings += rewritten_identifiers(parts, scores, prepared.keyring).described()
-    # Reads the parts where they are staged; publishing moves them.
+    # Both read the parts where they are staged; publishing moves them.
+    warnings = input_warnings(prepared, parts, scores)
     codes = unknown_codes(parts, prepared.outcomes)
-    warnings += code_warnings(parts, prepared.outcomes)
     digest = linkage_digest(*inputs)
     linkage = _published(prepared, digest)
     is_new = linkage is None
@@ -243,8 +235,6 @@ def _link(prepared: PreparedLinkage, progress: RunProgress) -> LinkageSummary:
     summary = _summary(prepared, stamp, inputs, linkage, notes, is_new=is_new)
     if is_new:
         store.add_run(_run_row(prepared, stamp, inputs, digest, summary), LINKAGES)
-    for warning in warnings:
-        progress.say(f"warning: {warning}")
     return summary
 
 
@@ -266,6 +256,7 @@ def _read_extracts(prepared: PreparedLinkage, progress: RunProgress) -> list[Par
     for source in prepared.mapping.source:
         of_source = [part for part in parts if part.extract.source.name == source.name]
         require_usable(of_source, prepared.mapping.rules.quarantine_limit)
+    require_clinical_rows(parts)
     return parts
 
 
@@ -320,17 +311,18 @@ def _summary(
     *,
     is_new: bool,
 ) -> LinkageSummary:
-    shown = prepared.disclosure
+    shown, aside = prepared.disclosure, prepared.warehouse.read(QUARANTINE)
+    lines = in_quarantine(aside)
     return LinkageSummary(
         run_id=stamp.run_id,
         outcome="linked" if is_new else "unchanged",
         warehouse=prepared.warehouse.url,
         model=prepared.model_id,
         site=prepared.mapping.site,
-        extracts=[_extract_summary(part) for part in inputs.parts],
+        extracts=[extract_summary(part, aside, lines) for part in inputs.parts],
         patients=linkage.flow.num_rows,
         included=linkage.linked.num_rows,
-        flow=_flow_counts(linkage.flow, shown),
+        flow=flow_counts(linkage.flow, shown),
         outcomes=[
             OutcomeCount(
                 name,
@@ -343,7 +335,7 @@ def _summary(
             UnknownCodeCount(code.source, code.kind, code.value, shown.single(code.rows))
             for code in notes.codes
         ],
-        matches=_match_rows(linkage.matches, shown),
+        matches=match_rows(linkage.matches, shown),
         warnings=notes.warnings,
         empty_because=notes.empty_because,
         seconds=round(stamp.seconds, 3),
@@ -355,43 +347,6 @@ def _matching(
 ) -> tuple[Sequence[Part], pa.Table, Linkage, Rules, Keyring]:
     """Arguments of the checks of how many rows match."""
     return inputs.parts, inputs.scores, linkage, inputs.mapping.rules, inputs.keyring
-
-
-def _flow_counts(flow_rows: pa.Table, shown: Disclosure) -> list[FlowCount]:
-    steps = Counter(flow_rows["step"].to_pylist())
-    counts = shown.table([steps[step.value] for step in FlowStep])
-    return [
-        FlowCount(step.value, step.description, count)
-        for step, count in zip(FlowStep, counts, strict=True)
-    ]
-
-
-def _extract_summary(part: Part) -> ExtractSummary:
-    return ExtractSummary(
-        source=part.extract.source.name,
-        table=part.extract.source.table,
-        label=part.extract.label,
-        file=part.extract.path.name,
-        lines=part.n_lines,
-        rows=part.n_rows,
-        unusable=part.n_unusable,
-        blank=part.n_blank,
-        faults=[FaultCount(*key, n) for key, n in sorted(part.faults.items(), key=str)],
-        cells=[CellCount(*key, n) for key, n in sorted(part.cells.items(), key=str)],
-        read_before=part.reused,
-    )
-
-
-def _match_rows(matches: pa.Table, shown: Disclosure) -> Rows:
-    ways = ("n_by_key_and_date", "n_by_accession", "n_unmatched")
-    rows: Rows = matches.to_pylist()
-    for row in rows:
-        counts = [row[way] for way in ways]
-        given = shown.table(counts)
-        if given != counts:  # the rate would give the counts away
-            row["match_rate"] = None
-        row |= dict(zip(ways, given, strict=True))
-    return rows
 
 
 def _run_row(

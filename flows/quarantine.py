@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,21 +32,38 @@ def quarantined(warehouse: str | None, config: str | None) -> QuarantineSummary:
             "Run `cac link`; `--dry-run` shows what it would set aside.",
         )
     rows = store.read(QUARANTINE) if staged is None else staged
-    found = set_aside(rows)
+    found = set_aside(rows, date_formats(store) if staged is None else {})
     return QuarantineSummary(
         warehouse=store.url,
         published=staged is None,
-        rows=_lost_rows(rows),
+        rows=sum(in_quarantine(rows).values()),
         cells=sum(item.rows for item in found if item.row_kept),
         set_aside=found,
     )
 
 
-def _lost_rows(quarantine: pa.Table) -> int:
-    """Number of rows in quarantine; one can have several reasons."""
-    kept = pc.fill_null(quarantine["row_kept"], False)
-    lost = quarantine.filter(pc.invert(kept)).group_by(["source_file", "source_line"])
-    return int(lost.aggregate([]).num_rows)
+def in_quarantine(quarantine: pa.Table) -> dict[str, int]:
+    """Lines in quarantine by extract; one can have several reasons.
+
+    Parameters
+    ----------
+    quarantine : the table, with what was found while reading and while linking.
+    """
+    lost = lost_rows(quarantine).group_by(["source_file", "source_line"]).aggregate([])
+    counted = lost.group_by("source_file").aggregate([([], "count_all")])
+    return {row["source_file"]: row["count_all"] for row in counted.to_pylist()}
+
+
+def lost_rows(quarantine: pa.Table) -> pa.Table:
+    """Rows of the table `quarantine` about lines that are not used."""
+    return quarantine.filter(pc.invert(pc.fill_null(quarantine["row_kept"], False)))
+
+
+def date_formats(store: Warehouse) -> dict[str, list[str]]:
+    """Date formats of the mapping of the last linkage, by source."""
+    runs = store.columns(LINKAGES, ("started_at", "mapping")).sort_by("started_at")
+    mapping = json.loads(runs["mapping"][-1].as_py())
+    return {source["name"]: source["dates"] for source in mapping["source"]}
 
 
 def _staged(store: Warehouse) -> pa.Table | None:

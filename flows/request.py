@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
-from cac_core.keys import Keyring, load_keyring
+from cac_core.keys import Keyring, ignored_secret, load_keyring
 from cac_core.settings import Settings, load_settings
 from flows.runtime.faults import hide_paths_below
 
@@ -139,8 +139,7 @@ def prepare_indexing(
     settings = read_settings(config)
     roots = archive_roots(archive, settings)
     store = open_warehouse(warehouse, settings)
-    keyring, rules = load_keyring(settings.key_file), load_rules(settings.rules)
-    require_same_secret(store, keyring)
+    keyring, rules = site_keyring(settings, store), load_rules(settings.rules)
     store.check_writable()
     return PreparedIndexing(roots, store, settings, keyring, rules)
 
@@ -225,6 +224,27 @@ def open_warehouse(warehouse: str | None, settings: Settings) -> Warehouse:
             f"The warehouse {url} cannot be opened ({error}).",
             "Give a folder, or an fsspec URL whose package is installed.",
         ) from None
+
+
+def site_keyring(settings: Settings, store: Warehouse) -> Keyring:
+    """The keyring of the settings or environment, with the secret of the warehouse.
+
+    Raises
+    ------
+    UsageError
+        If there is no secret, or the warehouse was made with another one.
+    CacError
+        If the file of the fingerprint cannot be read.
+    """
+    keyring = load_keyring(settings.key_file, store.url if store.exists() else None)
+    try:
+        require_same_secret(store, keyring)
+    except UsageError as error:
+        shadowed = ignored_secret(settings.key_file)
+        if shadowed is None:
+            raise
+        raise UsageError(f"{error.what} (Note: {shadowed}.)", error.hint) from None
+    return keyring
 
 
 def index_workers(settings: Settings) -> int:

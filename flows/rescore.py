@@ -15,6 +15,7 @@ from cac_core.cohort.fingerprint import keep_fingerprint
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.errors import CacError
+from cac_core.keys import ignored_secret
 from flows.pages.archive import publish_archive_page
 from flows.planning import ArchiveContent, ScoringPlan, plan_scoring, read_archive
 from flows.request import PreparedScoring, ScoringRequest, current_archive, prepare_scoring
@@ -107,8 +108,8 @@ def _score(
         no_workers_s=settings.cluster.patience_s,
         on_study=progress.study_done,
     )
-    if settings.cluster.exposure:
-        progress.say(f"warning: {settings.cluster.exposure}")
+    for warning in filter(None, (settings.cluster.exposure, ignored_secret(settings.key_file))):
+        progress.say(f"warning: {warning}")
     plugin = CascadePlugin(str(weights.folder), weights.digest)
     with (
         cluster_client(settings.cluster, plugin) as client,

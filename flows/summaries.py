@@ -164,7 +164,11 @@ class CellCount:
 
 @dataclass(frozen=True)
 class ExtractSummary:
-    """One file of a registry extract, as the linkage read it."""
+    """One file of a registry extract.
+
+    `faults` and `unusable` count what was found while reading it, `found_later` what the linkage
+    itself set aside; `in_quarantine` counts the lines of both, as `cac quarantine` does.
+    """
 
     source: str
     table: str
@@ -177,15 +181,21 @@ class ExtractSummary:
     faults: list[FaultCount]
     cells: list[CellCount]
     read_before: bool
+    found_later: list[FaultCount] = field(default_factory=list)
+    in_quarantine: int = 0
 
 
 @dataclass(frozen=True)
 class FlowCount:
-    """Patients that left the cohort at one step of the flow."""
+    """Patients that left the cohort at one step of the flow.
+
+    `details` counts them by the missing covariates, or by the record of known disease.
+    """
 
     step: str
     description: str
     patients: Count
+    details: dict[str, Count] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -233,7 +243,7 @@ class LinkageSummary:
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
         extracts = [
-            (e.label, e.rows, e.unusable, sum(c.cells for c in e.cells)) for e in self.extracts
+            (e.label, e.rows, e.in_quarantine, sum(c.cells for c in e.cells)) for e in self.extracts
         ]
         codes = [(code.source, code.kind, code.value, code.rows) for code in self.unknown_codes]
         outcomes = [(f"`{o.outcome}`", o.events, o.patients_left_out) for o in self.outcomes]
@@ -255,7 +265,8 @@ class ExtractFile:
     """One file that a linkage would read; `whole` if a dry run read all of it.
 
     `fault` is why it cannot be used as a whole; else `lines` and `rows` count what was read, and
-    `unusable` the lines in quarantine.
+    `unusable` the lines that reading set aside, `in_quarantine` these and those that the linkage
+    itself would set aside.
     """
 
     source: str
@@ -267,13 +278,15 @@ class ExtractFile:
     rows: int = 0
     unusable: int = 0
     fault: str | None = None
+    in_quarantine: int = 0
 
 
 @dataclass(frozen=True)
 class LinkageDryRun:
     """What a linkage would read and set aside (`cac link --dry-run`).
 
-    `stops` are reasons why it would end without a result.
+    `stops` are reasons why it would end without a result. `matches` are clinical rows with a study;
+    empty if not all clinical rows were read.
     """
 
     dry_run: bool = field(default=True, init=False)
@@ -286,6 +299,7 @@ class LinkageDryRun:
     unknown_codes: list[UnknownCodeCount]
     warnings: list[str]
     stops: list[str]
+    matches: Rows = field(default_factory=list)
 
 
 @dataclass(frozen=True)

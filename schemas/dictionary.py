@@ -48,39 +48,49 @@ _CODES: tuple[type[codes.DescribedCode], ...] = (
 )
 
 
-def dictionary() -> dict[str, object]:
-    """Return all tables with their columns, and all codes with their meaning."""
+def dictionary(table: str | None = None) -> dict[str, object]:
+    """Return all tables with their columns, and all codes with their meaning.
+
+    Parameters
+    ----------
+    table : name of the only table to return, without the codes.
+    """
     return {
         "tables": {
-            table.name: {
-                "description": table.description,
-                "unique": list(table.unique_together),
-                "columns": [_column(column) for column in table.columns],
+            spec.name: {
+                "description": spec.description,
+                "unique": list(spec.unique_together),
+                "columns": [_column(column) for column in spec.columns],
             }
-            for table in TABLES
+            for spec in _wanted(table)
         },
         "codes": {
-            enum.__name__: {member.value: member.description for member in enum} for enum in _CODES
+            enum.__name__: {member.value: member.description for member in enum}
+            for enum in (_CODES if table is None else ())
         },
     }
 
 
-def dictionary_markdown() -> str:
-    """Return the data dictionary as a Markdown document."""
-    parts = ["# Data dictionary", ""]
-    for table in TABLES:
-        parts += [f"## `{table.name}`", "", table.description, ""]
-        if table.unique_together:
-            parts += [f"Unique: {', '.join(f'`{name}`' for name in table.unique_together)}.", ""]
+def dictionary_markdown(table: str | None = None) -> str:
+    """Return the data dictionary, or only one table of it, as a Markdown document."""
+    parts = ["# Data dictionary", ""] if table is None else []
+    for spec in _wanted(table):
+        parts += [f"## `{spec.name}`", "", spec.description, ""]
+        if spec.unique_together:
+            parts += [f"Unique: {', '.join(f'`{name}`' for name in spec.unique_together)}.", ""]
         parts += ["| column | type | unit | null | meaning | values |", "|---|---|---|---|---|---|"]
-        parts += [_markdown_row(column) for column in table.columns]
+        parts += [_markdown_row(column) for column in spec.columns]
         parts.append("")
-    for enum in _CODES:
+    for enum in _CODES if table is None else ():
         parts += [f"## Codes: {enum.__name__}", "", (enum.__doc__ or "").strip(), ""]
         parts += ["| code | meaning |", "|---|---|"]
         parts += [f"| `{member.value}` | {member.description} |" for member in enum]
         parts.append("")
     return "\n".join(parts)
+
+
+def _wanted(table: str | None) -> list[TableSpec]:
+    return [spec for spec in TABLES if table in (None, spec.name)]
 
 
 def _column(column: ColumnSpec) -> dict[str, object]:

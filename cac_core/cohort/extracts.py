@@ -53,7 +53,7 @@ def find_extracts(source: Source, base: Path) -> list[Extract]:
     Raises
     ------
     UsageError
-        If no file matches, or one cannot be read.
+        If no file matches, or one is empty or cannot be read.
     """
     pattern = Path(source.files)
     root = Path(pattern.anchor) if pattern.is_absolute() else base
@@ -66,6 +66,12 @@ def find_extracts(source: Source, base: Path) -> list[Extract]:
         raise UsageError(
             f"Source {source.name}: no file matches `{source.files}` in {base}.",
             "Correct `files` in the mapping, or fetch the extract.",
+        )
+    empty = [path.name for path in paths if not path.stat().st_size]
+    if empty:
+        raise UsageError(
+            f"Source {source.name}: the file {', '.join(empty)} is empty (0 bytes).",
+            "Request it again; a table without rows still has its header.",
         )
     numbered = enumerate(paths, start=1)
     return [Extract(source, path, _digest(source, path), number) for number, path in numbered]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 
 from cac_core.cohort.extracts import Extract, extract_fault
 from cac_core.errors import UsageError
+
+#: Similarity (0 to 1) from which a column is suggested for a name that the file lacks.
+_ALIKE = 0.7
 
 
 def column_positions(extract: Extract, header: list[str]) -> dict[str, int]:
@@ -54,14 +58,34 @@ def _folded(name: str) -> str:
 
 
 def _missing(extract: Extract, header: list[str], missing: list[str]) -> UsageError:
-    close = {_folded(name): name for name in header}
-    hints = [f"`{close[_folded(n)]}`" for n in missing if _folded(n) in close]
+    if not header:
+        return extract_fault(
+            extract,
+            "is empty, or line 1 is no header",
+            "Request the file again; a table without rows still has its header.",
+        )
+    hints = {name: close for name in missing if (close := _closest(name, header)) is not None}
     found = f"{len(header)} columns" if len(header) > 1 else "one column"
+    listed = ", ".join(
+        f"`{close}`" if _folded(close) == _folded(name) else f"`{close}` (for `{name}`)"
+        for name, close in hints.items()
+    )
     advice = (
-        f"The file has {', '.join(hints)}; correct the mapping."
+        f"The file has {listed}; correct the mapping."
         if hints
         else "Correct `columns` in the mapping; `cac link --propose FILE` shows the file's header."
     )
     if len(header) <= 1 and extract.source.format in ("csv", "tsv"):
         advice = f"Is `delimiter` = {extract.source.field_delimiter!r} right? " + advice
     return extract_fault(extract, f"has no column {', '.join(missing)} ({found} in line 1)", advice)
+
+
+def _closest(name: str, header: list[str]) -> str | None:
+    """The column whose name is most like a wrong one, if any is."""
+    plain = {_letters(given): given for given in reversed(header) if _letters(given)}
+    close = get_close_matches(_letters(name), plain, n=1, cutoff=_ALIKE)
+    return plain[close[0]] if close else None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).casefold()

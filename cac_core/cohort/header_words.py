@@ -11,9 +11,20 @@ import unicodedata
 from collections.abc import Mapping
 
 _YEARS = r"(j|jahren?|years?|yrs?|ans?|anos|jaar|ar)?"
-_PRE = r"(hx|v|vorbek|prior|previous|old|history(of)?|hxof|anamnese|antecedents?)?"
 _DAY = r"(date|datum|dt|dato|fecha|am|on)?"
 _OF = r"(de|du|del|dela|der|des|van|d)?"
+#: Words before and after a disease that say that it came earlier.
+_PRE = (
+    r"((hx|v|vorbek(annte[rs]?)?|prior|prev(ious)?|old|known|past|history|hist|sp|stp(ost)?|zn"
+    r"|status(post|nach|efter)|zust(and)?(n|nach)|stn(ach)?|fruher(e[rs]?)?|bek(annte[rs]?)?|anam"
+    r"|anamnes[ei]|antecedente?s?|antec|atcd|ant|voorgeschiedenis|vg|eerdere?|doorgemaakte?"
+    r"|tidl(igere)?|tidigare|kendt|kjent|kand|genomgangen|gjennomgatt|gennemgaet)(of)?" + _OF + ")?"
+)
+_LATER = (
+    r"(anamnese|anamnestisch|vorbekannt|bekannt|(inder|inde|in|i)?(anamnese|anamnesen|anamnes"
+    r"|voorgeschiedenis)|previ[oa]|anterieure?|ancien(ne)?|antecedente?s?|tidligere|tidigare|history"
+    r"|hx|prior|jn|janein|yn)?"
+)
 #: Names by canonical column.
 NAMES: Mapping[str, str] = {
     "patient_id": r"(patient(en)?|pat|person(en)?|phn|mrn|hcn|nhsnumber|chinumber|subject|paciente"
@@ -50,10 +61,17 @@ NAMES: Mapping[str, str] = {
     r"|antecedents?famili(aux|ales|ares)|heredite(coronaire)?|familiehistori[ek]|hereditet",
     "smoking": r"(hx|v)?(smok(ing|er)|currentsmok(ing|er)|(aktiv(er)?)?raucher(in)?|rauchen"
     r"|nikotin(abusus)?|tabac|tabagisme|fumeur|fumador|tabaquismo|roker|roken|ryger|royker|rokare)",
-    "prior_mi": _PRE + r"(mi|ami|myocardialinfarction|(myokard|herz)infarkt|hinfarkt|idm"
-    r"|infarctus|infarto|hartinfarct|hjerteinfarkt|hjartinfarkt)(anamnese|vorbekannt)?",
-    "prior_pci": _PRE + r"(pci|ptca|stent|angioplastie|angioplastia|dotter)(vorbekannt)?",
-    "prior_cabg": _PRE + r"(cabg|bypass(op)?|acb|pontage|acvb)(vorbekannt)?",
+    "prior_mi": _PRE + r"(n?stemi|iam|ami|mi|(myokard(ie)?|herz|hjerte|hjart|h)?infarkt"
+    r"|(acute)?(myocard(ial)?|hart)?infarct(ion)?|heartattack|idm|infarctus((du|de)?myocarde)?"
+    r"|infarto((agudo)?(de|del)?miocardio)?)" + _LATER,
+    "prior_pci": _PRE + r"((perkutane?|percutaneous)?(koronar|coronary)?(intervention|stents?)|pci"
+    r"|ptca|icp|actp|atc|(koronar|ballon)?(dilatation|dilatatie|dotter(behandeling)?)|stenting"
+    r"|(koronar|coronary|ballon)?angioplast(y|ie|ia|ik)(coronaire|coronaria)?|stentimplantation"
+    r"|ballonudvidelse|ballongvidgning)+" + _LATER,
+    "prior_cabg": _PRE + r"(cabg|acvb|acb|avb|pac|((aorto)?(koronare?|coronary|hjerte|kranskarls))?"
+    r"(bypass(e|es|operatie|operation|kirurgi|chirurgie)?)|(cirugia)?(de)?bypass(coronario)?"
+    r"|pontages?((aorto)?coronariens?)?|derivacion(aorto)?coronaria|omleiding(en)?"
+    r"|kranskarlsoperation|koronarchirurgie)+(surgery|op)?" + _LATER,
     "stress_tpd_pct": r"(ac)?(stress|belastungs?)tpd(ac|pct|proz(ent)?)*|tpd(stress|belastung).*"
     r"|tpdeffort|tpdesfuerzo",
     "rest_tpd_pct": r"(ac)?(rest|ruhe)tpd(ac|pct|proz(ent)?)*|tpd(rest|ruhe|repos|reposo|rust).*",

@@ -7,9 +7,12 @@ use, and tables, date formats and codes are guessed from the first rows. No iden
 from __future__ import annotations
 
 import csv
+import lzma
 import os
 import re
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,13 +48,23 @@ class _File:
         return (source.format, source.delimiter, source.encoding, names)
 
 
-def propose_mapping(paths: Sequence[Path], base: Path | None = None) -> str:
+class _NoTableError(UsageError):
+    """A file that holds no table of a registry."""
+
+
+def propose_mapping(
+    paths: Sequence[Path],
+    base: Path | None = None,
+    on_skipped: Callable[[str], None] = lambda text: None,
+) -> str:
     """Draft the mapping of a site with these extracts.
 
     Parameters
     ----------
     paths : files, or folders with files; files with the same columns become one source.
     base : folder of the mapping, where relative paths start; default: the current folder.
+    on_skipped : receives a line for each file that is left out: one that holds no table, or one
+        of a folder that cannot be read.
 
     Returns
     -------
@@ -61,9 +74,9 @@ def propose_mapping(paths: Sequence[Path], base: Path | None = None) -> str:
     Raises
     ------
     UsageError
-        If a file cannot be read, or nothing in it is recognised.
+        If a named file cannot be read, or nothing is recognised in any.
     """
-    files = [_examined(path) for path in _files_of(paths)]
+    files = _tables(paths, on_skipped)
     groups: dict[tuple[object, ...], list[_File]] = {}
     for file in files:
         groups.setdefault(file.form, []).append(file)
@@ -82,6 +95,30 @@ def propose_mapping(paths: Sequence[Path], base: Path | None = None) -> str:
     for _, _, source in drafts:
         lines += ["", *source]
     return "\n".join(lines) + "\n"
+
+
+def _tables(paths: Sequence[Path], on_skipped: Callable[[str], None]) -> list[_File]:
+    """The files that hold tables."""
+    files: list[_File] = []
+    faults: list[UsageError] = []
+    for path in _files_of(paths):
+        try:
+            files.append(_examined(path))
+        except UsageError as error:
+            if path in paths and not isinstance(error, _NoTableError):
+                raise
+            faults.append(error)
+    if not files and len(faults) == 1:
+        raise faults[0]
+    if not files:
+        raise UsageError(
+            f"None of the {len(faults)} files holds a known table. "
+            + " ".join(fault.what for fault in faults),
+            faults[0].hint,
+        )
+    for fault in faults:
+        on_skipped(f"skipped: {fault.what}")
+    return files
 
 
 def _head(files: Sequence[_File]) -> list[str]:
@@ -127,6 +164,8 @@ def _is_extract(path: Path) -> bool:
 
 
 def _examined(path: Path) -> _File:
+    if path.is_file() and not path.stat().st_size:
+        raise _NoTableError(f"{path.name} is empty (0 bytes).", "Request the file again.")
     source = _guessed_format(path)
     header = _header(source, path)
     # The names are printed, so they must not be the first patient of a file without a header.
@@ -135,7 +174,7 @@ def _examined(path: Path) -> _File:
     tables = tables_of(path.name.split(".")[0], columns) if is_named else []
     if not tables:
         known = ", ".join(c.name for c in CLINICAL.columns)
-        raise UsageError(
+        raise _NoTableError(
             f"Nothing in {path.name} looks like a known column ({len(header)} names in line 1).",
             f"Is the first line the header? The clinical table, for example, has {known}.",
         )
@@ -189,7 +228,7 @@ def _guessed_format(path: Path) -> Source:
     try:
         with open_packed(path) as stream:
             start = stream.read(1 << 16)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"The extract {path} cannot be read ({type(error).__name__}).",
             "Check the name and the permissions.",

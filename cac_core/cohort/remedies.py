@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from cac_core.cohort.code_words import MEANINGS, yes_no_codes
 from cac_core.cohort.column_content import spec_of
+from cac_core.cohort.date_advice import date_advice
 from cac_core.cohort.set_aside import SetAside
 from schemas.codes import RowReason
 
 _EXAMPLES = 5
-#: Date formats by the shape of the text.
-_DATE_SHAPES = {
-    "99.99.9999": '"%d.%m.%Y"',
-    "99.99.99": '"%d.%m.%y"',
-    "99/99/9999": '"%d/%m/%Y" or "%m/%d/%Y"',
-    "99-99-9999": '"%d-%m-%Y" or "%m-%d-%Y"',
-    "9999/99/99": '"%Y/%m/%d"',
-    "9999-99-99": '"%Y-%m-%d"',
-    "99999999": '"%Y%m%d"',
-    "99AAA9999": '"%d%b%Y"',
-    "99-AAA-9999": '"%d-%b-%Y"',
-    "99.99.9999 99:99": '"%d.%m.%Y %H:%M"',
-    "99.99.9999 99:99:99": '"%d.%m.%Y %H:%M:%S"',
-}
 #: Units that a column may have instead, by column.
 _UNITS = {
     "weight_kg": "lb or g",
@@ -52,8 +39,15 @@ _FIXED = {
 }
 
 
-def set_aside(quarantine: pa.Table) -> list[SetAside]:
-    """Rows of the table `quarantine` by file, column and reason, most frequent first."""
+def set_aside(
+    quarantine: pa.Table, dates: Mapping[str, Sequence[str]] | None = None
+) -> list[SetAside]:
+    """Rows of the table `quarantine` by file, column and reason, most frequent first.
+
+    Parameters
+    ----------
+    dates : date formats of the mapping, by source; of others they are not known.
+    """
     keys = ["source", "source_file", "table", "column", "reason", "row_kept"]
     grouped = quarantine.group_by([*keys, "value_shape"]).aggregate([([], "count_all")])
     counted: dict[tuple[Any, ...], Counter[str | None]] = {}
@@ -75,27 +69,29 @@ def set_aside(quarantine: pa.Table) -> list[SetAside]:
                 rows=shapes.total(),
                 row_kept=bool(kept),
                 examples=examples,
-                change=what_to_change(column, reason, examples),
+                change=what_to_change(column, reason, examples, (dates or {}).get(source)),
             )
         )
-    return sorted(found, key=lambda item: (item.source, item.file, -item.rows, str(item.column)))
+    return sorted(found, key=lambda i: (i.source, i.file, -i.rows, str(i.column), i.reason))
 
 
-def what_to_change(column: str | None, reason: RowReason, examples: Sequence[str]) -> str:
+def what_to_change(
+    column: str | None,
+    reason: RowReason,
+    examples: Sequence[str],
+    dates: Sequence[str] | None = None,
+) -> str:
     """What to change in the mapping, as text that names the key.
 
     Parameters
     ----------
     examples : shapes of the values, or code words.
+    dates : date formats of the mapping, if they are known.
     """
     if reason in _FIXED:
         return _FIXED[reason]
     if reason is RowReason.UNPARSED_DATE:
-        forms = [_DATE_SHAPES[shape] for shape in examples if shape in _DATE_SHAPES]
-        listed = ", ".join(dict.fromkeys(forms))
-        return f"`dates`: add {listed}, unless it is there: then no such day exists" if forms else (
-            "`dates`: add the format of these values, or list a placeholder in `missing`"
-        )  # fmt: skip
+        return date_advice(examples, dates)
     if reason is RowReason.UNPARSED_NUMBER:
         for mark in (",", "."):
             if any(re.fullmatch(rf"[+-]?9+\{mark}9+", shape) for shape in examples):

@@ -22,6 +22,7 @@ from cac_core.cohort.column_content import (
     spec_of,
 )
 from cac_core.cohort.disclosure import value_shape
+from cac_core.cohort.gaps import PRIOR_DISEASE
 from cac_core.cohort.header_words import SYSTEM_WORDS, folded
 from cac_core.cohort.mapping import Source
 from cac_core.cohort.table_choice import TableFit
@@ -177,7 +178,15 @@ def _column_lines(fit: TableFit) -> list[str]:
         if not set(group) & {c.name for c in fit.table.columns if not c.nullable}:
             lines.append(f"# none of {', '.join(group)} was recognised; name one of them")
     for column in fit.table.columns:
-        if column.nullable or column.name in fit.columns:
+        if column.name in fit.columns:
+            continue
+        if column.name in PRIOR_DISEASE:
+            disease = PRIOR_DISEASE[column.name]
+            lines.append(
+                f'# {column.name} = ""  # DECIDE: no column looks like it; without it, an earlier '
+                f"{disease} excludes nobody"
+            )
+        if column.nullable:
             continue
         if fit.table.name == "readings" and column.name in _READINGS:
             given = _READINGS[column.name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cac_core.errors import UsageError
 from flows.cli.options import (
     OVER_BUDGET,
     Archive,
@@ -190,15 +191,23 @@ def status(
         show(part)
 
 
-@app.command(epilog="Example: `cac schema --json | jq .tables.scores`")
-def schema(as_json: JsonOption = False) -> None:
+@app.command(epilog="Example: `cac schema clinical`")
+def schema(
+    table: Annotated[
+        str | None, typer.Argument(help="One table.", show_default="all tables, and all codes")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Print the data dictionary: every table, column, unit and code, in Markdown or JSON."""
-    from schemas.dictionary import dictionary, dictionary_markdown
+    from schemas.dictionary import TABLES, dictionary, dictionary_markdown
 
+    known = [spec.name for spec in TABLES]
+    if table is not None and table not in known:
+        raise UsageError(f"There is no table {table}.", f"Tables are {', '.join(known)}.")
     if as_json:
-        print_json(dictionary())
+        print_json(dictionary(table))
     else:
-        sys.stdout.write(dictionary_markdown())
+        sys.stdout.write(dictionary_markdown(table))
 
 
 @key_app.command("lookup", epilog="Example: `cac key lookup 0f3a91c2 /archive/spect-ct`")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.linkage_output import propose as draft_mapping
+from flows.cli.linkage_output import show_linkage
 from flows.cli.options import (
     INCOMPLETE,
     ConfigOption,
@@ -128,7 +130,7 @@ def link_command(
     is left for the analysis; the message says why.
     """
     if propose:
-        return _propose([*propose, *(more or [])], out)
+        return draft_mapping([*propose, *(more or [])], out)
     if more or out:
         raise typer.BadParameter("files and --out belong to --propose")
     from flows.request import LinkageRequest
@@ -138,12 +140,12 @@ def link_command(
     )
     if dry_run:
         plan = _dry_run_link(request)
-        _show_linkage(plan, as_json)
+        show_linkage(plan, as_json=as_json, quiet=quiet)
         if plan.stops:
             raise typer.Exit(INCOMPLETE)
         return
     summary = run_link(request, quiet=quiet)
-    _show_linkage(summary, as_json)
+    show_linkage(summary, as_json=as_json, quiet=quiet)
     _require_patients(summary.empty_because)
 
 
@@ -155,29 +157,6 @@ def _require_patients(empty_because: Sequence[str]) -> None:
             "or the extracts, and link again (docs/linkage.md explains the steps)."
         )
         raise typer.Exit(INCOMPLETE)
-
-
-def _show_linkage(result: LinkageSummary | LinkageDryRun, as_json: bool) -> None:
-    from flows.cli.linkage_tables import linkage_tables
-
-    if as_json:
-        print_json(result)
-        return
-    for part in linkage_tables(result):
-        show(part)
-
-
-def _propose(extracts: list[Path], out: Path | None) -> None:
-    """Draft a mapping; relative paths in it start at the file, or at the current folder."""
-    from cac_core.cohort.propose import propose_mapping
-
-    if out is None:
-        sys.stdout.write(propose_mapping(extracts))
-        return
-    if out.exists():
-        raise typer.BadParameter(f"{out} exists; name another file")
-    out.write_text(propose_mapping(extracts, out.parent), encoding="utf-8")
-    console.print(f"{out}: check it, then try it with: cac link --mapping {out} --dry-run")
 
 
 @app.command(epilog="Example: `cac quarantine -w /data/cac`")

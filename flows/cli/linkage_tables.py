@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -21,20 +23,26 @@ from flows.summaries import (
     UnknownCodeCount,
 )
 
+#: Blanks between columns, least width of the examples, and the column of counts.
+_GAP, _EXAMPLES, _COUNTS = 2, 10, 3
 
-def linkage_tables(result: LinkageSummary | LinkageDryRun) -> list[Table | Panel]:
+
+def linkage_tables(result: LinkageSummary | LinkageDryRun) -> list[RenderableType]:
     """Extracts, matches, cohort flow and outcomes of a linkage; or what a dry run would read."""
     if isinstance(result, LinkageDryRun):
         return dry_run_tables(result)
     flow = columns_table("Cohort flow", ("step",), ("patients",))
     for step in result.flow:
         flow.add_row(step.description, str(step.patients))
+        for detail, patients in step.details.items():
+            flow.add_row(f"  {detail}", str(patients))
     flow.add_row("all", str(result.patients), style="bold")
     outcomes = columns_table("Outcomes", ("outcome",), ("events", "patients left out"))
     for item in result.outcomes:
         outcomes.add_row(item.outcome, str(item.events), str(item.patients_left_out))
     end = pairs_table(f"Linkage {result.run_id}: {result.outcome}")
     end.add_row("patients in the analysis", str(result.included))
+    end.add_row("rows in quarantine", str(sum(item.in_quarantine for item in result.extracts)))
     end.add_row("model", result.model)
     end.add_row("time", format_seconds(result.seconds))
     end.add_row("warehouse", result.warehouse)
@@ -54,8 +62,8 @@ def linkage_tables(result: LinkageSummary | LinkageDryRun) -> list[Table | Panel
 def _extracts_table(extracts: Sequence[ExtractSummary]) -> Table:
     table = columns_table("Extracts", ("extract", "file"), ("rows", "in quarantine"))
     for item in extracts:
-        table.add_row(item.label, item.file, str(item.rows), str(item.unusable))
-        for fault in item.faults:
+        table.add_row(item.label, item.file, str(item.rows), str(item.in_quarantine))
+        for fault in (*item.faults, *item.found_later):
             what = " ".join(filter(None, [fault.column, fault.reason]))
             table.add_row("", f"  {what}", "", str(fault.rows))
         for cell in item.cells:
@@ -87,7 +95,7 @@ def _matches_table(matches: Rows) -> Table:
     return table
 
 
-def dry_run_tables(plan: LinkageDryRun) -> list[Table | Panel]:
+def dry_run_tables(plan: LinkageDryRun) -> list[RenderableType]:
     """What a linkage would read, set aside and warn of."""
     table = pairs_table("Dry run: nothing is written")
     table.add_row("warehouse", plan.warehouse)
@@ -97,15 +105,17 @@ def dry_run_tables(plan: LinkageDryRun) -> list[Table | Panel]:
     files = columns_table("Extracts", ("extract", "table", "file"), ("rows", "in quarantine"))
     for extract in plan.extracts:
         name = extract.file if extract.whole else f"{extract.file} (first {extract.lines} lines)"
-        counts = (str(extract.rows), str(extract.unusable))
+        counts = (str(extract.rows), str(extract.in_quarantine))
         files.add_row(
             extract.label, extract.table, name, *(counts if not extract.fault else ("", ""))
         )
-    parts: list[Table | Panel] = [table, files]
+    parts: list[RenderableType] = [table, files]
     if plan.set_aside:
-        parts.append(_set_aside_table("Would go to quarantine", plan.set_aside))
+        parts.append(SetAsideTable("Would go to quarantine", plan.set_aside))
     if plan.unknown_codes:
         parts.append(_unknown_codes_table(plan.unknown_codes))
+    if plan.matches:
+        parts.append(_matches_table(plan.matches))
     if plan.warnings:
         parts.append(_panel("Warnings", plan.warnings, "yellow"))
     if plan.stops:
@@ -113,28 +123,56 @@ def dry_run_tables(plan: LinkageDryRun) -> list[Table | Panel]:
     return parts
 
 
-def quarantine_tables(summary: QuarantineSummary) -> list[Table | str]:
+def quarantine_tables(summary: QuarantineSummary) -> list[RenderableType]:
     """What was set aside, and what to change."""
     counts = f"{summary.rows} rows and {summary.cells} cells of kept rows are in quarantine."
     if not summary.published:
         counts += " They are of a linkage that stopped; the published tables are older."
     if not summary.set_aside:
         return [counts]
-    return [counts, _set_aside_table("Set aside", summary.set_aside)]
+    return [counts, SetAsideTable("Set aside", summary.set_aside)]
 
 
-def _set_aside_table(title: str, items: Sequence[SetAside]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE)
-    for name in ("extract", "column", "reason", "examples"):
-        table.add_column(name, overflow="fold")
-    table.add_column("rows", justify="right", no_wrap=True)
-    table.add_column("change", overflow="fold", ratio=1)
-    for item in items:
-        rows = f"{item.rows}{'' if not item.row_kept else ' cells'}"
-        table.add_row(
-            item.file, item.column or "", item.reason, "  ".join(item.examples), rows, item.change
+class SetAsideTable:
+    """What was set aside, two lines or more per reason: counts and examples, and what to change.
+
+    The first line is a row of columns; the change below has the whole width.
+    """
+
+    def __init__(self, title: str, items: Sequence[SetAside]) -> None:
+        self.title = title
+        self.items = items
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Lay the rows out in columns of one width."""
+        rows = [("extract", "column", "reason", "rows", "examples")]
+        rows += [
+            (
+                item.file,
+                item.column or "",
+                item.reason,
+                f"{item.rows}{' cells' if item.row_kept else ''}",
+                "  ".join(item.examples),
+            )
+            for item in self.items
+        ]
+        widths = [max(cell_len(row[at]) for row in rows) for at in range(len(rows[0]))]
+        fits = sum(widths[:-1]) + _GAP * len(widths) + min(widths[-1], _EXAMPLES) <= (
+            options.max_width
         )
-    return table
+        yield Text(self.title, style="table.title")
+        for number, row in enumerate(rows):
+            grid = Table.grid(padding=(0, _GAP, 0, 0))
+            for at, width in enumerate(widths):
+                fixed = width if fits and at < len(widths) - 1 else None
+                right = "right" if at == _COUNTS else "left"
+                grid.add_column(width=fixed, overflow="fold", justify=right)  # type: ignore[arg-type]
+            grid.add_row(*row, style="" if number else "table.header")
+            yield grid
+            if number:
+                change = Text(self.items[number - 1].change)
+                yield Padding(change, (0, 0, 0, _GAP), expand=False)
+        yield Text()
 
 
 def _panel(title: str, texts: Sequence[str], colour: str) -> Panel:

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from cac_core.errors import UsageError
-from cac_core.keys import Keyring, load_keyring, make_key_file, normalise_patient_id
+from cac_core.keys import (
+    Keyring,
+    ignored_secret,
+    load_keyring,
+    make_key_file,
+    normalise_patient_id,
+)
 
 KEYRING = Keyring(b"secret")
 #: As short as a secret may be.
@@ -91,6 +97,34 @@ def test_no_secret(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
         monkeypatch.setenv("CAC_LINKAGE_KEY", value)
     with pytest.raises(UsageError, match="openssl rand"):
         load_keyring()
+
+
+def test_for_an_existing_warehouse_its_secret_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new secret would fit none of its keys."""
+    (tmp_path / "empty").touch(mode=0o600)
+    monkeypatch.delenv("CAC_LINKAGE_KEY")
+    for file in (None, tmp_path / "empty", tmp_path / "none"):
+        with pytest.raises(UsageError, match="that the warehouse /data/cac was made w") as raised:
+            load_keyring(file, "/data/cac")
+        assert "openssl" not in str(raised.value) and "--config" in raised.value.hint
+
+
+def test_a_second_secret_is_said_to_be_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(SECRET + "\n", encoding="utf-8")
+    file.chmod(0o600)
+    monkeypatch.setenv("CAC_LINKAGE_KEY", SECRET + "\r\n")
+    assert ignored_secret(file) is None
+    monkeypatch.setenv("CAC_LINKAGE_KEY", "another secret than in the file")
+    assert "CAC_LINKAGE_KEY is ignored" in str(ignored_secret(file))
+    assert load_keyring(file) == Keyring(SECRET.encode())
+    assert ignored_secret(None) is None
+    monkeypatch.delenv("CAC_LINKAGE_KEY")
+    assert ignored_secret(file) is None
 
 
 @pytest.mark.parametrize("value", ["short", f"\ufeff {SECRET[1:]} \r\n", "é" * 7])

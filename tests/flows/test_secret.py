@@ -20,7 +20,13 @@ from flows.doctor import check_installation
 from flows.index import index
 from flows.key_lookup import lookup_key
 from flows.planning import dry_run
-from flows.request import LinkageRequest, ScoringRequest, prepare_scoring
+from flows.request import (
+    LinkageRequest,
+    ScoringRequest,
+    prepare_scoring,
+    read_settings,
+    site_keyring,
+)
 from flows.runtime.progress import RunProgress
 from flows.status import warehouse_status
 from schemas.score import SCORES
@@ -82,6 +88,33 @@ def test_another_secret_is_refused_and_nothing_is_written(
     with pytest.raises(UsageError, match=r"not the one that the warehouse .* was made with"):
         REFUSED[command](archive, warehouse)
     assert {p: p.read_bytes() for p in Path(warehouse).rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["index", "score", "lookup"])
+def test_without_a_secret_that_of_the_warehouse_is_asked_for(
+    command: str, archive: str, warehouse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CAC_LINKAGE_KEY")
+    with pytest.raises(UsageError, match=r"secret that the warehouse .* was made with") as raised:
+        REFUSED[command](archive, warehouse)
+    assert "openssl" not in str(raised.value)
+
+
+def test_of_two_secrets_that_of_the_key_file_is_used_and_named(
+    warehouse: str, tmp_path: Path, linkage_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, file = tmp_path / "cac.toml", tmp_path / "site.key"
+    file.touch(mode=0o600)
+    file.write_text(OTHER, encoding="utf-8")
+    config.write_text('key_file = "site.key"\n', encoding="utf-8")
+    settings, store = read_settings(str(config)), Warehouse(warehouse)
+    with pytest.raises(UsageError, match=r"not the one .* `key_file` .* is used, and CAC_LINKAGE"):
+        site_keyring(settings, store)
+    file.write_text(linkage_key, encoding="utf-8")
+    monkeypatch.setenv("CAC_LINKAGE_KEY", OTHER)
+    assert site_keyring(settings, store) == Keyring(linkage_key.encode())
+    checks = {check.name: check for check in check_installation(config, warehouse).checks}
+    assert "CAC_LINKAGE_KEY is ignored" in checks["linkage secret"].found
 
 
 def test_an_old_warehouse_gets_the_fingerprint_of_the_right_secret(

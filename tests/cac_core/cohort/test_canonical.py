@@ -359,6 +359,31 @@ def test_a_missing_column_is_named_with_what_the_file_has(tmp_path: Path) -> Non
         check_header(extract)
 
 
+def test_the_column_most_like_a_wrong_name_is_suggested(tmp_path: Path) -> None:
+    path = write_site(tmp_path)
+    header = "Patient ID,scan,accession,Age (years),sex,diabetis,prior_mi\n"
+    (tmp_path / "clinical.csv").write_text(header, "utf-8")
+    text = path.read_text().replace('"id"', '"patient_id"').replace('"age"', '"Age_year"')
+    path.write_text(text, encoding="utf-8")
+    extract = find_extracts(load_mapping(path).source[0], tmp_path)[0]
+    with pytest.raises(UsageError) as raised:
+        check_header(extract)
+    for close, name in (("Patient ID", "patient_id"), ("Age (years)", "Age_year"),
+                        ("diabetis", "diabetes")):  # fmt: skip
+        assert f"`{close}` (for `{name}`)" in raised.value.hint
+    assert "delimiter" not in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["clinical.csv", "clinical.csv.gz"])
+def test_an_empty_file_is_called_empty(name: str, tmp_path: Path) -> None:
+    path = write_site(tmp_path)
+    path.write_text(path.read_text().replace("clinical.csv", name), encoding="utf-8")
+    (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
+    with pytest.raises(UsageError, match=rf"{name} is empty") as raised:
+        check_header(find_extracts(load_mapping(path).source[0], tmp_path)[0])
+    assert "delimiter" not in str(raised.value)
+
+
 def test_a_wrong_delimiter_is_suggested_as_the_cause(tmp_path: Path) -> None:
     path = write_site(tmp_path)
     (tmp_path / "clinical.csv").write_text(CLINICAL.decode().replace(",", ";"), encoding="utf-8")

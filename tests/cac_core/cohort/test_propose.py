@@ -69,7 +69,7 @@ def test_no_identifier_is_in_a_draft(registry: Registry, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "reported"), [("", "Nothing in"), ("shoe,size\n1,2\n", "Nothing in")]
+    ("text", "reported"), [("", "x.csv is empty"), ("shoe,size\n1,2\n", "Nothing in")]
 )
 def test_a_file_without_known_columns_is_reported(text: str, reported: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text(text, encoding="utf-8")
@@ -84,3 +84,35 @@ def test_a_draft_shows_only_common_codes(tmp_path: Path) -> None:
     assert "MUSTERMANN" not in draft and "unknown: AAAAAAAAAA-99;" in draft
     assert draft.count("Mustermann") == 1  # the file must be named for the mapping to find it
     assert 'name = "clinical"' in draft
+
+
+def test_a_file_that_is_no_table_is_skipped_and_named(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("id,scan_date,sex\nP1,2015-06-01,F\n", "utf-8")
+    (tmp_path / "Schluessel.txt").write_text("Schlüssel der Extrakte, Stand 2020\n", "utf-8")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "book.xlsx").write_text("no workbook", "utf-8")
+    (tmp_path / "cut.csv.gz").write_bytes(b"\x1f\x8b cut")
+    skipped: list[str] = []
+    draft = propose_mapping([tmp_path], tmp_path, skipped.append)
+    assert [source["files"] for source in tomllib.loads(draft)["source"]] == ["patients.csv"]
+    assert len(skipped) == 4 and all(line.startswith("skipped: ") for line in skipped)
+    for name in ("Schluessel.txt", "empty.csv is empty (0 bytes)", "book.xlsx", "cut.csv.gz"):
+        assert any(name in line for line in skipped), name
+    assert propose_mapping([tmp_path / "patients.csv", tmp_path / "Schluessel.txt"], tmp_path)
+    (tmp_path / "patients.csv").unlink()
+    with pytest.raises(UsageError, match=r"None of the 4 files holds .*Schluessel\.txt"):
+        propose_mapping([tmp_path])
+
+
+def test_a_named_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "patients.csv").write_text("id,scan_date,sex\nP1,2015-06-01,F\n", "utf-8")
+    with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
+        propose_mapping([tmp_path / "patients.csv", tmp_path / "none.csv"])
+
+
+def test_absent_prior_disease_must_be_decided(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id,scan_date,sex,Z.n. PCI\nP1,2015-06-01,F,ja\n", "utf-8")
+    draft = propose_mapping([tmp_path / "x.csv"])
+    assert 'prior_pci = { column = "Z.n. PCI"' in draft
+    for name in ("prior_mi", "prior_cabg"):
+        assert f'# {name} = ""  # DECIDE: no column looks like it' in draft

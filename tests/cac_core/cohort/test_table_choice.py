@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cac_core.cohort.column_content import Column
+from cac_core.cohort.header_words import NAMES, folded, name_pattern
 from cac_core.cohort.table_choice import is_header, tables_of
 
 #: Values by canonical column, as extracts have them.
@@ -93,3 +94,30 @@ def test_a_file_of_patients_also_holds_their_deaths() -> None:
 )
 def test_a_line_of_data_is_no_header(line: tuple[str, ...]) -> None:
     assert not is_header(line)
+
+
+PRIOR = {
+    "prior_mi": "Z.n. Infarkt;Zustand nach Herzinfarkt;Bekannter Infarkt;Prior MI;s/p MI;"
+    "Previous myocardial infarction;Infarctus antérieur;ATCD d'infarctus;Infarto previo;"
+    "Antecedentes de infarto;IAM previo;Hartinfarct in voorgeschiedenis;Doorgemaakt hartinfarct;"
+    "Tidligere hjerteinfarkt;Kendt AMI;Gjennomgått hjerteinfarkt;Tidigare hjärtinfarkt",
+    "prior_pci": "Z.n. PCI;Z.n. PTCA/Stent;St. n. PCI;History of PCI;Coronary stent;"
+    "Antécédent d'angioplastie coronaire;ICP previa;Eerdere PCI;Dotterbehandeling;"
+    "Tidligere ballonudvidelse;Tidigare PCI",
+    "prior_cabg": "Z.n. Bypass;Z.n. ACVB-OP;Z.n. CABG;Previous bypass surgery;Pontage antérieur;"
+    "Antécédents de pontage aorto-coronarien;Cirugía de bypass previa;Eerdere CABG;Omleidingen;"
+    "Tidligere bypassoperation;Tidigare kranskärlsoperation",
+}
+
+
+@pytest.mark.parametrize("canonical", PRIOR)
+def test_prior_disease_is_recognised_in_eight_languages(canonical: str) -> None:
+    patterns = {name: name_pattern(name) for name in NAMES}
+    for header in PRIOR[canonical].split(";"):
+        found = [name for name, pattern in patterns.items() if pattern.fullmatch(folded(header))]
+        assert found == [canonical], header
+
+
+@pytest.mark.parametrize("header", ["OP", "Surgery", "Status", "Infarktdatum", "Anamnese", "AM"])
+def test_other_names_are_no_prior_disease(header: str) -> None:
+    assert not any(name_pattern(name).fullmatch(folded(header)) for name in PRIOR)

@@ -205,6 +205,15 @@ def test_schema_in_both_forms(cac: Cac) -> None:
     assert cac("schema").out.startswith("# Data dictionary")
 
 
+def test_the_schema_of_one_table(cac: Cac) -> None:
+    shown = cac("schema", "clinical").out
+    assert shown.startswith("## `clinical`") and shown.count("## ") == 1
+    assert list(cac("schema", "clinical", "--json").json["tables"]) == ["clinical"]
+    unknown = cac("schema", "clinicals")
+    assert (unknown.code, len(unknown.err.strip().splitlines())) == (2, 1)
+    assert "no table clinicals" in unknown.err and "encounters" in unknown.err
+
+
 def test_index_status_and_lookup(cac: Cac, tmp_path: Path) -> None:
     archive, warehouse = archive_of(tmp_path), tmp_path / "wh"
     first = cac("index", archive, "-w", warehouse, "--json").json
