@@ -6,10 +6,9 @@ A published table is replaced as a whole. Rows that a run has finished but not p
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path, PurePosixPath
 
@@ -21,8 +20,6 @@ from cac_core.cohort.warehouse_files import (
     PARTITION,
     STAGING,
     WarehouseFiles,
-    missing_folders,
-    remove_empty,
 )
 from cac_core.errors import CacError, UsageError
 from schemas.instance import INSTANCES
@@ -114,40 +111,19 @@ class Warehouse:
         """
         self._files.check_writable()
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the warehouse for one writer; the system releases it if the process dies.
+    def lock(self) -> AbstractContextManager[None]:
+        """Lock the warehouse for one writer, see `cac_core.cohort.lock`.
 
         A warehouse that this call created and that got no table is removed at the end.
 
         Raises
         ------
         CacError
-            If another process on this machine is writing, or the folder cannot be written.
+            If another run is writing, or the warehouse cannot be written.
         """
-        if not self.is_local:
-            yield
-            return
-        created = missing_folders(self.folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            stream = (self.folder / "_lock").open("w")
-        except OSError as error:
-            raise self._files.unwritable(error) from None
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CacError(
-                    f"Another run is writing to the warehouse {self.url}.",
-                    "Wait for it to end, or stop it; `cac status` shows its state.",
-                ) from None
-            try:
-                yield
-            finally:
-                if created and [p.name for p in self.folder.iterdir()] == ["_lock"]:
-                    (self.folder / "_lock").unlink()
-                    remove_empty(created)
+        from cac_core.cohort.lock import locked  # readers do not need it
+
+        return locked(self._files)
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -284,6 +260,7 @@ class Warehouse:
         -------
         The number of score rows that were staged.
         """
+        self._files.guard()  # also where nothing is found, which would look like a success
         staged = self._files.staged_files(SCORES, model)
         if not staged:
             return 0
