@@ -10,6 +10,7 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -37,6 +38,8 @@ _S3_PROBE = _S3 | {
         "retries": {"mode": "standard", "total_max_attempts": 2},
     }
 }
+#: Requests of one study at the same time.
+_CONNECTIONS = 8
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 _TAGS = ("ETag", "etag", "content_md5", "md5Hash")
 
@@ -255,9 +258,60 @@ class RemoteFile:
         return data
 
 
-def archive_file(path: str, size: int | None = None) -> Path | RemoteFile:
+#: A file of an archive: in a folder, or in a store.
+ArchiveFile = Path | RemoteFile
+
+
+def archive_file(path: str, size: int | None = None) -> ArchiveFile:
     """A file of an archive by its path or URL."""
     return RemoteFile(path, size) if is_url(path) else Path(path)
+
+
+def place_of(file: ArchiveFile) -> str:
+    """The path or URL of a file."""
+    return file.url if isinstance(file, RemoteFile) else str(file)
+
+
+def file_size(file: ArchiveFile) -> int:
+    """Size in bytes; of a file of a store as it was listed.
+
+    Raises
+    ------
+    OSError
+        If the file is gone or cannot be used.
+    """
+    if isinstance(file, RemoteFile):
+        return file.version()[0] if file.size is None else file.size
+    return file.stat().st_size
+
+
+def read_all(files: Sequence[ArchiveFile]) -> Iterator[bytes]:
+    """The content of each file in turn; several files of a store are read at the same time.
+
+    Raises
+    ------
+    OSError
+        If a file is gone or cannot be used.
+    """
+    if not any(isinstance(file, RemoteFile) for file in files):
+        yield from (file.read_bytes() for file in files)
+        return
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        yield from pool.map(lambda file: file.read_bytes(), files)
+
+
+def versions(files: Sequence[RemoteFile]) -> Iterator[tuple[int, int]]:
+    """Size and modification time of each file, asked at the same time.
+
+    Raises
+    ------
+    OSError
+        If a file is gone or cannot be used.
+    """
+    if not files:
+        return
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        yield from pool.map(RemoteFile.version, files)
 
 
 def beginnings(files: Sequence[RemoteFile], count: int) -> list[bytes | OSError]:

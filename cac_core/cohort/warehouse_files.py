@@ -107,6 +107,15 @@ class WarehouseFiles:
         """Names of the files in a folder; empty if there is none."""
         return [path.name for path in self._entries(folder)]
 
+    def below(self, folder: PurePosixPath) -> list[str]:
+        """Paths of all files below a folder, relative to it."""
+        try:
+            with self._plain():
+                found = self._filesystem.find(str(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [PurePosixPath(name).relative_to(folder).as_posix() for name in found]
+
     def size(self, path: PurePosixPath) -> int:
         """Size of a file in bytes."""
         with self._plain():
