@@ -134,6 +134,8 @@ def open_url(url: str, *, probe: bool = False) -> tuple[Any, str]:
             f"The URL {url} cannot be opened ({error}).",
             "Give a folder, s3://BUCKET/PATH, or another URL that fsspec knows.",
         ) from None
+    if protocol == "s3":
+        filesystem.retries = 1  # those of its options are enough
     return filesystem, filesystem._strip_protocol(url)
 
 
@@ -202,8 +204,9 @@ def require_answer(url: str, what: str) -> None:
         try:
             filesystem.ls(path, detail=False)
         except FileNotFoundError as error:
-            if getattr(error.__cause__, "response", None):
-                raise  # of the bucket, not of the path
+            if getattr(error.__cause__, "response", None):  # of the bucket, not of the path
+                cause, hint = _CODES["NoSuchBucket"]
+                raise CacError(f"The {what} {url} cannot be used: {cause}.", hint) from None
 
 
 @dataclass(frozen=True, slots=True)
