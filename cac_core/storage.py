@@ -10,7 +10,6 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -299,6 +298,8 @@ def read_all(files: Sequence[ArchiveFile]) -> Iterator[bytes]:
     if not any(isinstance(file, RemoteFile) for file in files):
         yield from (file.read_bytes() for file in files)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         yield from pool.map(lambda file: file.read_bytes(), files)
 
@@ -313,6 +314,8 @@ def versions(files: Sequence[RemoteFile]) -> Iterator[tuple[int, int]]:
     """
     if not files:
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         yield from pool.map(RemoteFile.version, files)
 

@@ -31,7 +31,7 @@ def s3_server() -> Iterator[dict[str, str]]:
             "NO_PROXY": "127.0.0.1",
         }
         for bucket in ("archive", "tables"):
-            client(environment).mkdir(bucket)
+            client(environment).call_s3("create_bucket", Bucket=bucket)
         yield environment
     finally:
         server.stop()

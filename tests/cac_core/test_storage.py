@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec.registry  # noqa: F401 - its module is hidden by a name of the package
 import pyarrow as pa
 import pytest
 
@@ -113,7 +114,7 @@ def test_a_malformed_url_is_refused_in_one_line(url: str, match: str) -> None:
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.setattr("fsspec.registry._registry", {})
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(UsageError, match="python -m pip install s3fs"):
         storage.open_url("s3://bucket/x")
 
