@@ -119,7 +119,8 @@ class PreparedReport:
     @property
     def place(self) -> str:
         """Where the report goes."""
-        return str(self.out) if self.out else f"{self.analysis.warehouse.url}/reports/{_NAME}"
+        url = self.analysis.warehouse.url.rstrip("/")
+        return str(self.out) if self.out else f"{url}/reports/{_NAME}"
 
     def folder(self) -> AbstractContextManager[Path]:
         """A folder whose files replace the report at the end."""

@@ -198,7 +198,7 @@ class Warehouse:
         self._files.write_table(path, spec.validate(table))
 
     def write_page(self, name: str, text: str) -> str:
-        """Write a page below `reports/`, in place of an older one, and return its path.
+        """Write a page below `reports/`, in place of an older one, and return its path or URL.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class Warehouse:
         """
         path = self._files.root / "reports" / name
         self._files.write(path, lambda stream: stream.write(text.encode("utf-8")))
-        return str(path)
+        return str(path) if self.is_local else f"{self.url.rstrip('/')}/reports/{name}"
 
     def read_results(self, name: str) -> dict[str, bytes]:
         """Files below `reports/<name>`, by their path there.

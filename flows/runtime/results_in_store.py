@@ -42,14 +42,12 @@ def results_in_store(store: Warehouse, name: str, holds: str) -> Iterator[Path]:
     UsageError
         As `results_folder`.
     CacError
-        If another run is writing, or the store cannot be used.
+        If the store cannot be used.
     """
     with _mirror(store, name) as (mirror, before):
         with results_folder(mirror, holds) as folder:
             yield folder
-        after = _content(mirror)
-        with store.lock():
-            _replace(store, name, before, after)
+        _replace(store, name, before, _content(mirror))
 
 
 @contextlib.contextmanager
