@@ -71,6 +71,7 @@ def check_credentials(environment: dict[str, str], *, wanted: bool) -> None:
     request = urllib.request.Request(
         f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset-auth",
         data=b"0" if wanted else b"inf",
+        headers={"Content-Type": "text/plain"},
         method="POST",
     )
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
