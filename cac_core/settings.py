@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
+from cac_core.storage import is_url
 from cac_core.tomlfile import faults_of, read_toml
 
 
@@ -144,6 +145,12 @@ class LinkageSettings(_Section):
     threads: int | None = _key(
         None, "threads of DuckDB; without a value, one per usable core", "4", ge=1
     )
+    registry: Path | None = _key(
+        None,
+        "folder of this machine for canonical tables, which hold identifiers, where the warehouse "
+        "is at a URL; without a value, a private one of the user",
+        '"/data/registry"',
+    )
     scratch: Path | None = _key(
         None, "folder for temporary data, which can hold identifiers", '"/var/tmp"'
     )
@@ -188,7 +195,9 @@ class Settings(_Section):
     Relative paths refer to the folder of the settings file.
     """
 
-    archive: tuple[Path, ...] = _key((), "folders of DICOM studies, any layout")
+    archive: tuple[Path | str, ...] = _key(
+        (), "folders or URLs (s3://) of DICOM studies, any layout"
+    )
     warehouse: str | None = _key(None, "folder or fsspec URL for the tables", '"/data/cac"')
     model: Path | None = _key(
         None, "folder of weights; without a value, the shipped weights", '"weights"'
@@ -242,13 +251,21 @@ def load_settings(path: Path | None) -> Settings:
         ) from None
 
 
+def _place(place: Path | str, folder: Path) -> Path | str:
+    """A URL as it is; a path against the folder of the settings file."""
+    return str(place) if is_url(str(place)) else folder / place
+
+
+_LINKAGE_PATHS = ("mapping", "outcomes", "registry", "scratch")
+
+
 def _anchored(settings: Settings, folder: Path) -> Settings:
     """Resolve relative paths of a settings file against its folder."""
-    update: dict[str, Any] = {"archive": tuple(folder / item for item in settings.archive)}
+    update: dict[str, Any] = {"archive": tuple(_place(item, folder) for item in settings.archive)}
     for name in ("model", "key_file", "rules"):
         value: Path | None = getattr(settings, name)
         update[name] = None if value is None else folder / value
-    paths = {name: getattr(settings.linkage, name) for name in ("mapping", "outcomes", "scratch")}
+    paths = {name: getattr(settings.linkage, name) for name in _LINKAGE_PATHS}
     update["linkage"] = settings.linkage.model_copy(
         update={name: None if path is None else folder / path for name, path in paths.items()}
     )
@@ -263,6 +280,6 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     update["report"] = settings.report.model_copy(
         update={name: None if path is None else folder / path for name, path in report.items()}
     )
-    if settings.warehouse is not None and "://" not in settings.warehouse:
-        update["warehouse"] = str(folder / settings.warehouse)
+    if settings.warehouse is not None:
+        update["warehouse"] = str(_place(settings.warehouse, folder))
     return settings.model_copy(update=update)

@@ -10,7 +10,6 @@ import datetime as dt
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from cac_core.scoring.lesions import Lesions, label_lesions
 from cac_core.scoring.orientation import orientation_flags
 from cac_core.scoring.preview import preview_rows
 from cac_core.scoring.quality import heart_volume_ml, noise_hu, quality_flags
+from cac_core.storage import RemoteFile, archive_file, is_url, versions
 from schemas.codes import QualityFlag, Status, StudyReason
 
 if TYPE_CHECKING:  # planning a run needs this module, and not torch
@@ -124,7 +124,9 @@ def _score(
 ) -> StudyResult:
     start = perf_counter()
     _check_unchanged(work)
-    files = resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
+    files = resolve_duplicates(
+        [(archive_file(stamp.path, stamp.size_bytes), stamp.copy_of) for stamp in work.files]
+    )
     volume = read_volume(files)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
@@ -232,15 +234,21 @@ def _previews(
 
 def _check_unchanged(work: StudyWork) -> None:
     """Refuse files that changed since they were indexed: the digest would not match the pixels."""
+    remote = versions([RemoteFile(stamp.path) for stamp in work.files if is_url(stamp.path)])
     for stamp in work.files:
         try:
-            now = os.stat(stamp.path)  # noqa: PTH116 - a Path per file costs as much as the stat
+            now = next(remote) if is_url(stamp.path) else _version(stamp.path)
         except OSError as error:
             raise StudyError(
                 StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False
             ) from None
-        if (now.st_size, modification_ns(now)) != (stamp.size_bytes, stamp.mtime_ns):
+        if now != (stamp.size_bytes, stamp.mtime_ns):
             raise StudyError(StudyReason.FILES_CHANGED, rejected=False)
+
+
+def _version(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 - a Path per file costs as much as the stat
+    return status.st_size, modification_ns(status)
 
 
 def _check_heart(volume: CtVolume, segmentation: Segmentation) -> set[QualityFlag]:

@@ -106,7 +106,7 @@ def prepare_linkage(request: LinkageRequest) -> PreparedLinkage:
     outcomes = load_outcomes(Path(request.outcomes) if request.outcomes else options.outcomes)
     warehouse = open_warehouse(request.warehouse, settings)
     keyring = site_keyring(settings, warehouse)
-    parts = warehouse.parts()
+    parts = warehouse.parts(options.registry)
     wanted = request.model or options.model
     model = chosen_model(warehouse, None if wanted is None else model_id_of(wanted))
     warehouse.check_writable()
@@ -291,6 +291,7 @@ def _keep_fingerprint(prepared: PreparedLinkage, linkage: Linkage) -> None:
 
 
 def _publish(prepared: PreparedLinkage, parts: Sequence[Part], linkage: Linkage) -> None:
+    prepared.warehouse.publish_quarantine(parts)
     prepared.parts.publish(parts)
     for table, rows in (
         (linked_table(tuple(prepared.outcomes.outcome)), linkage.linked),

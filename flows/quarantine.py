@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cac_core.cohort.extract_parts import PartStore
 from cac_core.cohort.remedies import set_aside
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
@@ -24,8 +25,9 @@ def quarantined(warehouse: str | None, config: str | None) -> QuarantineSummary:
     UsageError
         If nothing was linked yet.
     """
-    store = open_warehouse(warehouse, read_settings(config))
-    staged = _staged(store)
+    settings = read_settings(config)
+    store = open_warehouse(warehouse, settings)
+    staged = _staged(store.parts(settings.linkage.registry))
     if staged is None and not store.has(LINKAGES):
         raise UsageError(
             f"The warehouse {store.url} has no linkage.",
@@ -66,11 +68,9 @@ def date_formats(store: Warehouse) -> dict[str, list[str]]:
     return {source["name"]: source["dates"] for source in mapping["source"]}
 
 
-def _staged(store: Warehouse) -> pa.Table | None:
+def _staged(parts: PartStore) -> pa.Table | None:
     """Quarantine of a linkage that stopped before it published; None if there is none."""
-    if not store.is_local:
-        return None
-    folder = store.parts().staging / "quarantine"
+    folder = parts.staging / "quarantine"
     files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not files:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -39,6 +40,7 @@ from flows.analysis import (
 from flows.pages.studies import write_pages
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
+from flows.runtime.results_in_store import require_replaceable_in_store, results_in_store
 from flows.summaries import PlannedWrites
 from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
@@ -50,6 +52,8 @@ from tasks.step import step
 MOST_PAGES = 100
 #: Name of the contents of the folder, in messages.
 _CONTENTS = "cohort report"
+#: Its folder below `reports` of the warehouse.
+_NAME = "cohort"
 #: Folder of the study pages within the report.
 _STUDIES = "studies"
 
@@ -101,13 +105,28 @@ class ReportSummary:
 
 @dataclass(frozen=True)
 class PreparedReport:
-    """A checked request: there is a linked cohort and a folder that can be written."""
+    """A checked request: there is a linked cohort and a folder that can be written.
+
+    `out` is None for the place in the store of a warehouse at a URL.
+    """
 
     analysis: PreparedAnalysis
-    out: Path
+    out: Path | None
     reviews: pa.Table | None
     suppress: bool
     journal: bool
+
+    @property
+    def place(self) -> str:
+        """Where the report goes."""
+        url = self.analysis.warehouse.url.rstrip("/")
+        return str(self.out) if self.out else f"{url}/reports/{_NAME}"
+
+    def folder(self) -> AbstractContextManager[Path]:
+        """A folder whose files replace the report at the end."""
+        if self.out is not None:
+            return results_folder(self.out, _CONTENTS)
+        return results_in_store(self.analysis.warehouse, _NAME, _CONTENTS)
 
 
 def prepare_report(request: ReportRequest) -> PreparedReport:
@@ -122,14 +141,12 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
     analysis = prepare_analysis(AnalysisRequest(request.warehouse, request.config, request.plan))
     settings, store = analysis.settings.report, analysis.warehouse
     out = Path(request.out) if request.out else settings.out
+    if out is None and store.is_local:
+        out = store.folder / "reports" / _NAME
     if out is None:
-        if not store.is_local:
-            raise UsageError(
-                f"The warehouse {store.url} is not a local folder.",
-                "Name a folder for the report with --out.",
-            )
-        out = store.folder / "reports" / "cohort"
-    require_replaceable(out, _CONTENTS)
+        require_replaceable_in_store(store, _NAME, _CONTENTS)
+    else:
+        require_replaceable(out, _CONTENTS)
     reviews = Path(request.reviews) if request.reviews else settings.reviews
     suppress = settings.suppress_small_cells if request.suppress is None else request.suppress
     journal = settings.journal if request.journal is None else request.journal
@@ -178,11 +195,11 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         begun = monotonic()
         estimates = _with_archive_rows(prepared)
     shown = hide_small(estimates) if prepared.suppress else estimates
-    progress.say(f"writing the report into {prepared.out}")
+    progress.say(f"writing the report into {prepared.place}")
     facts = _facts(prepared)
     numbers = ShownEstimates(shown)
     report = Report(numbers, analysis.plan, facts, prepared.suppress, prepared.journal)
-    with results_folder(prepared.out, _CONTENTS) as folder:
+    with prepared.folder() as folder:
         if facts.pages:
             model = analysis.cohort.run["model_id"]
             write_pages(store, [*facts.pages], folder / _STUDIES, model, "../index.html")
@@ -193,8 +210,8 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
     return ReportSummary(
         outcome="incomplete" if done.gaps else "complete",
         warehouse=store.url,
-        out=str(prepared.out),
-        page=str(prepared.out / "index.html"),
+        out=prepared.place,
+        page=f"{prepared.place}/index.html",
         analysis=analysed.outcome,
         patients=analysed.patients,
         estimates=estimates.num_rows,
@@ -221,7 +238,7 @@ def preview_report(prepared: PreparedReport) -> PlannedWrites:
         "small counts hidden": prepared.suppress,
     }
     tables = [] if current else [f"{analysis.warehouse.url}/{ESTIMATES.name}"]
-    return PlannedWrites([*tables, str(prepared.out)], facts)
+    return PlannedWrites([*tables, prepared.place], facts)
 
 
 def _with_archive_rows(prepared: PreparedReport) -> pa.Table:

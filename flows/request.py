@@ -15,6 +15,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, ignored_secret, load_keyring
 from cac_core.settings import Settings, load_settings
+from cac_core.storage import is_url, require_answer
 from flows.runtime.faults import hide_paths_below
 
 if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to import
@@ -55,7 +56,7 @@ class LinkageRequest:
 class PreparedIndexing:
     """A checked request to index an archive, with everything opened or loaded."""
 
-    roots: tuple[Path, ...]
+    roots: tuple[Path | str, ...]
     warehouse: Warehouse
     settings: Settings
     keyring: Keyring
@@ -172,26 +173,32 @@ def read_settings(config: str | None) -> Settings:
     return load_settings(None if config is None else Path(config))
 
 
-def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, ...]:
-    """The folders to read: those of the command line, else those of the settings.
+def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path | str, ...]:
+    """The folders and URLs to read: those of the command line, else those of the settings.
 
     Raises
     ------
     UsageError
         If none is named, one does not exist or is not readable, or none holds a file.
+    CacError
+        If the store of a URL cannot be used.
     """
-    roots = tuple(Path(item) for item in archive) or settings.archive
+    named = tuple(map(str, archive)) or tuple(map(str, settings.archive))
+    roots = tuple(item if is_url(item) else Path(item) for item in named)
     if not roots:
         raise UsageError(
             "No archive is named.", "Give a folder of DICOM studies, or set `archive` in cac.toml."
         )
     for root in roots:
+        if isinstance(root, str):
+            require_answer(root, "archive")
+            continue
         hide_paths_below(root)
         if not root.exists():
             raise UsageError(f"The archive {root} does not exist.", "Check the path and the mount.")
         if not os.access(root, os.R_OK):
             raise UsageError(f"The archive {root} cannot be read.", "Check its permissions.")
-    if not any(root.is_file() or _holds_something(root) for root in roots):
+    if not any(isinstance(root, str) or root.is_file() or _holds_something(root) for root in roots):
         raise UsageError("The archive is empty: no file was found.", "Check the path and mount.")
     return roots
 
@@ -211,19 +218,17 @@ def open_warehouse(warehouse: str | None, settings: Settings) -> Warehouse:
     ------
     UsageError
         If none is named, or the URL names no file system that can be opened.
+    CacError
+        If its store does not answer or refuses the request.
     """
     url = warehouse or settings.warehouse
     if not url:
         raise UsageError(
             "No warehouse is named.", "Give --warehouse DIR, or set `warehouse` in cac.toml."
         )
-    try:
-        return Warehouse(url)
-    except (ValueError, ImportError) as error:
-        raise UsageError(
-            f"The warehouse {url} cannot be opened ({error}).",
-            "Give a folder, or an fsspec URL whose package is installed.",
-        ) from None
+    if is_url(url):
+        require_answer(url, "warehouse")
+    return Warehouse(url)
 
 
 def site_keyring(settings: Settings, store: Warehouse) -> Keyring:

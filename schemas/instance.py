@@ -49,7 +49,12 @@ INSTANCES = TableSpec(
             pattern=KEY_PATTERN,
         ),
         ColumnSpec("size_bytes", pa.int64(), "size of the file", unit="B", ge=0),
-        ColumnSpec("mtime_ns", pa.int64(), "modification time since 1970", unit="ns"),
+        ColumnSpec(
+            "mtime_ns",
+            pa.int64(),
+            "modification time since 1970; in a store the seconds, and a digest of the ETag",
+            unit="ns",
+        ),
         code(
             "reason",
             "why the file is not a usable instance; null where it is",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,6 +100,21 @@ class PartStore:
     def _paths(folder: Path, table: str, digest: str) -> tuple[Path, Path]:
         rows = folder / "registry" / table / f"{digest}.parquet"
         return rows, folder / "quarantine" / f"{table}-{digest}.parquet"
+
+
+def registry_folder(url: str, named: Path | None) -> Path:
+    """Folder of this machine for the canonical tables of a warehouse at a URL.
+
+    Parameters
+    ----------
+    named : folder of the settings; None for one below XDG_DATA_HOME, accessible to its owner only.
+    """
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    if named is not None:
+        return named / digest
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    data = data if data.is_absolute() else Path.home() / ".local" / "share"
+    return data / "cac-cohort" / "registry" / digest
 
 
 def unwritable(folder: Path, error: OSError) -> CacError:

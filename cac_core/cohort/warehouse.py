@@ -6,27 +6,26 @@ A published table is replaced as a whole. Rows that a run has finished but not p
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cac_core.cohort.database import run_sql
-from cac_core.cohort.extract_parts import PartStore
+from cac_core.cohort.extract_parts import Part, PartStore, registry_folder
 from cac_core.cohort.warehouse_files import (
     PARTITION,
     STAGING,
     WarehouseFiles,
-    missing_folders,
-    remove_empty,
 )
-from cac_core.errors import CacError, UsageError
+from cac_core.errors import CacError
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
+from schemas.linkage import QUARANTINE
 from schemas.preview import PREVIEWS
 from schemas.run import RUNS
 from schemas.score import SCORES
@@ -114,40 +113,19 @@ class Warehouse:
         """
         self._files.check_writable()
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the warehouse for one writer; the system releases it if the process dies.
+    def lock(self) -> AbstractContextManager[None]:
+        """Lock the warehouse for one writer, see `cac_core.cohort.lock`.
 
         A warehouse that this call created and that got no table is removed at the end.
 
         Raises
         ------
         CacError
-            If another process on this machine is writing, or the folder cannot be written.
+            If another run is writing, or the warehouse cannot be written.
         """
-        if not self.is_local:
-            yield
-            return
-        created = missing_folders(self.folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            stream = (self.folder / "_lock").open("w")
-        except OSError as error:
-            raise self._files.unwritable(error) from None
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CacError(
-                    f"Another run is writing to the warehouse {self.url}.",
-                    "Wait for it to end, or stop it; `cac status` shows its state.",
-                ) from None
-            try:
-                yield
-            finally:
-                if created and [p.name for p in self.folder.iterdir()] == ["_lock"]:
-                    (self.folder / "_lock").unlink()
-                    remove_empty(created)
+        from cac_core.cohort.lock import locked  # readers do not need it
+
+        return locked(self._files)
 
     # -- tables ----------------------------------------------------------------------------
 
@@ -222,7 +200,7 @@ class Warehouse:
         self._files.write_table(path, spec.validate(table))
 
     def write_page(self, name: str, text: str) -> str:
-        """Write a page below `reports/`, in place of an older one, and return its path.
+        """Write a page below `reports/`, in place of an older one, and return its path or URL.
 
         Parameters
         ----------
@@ -235,28 +213,75 @@ class Warehouse:
         """
         path = self._files.root / "reports" / name
         self._files.write(path, lambda stream: stream.write(text.encode("utf-8")))
-        return str(path)
+        return str(path) if self.is_local else f"{self.url.rstrip('/')}/reports/{name}"
+
+    def read_results(self, name: str) -> dict[str, bytes]:
+        """Files below `reports/<name>`, by their path there.
+
+        Raises
+        ------
+        CacError
+            If a file cannot be read.
+        """
+        folder = self._files.root / "reports" / name
+        found = {path: self._files.read_bytes(folder / path) for path in self._files.below(folder)}
+        return {path: data for path, data in found.items() if data is not None}
+
+    def write_result(self, name: str, path: str, data: bytes) -> None:
+        """Write a file below `reports/<name>`, in place of an older one.
+
+        Raises
+        ------
+        CacError
+            If it cannot be written.
+        """
+        place = self._files.root / "reports" / name / path
+        self._files.write(place, lambda stream: stream.write(data))
+
+    def remove_result(self, name: str, path: str) -> None:
+        """Remove a file below `reports/<name>`."""
+        self._files.remove(self._files.root / "reports" / name / path)
 
     def add_run(self, row: dict[str, object], table: TableSpec = RUNS) -> None:
         """Append a row to `runs`, or to another table of runs."""
         path = self._files.root / table.name / f"run-{row['run_id']}.parquet"
         self._files.write_table(path, table.from_rows([row]))
 
-    def parts(self) -> PartStore:
+    def parts(self, registry: Path | None = None) -> PartStore:
         """Where the canonical tables of the registry are.
+
+        They hold identifiers, which do not leave this machine: those of a warehouse at a URL lie
+        in a folder of this machine.
+
+        Parameters
+        ----------
+        registry : that folder, for a warehouse at a URL; None for a private one of the user.
+        """
+        root = self.folder if self.is_local else registry_folder(self.url, registry)
+        return PartStore(root, root / STAGING / "linkage")
+
+    def publish_quarantine(self, parts: Sequence[Part]) -> None:
+        """Copy what the extracts set aside, which holds no identifiers, into a store.
+
+        In a folder it lies there already (`PartStore.publish`).
 
         Raises
         ------
-        UsageError
-            If the warehouse is not a local folder: identifiers must not leave the machine.
+        CacError
+            If it cannot be written.
         """
-        if not self.is_local:
-            raise UsageError(
-                f"The warehouse {self.url} is not a folder of this machine.",
-                "Canonical tables hold identifiers and need a local folder; name one with "
-                "--warehouse.",
-            )
-        return PartStore(self.folder, self.folder / STAGING / "linkage")
+        self._files.guard()
+        if self.is_local:
+            return
+        folder = self._files.table_folder(QUARANTINE, None)
+        kept = {f"{QUARANTINE.name}.parquet"}
+        for part in parts:
+            name = f"{part.extract.source.table}-{part.digest}.parquet"
+            kept.add(name)
+            self._files.write_table(folder / name, pq.ParquetFile(part.quarantine).read())
+        for name in self._files.names(folder):
+            if name not in kept and name.endswith(".parquet"):
+                self._files.remove(folder / name)
 
     # -- scores: stage, publish, ledger ------------------------------------------------------
 
@@ -286,6 +311,7 @@ class Warehouse:
         -------
         The number of score rows that were staged.
         """
+        self._files.guard()  # also where nothing is found, which would look like a success
         staged = self._files.staged_files(SCORES, model)
         if not staged:
             return 0

@@ -1,38 +1,42 @@
 """Files of a warehouse: where each table lies, and how a file is read and replaced.
 
-A file is written aside, flushed to disk and renamed, so that a reader sees the old file or the new
-one.
+A file of a folder is written aside, flushed to disk and renamed; an object of a store is put as a
+whole. So a reader sees the old file or the new one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import re
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from cac_core.errors import CacError
+from cac_core.storage import is_url, open_url, plain_faults
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from schemas.table import TableSpec
 
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+
 #: Folder for files that are being written or not yet published, outside every table's folder.
 STAGING = "_staging"
 #: Prefix of the hive partition of a model.
 PARTITION = "model="
-#: A warehouse that matches is a URL of fsspec; anything else is a folder.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::[A-Za-z][A-Za-z0-9+.-]*)*://")
 #: Tables with one hive partition `model=<id>` per model.
 _PER_MODEL = {SCORES.name, LESIONS.name, PREVIEWS.name}
+#: How often a file is read again that another run has replaced meanwhile.
+_READ_TRIES = 3
 #: Rows per row group of tables with images, so that reading one study decodes few of them.
 _PICTURE_ROWS = 256
 
@@ -47,8 +51,10 @@ class WarehouseFiles:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        if _URL.match(url):
-            self._filesystem, root = fsspec.core.url_to_fs(url)
+        #: Called before anything is written; the holder of the lock sets it.
+        self.guard: Callable[[], None] = lambda: None
+        if is_url(url):
+            self._filesystem, root = open_url(url)
         else:
             # fsspec would interpret `::` and `~` in the name of a folder.
             self._filesystem, root = LocalFileSystem(), Path(url).absolute().as_posix()
@@ -89,18 +95,74 @@ class WarehouseFiles:
     def _entries(self, folder: PurePosixPath) -> list[PurePosixPath]:
         """Entries of a folder. Listed, not globbed: paths may contain pattern characters."""
         try:
-            names = self._filesystem.ls(str(folder), detail=False)
+            with self._plain():
+                names = self._filesystem.ls(str(folder), detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return [folder / PurePosixPath(name).name for name in names]
 
+    def _plain(self) -> AbstractContextManager[None]:
+        """Faults of a store as errors of one line; those of a folder are left as they are."""
+        return contextlib.nullcontext() if self.is_local else plain_faults(self.url, "warehouse")
+
+    def names(self, folder: PurePosixPath) -> list[str]:
+        """Names of the files in a folder; empty if there is none."""
+        return [path.name for path in self._entries(folder)]
+
+    def below(self, folder: PurePosixPath) -> list[str]:
+        """Paths of all files below a folder, relative to it."""
+        try:
+            with self._plain():
+                found = self._filesystem.find(str(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [PurePosixPath(name).relative_to(folder).as_posix() for name in found]
+
     def size(self, path: PurePosixPath) -> int:
         """Size of a file in bytes."""
-        return int(self._filesystem.size(str(path)))
+        with self._plain():
+            return int(self._filesystem.size(str(path)))
+
+    def modified(self, path: PurePosixPath) -> float:
+        """When a file was last written, by the clock of its store, in seconds.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        with self._plain():
+            when: float = self._filesystem.modified(str(path)).timestamp()
+        return when
 
     def remove(self, path: PurePosixPath) -> None:
         """Remove a file."""
-        self._filesystem.rm_file(str(path))
+        self.guard()
+        with self._plain():
+            self._filesystem.rm_file(str(path))
+
+    def create(self, path: PurePosixPath, data: bytes) -> None:
+        """Write a small file that must not exist; of several processes one succeeds.
+
+        Raises
+        ------
+        FileExistsError
+            If it exists.
+        CacError
+            If it cannot be written.
+        """
+        try:
+            if self.is_local:
+                Path(path.parent).mkdir(parents=True, exist_ok=True)
+                with Path(path).open("xb") as stream:
+                    stream.write(data)
+                return
+            with self._plain():
+                self._filesystem.pipe_file(str(path), data, mode="create")
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise self.unwritable(error) from None
 
     def read_bytes(self, path: PurePosixPath) -> bytes | None:
         """Content of a small file; None if there is none.
@@ -111,7 +173,8 @@ class WarehouseFiles:
             If the file cannot be read.
         """
         try:
-            data: bytes = self._filesystem.cat_file(str(path))
+            with self._plain():
+                data: bytes = self._filesystem.cat_file(str(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -145,19 +208,29 @@ class WarehouseFiles:
             import pyarrow.compute as pc  # a tenth of a second, which `cac status` does not need
 
             filters = pc.field("study_key").isin(pa.array(studies, pa.string()))
-        try:
-            with self._filesystem.open(str(path), "rb") as stream:
-                if filters is None:  # half the time of `read_table`, which imports pandas
-                    file = pq.ParquetFile(stream)
-                    known = file.schema_arrow.names
-                    wanted = known if columns is None else [n for n in columns if n in known]
-                    return file.read(columns=wanted)
-                return pq.read_table(stream, columns=columns, filters=filters, partitioning=None)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise CacError(
-                f"The file {path} of the warehouse cannot be read ({type(error).__name__}).",
-                "Restore it from a backup, or move it away and score again.",
-            ) from None
+        for left in reversed(range(_READ_TRIES)):
+            try:
+                with self._plain():
+                    return self._parsed(path, columns, filters)
+            except (OSError, pa.ArrowInvalid) as error:
+                if left and not self.is_local:  # an object that was replaced since it was opened
+                    continue
+                raise CacError(
+                    f"The file {path} of the warehouse cannot be read ({type(error).__name__}).",
+                    "Restore it from a backup, or move it away and score again.",
+                ) from None
+        raise AssertionError
+
+    def _parsed(
+        self, path: PurePosixPath, columns: Sequence[str] | None, filters: pc.Expression | None
+    ) -> pa.Table:
+        with self._filesystem.open(str(path), "rb") as stream:
+            if filters is None:  # half the time of `read_table`, which imports pandas
+                file = pq.ParquetFile(stream)
+                known = file.schema_arrow.names
+                wanted = known if columns is None else [n for n in columns if n in known]
+                return file.read(columns=wanted)
+            return pq.read_table(stream, columns=columns, filters=filters, partitioning=None)
 
     def write_table(self, path: PurePosixPath, table: pa.Table) -> None:
         """Write a Parquet file in place of an older one.
@@ -174,30 +247,46 @@ class WarehouseFiles:
         )
 
     def write(self, path: PurePosixPath, write: Callable[[Any], object]) -> None:
-        """Write a file aside, flush it, and rename it.
+        """Write a file aside, flush it, and rename it; to a store, as one object.
 
         Raises
         ------
         CacError
-            If the file cannot be written.
+            If the file cannot be written, or the lock of this run is lost.
         """
-        aside = self.root / STAGING / f"write-{uuid.uuid4().hex}.tmp"
+        self.guard()
+        if not self.is_local:
+            content = io.BytesIO()
+            write(content)
+            self.put(path, content.getvalue())
+            return
+        aside = Path(self.root) / STAGING / f"write-{uuid.uuid4().hex}.tmp"
         try:
-            for folder in (aside.parent, path.parent):
-                self._filesystem.makedirs(str(folder), exist_ok=True)
-            with self._filesystem.open(str(aside), "wb") as stream:
+            for folder in (aside.parent, Path(path.parent)):
+                folder.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as stream:
                 write(stream)
                 stream.flush()
-                if self.is_local:
-                    os.fsync(stream.fileno())
-            if self.is_local:
-                Path(aside).replace(Path(path))
-                _sync_folder(Path(path.parent))
-            else:
-                self._filesystem.mv(str(aside), str(path))
+                os.fsync(stream.fileno())
+            aside.replace(Path(path))
+            _sync_folder(Path(path.parent))
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._filesystem.rm_file(str(aside))
+                aside.unlink()
+            raise self.unwritable(error) from None
+
+    def put(self, path: PurePosixPath, data: bytes) -> None:
+        """Write an object of a store, in place of an older one.
+
+        Raises
+        ------
+        CacError
+            If it cannot be written.
+        """
+        try:
+            with self._plain():
+                self._filesystem.pipe_file(str(path), data)
+        except OSError as error:
             raise self.unwritable(error) from None
 
     def check_writable(self) -> None:
@@ -213,10 +302,10 @@ class WarehouseFiles:
         try:
             if self.is_local:
                 created = missing_folders(Path(self.root))
-            self._filesystem.makedirs(str(self.root), exist_ok=True)
-            with self._filesystem.open(str(probe), "wb") as stream:
-                stream.write(b"probe")
-            self._filesystem.rm_file(str(probe))
+                Path(self.root).mkdir(parents=True, exist_ok=True)
+            with self._plain():
+                self._filesystem.pipe_file(str(probe), b"probe")
+                self._filesystem.rm_file(str(probe))
         except (OSError, NotImplementedError, ValueError) as error:
             raise self.unwritable(error) from None
         finally:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from cac_core.dicom.studies import HEADER, chosen_files, decide_studies
 from cac_core.errors import CacError, StudyError
+from cac_core.storage import ArchiveFile, place_of
 from cac_core.study import FileStamp, StudyResult, StudyWork, unscored
 from cac_core.version import __version__
 from schemas.codes import QualityFlag, StudyReason
@@ -41,7 +41,7 @@ def wanted_studies(instances: pa.Table, series: pa.Table, identity: Identity) ->
 
 
 def work_orders(
-    studies: pa.Table, instances: pa.Table, paths: Mapping[str, Path]
+    studies: pa.Table, instances: pa.Table, paths: Mapping[str, ArchiveFile]
 ) -> list[StudyWork]:
     """Work orders for rows of `wanted_studies`, in the same order."""
     stamps: dict[str, list[FileStamp]] = {}
@@ -52,7 +52,7 @@ def work_orders(
                 "The index names a file that the archive no longer lists.",
                 "Run the command again: it reads the folder again.",
             )
-        stamp = FileStamp(str(path), row["size_bytes"], row["mtime_ns"], row["copy_of"])
+        stamp = FileStamp(place_of(path), row["size_bytes"], row["mtime_ns"], row["copy_of"])
         stamps.setdefault(row["study_key"], []).append(stamp)
     return [_order(row, tuple(stamps.get(row["study_key"], ()))) for row in studies.to_pylist()]
 

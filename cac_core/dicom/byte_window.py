@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import zlib
+from collections.abc import Callable
 
 from cac_core.dicom.limits import HeaderLimits
 
-_FIRST_READ = 16 * 1024
+#: Reads at most `count` bytes at `position`, in the order of arguments of `os.pread`.
+ReadAt = Callable[[int, int], bytes]
+
+FIRST_READ = 16 * 1024
 _NEXT_READ = 64 * 1024
 
 
@@ -32,22 +35,22 @@ class Window:
 
     Parameters
     ----------
-    descriptor : open file.
+    read : reads the file; None once the data set is inflated.
     size : bytes of the file.
     limits : limits on bytes and elements.
     """
 
-    __slots__ = ("base", "buffer", "complete", "descriptor", "limits", "size", "spent", "steps")
+    __slots__ = ("base", "buffer", "complete", "limits", "read", "size", "spent", "steps")
 
-    def __init__(self, descriptor: int, size: int, limits: HeaderLimits) -> None:
-        self.descriptor = descriptor
+    def __init__(self, read: ReadAt, size: int, limits: HeaderLimits) -> None:
+        self.read: ReadAt | None = read
         self.size = size
         self.limits = limits
         self.complete = True
         self.base = 0
         self.steps = 0
-        first = min(_FIRST_READ, limits.header_bytes)
-        self.buffer = os.pread(descriptor, first, 0)
+        first = min(FIRST_READ, limits.header_bytes)
+        self.buffer = read(first, 0)
         self.spent = len(self.buffer)
 
     def hold(self, position: int, count: int) -> int:
@@ -71,9 +74,9 @@ class Window:
         self.spent += wanted
         if self.spent > self.limits.header_bytes:
             raise LimitExceededError("bytes")
-        if self.descriptor < 0:
+        if self.read is None:
             raise TruncatedHeaderError
-        self.buffer = os.pread(self.descriptor, wanted, position)
+        self.buffer = self.read(wanted, position)
         self.base = position
         if len(self.buffer) < count:
             raise TruncatedHeaderError
@@ -87,12 +90,13 @@ class Window:
         MalformedHeaderError
             If the deflate stream is corrupt; the bytes before the fault are kept.
         """
+        read = self._file()
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         limit = self.limits.header_bytes
         parts: list[bytes] = []
         start, total = position, 0
         while total < limit and not inflater.eof:
-            chunk = inflater.unconsumed_tail or os.pread(self.descriptor, _NEXT_READ, position)
+            chunk = inflater.unconsumed_tail or read(_NEXT_READ, position)
             if not inflater.unconsumed_tail:
                 position += len(chunk)
                 if not chunk:
@@ -105,23 +109,28 @@ class Window:
             parts.append(part)
             total += len(part)
         self.complete = total < limit
-        self.buffer, self.base, self.size, self.descriptor = b"".join(parts), 0, total, -1
+        self.buffer, self.base, self.size, self.read = b"".join(parts), 0, total, None
 
     def _keep_inflated(self, start: int, limit: int) -> None:
         """Keep the bytes before the fault of a corrupt deflate stream: they may name the study.
 
         Some writers put a zlib header before the stream, against PS3.5 A.5.
         """
-        content = os.pread(self.descriptor, min(self.size - start, limit), start)
+        content = self._file()(min(self.size - start, limit), start)
         found = [_inflated_until_fault(content, bits, limit) for bits in (-15, 15)]
         self.buffer = max(found, key=len)
-        self.base, self.size, self.descriptor = 0, len(self.buffer), -1
+        self.base, self.size, self.read = 0, len(self.buffer), None
 
     def remainder(self) -> bytes:
         """Return the bytes of the file, or of its inflated part, within the limits."""
-        if self.descriptor < 0:
+        if self.read is None:
             return self.buffer
-        return os.pread(self.descriptor, min(self.size, self.limits.header_bytes), 0)
+        return self.read(min(self.size, self.limits.header_bytes), 0)
+
+    def _file(self) -> ReadAt:
+        if self.read is None:
+            raise MalformedHeaderError("inflated twice")
+        return self.read
 
     def count_step(self) -> None:
         """Count one element or item against the limit."""

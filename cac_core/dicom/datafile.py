@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 from pydicom import config, dcmread
@@ -32,6 +31,7 @@ from pydicom.uid import (
 from cac_core.dicom.header_values import plain_decimals
 from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
+from cac_core.storage import ArchiveFile, file_size, read_all
 from schemas.codes import StudyReason
 
 #: Exceptions of pydicom on corrupt data sets and values, seen with real and mutated files.
@@ -130,7 +130,7 @@ def quiet_pydicom() -> Iterator[None]:
         config.logger.propagate = propagate
 
 
-def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
+def read_files(paths: Sequence[ArchiveFile], limits: ReadLimits) -> Iterator[Dataset]:
     """Read the files of one series, each with its pixel data.
 
     Parameters
@@ -147,17 +147,20 @@ def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
     if len(paths) > limits.max_slices:
         raise StudyError(StudyReason.TOO_LARGE, f"{len(paths)} files, {limits.max_slices} allowed")
     try:
-        n_bytes = sum(path.stat().st_size for path in paths)
+        n_bytes = sum(map(file_size, paths))
     except OSError as error:
         raise _vanished(error) from None
     if n_bytes > limits.max_bytes:
         raise StudyError(StudyReason.TOO_LARGE, f"{n_bytes} bytes, {limits.max_bytes} allowed")
     budget = InflationBudget(limits.max_inflated_bytes)
-    for path in paths:
+    contents = read_all(paths)
+    while True:
         try:
-            content = path.read_bytes()
+            content = next(contents, None)
         except OSError as error:
             raise _vanished(error) from None
+        if content is None:
+            return
         yield parse_dataset(content, budget)
 
 

@@ -11,7 +11,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from cac_core.dicom.hounsfield import declared_padding, to_hounsfield
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.pixels import FrameReader, pixel_layout
 from cac_core.errors import StudyError
+from cac_core.storage import ArchiveFile, RemoteFile
 from schemas.codes import FileReason, StudyReason
 
 _SERIES = ["study_key", "SeriesInstanceUID"]
@@ -106,9 +106,11 @@ def mark_duplicates(table: pa.Table, digest_of: Callable[[str], str | None]) -> 
     return table
 
 
-def file_digest(path: Path) -> str | None:
+def file_digest(path: ArchiveFile) -> str | None:
     """Return the SHA-256 of a file, None where it cannot be read."""
     try:
+        if isinstance(path, RemoteFile):
+            return hashlib.sha256(path.read_bytes()).hexdigest()
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
@@ -124,9 +126,9 @@ class _Image(NamedTuple):
 
 
 def resolve_duplicates(
-    files: Sequence[tuple[Path, int | None]],
+    files: Sequence[tuple[ArchiveFile, int | None]],
     limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
-) -> list[Path]:
+) -> list[ArchiveFile]:
     """Keep the first complete copy of each instance; refuse copies that differ.
 
     A copy with truncated pixel data is skipped where another one is complete.
@@ -142,15 +144,15 @@ def resolve_duplicates(
     StudyError
         `conflicting_copies` where HU or geometry of two copies differ; faults of reading a file.
     """
-    groups: dict[int | Path, list[Path]] = defaultdict(list)
+    groups: dict[int | ArchiveFile, list[ArchiveFile]] = defaultdict(list)
     for path, instance in files:
         groups[path if instance is None else instance].append(path)
     return [_agreed(copies, limits) if len(copies) > 1 else copies[0] for copies in groups.values()]
 
 
-def _agreed(copies: Sequence[Path], limits: ReadLimits) -> Path:
+def _agreed(copies: Sequence[ArchiveFile], limits: ReadLimits) -> ArchiveFile:
     """Return the first complete one of several copies of an instance."""
-    images: list[tuple[Path, _Image]] = []
+    images: list[tuple[ArchiveFile, _Image]] = []
     truncated: list[StudyError] = []
     for path in copies:
         try:
@@ -170,7 +172,7 @@ def _agreed(copies: Sequence[Path], limits: ReadLimits) -> Path:
     return first
 
 
-def _read(path: Path, limits: ReadLimits) -> _Image:
+def _read(path: ArchiveFile, limits: ReadLimits) -> _Image:
     try:
         with datafile.quiet_pydicom():
             (dataset,) = datafile.read_files([path], limits)

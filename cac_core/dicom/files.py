@@ -1,4 +1,4 @@
-"""Walks archive folders for files, their sizes and modification times, without opening any."""
+"""Lists the files of an archive, their sizes and modification times, without opening any."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cac_core.errors import UsageError
+from cac_core.storage import is_url, list_files
 from schemas.codes import FileReason
 
 
@@ -112,12 +113,12 @@ class _Walk:
             self.folder(path)
 
 
-def scan_archive(roots: Sequence[Path]) -> list[ScannedFile]:
+def scan_archive(roots: Sequence[Path | str]) -> list[ScannedFile]:
     """List every file below `roots`, including hidden files and targets of symbolic links.
 
     Parameters
     ----------
-    roots : folders or files; they may overlap, no file is listed twice.
+    roots : folders or files, or URLs; they may overlap, no file is listed twice.
 
     Returns
     -------
@@ -128,9 +129,15 @@ def scan_archive(roots: Sequence[Path]) -> list[ScannedFile]:
     ------
     UsageError
         If a root does not exist, or is neither a readable folder nor a file.
+    CacError
+        If the store of a URL cannot be used.
     """
     walk = _Walk()
     for root in roots:
+        if is_url(str(root)):
+            for name, size, mtime_ns in list_files(str(root)):
+                walk.files[name] = ScannedFile(name, size, mtime_ns)
+            continue
         top = os.path.realpath(root)
         try:
             status = os.stat(top)  # noqa: PTH116

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import stat
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from cac_core.dicom import tags
 from cac_core.dicom.byte_window import (
     LimitExceededError,
     MalformedHeaderError,
     NotDicomError,
+    ReadAt,
     TruncatedHeaderError,
     Window,
 )
@@ -42,6 +43,7 @@ from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.part10 import DEFLATED, UNCOMPRESSED, RawHeader, walk_header
 from cac_core.dicom.uid_recovery import recover_identity
 from cac_core.keys import Keyring
+from cac_core.storage import RemoteFile
 from schemas.codes import FileReason
 
 _DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
@@ -116,19 +118,21 @@ HeaderRow = tuple[object, ...]
 
 
 def read_header(
-    path: str,
+    path: str | RemoteFile,
     keyring: Keyring,
     limits: HeaderLimits,
     texts: TextPolicy = TextPolicy(),  # noqa: B008 - immutable
+    beginning: bytes | OSError | None = None,
 ) -> HeaderRow:
     """Read the header of one file; returns a row for any content.
 
     Parameters
     ----------
-    path : file to read; links are followed.
+    path : file to read; links are followed. A file of a store has its size.
     keyring : derives the keys and pseudonyms.
     limits : limits on bytes, elements and depth.
     texts : which words of descriptions are kept; by default allowed terms only.
+    beginning : first bytes of a file of a store, or why they could not be read.
 
     Returns
     -------
@@ -136,6 +140,8 @@ def read_header(
     read before the fault, or a tuple of one: `(reason,)`.
     """
     try:
+        if isinstance(path, RemoteFile):
+            return _read_remote(path, beginning, keyring, limits, texts)
         return _read(path, keyring, limits, texts)
     except (MemoryError, RecursionError):
         return (FileReason.HEADER_LIMITS.value,)
@@ -157,17 +163,42 @@ def _read(path: str, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy) 
             return (FileReason.NOT_DICOM.value,)
         if status.st_size == 0:
             return (FileReason.EMPTY_FILE.value,)
-        return _read_descriptor(descriptor, status.st_size, keyring, limits, texts)
+        return _read_content(partial(os.pread, descriptor), status.st_size, keyring, limits, texts)
     except OSError:
         return (FileReason.NO_PERMISSION.value,)
     finally:
         os.close(descriptor)
 
 
-def _read_descriptor(
-    descriptor: int, size: int, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy
+def _read_remote(
+    file: RemoteFile,
+    beginning: bytes | OSError | None,
+    keyring: Keyring,
+    limits: HeaderLimits,
+    texts: TextPolicy,
 ) -> HeaderRow:
-    raw, reason = _raw_header(descriptor, Window(descriptor, size, limits))
+    def read(count: int, position: int) -> bytes:
+        if isinstance(beginning, bytes) and position + count <= len(beginning):
+            return beginning[position : position + count]
+        return file.read_range(count, position)
+
+    try:
+        if isinstance(beginning, OSError):
+            raise beginning
+        size = file.version()[0] if file.size is None else file.size
+        if size == 0:
+            return (FileReason.EMPTY_FILE.value,)
+        return _read_content(read, size, keyring, limits, texts)
+    except FileNotFoundError:
+        return (FileReason.VANISHED.value,)
+    except OSError:
+        return (FileReason.NO_PERMISSION.value,)
+
+
+def _read_content(
+    read: ReadAt, size: int, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy
+) -> HeaderRow:
+    raw, reason = _raw_header(read, Window(read, size, limits))
     if reason is FileReason.NOT_DICOM:
         return (reason.value,)
     if raw.media_class == _DICOMDIR_CLASS:
@@ -181,7 +212,7 @@ def _read_descriptor(
     return tuple(map(row.get, HEADER_COLUMNS))
 
 
-def _raw_header(descriptor: int, window: Window) -> tuple[RawHeader, FileReason | None]:
+def _raw_header(read: ReadAt, window: Window) -> tuple[RawHeader, FileReason | None]:
     """Walk the header; return its values, and why the walk failed.
 
     A malformed header is read again by pydicom. Where the walk ends before StudyInstanceUID, the
@@ -202,7 +233,7 @@ def _raw_header(descriptor: int, window: Window) -> tuple[RawHeader, FileReason 
         if raw.transfer_syntax != DEFLATED:  # pydicom would inflate without a limit
             from cac_core.dicom.pydicom_fallback import read_with_pydicom
 
-            fallback = read_with_pydicom(descriptor, WANTED)
+            fallback = read_with_pydicom(read, WANTED)
             if fallback is not None and _has_uids(fallback):
                 return fallback, None
     if not uid_text(raw.values, tags.StudyInstanceUID):

@@ -21,6 +21,7 @@ from cac_core.dicom.header import HeaderRow
 from cac_core.dicom.limits import HeaderLimits
 from cac_core.errors import CacError
 from cac_core.keys import SECRET_VARIABLE, Keyring
+from cac_core.storage import RemoteFile
 from schemas.codes import FileReason
 
 _CHUNK = 256
@@ -60,7 +61,7 @@ class _Reader:
 
 
 def read_headers(
-    paths: Sequence[str],
+    paths: Sequence[str | RemoteFile],
     keyring: Keyring,
     *,
     workers: int,
@@ -103,7 +104,9 @@ def read_headers(
 
 class _Pool:
     def __init__(
-        self, paths: Sequence[str], reader: tuple[Keyring, HeaderLimits, TextPolicy, str]
+        self,
+        paths: Sequence[str | RemoteFile],
+        reader: tuple[Keyring, HeaderLimits, TextPolicy, str],
     ) -> None:
         self.paths = paths
         self.reader = reader

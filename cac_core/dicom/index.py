@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -18,6 +18,7 @@ from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.selection_rules import load_rules, text_policy
 from cac_core.keys import Keyring
+from cac_core.storage import ArchiveFile, RemoteFile, archive_file, is_url
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.table import InvalidTableError
@@ -26,14 +27,18 @@ from schemas.table import InvalidTableError
 _TRANSIENT = frozenset((FileReason.NO_PERMISSION.value, FileReason.VANISHED.value))
 
 
-class ArchivePaths(Mapping[str, Path]):
+#: Time limit for files of a store, whose requests are repeated before they fail.
+_REMOTE_SECONDS = 120.0
+
+
+class ArchivePaths(Mapping[str, ArchiveFile]):
     """Paths by `path_key`, in memory only: tables hold keys, no paths."""
 
     def __init__(self, paths: dict[str, str]) -> None:
         self._paths = paths
 
-    def __getitem__(self, path_key: str) -> Path:
-        return Path(self._paths[path_key])
+    def __getitem__(self, path_key: str) -> ArchiveFile:
+        return archive_file(self._paths[path_key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -60,7 +65,7 @@ class ArchiveIndex:
     """
 
     instances: pa.Table
-    paths: Mapping[str, Path]
+    paths: Mapping[str, ArchiveFile]
     n_files: int
     n_opened: int
     reasons: dict[str, int]
@@ -68,7 +73,7 @@ class ArchiveIndex:
 
 
 def index_archive(
-    roots: Sequence[Path],
+    roots: Sequence[Path | str],
     keyring: Keyring,
     *,
     previous: pa.Table | None = None,
@@ -106,7 +111,9 @@ def index_archive(
     known = _unchanged(previous, by_key, texts.digest)
     new = [key for key in by_key if key not in known]
     to_open = [key for key in new if by_key[key].reason is None]
-    to_read = [by_key[key].path for key in to_open]
+    to_read = [_to_read(by_key[key]) for key in to_open]
+    if any(is_url(str(root)) for root in roots):
+        limits = replace(limits, seconds=max(limits.seconds, _REMOTE_SECONDS))
     rows = read_headers(
         to_read, keyring, workers=workers, limits=limits, texts=texts, progress=progress
     )
@@ -118,6 +125,10 @@ def index_archive(
         table = _merge(previous, known, _new_rows(new, by_key, headers, texts.digest), paths)
     seconds = perf_counter() - start
     return ArchiveIndex(table, paths, len(files), len(to_open), _reasons(table), seconds)
+
+
+def _to_read(item: ScannedFile) -> str | RemoteFile:
+    return RemoteFile(item.path, item.size_bytes) if is_url(item.path) else item.path
 
 
 def _reasons(instances: pa.Table) -> dict[str, int]:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import warnings
 
+from cac_core.dicom.byte_window import ReadAt
 from cac_core.dicom.part10 import DEFLATED, RawHeader
 
 #: Enough for any header that can be repaired; too small for a million empty items.
 _READ_BYTES = 256 * 1024
 
 
-def read_with_pydicom(descriptor: int, wanted: frozenset[int]) -> RawHeader | None:
+def read_with_pydicom(read: ReadAt, wanted: frozenset[int]) -> RawHeader | None:
     """Read the `wanted` elements with pydicom; None where it fails too.
 
     Deflated data sets are refused: pydicom inflates them without a limit.
     """
-    content = os.pread(descriptor, _READ_BYTES, 0)
+    content = read(_READ_BYTES, 0)
     if DEFLATED.encode() in content[:4096]:
         return None
     import pydicom

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +34,7 @@ from cac_core.dicom.pixels import LOSSY_SYNTAXES, FrameReader, PixelLayout, pixe
 from cac_core.dicom.slice_consistency import common_acquisition, series_flags
 from cac_core.dicom.slice_stack import stack_slices
 from cac_core.errors import StudyError
+from cac_core.storage import ArchiveFile
 from schemas.codes import QualityFlag, StudyReason
 
 
@@ -70,7 +70,7 @@ class _ImageFile:
     padding: Padding | None
 
 
-def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> CtVolume:  # noqa: B008
+def read_volume(paths: Sequence[ArchiveFile], *, limits: ReadLimits = ReadLimits()) -> CtVolume:  # noqa: B008
     """Read the files of one series, single-frame or multi-frame, in any order.
 
     Parameters
@@ -98,7 +98,7 @@ def read_volume(paths: Sequence[Path], *, limits: ReadLimits = ReadLimits()) -> 
         raise StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False) from error
 
 
-def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
+def _read_volume(paths: Sequence[ArchiveFile], limits: ReadLimits) -> CtVolume:
     files, frames, n_other = _read_headers(paths, limits)
     stack = stack_slices(frames, n_other, limits.min_slices)
     frames, grid, orientation = stack.frames, stack.grid, stack.orientation
@@ -127,7 +127,7 @@ def _read_volume(paths: Sequence[Path], limits: ReadLimits) -> CtVolume:
 
 
 def _read_headers(
-    paths: Sequence[Path], limits: ReadLimits
+    paths: Sequence[ArchiveFile], limits: ReadLimits
 ) -> tuple[list[_ImageFile], list[Frame], int]:
     """Read files and frames; return them, and the number of excluded files without a slice.
 

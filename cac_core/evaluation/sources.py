@@ -16,6 +16,7 @@ from cac_core.cohort.scores import scores_of
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
+from cac_core.storage import is_url, require_answer
 from schemas.registry import READINGS
 from schemas.table import InvalidTableError
 
@@ -88,6 +89,8 @@ def pair_sources(
     UsageError
         If a source is missing or ambiguous, or the secret is not that of the warehouse.
     """
+    if is_url(warehouse):
+        require_answer(warehouse, "warehouse")
     store = Warehouse(warehouse)
     scores = _scores(store, first if first.kind == "model" else second)
     by_key = {str(row["study_key"]): row for row in scores if row["status"] == "scored"}

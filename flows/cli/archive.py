@@ -66,10 +66,6 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
         )
 
 
-def _strings(paths: list[Path] | None) -> tuple[str, ...]:
-    return tuple(str(path) for path in paths or ())
-
-
 def _score(request: ScoringRequest, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Run a request, or only show what it would do."""
     if not dry_run:
@@ -119,7 +115,9 @@ def score(
     """
     from flows.request import ScoringRequest
 
-    request = ScoringRequest(_strings(archive), warehouse, as_text(config), as_text(model), limit)
+    request = ScoringRequest(
+        tuple(archive or ()), warehouse, as_text(config), as_text(model), limit
+    )
     _score(request, dry_run, as_json, quiet)
 
 
@@ -138,7 +136,7 @@ def retry(
     from flows.request import ScoringRequest
 
     request = ScoringRequest(
-        _strings(archive), warehouse, as_text(config), as_text(model), limit, retry_failed=True
+        tuple(archive or ()), warehouse, as_text(config), as_text(model), limit, retry_failed=True
     )
     _score(request, dry_run, as_json, quiet)
 
@@ -158,7 +156,7 @@ def index_command(
     from flows.runtime.progress import RunProgress
 
     progress = RunProgress(console, quiet=quiet)
-    summary = index(_strings(archive), warehouse, as_text(config), progress, dry_run=dry_run)
+    summary = index(tuple(archive or ()), warehouse, as_text(config), progress, dry_run=dry_run)
     if as_json:
         print_json(summary)
     else:
@@ -227,7 +225,7 @@ def key_lookup(
     """
     from flows.key_lookup import lookup_key
 
-    found = lookup_key(key, _strings(archive), as_text(config), warehouse)
+    found = lookup_key(key, tuple(archive or ()), as_text(config), warehouse)
     if as_json:
         print_json(found)
     else:

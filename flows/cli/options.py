@@ -28,9 +28,9 @@ console = Console(stderr=True)
 _printed: list[bool] = []
 
 Archive = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Argument(
-        help="Folders (or files) of DICOM studies, any layout.",
+        help="Folders, files or URLs (s3://) of DICOM studies, any layout.",
         show_default="those of the settings",
     ),
 ]
@@ -39,7 +39,7 @@ WarehouseOption = Annotated[
     typer.Option(
         "--warehouse",
         "-w",
-        help="Folder or fsspec URL of the warehouse.",
+        help="Folder or URL (s3://BUCKET/PATH) of the warehouse.",
         show_default="that of the settings",
     ),
 ]

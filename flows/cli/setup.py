@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cac_core.storage import is_url
 from flows.cli.options import DryRunOption, JsonOption, complain, print_json, show
 
 app = typer.Typer()
@@ -31,9 +32,11 @@ class ClusterKind(StrEnum):
 def init_command(
     settings: Annotated[Path, typer.Argument(help="Settings file to write.")] = Path("cac.toml"),
     archive: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            "--archive", help="Folder of DICOM studies; may be repeated.", show_default="not set"
+            "--archive",
+            help="Folder or URL of DICOM studies; may be repeated.",
+            show_default="not set",
         ),
     ] = None,
     warehouse: Annotated[
@@ -92,7 +95,7 @@ def init_command(
     if sys.stdin.isatty() and not (as_json or dry_run):
         given.ask(settings)
     values: dict[str, Any] = {
-        "archive": [str(path.absolute()) for path in given.archive or ()],
+        "archive": [_absolute(place) for place in given.archive or ()],
         "warehouse": _absolute(given.warehouse),
         "key_file": given.key_file and str(given.key_file.absolute()),
         "cluster": {"kind": cluster and cluster.value, "address": address, "workers": workers},
@@ -115,9 +118,9 @@ def init_command(
         show(
             f"{done.key_file} holds a new secret. Back it up: no key can be made again without it."
         )
-    for path in given.archive or ():
-        if not path.exists():
-            complain(f"The archive {path} does not exist yet.")
+    for place in given.archive or ():
+        if not (is_url(place) or Path(place).exists()):
+            complain(f"The archive {place} does not exist yet.")
 
 
 class _Answers:
@@ -125,7 +128,7 @@ class _Answers:
 
     def __init__(
         self,
-        archive: list[Path] | None,
+        archive: list[str] | None,
         warehouse: str | None,
         key_file: Path | None,
         make_key: bool,
@@ -137,7 +140,7 @@ class _Answers:
         """Ask for each key without a value; an empty answer leaves it at its default."""
         if not self.archive:
             folder = _ask("Folder of the DICOM studies")
-            self.archive = [Path(folder)] if folder else None
+            self.archive = [folder] if folder else None
         if self.warehouse is None:
             self.warehouse = _ask("Folder for the tables (warehouse)") or None
         if self.key_file is None:
@@ -152,10 +155,10 @@ def _ask(question: str, default: str = "") -> str:
     return str(Path(answer).expanduser()) if answer.startswith("~") else answer.strip()
 
 
-def _absolute(warehouse: str | None) -> str | None:
-    if warehouse is None or "://" in warehouse:
-        return warehouse
-    return str(Path(warehouse).absolute())
+def _absolute(place: str | None) -> str | None:
+    if place is None or is_url(place):
+        return place
+    return str(Path(place).absolute())
 
 
 def _set(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.report.comparison import ComparisonSummary, Run, compare_runs, summarise
 from cac_core.report.comparison_page import comparison_files
-from cac_core.settings import load_settings
+from cac_core.settings import Settings, load_settings
 from flows.request import open_warehouse
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
 from schemas.linkage import FLOW, LINKAGES
@@ -52,18 +52,18 @@ def run_comparison(
     require_replaceable(out, _CONTENTS)
     settings = load_settings(None if config is None else Path(config))
     shared = open_warehouse(warehouse, settings) if warehouse or settings.warehouse else None
-    found = compare_runs(_run(old, shared), _run(new, shared))
+    found = compare_runs(_run(old, shared, settings), _run(new, shared, settings))
     if not dry_run:
         with results_folder(out, _CONTENTS) as folder:
             write_files(comparison_files(found), folder)
     return summarise(found, str(out / "index.html"))
 
 
-def _run(name: str, shared: Warehouse | None) -> Run:
+def _run(name: str, shared: Warehouse | None, settings: Settings) -> Run:
     """One side of the comparison, named by a model or a warehouse."""
     if shared is not None and name in shared.models():
         return _read(shared, name, name)
-    store = Warehouse(name)
+    store = open_warehouse(name, settings)
     models = store.models()
     if not models:
         known = "" if shared is None else f" and {shared.url} has no model of that name"

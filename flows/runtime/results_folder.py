@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -40,6 +41,7 @@ def require_replaceable(out: Path, holds: str) -> None:
     UsageError
         If `out` holds anything else, or a file of the earlier result was edited.
     """
+    _require_folder(out)
     try:
         if not out.exists() or (out.is_dir() and all(map(_is_scratch, out.iterdir()))):
             return
@@ -74,6 +76,7 @@ def results_folder(out: Path, holds: str, *, whole: bool = True) -> Iterator[Pat
     CacError
         If the folder cannot be written.
     """
+    _require_folder(out)
     target = Path(os.path.realpath(out))
     made: list[Path] = []
     try:
@@ -89,6 +92,14 @@ def results_folder(out: Path, holds: str, *, whole: bool = True) -> Iterator[Pat
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse a URL: as a path it would become folders with its name."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", str(out)):
+        raise UsageError(
+            f"{out} is a URL.", "Name a folder of this machine; only the warehouse can be at a URL."
+        )
 
 
 def require_new(path: Path) -> None:
