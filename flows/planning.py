@@ -80,7 +80,10 @@ def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringP
     """Compare the studies of the archive with the ledger; writes nothing."""
     wanted = wanted_studies(content.index.instances, content.series, prepared.identity)
     unscored = prepared.warehouse.pending(
-        wanted, prepared.weights.model_id, retry_failed=prepared.retry_failed
+        wanted,
+        prepared.weights.model_id,
+        retry_failed=prepared.retry_failed,
+        reasons=prepared.reasons,
     )
     return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit))
 

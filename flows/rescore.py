@@ -43,6 +43,7 @@ def nightly_rescore(
     model: str | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    reasons: list[str] | None = None,
 ) -> ScoringSummary:
     """Score every study of the archive that the ledger does not hold yet.
 
@@ -51,12 +52,15 @@ def nightly_rescore(
     warehouse, config, model, limit : as the options of `cac score`. The archive comes from the
         settings file or from `flows.request.archive_of_run`.
     retry_failed : also score studies whose last row has status `failed`.
+    reasons : of these, only those that failed for one of these reasons.
 
     Returns
     -------
     The summary that `cac score --json` prints.
     """
-    request = ScoringRequest(current_archive(), warehouse, config, model, limit, retry_failed)
+    request = ScoringRequest(
+        current_archive(), warehouse, config, model, limit, retry_failed, tuple(reasons or ())
+    )
     prepared = prepare_scoring(request)
     with prepared.warehouse.lock():
         summary = _rescore(prepared, current_progress())

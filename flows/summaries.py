@@ -137,6 +137,26 @@ class StatusSummary:
 
 
 @dataclass(frozen=True)
+class StudyExplanation:
+    """Why a study has a score or none (`cac status --explain`).
+
+    `state` is `done`, `wanted` (the next run scores it), `failed`, `rejected` or `skipped` (no file
+    of it is in the last index). `files` counts its unusable files by reason.
+    """
+
+    study_key: str
+    state: str
+    because: list[str]
+    what_to_do: str
+    model: str
+    reason: str | None = None
+    detail: str | None = None
+    files: dict[str, int] = field(default_factory=dict)
+    series: Rows = field(default_factory=list)
+    scores: Rows = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class KeyLookup:
     """Files behind a key (`cac key lookup`)."""
 

@@ -62,6 +62,7 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
             request.model,
             request.limit,
             request.retry_failed,
+            list(request.reasons) or None,
         )
 
 
@@ -129,6 +130,14 @@ def retry(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
+    reason: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reason",
+            help="Only studies that failed for this reason; can be repeated.",
+            show_default="any reason",
+        ),
+    ] = None,
     dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -137,7 +146,13 @@ def retry(
     from flows.request import ScoringRequest
 
     request = ScoringRequest(
-        _strings(archive), warehouse, as_text(config), as_text(model), limit, retry_failed=True
+        _strings(archive),
+        warehouse,
+        as_text(config),
+        as_text(model),
+        limit,
+        retry_failed=True,
+        reasons=tuple(reason or ()),
     )
     _score(request, dry_run, as_json, quiet)
 
