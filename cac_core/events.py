@@ -11,7 +11,6 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Iterator
-from contextvars import ContextVar
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
@@ -30,7 +29,6 @@ _LOGGER = logging.getLogger("cac-cohort.events")
 _LOGGER.propagate = False
 _LOGGER.setLevel(logging.INFO)
 _LOGGER.addHandler(logging.NullHandler())
-_RUN: ContextVar[str | None] = ContextVar("run_of_events", default=None)
 
 
 def event(name: str, level: Level = "info", **fields: object) -> None:
@@ -50,7 +48,7 @@ def event(name: str, level: Level = "info", **fields: object) -> None:
     if unknown:
         raise ValueError(f"not a field of an event: {', '.join(sorted(unknown))}")
     number = getattr(logging, level.upper())
-    _LOGGER.log(number, "%s", name, extra={"fields": fields, "run": _RUN.get()})
+    _LOGGER.log(number, "%s", name, extra={"fields": fields})
 
 
 @contextlib.contextmanager
@@ -73,12 +71,11 @@ def event_log(file: Path | None, max_bytes: int, keep: int, run_id: str) -> Iter
         yield
         return
     handler = _opened(file, max_bytes, keep)
+    handler.setFormatter(_JsonLines(run_id))
     _LOGGER.addHandler(handler)
-    token = _RUN.set(run_id)
     try:
         yield
     finally:
-        _RUN.reset(token)
         _LOGGER.removeHandler(handler)
         handler.close()
 
@@ -92,7 +89,11 @@ def log_files(file: Path | None) -> list[Path]:
 
 
 class _JsonLines(logging.Formatter):
-    """One JSON object per line."""
+    """One JSON object per line, with the id of the run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self._run_id = run_id
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
@@ -101,7 +102,7 @@ class _JsonLines(logging.Formatter):
         values = {
             "time": time.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "run_id": getattr(record, "run", None),
+            "run_id": self._run_id,
             "event": record.getMessage(),
         }
         values |= {name: given[name] for name in FIELDS if given.get(name) is not None}
@@ -124,5 +125,4 @@ def _opened(file: Path, max_bytes: int, keep: int) -> RotatingFileHandler:
             f"The log {file} cannot be written ({error.strerror}).",
             "Correct `file` under [logging], or its permissions.",
         ) from None
-    handler.setFormatter(_JsonLines())
     return handler

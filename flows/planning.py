@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cac_core.cohort.fingerprint import require_known_keys
+from cac_core.cohort.forgotten import Forgotten
 from cac_core.cohort.worklist import wanted_studies
-from cac_core.dicom.index import ArchiveIndex, index_archive
+from cac_core.dicom.index import ArchiveIndex, index_archive, withheld
 from cac_core.dicom.selection import select_series
 from cac_core.dicom.selection_rules import SelectionRules
 from cac_core.dicom.series import series_table
@@ -73,6 +74,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
         )
     _require_ct(index)
     require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
+    index = withheld(index, Forgotten.read(prepared.warehouse, prepared.keyring).mask)
     return ArchiveContent(index, _choose_series(index.instances, prepared.rules))
 
 

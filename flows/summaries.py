@@ -137,6 +137,49 @@ class StatusSummary:
 
 
 @dataclass(frozen=True)
+class NightCheck:
+    """Whether the last night was good (`cac status --check`).
+
+    A night is good if a run of all studies was completed within the failure budget. `done` and
+    `failed` are those of the last run, `canaries` and `drifted` of its newest check.
+    """
+
+    ok: bool
+    problems: list[str]
+    hours_since_success: float | None
+    outcome: str | None
+    done: int
+    failed: int
+    failure_budget: float
+    canaries: int
+    drifted: int
+    warehouse: str
+
+
+@dataclass(frozen=True)
+class ForgetSummary:
+    """A removal of withdrawn patients (`cac forget`).
+
+    `rows` counts removed rows by table (with `--dry-run`, rows to be removed); `to_make_again` are
+    folders whose report or export was removed; `left` names files in which something was found
+    afterwards, and `not_searched` damaged ones, both with keys masked.
+    """
+
+    run_id: str
+    dry_run: bool
+    patients: int
+    studies: int
+    rows: dict[str, int]
+    files_removed: int
+    to_make_again: list[str]
+    searched: int
+    left: list[str]
+    not_searched: list[str]
+    warehouse: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class StudyExplanation:
     """Why a study has a score or none (`cac status --explain`).
 

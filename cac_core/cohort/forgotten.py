@@ -68,7 +68,7 @@ class Forgotten:
         )
 
     def mask(self, table: pa.Table) -> pa.Array:
-        """Rows of a table that belong to a withdrawn patient, by any column that says so.
+        """Rows of a table that belong to a withdrawn patient or a study of one.
 
         Returns
         -------
@@ -79,6 +79,10 @@ class Forgotten:
             if name in table.column_names and self:
                 test = self.holds_patient if name == IDENTIFIER_COLUMN else self.holds
                 mask = pc.or_(mask, _is_any(table[name], test))
+        if "study_key" in table.column_names:
+            # Files of a new study that lack PatientID are those of its other files.
+            studies = table["study_key"].filter(mask).drop_null().unique()
+            mask = pc.or_(mask, pc.is_in(table["study_key"], studies))
         return mask
 
     def without(self, table: pa.Table) -> pa.Table:

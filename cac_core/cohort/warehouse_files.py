@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
@@ -94,6 +94,25 @@ class WarehouseFiles:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return [folder / PurePosixPath(name).name for name in names]
+
+    def all_files(self) -> list[PurePosixPath]:
+        """Every file of the warehouse, in all folders, also those that belong to no table."""
+        try:
+            names = self._filesystem.find(str(self.root))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(self.root / PurePosixPath(name).relative_to(self.root) for name in names)
+
+    def open(self, path: PurePosixPath) -> IO[bytes]:
+        """Open a file for reading.
+
+        Raises
+        ------
+        OSError
+            If it does not exist or cannot be read.
+        """
+        stream: IO[bytes] = self._filesystem.open(str(path), "rb")
+        return stream
 
     def size(self, path: PurePosixPath) -> int:
         """Size of a file in bytes."""

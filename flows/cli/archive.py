@@ -1,4 +1,4 @@
-"""`cac score`, `retry`, `index`, `status`, `schema`, `key`: an archive and its warehouse."""
+"""`cac score`, `retry`, `index`, `schema`, `key`: an archive and its warehouse."""
 
 from __future__ import annotations
 
@@ -177,32 +177,6 @@ def index_command(
         print_json(summary)
     else:
         show(index_table(summary))
-
-
-@app.command(epilog="Example: `cac status -w /data/cac`")
-def status(
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            "--page",
-            help="Also write the archive page (HTML) to this file.",
-            show_default="not written",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what the warehouse holds: scores by category, reasons, and the last runs."""
-    from flows.cli.tables import status_tables
-    from flows.status import warehouse_status
-
-    summary = warehouse_status(warehouse, as_text(config), page)
-    if as_json:
-        print_json(summary)
-        return
-    for part in status_tables(summary):
-        show(part)
 
 
 @app.command(epilog="Example: `cac schema --json | jq .tables.scores`")
