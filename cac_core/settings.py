@@ -305,7 +305,7 @@ class Settings(_Section):
         Names of archive folders can identify patients; the address of a webhook can be a secret;
         keys of studies would outlast `cac forget`.
         """
-        secret = {"archive": True, "key_file": True, "notify": True, "canary": {"keys"}}
+        secret: Any = {"archive": True, "key_file": True, "notify": True, "canary": {"keys"}}
         return self.model_dump(mode="json", exclude=secret)
 
 

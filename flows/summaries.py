@@ -39,6 +39,8 @@ class ScoringSummary:
     model: str
     archive_page: str | None
     studies_per_second: float
+    canaries: int = 0
+    drifted: int = 0
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
@@ -54,6 +56,7 @@ class ScoringSummary:
             ("studies per second", f"{self.studies_per_second:.2f}"),
             ("model", f"`{self.model}`"),
             ("outcome", self.outcome),
+            ("canaries that drifted", f"{self.drifted} of {self.canaries}"),
             ("archive page", f"`{self.archive_page}`" if self.archive_page else "not written"),
         ]
         lines = [f"# Rescoring run {self.run_id}", "", *_table(("", ""), rows)]

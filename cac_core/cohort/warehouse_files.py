@@ -7,6 +7,7 @@ one.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import re
 import uuid
@@ -113,6 +114,11 @@ class WarehouseFiles:
         """
         stream: IO[bytes] = self._filesystem.open(str(path), "rb")
         return stream
+
+    def modified(self, path: PurePosixPath) -> dt.datetime:
+        """When a file was last written."""
+        time: dt.datetime = self._filesystem.modified(str(path))
+        return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
 
     def size(self, path: PurePosixPath) -> int:
         """Size of a file in bytes."""

@@ -46,6 +46,8 @@ def scoring_table(summary: ScoringSummary) -> Table:
     _add_counts(table, "file", summary.file_reasons)
     table.add_row("time", format_seconds(summary.seconds))
     table.add_row("studies per second", f"{summary.studies_per_second:.2f}")
+    if summary.canaries:
+        table.add_row("canaries that drifted", f"{summary.drifted} of {summary.canaries}")
     table.add_row("model", summary.model)
     table.add_row("warehouse", summary.warehouse)
     if summary.archive_page:
