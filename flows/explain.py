@@ -73,7 +73,7 @@ def _whole_key(store: Warehouse, digits: str) -> str | None:
     names = ["study_key"]
     tables = [store.columns(INSTANCES, names)]
     tables += [store.columns(SCORES, names, model) for model in store.models()]
-    known = pa.concat_tables(tables)["study_key"].drop_null().unique().to_pylist()
+    known = {key for table in tables for key in table["study_key"].unique().to_pylist() if key}
     found = [key for key in known if key.startswith(digits)]
     if len(found) > 1:
         raise UsageError(

@@ -84,7 +84,7 @@ class RunProgress:
         """Count one finished study."""
         event(
             "study",
-            study_key=score["study_key"],
+            study_key=score.get("study_key"),
             status=score["status"],
             reason=score.get("reason"),
             seconds=_seconds(score),
