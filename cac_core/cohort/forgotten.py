@@ -75,8 +75,10 @@ class Forgotten:
         Booleans, one per row.
         """
         mask = pa.repeat(pa.scalar(False), table.num_rows)
+        if not self:
+            return mask
         for name in (*KEY_COLUMNS, IDENTIFIER_COLUMN):
-            if name in table.column_names and self:
+            if name in table.column_names:
                 test = self.holds_patient if name == IDENTIFIER_COLUMN else self.holds
                 mask = pc.or_(mask, _is_any(table[name], test))
         if "study_key" in table.column_names:

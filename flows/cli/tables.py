@@ -125,7 +125,7 @@ def status_tables(summary: StatusSummary) -> list[RenderableType]:
     for row in summary.runs:
         runs.add_row(
             f"{row['started_at']:%Y-%m-%d %H:%M}",
-            row["outcome"] + (", retry" if row["job"] == "retry" else ""),
+            row["outcome"] + ("" if row["job"] == "nightly-rescore" else f", {row['job']}"),
             *(str(row[name]) for name in counts),
             format_seconds(row["seconds"]),
         )
