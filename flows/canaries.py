@@ -10,7 +10,7 @@ import pyarrow as pa
 from distributed import Client
 
 from cac_core.cohort.canaries import choose_canaries, compare_canaries
-from cac_core.cohort.worklist import work_orders
+from cac_core.cohort.worklist import Identity, work_orders
 from cac_core.events import Level, event
 from cac_core.study import StudyResult
 from flows.planning import ArchiveContent, ScoringPlan
@@ -57,19 +57,7 @@ def check_canaries(
     progress: RunProgress,
 ) -> None:
     """Score the canaries again and compare; rows of `scores` are not touched."""
-    settings, identity = prepared.settings, prepared.identity
-    results: list[dict[str, object]] = []
-
-    def take(result: StudyResult) -> None:
-        stamp = {
-            "model_digest": identity.model_digest,
-            "protocol_digest": identity.protocol_digest,
-            "core_version": identity.core_version,
-            "run_id": run_id,
-            "scored_at": dt.datetime.now(dt.UTC),
-        }
-        results.append(result.score | stamp)
-
+    settings, results = prepared.settings, list[StudyResult]()
     score_studies(
         client,
         work_orders(canaries.studies, content.index.instances, content.index.paths),
@@ -78,9 +66,11 @@ def check_canaries(
         previews=False,
         window=max(1, sum(client.nthreads().values())) + 1,
         no_workers_s=settings.cluster.patience_s,
-        on_result=take,
+        on_result=results.append,
     )
-    canaries.rows = compare_canaries(prepared.warehouse, prepared.weights.model_id, run_id, results)
+    rows = [result.score | _stamp(prepared.identity, run_id) for result in results]
+    model = prepared.weights.model_id
+    canaries.rows = compare_canaries(prepared.warehouse, model, run_id, rows)
     for row in canaries.rows:
         shown = "drifted" if row["drifted"] else row["status"]
         level: Level = "warning" if row["drifted"] else "info"
@@ -90,3 +80,14 @@ def check_canaries(
             f"warning: {canaries.drifted} of {len(canaries.rows)} canaries drifted: the same "
             "files, model and protocol give other results than before (table `canaries`)"
         )
+
+
+def _stamp(identity: Identity, run_id: str) -> dict[str, object]:
+    """The columns of `scores` that a run adds to the result of a worker."""
+    return {
+        "model_digest": identity.model_digest,
+        "protocol_digest": identity.protocol_digest,
+        "core_version": identity.core_version,
+        "run_id": run_id,
+        "scored_at": dt.datetime.now(dt.UTC),
+    }

@@ -18,7 +18,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings
-from flows.forgotten_files import ForgottenFiles
+from flows.forgotten_files import ForgottenFiles, Searched
 from flows.request import open_warehouse, read_settings
 from flows.runtime.progress import RunProgress
 from flows.runtime.stamp import RunStamp
@@ -90,53 +90,49 @@ def _prepare(request: ForgetRequest) -> _Prepared:
 
 
 def _forget(prepared: _Prepared, progress: RunProgress, *, dry_run: bool) -> ForgetSummary:
-    stamp, store, keyring = RunStamp(), prepared.store, prepared.keyring
-    listed = _with(Forgotten.read(store, keyring), prepared.patients)
+    stamp, store = RunStamp(), prepared.store
     progress.say("looking for the rows of the patients")
+    listed = _with(Forgotten.read(store, prepared.keyring), prepared.patients)
     studies = studies_of(store, listed)
     forgotten = _with(listed, studies)
     found = find_rows(store, forgotten)
-    search = Search(
-        forgotten,
-        frozenset(found.pseudonyms),
-        prepared.identifiers | found.identifiers,
-    )
+    words = prepared.identifiers | found.identifiers
+    search = Search(forgotten, frozenset(found.pseudonyms), words)
     files = ForgottenFiles(store, prepared.settings, search)
-    summary = ForgetSummary(
+    if dry_run:
+        again = files.to_make_again(in_cohort=found.in_cohort)
+        planned = _Removed(found.rows, 0, again)
+        return _summary(prepared, stamp, len(studies), planned, Searched(), dry_run=True)
+    done = _remove(prepared, stamp, (studies, found, files), progress)
+    progress.say("searching all files for what is left")
+    result = _summary(prepared, stamp, len(studies), done, files.search(), dry_run=False)
+    store.add_run(_run_row(prepared, stamp, result))
+    return result
+
+
+def _summary(
+    prepared: _Prepared,
+    stamp: RunStamp,
+    studies: int,
+    done: _Removed,
+    searched: Searched,
+    *,
+    dry_run: bool,
+) -> ForgetSummary:
+    return ForgetSummary(
         run_id=stamp.run_id,
         dry_run=dry_run,
         patients=len(prepared.patients),
-        studies=len(studies),
-        rows=dict(sorted(found.rows.items())),
-        files_removed=0,
-        to_make_again=[],
-        searched=0,
-        left=[],
-        not_searched=[],
-        warehouse=store.url,
-        seconds=0.0,
-    )
-    if dry_run:
-        return dataclasses.replace(
-            summary,
-            to_make_again=files.to_make_again(in_cohort=found.in_cohort),
-            seconds=round(stamp.seconds, 3),
-        )
-    done = _remove(prepared, stamp, (studies, found, files), progress)
-    progress.say("searching all files for what is left")
-    searched = files.search()
-    result = dataclasses.replace(
-        summary,
+        studies=studies,
         rows=dict(sorted(done.rows.items())),
         files_removed=done.files,
         to_make_again=done.to_make_again,
         searched=searched.files,
         left=searched.left,
         not_searched=searched.not_searched,
+        warehouse=prepared.store.url,
         seconds=round(stamp.seconds, 3),
     )
-    store.add_run(_run_row(prepared, stamp, result))
-    return result
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,64 @@ from flows.cli.options import (
     show,
 )
 
+PageOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--page",
+        help="Also write the archive page (HTML) to this file.",
+        show_default="not written",
+    ),
+]
+ExplainOption = Annotated[
+    str | None,
+    typer.Option(
+        "--explain",
+        metavar="STUDY_KEY",
+        help="Say why this study has a score or none, and what to do.",
+        show_default="show all",
+    ),
+]
+ComparedModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ID|FOLDER",
+        help="Model that --explain compares with.",
+        show_default="that of the settings",
+    ),
+]
+CheckOption = Annotated[
+    bool,
+    typer.Option("--check", help="Only check the last night; exit code 3 if it was not good."),
+]
+HoursOption = Annotated[
+    float, typer.Option("--hours", help="Longest age of the last good night, for --check.")
+]
+NotifyOption = Annotated[
+    bool, typer.Option("--notify", help="With --check: tell those named under [notify].")
+]
+Patients = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Identifiers of patients. They stay in the history of the shell; --from does not.",
+        show_default="none",
+    ),
+]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        help="File with one identifier per line; - for standard input.",
+        show_default="none",
+    ),
+]
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="A patient_key; can be repeated.", show_default="none"),
+]
+
 app = typer.Typer()
 
 
@@ -29,43 +87,12 @@ app = typer.Typer()
 def status(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            "--page",
-            help="Also write the archive page (HTML) to this file.",
-            show_default="not written",
-        ),
-    ] = None,
-    explain: Annotated[
-        str | None,
-        typer.Option(
-            "--explain",
-            metavar="STUDY_KEY",
-            help="Say why this study has a score or none, and what to do.",
-            show_default="show all",
-        ),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="ID|FOLDER",
-            help="Model that --explain compares with.",
-            show_default="that of the settings",
-        ),
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option("--check", help="Only check the last night; exit code 3 if it was not good."),
-    ] = False,
-    hours: Annotated[
-        float, typer.Option("--hours", help="Longest age of the last good night, for --check.")
-    ] = 26.0,
-    notify: Annotated[
-        bool, typer.Option("--notify", help="With --check: tell those named under [notify].")
-    ] = False,
+    page: PageOption = None,
+    explain: ExplainOption = None,
+    model: ComparedModelOption = None,
+    check: CheckOption = False,
+    hours: HoursOption = 26.0,
+    notify: NotifyOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what the warehouse holds: scores by category, reasons, and the last runs."""
@@ -115,26 +142,9 @@ def _check(
 
 @app.command(epilog="Example: `cac forget --from withdrawn.txt -w /data/cac --dry-run`")
 def forget(
-    patient: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Identifiers of patients. They stay in the history of the shell; --from does not.",
-            show_default="none",
-        ),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="File with one identifier per line; - for standard input.",
-            show_default="none",
-        ),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", help="A patient_key; can be repeated.", show_default="none"),
-    ] = None,
+    patient: Patients = None,
+    source: FromOption = None,
+    key: KeyOption = None,
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     dry_run: DryRunOption = False,
