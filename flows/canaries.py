@@ -17,10 +17,9 @@ from flows.planning import ArchiveContent, ScoringPlan
 from flows.request import PreparedScoring
 from flows.runtime.progress import RunProgress
 from tasks.fanout import score_studies
-from tasks.step import step
 
 
-@dataclass
+@dataclass(eq=False)
 class Canaries:
     """Studies to be checked, and after the check its rows."""
 
@@ -47,7 +46,6 @@ def chosen_canaries(prepared: PreparedScoring, plan: ScoringPlan) -> Canaries:
     )
 
 
-@step("check-canaries")
 def check_canaries(
     canaries: Canaries,
     prepared: PreparedScoring,
