@@ -71,6 +71,10 @@ class Keyring:
         """
         return f"2.25.{int(self._digest(f'uid:{uid}'), 16)}"
 
+    def suppression_key(self, key: str) -> str:
+        """Key of a withdrawn patient or study: 32 hexadecimal digits from another key."""
+        return self._digest(f"forgotten:{key}")
+
     @property
     def fingerprint(self) -> str:
         """Shows whether two secrets are the same: 32 hexadecimal digits that do not reveal them."""

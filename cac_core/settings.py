@@ -189,6 +189,90 @@ class ReportSettings(_Section):
     journal: bool = _key(False, "figures also as PDF and TIFF at the sizes of journals")
 
 
+class LoggingSettings(_Section):
+    """A file with one JSON object per line: runs, steps, studies and warnings, without names."""
+
+    file: Path | None = _key(
+        None, "file with JSON lines about runs; without a value, none", '"/var/log/cac/runs.jsonl"'
+    )
+    max_megabytes: float = _key(20.0, "size at which a new file begins", gt=0)
+    keep: int = _key(10, "older files that are kept: FILE.1, FILE.2 ...", ge=1)
+
+
+class MetricsSettings(_Section):
+    """Metrics in the text format of Prometheus, for the textfile collector of its node exporter."""
+
+    textfile: Path | None = _key(
+        None, "file with metrics after each run (*.prom)", '"/var/lib/node_exporter/cac.prom"'
+    )
+
+
+class NotifySettings(_Section):
+    """Who is told when a night fails: by e-mail, by a webhook, by a notification block of Prefect.
+
+    Messages hold counts and reasons. The password of the mail server comes from CAC_SMTP_PASSWORD;
+    CAC_WEBHOOK_URL takes the place of `webhook_url`, which can be a secret.
+    """
+
+    smtp_host: str | None = _key(None, "mail server", '"mail.example"')
+    smtp_port: int = _key(25, "its port", ge=1, le=65535)
+    smtp_starttls: bool = _key(False, "encrypt with STARTTLS and check the certificate")
+    smtp_user: str | None = _key(
+        None, "user, where the server wants one; password in CAC_SMTP_PASSWORD", '"cac"'
+    )
+    mail_from: str | None = _key(None, "sender", '"cac@hospital.example"')
+    mail_to: tuple[str, ...] = _key((), "recipients")
+    webhook_url: str | None = _key(
+        None, "address for a JSON POST; CAC_WEBHOOK_URL overrides it", '"https://hooks.example/cac"'
+    )
+    prefect_block: str | None = _key(
+        None, "notification block of the Prefect server, TYPE/NAME", '"slack-webhook/cac"'
+    )
+
+    @model_validator(mode="after")
+    def _mail_is_whole(self) -> NotifySettings:
+        if self.smtp_host and not (self.mail_from and self.mail_to):
+            raise ValueError("smtp_host needs mail_from and mail_to")
+        if self.webhook_url and not self.webhook_url.startswith(("http://", "https://")):
+            raise ValueError("webhook_url begins with http:// or https://")
+        return self
+
+
+class CanarySettings(_Section):
+    """Studies that are scored again each night and compared with their first scores, bit for bit.
+
+    `keys` names them; otherwise the first `studies` scored ones are taken. 0 and no keys: none.
+    """
+
+    studies: int = _key(0, "scored studies that are checked each night; 0: none", ge=0, le=100)
+    keys: tuple[str, ...] = _key((), "study keys to check instead")
+
+
+class RetentionSettings(_Section):
+    """What a run removes at its end; without values, only leftovers of interrupted writing."""
+
+    archive_pages: int = _key(0, "earlier archive pages that are kept beside the newest", ge=0)
+    reports: int | None = _key(
+        None, "folders of `cac report` that are kept, the newest; without a value, all", "12", ge=1
+    )
+    exports: int | None = _key(
+        None, "folders of `cac export` that are kept, the newest; without a value, all", "12", ge=1
+    )
+    canary_nights: int | None = _key(
+        None, "nights whose rows of `canaries` are kept; without a value, all", "365", ge=1
+    )
+    staging_days: float | None = _key(
+        None,
+        "age of unpublished rows, of another model or of a linkage that stopped, at which they are "
+        "removed; without a value, never",
+        "30",
+        gt=0,
+    )
+    leftover_hours: float = _key(
+        24.0, "age of half-written files at which they are removed, hours", ge=1
+    )
+
+
 class Settings(_Section):
     """All settings of a site. Command-line options override them.
 
@@ -218,13 +302,20 @@ class Settings(_Section):
     linkage: LinkageSettings = _key(LinkageSettings(), "cac link")
     analysis: AnalysisSettings = _key(AnalysisSettings(), "cac analyse")
     report: ReportSettings = _key(ReportSettings(), "cac report")
+    logging: LoggingSettings = _key(LoggingSettings(), "log of runs as JSON lines")
+    metrics: MetricsSettings = _key(MetricsSettings(), "metrics for Prometheus")
+    notify: NotifySettings = _key(NotifySettings(), "who is told when a night fails")
+    canary: CanarySettings = _key(CanarySettings(), "studies scored again each night")
+    retention: RetentionSettings = _key(RetentionSettings(), "what a run removes at its end")
 
     def public(self) -> dict[str, Any]:
-        """Return the settings as JSON values, without archive and key file.
+        """Return the settings as JSON values, without archive, key file, canaries and addresses.
 
-        Names of archive folders can identify patients.
+        Names of archive folders can identify patients; the address of a webhook can be a secret;
+        keys of studies would outlast `cac forget`.
         """
-        return self.model_dump(mode="json", exclude={"archive", "key_file"})
+        secret: Any = {"archive": True, "key_file": True, "notify": True, "canary": {"keys"}}
+        return self.model_dump(mode="json", exclude=secret)
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -280,6 +371,12 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     update["report"] = settings.report.model_copy(
         update={name: None if path is None else folder / path for name, path in report.items()}
     )
+    if settings.logging.file is not None:
+        file = {"file": folder / settings.logging.file}
+        update["logging"] = settings.logging.model_copy(update=file)
+    if settings.metrics.textfile is not None:
+        textfile = {"textfile": folder / settings.metrics.textfile}
+        update["metrics"] = settings.metrics.model_copy(update=textfile)
     if settings.warehouse is not None:
         update["warehouse"] = str(_place(settings.warehouse, folder))
     return settings.model_copy(update=update)

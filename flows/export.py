@@ -14,6 +14,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.scratch import scratch_folder
 from cac_core.settings import Settings
 from flows.request import open_warehouse, read_settings
+from flows.runtime.known_folders import remember_folder
 from flows.runtime.results_folder import results_folder
 from flows.summaries import ExportedFile, ExportSummary, PlannedWrites
 from schemas.results import ANALYSES
@@ -24,9 +25,19 @@ _SCRIPTS = (".R", ".sas")
 
 
 def export_linked(
-    warehouse: str | None, config: str | None, shapes: Sequence[str], file_format: str, out: Path
+    warehouse: str | None,
+    config: str | None,
+    shapes: Sequence[str],
+    file_format: str,
+    out: Path,
+    *,
+    known: bool = True,
 ) -> ExportSummary:
     """Write the last linkage of a warehouse in the given shapes, and scripts that read it.
+
+    Parameters
+    ----------
+    known : the warehouse remembers the folder, so that `cac forget` finds it.
 
     Raises
     ------
@@ -39,6 +50,8 @@ def export_linked(
     store = open_warehouse(warehouse, settings)
     cohort = read_linked(store)
     written = []
+    if known:
+        remember_folder(store, out, "export")
     with results_folder(out, "export", whole=False) as folder:
         for shape in shapes:
             tables = export_tables(
@@ -67,7 +80,7 @@ def preview_export(
         As `export_linked`.
     """
     with scratch_folder("cac-export-") as folder:
-        made = export_linked(warehouse, config, shapes, file_format, folder / "export")
+        made = export_linked(warehouse, config, shapes, file_format, folder / "export", known=False)
     files = {str(out / Path(item.file).name): item.rows for item in made.files}
     scripts = [str(out / Path(script).name) for script in made.scripts]
     return PlannedWrites([*(f"{name}: {rows} rows" for name, rows in files.items()), *scripts])

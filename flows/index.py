@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -33,10 +34,12 @@ def index(
     prepared = prepare_indexing(tuple(archive), warehouse, config)
     if shadowed := ignored_secret(prepared.settings.key_file):
         progress.say(f"warning: {shadowed}")
-    content = read_archive(prepared, progress)
-    store, found = prepared.warehouse, content.index
-    if not dry_run:
-        with store.lock():
+    store = prepared.warehouse
+    # Read under the lock: rows of a patient who is being forgotten must not come back.
+    with contextlib.nullcontext() if dry_run else store.lock():
+        content = read_archive(prepared, progress)
+        found = content.index
+        if not dry_run:
             keep_fingerprint(store, prepared.keyring)
             store.replace(INSTANCES, found.instances)
             store.replace(SERIES, content.series)

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from cac_core.cohort.canonical import make_part, part_digest
+from cac_core.cohort.canonical import make_part, part_digest, without_forgotten
 from cac_core.cohort.database import Resources
 from cac_core.cohort.disclosure import Disclosure
 from cac_core.cohort.extract_parts import Part, PartStore
 from cac_core.cohort.extract_rows import check_header
 from cac_core.cohort.extracts import Extract, find_extracts
 from cac_core.cohort.fingerprint import keep_fingerprint, require_same_secret
+from cac_core.cohort.forgotten import Forgotten
 from cac_core.cohort.gaps import require_clinical_rows
 from cac_core.cohort.link import Linkage, check_rules, link, linkage_digest
 from cac_core.cohort.link_checks import (
@@ -243,10 +244,12 @@ def _read_extracts(prepared: PreparedLinkage, progress: RunProgress) -> list[Par
     parts = []
     digests = [part_digest(extract, prepared.mapping) for extract in prepared.extracts]
     prepared.parts.discard_staged(digests)
+    forgotten = Forgotten.read(prepared.warehouse, prepared.keyring)
     for extract in prepared.extracts:
         part = _make_part.named(extract.source.name)(
             extract, prepared.mapping, prepared.parts, prepared.resources
         )
+        part = without_forgotten(part, forgotten)
         parts.append(part)
         known = ", read before" if part.reused else ""
         progress.say(

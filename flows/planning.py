@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cac_core.cohort.fingerprint import require_known_keys
+from cac_core.cohort.forgotten import Forgotten
 from cac_core.cohort.worklist import wanted_studies
-from cac_core.dicom.index import ArchiveIndex, index_archive
+from cac_core.dicom.index import ArchiveIndex, index_archive, withheld
 from cac_core.dicom.selection import select_series
 from cac_core.dicom.selection_rules import SelectionRules
 from cac_core.dicom.series import series_table
@@ -73,6 +74,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
         )
     _require_ct(index)
     require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
+    index = withheld(index, Forgotten.read(prepared.warehouse, prepared.keyring).mask)
     return ArchiveContent(index, _choose_series(index.instances, prepared.rules))
 
 
@@ -80,7 +82,10 @@ def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringP
     """Compare the studies of the archive with the ledger; writes nothing."""
     wanted = wanted_studies(content.index.instances, content.series, prepared.identity)
     unscored = prepared.warehouse.pending(
-        wanted, prepared.weights.model_id, retry_failed=prepared.retry_failed
+        wanted,
+        prepared.weights.model_id,
+        retry_failed=prepared.retry_failed,
+        reasons=prepared.reasons,
     )
     return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit))
 

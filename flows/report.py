@@ -38,6 +38,7 @@ from flows.analysis import (
     prepare_analysis,
 )
 from flows.pages.studies import write_pages
+from flows.runtime.known_folders import remember_folder
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
 from flows.runtime.results_in_store import require_replaceable_in_store, results_in_store
@@ -194,6 +195,7 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         analysed = analyse_if_changed(analysis, progress)
         begun = monotonic()
         estimates = _with_archive_rows(prepared)
+        remember_folder(store, prepared.out, _CONTENTS)
     shown = hide_small(estimates) if prepared.suppress else estimates
     progress.say(f"writing the report into {prepared.place}")
     facts = _facts(prepared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from cac_core.keys import Keyring, ignored_secret, load_keyring
 from cac_core.settings import Settings, load_settings
 from cac_core.storage import is_url, require_answer
 from flows.runtime.faults import hide_paths_below
+from schemas.codes import Status
+from schemas.score import SCORES
 
 if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to import
     from cac_core.cohort.worklist import Identity
@@ -38,6 +41,7 @@ class ScoringRequest:
     model: str | None = None
     limit: int | None = None
     retry_failed: bool = False
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class PreparedScoring:
     weights: WeightsManifest
     limit: int | None
     retry_failed: bool
+    reasons: tuple[str, ...] = ()
 
     @property
     def warehouse(self) -> Warehouse:
@@ -159,7 +164,31 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
     weights = verify_weights(Path(request.model) if request.model else indexing.settings.model)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit is {request.limit}.", "Give a number of studies, 1 or more.")
-    return PreparedScoring(indexing, weights, request.limit, request.retry_failed)
+    _require_known_reasons(indexing.warehouse, weights.model_id, request.reasons)
+    return PreparedScoring(
+        indexing, weights, request.limit, request.retry_failed, tuple(request.reasons)
+    )
+
+
+def _require_known_reasons(store: Warehouse, model: str, reasons: Sequence[str]) -> None:
+    """Check that studies have failed for each of these reasons.
+
+    Raises
+    ------
+    UsageError
+        With the reasons that there are, and their counts.
+    """
+    if not reasons:
+        return
+    rows = store.columns(SCORES, ("status", "reason"), model).to_pylist()
+    known = Counter(row["reason"] for row in rows if row["status"] == Status.FAILED.value)
+    unknown = [reason for reason in reasons if reason not in known]
+    if unknown:
+        listed = ", ".join(f"{reason} {n}" for reason, n in known.most_common())
+        raise UsageError(
+            f"No study of the model {model} has failed for the reason {', '.join(unknown)}.",
+            f"Failed studies by reason: {listed}." if listed else "No study has failed.",
+        )
 
 
 def read_settings(config: str | None) -> Settings:

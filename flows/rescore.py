@@ -15,7 +15,10 @@ from cac_core.cohort.fingerprint import keep_fingerprint
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.dicom.index import ArchiveIndex
 from cac_core.errors import CacError
+from cac_core.events import event
 from cac_core.keys import ignored_secret
+from flows.canaries import Canaries, check_canaries, chosen_canaries
+from flows.night_watch import watched
 from flows.pages.archive import publish_archive_page
 from flows.planning import ArchiveContent, ScoringPlan, plan_scoring, read_archive
 from flows.request import PreparedScoring, ScoringRequest, current_archive, prepare_scoring
@@ -44,6 +47,7 @@ def nightly_rescore(
     model: str | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    reasons: list[str] | None = None,
 ) -> ScoringSummary:
     """Score every study of the archive that the ledger does not hold yet.
 
@@ -52,39 +56,47 @@ def nightly_rescore(
     warehouse, config, model, limit : as the options of `cac score`. The archive comes from the
         settings file or from `flows.request.archive_of_run`.
     retry_failed : also score studies whose last row has status `failed`.
+    reasons : of these, only those that failed for one of these reasons.
 
     Returns
     -------
     The summary that `cac score --json` prints.
     """
-    request = ScoringRequest(current_archive(), warehouse, config, model, limit, retry_failed)
+    request = ScoringRequest(
+        current_archive(), warehouse, config, model, limit, retry_failed, tuple(reasons or ())
+    )
     prepared = prepare_scoring(request)
-    with prepared.warehouse.lock():
-        summary = _rescore(prepared, current_progress())
+    stamp, progress = RunStamp(), current_progress()
+    with prepared.warehouse.lock(), watched(prepared, stamp, progress) as watch:
+        summary = watch.finished(_rescore(prepared, stamp, progress))
     create_markdown_artifact(key="nightly-rescore", markdown=summary.as_markdown())
     return summary
 
 
-def _rescore(prepared: PreparedScoring, progress: RunProgress) -> ScoringSummary:
-    stamp, store, model = RunStamp(), prepared.warehouse, prepared.weights.model_id
+def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) -> ScoringSummary:
+    store, model = prepared.warehouse, prepared.weights.model_id
     content = read_archive(prepared.indexing, progress)
     keep_fingerprint(store, prepared.indexing.keyring)
     store.replace(INSTANCES, content.index.instances)
     store.replace(SERIES, content.series)
     _publish(store, model)  # rows that a killed run finished but did not publish
     plan = plan_scoring(prepared, content)
+    canaries = chosen_canaries(prepared, plan)
     progress.say(
         f"{content.index.n_files} files ({content.index.n_opened} opened), "
         f"{plan.wanted.num_rows} studies, {plan.pending.num_rows} to score"
     )
     outcome: _Outcome = "interrupted"
     try:
-        if plan.pending.num_rows:
-            _score(prepared, plan.pending, content.index, stamp, progress)
+        if plan.pending.num_rows or canaries.studies.num_rows:
+            _score(prepared, plan.pending, content, canaries, stamp, progress)
         outcome = "completed"
     finally:
         _publish(store, model)
         summary = _summary(prepared, stamp, content, plan, progress, outcome)
+        summary = dataclasses.replace(
+            summary, canaries=len(canaries.rows), drifted=canaries.drifted
+        )
         store.add_run(_run_row(prepared, stamp, content.index, summary))
     return dataclasses.replace(summary, archive_page=_write_archive_page(store, progress))
 
@@ -92,7 +104,8 @@ def _rescore(prepared: PreparedScoring, progress: RunProgress) -> ScoringSummary
 def _score(
     prepared: PreparedScoring,
     pending: pa.Table,
-    index: ArchiveIndex,
+    content: ArchiveContent,
+    canaries: Canaries,
     stamp: RunStamp,
     progress: RunProgress,
 ) -> None:
@@ -103,13 +116,15 @@ def _score(
         identity=prepared.identity,
         protocol=settings.protocol,
         scoring=settings.scoring,
-        archive=index,
+        archive=content.index,
         run_id=stamp.run_id,
         no_workers_s=settings.cluster.patience_s,
         on_study=progress.study_done,
     )
     for warning in filter(None, (settings.cluster.exposure, ignored_secret(settings.key_file))):
         progress.say(f"warning: {warning}")
+    if settings.cluster.exposure:
+        event("warning", "warning", reason="cluster_exposed")
     plugin = CascadePlugin(str(weights.folder), weights.digest)
     with (
         cluster_client(settings.cluster, plugin) as client,
@@ -121,6 +136,8 @@ def _score(
             score_shard.named(f"shard-{number}-of-{len(parts)}")(shards, client, number, part)
             shards.publish_if_due()
             progress.shard_done(number, len(parts))
+        if canaries.studies.num_rows:
+            check_canaries(canaries, prepared, content, client, stamp.run_id, progress)
 
 
 def _write_archive_page(store: Warehouse, progress: RunProgress) -> str | None:
@@ -129,6 +146,7 @@ def _write_archive_page(store: Warehouse, progress: RunProgress) -> str | None:
         return publish_archive_page(store)
     except (CacError, OSError) as error:
         progress.say(f"The scores are published, but the archive page is not written: {error}")
+        event("warning", "warning", reason="archive_page_not_written")
         return None
 
 

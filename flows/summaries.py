@@ -39,6 +39,8 @@ class ScoringSummary:
     model: str
     archive_page: str | None
     studies_per_second: float
+    canaries: int = 0
+    drifted: int = 0
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
@@ -54,6 +56,7 @@ class ScoringSummary:
             ("studies per second", f"{self.studies_per_second:.2f}"),
             ("model", f"`{self.model}`"),
             ("outcome", self.outcome),
+            ("canaries that drifted", f"{self.drifted} of {self.canaries}"),
             ("archive page", f"`{self.archive_page}`" if self.archive_page else "not written"),
         ]
         lines = [f"# Rescoring run {self.run_id}", "", *_table(("", ""), rows)]
@@ -134,6 +137,69 @@ class StatusSummary:
     models: Mapping[str, Rows]
     runs: Rows
     secret: str
+
+
+@dataclass(frozen=True)
+class NightCheck:
+    """Whether the last night was good (`cac status --check`).
+
+    A night is good if a run of all studies was completed within the failure budget. `done` and
+    `failed` are those of the last run, `canaries` and `drifted` of its newest check.
+    """
+
+    ok: bool
+    problems: list[str]
+    hours_since_success: float | None
+    outcome: str | None
+    done: int
+    failed: int
+    failure_budget: float
+    canaries: int
+    drifted: int
+    warehouse: str
+
+
+@dataclass(frozen=True)
+class ForgetSummary:
+    """A removal of withdrawn patients (`cac forget`).
+
+    `rows` counts removed rows by table (with `--dry-run`, rows to be removed); `to_make_again` are
+    folders whose report or export was removed; `left` names files in which something was found
+    afterwards, and `not_searched` damaged ones, both with keys masked.
+    """
+
+    run_id: str
+    dry_run: bool
+    patients: int
+    studies: int
+    rows: dict[str, int]
+    files_removed: int
+    to_make_again: list[str]
+    searched: int
+    left: list[str]
+    not_searched: list[str]
+    warehouse: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StudyExplanation:
+    """Why a study has a score or none (`cac status --explain`).
+
+    `state` is `done`, `wanted` (the next run scores it), `failed`, `rejected` or `skipped` (no file
+    of it is in the last index). `files` counts its unusable files by reason.
+    """
+
+    study_key: str
+    state: str
+    because: list[str]
+    what_to_do: str
+    model: str
+    reason: str | None = None
+    detail: str | None = None
+    files: dict[str, int] = field(default_factory=dict)
+    series: Rows = field(default_factory=list)
+    scores: Rows = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class FileReason(DescribedCode):
     MISSING_STUDY_UID = "missing_study_uid", "StudyInstanceUID is absent or empty"
     MISSING_SERIES_UID = "missing_series_uid", "SeriesInstanceUID is absent or empty"
     MISSING_SOP_UID = "missing_sop_uid", "SOPInstanceUID or SOPClassUID is absent or empty"
+    FORGOTTEN = "forgotten", "a file of a patient who was withdrawn (`cac forget`)"
     DUPLICATE_INSTANCE = "duplicate_instance", "another file holds the same SOPInstanceUID"
 
 

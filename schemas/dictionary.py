@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from schemas import codes
+from schemas.canary import CANARIES
+from schemas.forgotten import FORGOTTEN
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
@@ -33,6 +35,8 @@ TABLES: tuple[TableSpec, ...] = (
     DISCREPANCIES,
     ANALYSES,
     RUNS,
+    CANARIES,
+    FORGOTTEN,
 )
 
 _CODES: tuple[type[codes.DescribedCode], ...] = (

@@ -6,12 +6,16 @@ import pyarrow as pa
 
 from schemas.table import ColumnSpec, TableSpec
 
+#: Jobs that score an archive; `forget` removes withdrawn patients and has counts in `reasons` only.
+SCORING_JOBS = ("nightly-rescore", "retry")
+JOBS = (*SCORING_JOBS, "forget")
+
 RUNS = TableSpec(
     "runs",
     "One row per run: job, counts, digests and versions.",
     (
         ColumnSpec("run_id", pa.string(), "start time and a random suffix", unique=True),
-        ColumnSpec("job", pa.string(), "command of the run", codes=("nightly-rescore", "retry")),
+        ColumnSpec("job", pa.string(), "command of the run", codes=JOBS),
         ColumnSpec("started_at", pa.timestamp("us", tz="UTC"), "start of the run"),
         ColumnSpec("finished_at", pa.timestamp("us", tz="UTC"), "end of the run"),
         ColumnSpec(

@@ -6,9 +6,13 @@ Commands that run in one process need no orchestration, and use the same steps w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
+from time import monotonic
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+from cac_core.events import Level, event
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result", covariant=True)
@@ -33,6 +37,10 @@ def step(
 
     def decorate(function: Callable[_Parameters, _Result]) -> Step[_Parameters, _Result]:
         def run(run_name: str | None, *args: Any, **kwargs: Any) -> _Result:
+            with _logged(name):
+                return run_here(run_name, *args, **kwargs)
+
+        def run_here(run_name: str | None, *args: Any, **kwargs: Any) -> _Result:
             if not _in_flow():
                 return function(*args, **kwargs)
             from prefect import task
@@ -60,6 +68,18 @@ def step(
         return cast(Step[_Parameters, _Result], call)
 
     return decorate
+
+
+@contextmanager
+def _logged(name: str) -> Iterator[None]:
+    """Report the step and its time, also if it fails."""
+    begun, status = monotonic(), "failed"
+    try:
+        yield
+        status = "completed"
+    finally:
+        level: Level = "info" if status == "completed" else "error"
+        event("step", level, step=name, status=status, seconds=round(monotonic() - begun, 3))
 
 
 def _in_flow() -> bool:

@@ -27,6 +27,7 @@ from cac_core.cohort.dates import set_date_formats
 from cac_core.cohort.extract_parts import Part, PartStore, unwritable
 from cac_core.cohort.extract_rows import load_rows
 from cac_core.cohort.extracts import Extract
+from cac_core.cohort.forgotten import Forgotten
 from cac_core.cohort.mapping import SiteMapping, Source
 from schemas.codes import RowReason
 from schemas.linkage import QUARANTINE
@@ -79,6 +80,38 @@ def make_part(
         except OSError as error:
             raise unwritable(store.root, error) from None
     return _part(extract, digest, rows, bad, reused=found is not None)
+
+
+def without_forgotten(part: Part, forgotten: Forgotten) -> Part:
+    """Remove the rows of withdrawn patients from the file of a part, and cells in quarantine.
+
+    Lines in quarantine stay: they name no patient.
+
+    Raises
+    ------
+    CacError
+        If the file cannot be written.
+    """
+    ids = pq.ParquetFile(part.rows).read(["patient_id", "source_line"])
+    mask = forgotten.mask(ids)
+    if not pc.any(mask).as_py():
+        return part
+    lines = ids["source_line"].filter(mask).combine_chunks()
+    bad = pq.ParquetFile(part.quarantine).read()
+    kept = bad.filter(pc.invert(pc.is_in(bad["source_line"], lines)))
+    try:
+        # The rows last: they tell which lines are the patient's.
+        _replace(part.quarantine, kept)
+        _replace(part.rows, pq.ParquetFile(part.rows).read().filter(pc.invert(mask)))
+    except OSError as error:
+        raise unwritable(part.rows.parent, error) from None
+    return _part(part.extract, part.digest, part.rows, part.quarantine, reused=part.reused)
+
+
+def _replace(path: Path, table: pa.Table) -> None:
+    aside = path.with_name(f".{uuid.uuid4().hex}")
+    pq.write_table(table, aside, compression="zstd")
+    aside.replace(path)
 
 
 def _part(extract: Extract, digest: str, rows: Path, bad: Path, *, reused: bool) -> Part:

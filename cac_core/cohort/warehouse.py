@@ -54,6 +54,11 @@ class Warehouse:
         self.is_local = self._files.is_local
 
     @property
+    def files(self) -> WarehouseFiles:
+        """The files of the warehouse, for what goes through all of them."""
+        return self._files
+
+    @property
     def folder(self) -> Path:
         """The folder of a warehouse on this machine (`is_local`)."""
         return Path(self._files.root)
@@ -372,7 +377,14 @@ class Warehouse:
         names = (folder / f"{spec.name}-{number:05d}.parquet" for number in count(len(paths)))
         return next(path for path in names if path not in paths)
 
-    def pending(self, wanted: pa.Table, model: str, *, retry_failed: bool = False) -> pa.Table:
+    def pending(
+        self,
+        wanted: pa.Table,
+        model: str,
+        *,
+        retry_failed: bool = False,
+        reasons: Sequence[str] = (),
+    ) -> pa.Table:
         """Rows of `wanted` whose identity is not in the ledger yet.
 
         Parameters
@@ -380,10 +392,11 @@ class Warehouse:
         wanted : columns `study_key`, `instances_digest`, `model_digest`, `protocol_digest`,
             `core_version`; further columns are kept.
         retry_failed : also return studies whose last row has status `failed`.
+        reasons : of these, only those that failed for one of these reasons; default: any.
         """
         return run_sql(
             "pending",
-            {"retry_failed": retry_failed},
+            {"retry_failed": retry_failed, "reasons": list(reasons)},
             wanted=wanted,
             scores=self.read(SCORES, model),
         )

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -117,6 +117,22 @@ class WarehouseFiles:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return [PurePosixPath(name).relative_to(folder).as_posix() for name in found]
+
+    def all_files(self) -> list[PurePosixPath]:
+        """Every file of the warehouse, in all folders, also those that belong to no table."""
+        return sorted(self.root / name for name in self.below(self.root))
+
+    def open(self, path: PurePosixPath) -> IO[bytes]:
+        """Open a file for reading.
+
+        Raises
+        ------
+        OSError
+            If it does not exist or cannot be read.
+        """
+        with self._plain():
+            stream: IO[bytes] = self._filesystem.open(str(path), "rb")
+        return stream
 
     def size(self, path: PurePosixPath) -> int:
         """Size of a file in bytes."""

@@ -131,6 +131,27 @@ def _to_read(item: ScannedFile) -> str | RemoteFile:
     return RemoteFile(item.path, item.size_bytes) if is_url(item.path) else item.path
 
 
+def withheld(index: ArchiveIndex, is_withheld: Callable[[pa.Table], pa.Array]) -> ArchiveIndex:
+    """The index with the files of withdrawn patients reduced to their reason `forgotten`.
+
+    They keep what tells whether the file has changed, so that it is not opened each night.
+
+    Parameters
+    ----------
+    is_withheld : tells by `study_key` and `patient_key` which rows of `instances` are theirs.
+    """
+    mask = is_withheld(index.instances)
+    if not pc.any(mask).as_py():
+        return index
+    columns = ["path_key", "size_bytes", "mtime_ns", "text_policy"]
+    bare = INSTANCES.completed(index.instances.filter(mask).select([*columns]))
+    reason = pa.repeat(pa.scalar(FileReason.FORGOTTEN.value), bare.num_rows)
+    bare = bare.set_column(bare.column_names.index("reason"), "reason", reason)
+    kept = index.instances.filter(pc.invert(mask))
+    table = _ordered(pa.concat_tables([kept, INSTANCES.validate(bare)]).combine_chunks())
+    return replace(index, instances=table, reasons=_reasons(table))
+
+
 def _reasons(instances: pa.Table) -> dict[str, int]:
     """Number of unusable files by reason."""
     values = instances["reason"].drop_null().value_counts().to_pylist()

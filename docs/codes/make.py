@@ -44,7 +44,7 @@ HEAD = """\
 Every code in the tables, what it means and what to do about it. `cac status` counts those of
 studies; `cac schema` prints them with the tables. Each has a heading of its own, to link to.
 
-<!-- written by docs/codes/make.py from schemas/codes.py and docs/codes/advice.toml -->
+<!-- written by docs/codes/make.py from schemas/codes.py and cac_core/advice.toml -->
 """
 
 
@@ -53,12 +53,12 @@ def page() -> str:
     sys.path.insert(0, str(ROOT))
     from schemas import codes
 
-    advice = tomllib.loads((ROOT / "docs" / "codes" / "advice.toml").read_text(encoding="utf-8"))
+    advice = tomllib.loads((ROOT / "cac_core" / "advice.toml").read_text(encoding="utf-8"))
     parts = [HEAD]
     for name, (title, where) in SECTIONS.items():
         enum, texts = getattr(codes, name), advice[name]
         if set(texts) != {member.value for member in enum}:
-            raise SystemExit(f"docs/codes/advice.toml does not fit {name}")
+            raise SystemExit(f"cac_core/advice.toml does not fit {name}")
         parts += [f"## {title}", "", where, ""]
         for member in enum:
             parts += [f"### `{member.value}`", "", _sentence(member.description), ""]

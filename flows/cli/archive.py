@@ -1,9 +1,8 @@
-"""`cac score`, `retry`, `index`, `status`, `schema`, `key`: an archive and its warehouse."""
+"""`cac score`, `retry`, `index`, `schema`, `key`: an archive and its warehouse."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,6 +62,7 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
             request.model,
             request.limit,
             request.retry_failed,
+            list(request.reasons) or None,
         )
 
 
@@ -128,6 +128,14 @@ def retry(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
+    reason: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reason",
+            help="Only studies that failed for this reason; can be repeated.",
+            show_default="any reason",
+        ),
+    ] = None,
     dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -136,7 +144,13 @@ def retry(
     from flows.request import ScoringRequest
 
     request = ScoringRequest(
-        tuple(archive or ()), warehouse, as_text(config), as_text(model), limit, retry_failed=True
+        tuple(archive or ()),
+        warehouse,
+        as_text(config),
+        as_text(model),
+        limit,
+        retry_failed=True,
+        reasons=tuple(reason or ()),
     )
     _score(request, dry_run, as_json, quiet)
 
@@ -161,32 +175,6 @@ def index_command(
         print_json(summary)
     else:
         show(index_table(summary))
-
-
-@app.command(epilog="Example: `cac status -w /data/cac`")
-def status(
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            "--page",
-            help="Also write the archive page (HTML) to this file.",
-            show_default="not written",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what the warehouse holds: scores by category, reasons, and the last runs."""
-    from flows.cli.tables import status_tables
-    from flows.status import warehouse_status
-
-    summary = warehouse_status(warehouse, as_text(config), page)
-    if as_json:
-        print_json(summary)
-        return
-    for part in status_tables(summary):
-        show(part)
 
 
 @app.command(epilog="Example: `cac schema clinical`")

@@ -19,6 +19,7 @@ from flows.cli.archive import key_app
 from flows.cli.cohort import app as cohort_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
+from flows.cli.operation import app as operation_app
 from flows.cli.options import FAULT, fail, show
 from flows.cli.setup import app as setup_app
 from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(setup_app)
 app.add_typer(archive_app)
+app.add_typer(operation_app)
 app.add_typer(cohort_app)
 app.add_typer(synthetic_app)
 app.add_typer(doctor_app)

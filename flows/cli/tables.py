@@ -46,6 +46,8 @@ def scoring_table(summary: ScoringSummary) -> Table:
     _add_counts(table, "file", summary.file_reasons)
     table.add_row("time", format_seconds(summary.seconds))
     table.add_row("studies per second", f"{summary.studies_per_second:.2f}")
+    if summary.canaries:
+        table.add_row("canaries that drifted", f"{summary.drifted} of {summary.canaries}")
     table.add_row("model", summary.model)
     table.add_row("warehouse", summary.warehouse)
     if summary.archive_page:
@@ -123,7 +125,7 @@ def status_tables(summary: StatusSummary) -> list[RenderableType]:
     for row in summary.runs:
         runs.add_row(
             f"{row['started_at']:%Y-%m-%d %H:%M}",
-            row["outcome"] + (", retry" if row["job"] == "retry" else ""),
+            row["outcome"] + ("" if row["job"] == "nightly-rescore" else f", {row['job']}"),
             *(str(row[name]) for name in counts),
             format_seconds(row["seconds"]),
         )

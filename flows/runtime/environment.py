@@ -69,6 +69,16 @@ def prepare_environment(say: Say = lambda text: None) -> Path:
     return home
 
 
+def records_folder() -> Path | None:
+    """Prefect's folder on this machine, with the records of runs; None if there is none."""
+    named = os.environ.get("PREFECT_HOME")
+    try:
+        home = Path(named).expanduser() if named else _data_home() / "cac-cohort" / "prefect"
+    except RuntimeError:  # the user has no home folder
+        return None
+    return home if home.is_dir() else None
+
+
 def prepare_caches() -> None:
     """Give libraries a temporary cache folder if that of the user is not writable."""
     if _usable_home():

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from cac_core.events import event
 from schemas.codes import Status
 
 #: Without a live bar, a line is written at the end of a shard and when this time has passed.
@@ -88,6 +89,13 @@ class RunProgress:
 
     def study_done(self, score: dict[str, object]) -> None:
         """Count one finished study."""
+        event(
+            "study",
+            study_key=score.get("study_key"),
+            status=score["status"],
+            reason=score.get("reason"),
+            seconds=_seconds(score),
+        )
         with self._lock:
             self.statuses[str(score["status"])] += 1
             if score.get("reason"):
@@ -130,6 +138,13 @@ class RunProgress:
             listed = ", ".join(f"{name} {n}" for name, n in self.reasons.most_common(4))
             parts[-1] += f" ({listed})"
         return ", ".join(parts)
+
+
+def _seconds(score: dict[str, object]) -> float | None:
+    """Time of a study in its worker; None if it was not read."""
+    names = ("seconds_read", "seconds_model", "seconds_score", "seconds_preview")
+    given = [float(str(score[name])) for name in names if score.get(name) is not None]
+    return round(sum(given), 3) if given else None
 
 
 _CURRENT: ContextVar[RunProgress | None] = ContextVar("run_progress", default=None)

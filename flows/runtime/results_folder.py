@@ -114,6 +114,37 @@ def require_new(path: Path) -> None:
         raise UsageError(f"{path} exists already.", "Choose another name, or move it away.")
 
 
+def results_in(folder: Path) -> dict[str, list[Path]]:
+    """Files that the program wrote into a folder, by kind of result; empty if there is no list."""
+    return {
+        holds: [folder / name for name in sorted(files)] for holds, files in _listed(folder).items()
+    }
+
+
+def withdraw_results(folder: Path, holds: str, note: Mapping[str, bytes]) -> int:
+    """Remove the files of a result that are unchanged, and put a note in their place.
+
+    Returns
+    -------
+    The number of files removed. Files that somebody changed stay.
+
+    Raises
+    ------
+    CacError
+        If the folder cannot be written.
+    """
+    try:
+        old = _listed(folder).get(holds, {})
+        own = [name for name in old if _is_own(folder, name, old[name])]
+        for name in own:
+            _remove(folder, name)
+        with results_folder(folder, holds) as aside:
+            write_files({name: text for name, text in note.items() if name in own}, aside)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return len(own)
+
+
 def write_files(files: Mapping[str, bytes], folder: Path) -> None:
     """Write files under names relative to a folder."""
     for name, content in files.items():

@@ -84,6 +84,23 @@ def test_public_settings_hold_no_identifying_path(tmp_path) -> None:
     assert "secret.key" not in text
 
 
+def test_public_settings_hold_no_address_and_no_key_of_a_study(tmp_path: Path) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text(
+        '[notify]\nwebhook_url = "https://hooks.example/token"\nsmtp_host = "mail.example"\n'
+        'mail_from = "a@example.org"\nmail_to = ["b@example.org"]\n[canary]\nkeys = ["0f3a"]\n'
+    )
+    text = str(load_settings(path).public())
+    assert not [word for word in ("token", "example", "0f3a") if word in text]
+
+
+def test_a_mail_server_needs_sender_and_recipient(tmp_path: Path) -> None:
+    path = tmp_path / "cac.toml"
+    path.write_text('[notify]\nsmtp_host = "mail.example"\n')
+    with pytest.raises(UsageError, match="mail_from and mail_to"):
+        load_settings(path)
+
+
 def test_tls_files_are_complete_and_need_a_tls_address(tmp_path: Path) -> None:
     config = tmp_path / "cac.toml"
     files = 'tls_ca_file = "ca.pem"\ntls_cert = "run.pem"\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.keys import Keyring
+from schemas.canary import CANARIES
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.score import CATEGORY_CHANCES, SCORES
@@ -244,3 +247,40 @@ def test_another_model_has_its_own_partition(scored: Scored, cac: Cac, tmp_path:
     ).json
     assert summary["model"] == manifest.model_id
     assert len(Warehouse(warehouse).models()) == 2
+
+
+@pytest.mark.slow
+def test_a_night_with_canaries_log_metrics_and_pages(
+    scored: Scored, cac: Cac, tmp_path: Path
+) -> None:
+    shutil.copytree(scored.warehouse, tmp_path / "wh")
+    store = Warehouse(tmp_path / "wh")
+    (model,) = store.models()
+    planted = store.read(SCORES, model).to_pylist()
+    first = next(row for row in planted if row["status"] == "scored")
+    first["noise_hu"] = float(np.nextafter(first["noise_hu"], 0))  # type: ignore[arg-type]
+    store.replace(SCORES, SCORES.from_rows(planted), model)
+    config = tmp_path / "cac.toml"
+    config.write_text(
+        f'archive = ["{scored.archive}"]\nwarehouse = "wh"\n[canary]\nstudies = 2\n'
+        '[logging]\nfile = "log.jsonl"\n[metrics]\ntextfile = "cac.prom"\n'
+        "[retention]\narchive_pages = 2\n"
+    )
+    outcome = cac("score", "-c", config, "--json")
+    assert outcome.code == 0, outcome.err
+    assert (outcome.json["canaries"], outcome.json["drifted"]) == (2, 1)
+    assert "canaries drifted" in outcome.err
+    assert store.read(SCORES, model).to_pylist() == planted
+    checked = [row for row in store.read(CANARIES).to_pylist() if not row["is_reference"]]
+    differs = {row["study_key"]: row["differs"] for row in checked}
+    assert differs[first["study_key"]] == "noise_hu"
+    assert sorted(map(str, differs.values())) == ["None", "noise_hu"]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["run_started", "run_ended"]
+    assert {"index-archive", "choose-series"} <= {x.get("step") for x in lines}
+    assert sum(line["event"] == "canary" for line in lines) == 2
+    assert str(scored.archive) not in (tmp_path / "log.jsonl").read_text()
+    assert "cac_canaries_drifted 1.0" in (tmp_path / "cac.prom").read_text()
+    run = outcome.json["run_id"]
+    assert (tmp_path / "wh" / "reports" / "archive" / f"run-{run}.html").is_file()
+    assert cac("status", "-c", config, "--check").code == 3

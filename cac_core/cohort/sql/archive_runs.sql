@@ -4,6 +4,7 @@ FROM (
     SELECT run_id, job, started_at, outcome, model_id, studies, scored, rejected, failed, skipped,
         seconds, file_reasons
     FROM runs
+    WHERE job <> 'forget'
     ORDER BY started_at DESC, run_id DESC
     LIMIT $last
 )

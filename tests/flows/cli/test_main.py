@@ -25,6 +25,7 @@ COMMANDS = [
     "retry",
     "index",
     "status",
+    "forget",
     "schema",
     "key lookup",
     "phantom",
