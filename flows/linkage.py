@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.cohort.canonical import make_part, part_digest
 from cac_core.cohort.database import Resources
@@ -44,6 +43,7 @@ from cac_core.settings import Settings
 from flows.request import LinkageRequest, open_warehouse, read_settings
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
+from flows.runtime.states import concluded
 from flows.summaries import (
     CellCount,
     ExtractSummary,
@@ -175,7 +175,7 @@ def registry_linkage(
     outcomes: str | None = None,
     model: str | None = None,
     suppress: bool | None = None,
-) -> LinkageSummary:
+) -> LinkageSummary | State[LinkageSummary]:
     """Link the scores of a warehouse with the extracts that a mapping names.
 
     Parameters
@@ -185,11 +185,10 @@ def registry_linkage(
 
     Returns
     -------
-    The summary that `cac link --json` prints.
+    The summary that `cac link --json` prints; for an empty cohort, a state that holds it.
     """
-    summary = link_cohort(LinkageRequest(warehouse, config, mapping, outcomes, model, suppress))
-    create_markdown_artifact(key="registry-linkage", markdown=summary.as_markdown())
-    return summary
+    request = LinkageRequest(warehouse, config, mapping, outcomes, model, suppress)
+    return concluded("registry-linkage", lambda: link_cohort(request))
 
 
 class _Inputs(NamedTuple):

@@ -9,8 +9,7 @@ from time import monotonic
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.analysis.archive_estimates import (
     ARCHIVE_ANALYSES,
@@ -39,7 +38,8 @@ from flows.analysis import (
 from flows.pages.studies import write_pages
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
-from flows.summaries import PlannedWrites
+from flows.runtime.states import concluded
+from flows.summaries import PlannedWrites, RunRecord, empty_cohort
 from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
@@ -98,6 +98,23 @@ class ReportSummary:
             lines += ["", f"**{title}**", "", *(f"- {reason}" for reason in reasons)]
         return "\n".join(lines)
 
+    def record(self) -> RunRecord:
+        """The log of the flow run, and its state."""
+        info = [
+            f"{self.outcome}: {self.patients} patients, {self.estimates} estimates, "
+            f"{self.tables} tables, {self.figures} figures; analysis {self.analysis}"
+        ]
+        missing = [f"{title}: {'; '.join(reasons)}" for title, reasons in self.gaps.items()]
+        if self.empty_because:
+            message = empty_cohort(self.empty_because)
+            return RunRecord(info, [*missing, message], "EmptyCohort", message)
+        if self.gaps:
+            message = (
+                f"The report is written but lacks {len(missing)} sections: {', '.join(self.gaps)}."
+            )
+            return RunRecord(info, missing, "IncompleteReport", message)
+        return RunRecord(info)
+
 
 @dataclass(frozen=True)
 class PreparedReport:
@@ -146,7 +163,7 @@ def cohort_report(
     reviews: str | None = None,
     suppress: bool | None = None,
     journal: bool | None = None,
-) -> ReportSummary:
+) -> ReportSummary | State[ReportSummary]:
     """Analyse the linked cohort if something has changed, and write its report.
 
     Parameters
@@ -155,13 +172,13 @@ def cohort_report(
 
     Returns
     -------
-    The summary that `cac report --json` prints.
+    The summary that `cac report --json` prints; for an incomplete report or an empty cohort, a
+    state that holds it.
     """
     request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal)
-    prepared = prepare_report(request)
-    summary = write_report(prepared, current_progress())
-    create_markdown_artifact(key="cohort-report", markdown=summary.as_markdown())
-    return summary
+    return concluded(
+        "cohort-report", lambda: write_report(prepare_report(request), current_progress())
+    )
 
 
 def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSummary:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pyarrow as pa
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.cohort.fingerprint import keep_fingerprint
 from cac_core.cohort.warehouse import Warehouse
@@ -21,6 +20,7 @@ from flows.request import PreparedScoring, ScoringRequest, current_archive, prep
 from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
+from flows.runtime.states import concluded
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
@@ -43,7 +43,7 @@ def nightly_rescore(
     model: str | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
-) -> ScoringSummary:
+) -> ScoringSummary | State[ScoringSummary]:
     """Score every study of the archive that the ledger does not hold yet.
 
     Parameters
@@ -54,14 +54,18 @@ def nightly_rescore(
 
     Returns
     -------
-    The summary that `cac score --json` prints.
+    The summary that `cac score --json` prints; for a run over its failure budget, a state that
+    holds it.
     """
     request = ScoringRequest(current_archive(), warehouse, config, model, limit, retry_failed)
+    return concluded("nightly-rescore", lambda: rescore(request))
+
+
+def rescore(request: ScoringRequest) -> ScoringSummary:
+    """Score what the ledger lacks; called inside a flow, whose task runs are the shards."""
     prepared = prepare_scoring(request)
     with prepared.warehouse.lock():
-        summary = _rescore(prepared, current_progress())
-    create_markdown_artifact(key="nightly-rescore", markdown=summary.as_markdown())
-    return summary
+        return _rescore(prepared, current_progress())
 
 
 def _rescore(prepared: PreparedScoring, progress: RunProgress) -> ScoringSummary:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,20 @@ from cac_core.cohort.set_aside import SetAside
 Count = int | str
 #: Rows of a table of the warehouse, as dictionaries.
 Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What the log of a Prefect flow run says, and the state of a run that ended badly.
+
+    Counts and reasons only: no identifier and no path. `failure` is the name of the state, or None
+    for a run that ended well.
+    """
+
+    info: list[str]
+    warnings: list[str] = field(default_factory=list)
+    failure: str | None = None
+    failure_message: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,33 @@ class ScoringSummary:
                 by_reason = [(f"`{name}`", n) for name, n in sorted(counts.items())]
                 lines += ["", f"## {title}", "", *_table(("reason", "n"), by_reason)]
         return "\n".join(lines)
+
+    def record(self) -> RunRecord:
+        """The log of the flow run, and its state."""
+        counts = f"{self.scored} scored, {self.rejected} rejected, {self.failed} failed"
+        info = [
+            f"{self.studies} studies in the archive: {counts}, {self.skipped} in the ledger, "
+            f"{self.left} left; {self.seconds:.0f} s, {self.studies_per_second:.2f} studies/s"
+        ]
+        warnings = [
+            f"{title}: {_listed(by_reason)}"
+            for title, by_reason in (
+                ("studies by reason", self.reasons),
+                ("scores that need review", self.review_reasons),
+                ("files by reason", self.file_reasons),
+            )
+            if by_reason
+        ]
+        if self.archive_page is None:
+            warnings.append("the archive page is not written")
+        if self.outcome != "over_budget":
+            return RunRecord(info, warnings)
+        message = (
+            f"{self.failed} of {self.scored + self.rejected + self.failed} studies failed, more "
+            f"than the failure budget allows: {_listed(self.reasons)}. The scores are published; "
+            "`cac retry` scores these studies again."
+        )
+        return RunRecord(info, [*warnings, message], "OverBudget", message)
 
 
 @dataclass(frozen=True)
@@ -249,6 +290,19 @@ class LinkageSummary:
         lines += ["", *(f"Warning: {text}." for text in self.warnings)]
         return "\n".join(lines)
 
+    def record(self) -> RunRecord:
+        """The log of the flow run, and its state."""
+        rows = sum(extract.rows for extract in self.extracts)
+        info = [
+            f"{self.outcome}: {len(self.extracts)} extracts with {rows} rows, "
+            f"{self.patients} patients, {self.included} included",
+            *(f"{step.description}: {step.patients}" for step in self.flow),
+        ]
+        if not self.empty_because:
+            return RunRecord(info, self.warnings)
+        message = empty_cohort(self.empty_because)
+        return RunRecord(info, [*self.warnings, message], "EmptyCohort", message)
+
 
 @dataclass(frozen=True)
 class ExtractFile:
@@ -371,3 +425,15 @@ def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
     """Lines of a Markdown table."""
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
+
+
+def empty_cohort(reasons: Sequence[str]) -> str:
+    """Message about a cohort without patients."""
+    return (
+        f"The cohort is empty: {'; '.join(reasons)}. Correct the mapping, its coverage or the "
+        "extracts, and link again (docs/linkage.md explains the steps)."
+    )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))

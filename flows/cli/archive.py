@@ -55,14 +55,11 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
     ):
         ready()
         from flows.rescore import nightly_rescore
+        from flows.runtime.states import run_flow
 
-        return nightly_rescore(
-            request.warehouse,
-            request.config,
-            request.model,
-            request.limit,
-            request.retry_failed,
-        )
+        parameters = {name: value for name, value in vars(request).items() if name != "archive"}
+        summary: ScoringSummary = run_flow(nightly_rescore, **parameters)
+        return summary
 
 
 def _strings(paths: list[Path] | None) -> tuple[str, ...]:

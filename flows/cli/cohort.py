@@ -150,10 +150,9 @@ def link_command(
 def _require_patients(empty_because: Sequence[str]) -> None:
     """Say why a cohort is empty, and leave with exit code 3."""
     if empty_because:
-        complain(
-            f"The cohort is empty: {'; '.join(empty_because)}. Correct the mapping, its coverage "
-            "or the extracts, and link again (docs/linkage.md explains the steps)."
-        )
+        from flows.summaries import empty_cohort
+
+        complain(empty_cohort(empty_because))
         raise typer.Exit(INCOMPLETE)
 
 
@@ -220,12 +219,13 @@ def run_link(request: LinkageRequest, *, quiet: bool) -> LinkageSummary:
     progress = RunProgress(console, quiet=quiet)
     with site_reporting() as ask_site, showing(progress):
         from flows.linkage import link_cohort, prepare_linkage, registry_linkage
+        from flows.runtime.states import run_flow
 
         if ask_site is None:
             return link_cohort(request)
         prepare_linkage(request)
         ask_site()
-        summary: LinkageSummary = registry_linkage(**vars(request))
+        summary: LinkageSummary = run_flow(registry_linkage, **vars(request))
         return summary
 
 
@@ -289,6 +289,7 @@ def _analyse(
             preview_analysis,
         )
         from flows.analysis import analyse as analyse_here
+        from flows.runtime.states import run_flow
 
         request = AnalysisRequest(**parameters)
         if dry_run:
@@ -297,7 +298,7 @@ def _analyse(
             return analyse_here(request)
         prepare_analysis(request)
         ask_site()
-        summary: AnalysisSummary = analyse_cohort(**parameters)
+        summary: AnalysisSummary = run_flow(analyse_cohort, **parameters)
         return summary
 
 
@@ -393,12 +394,13 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> ReportSummary:
     progress = RunProgress(console, quiet=quiet)
     with site_reporting() as ask_site, showing(progress):
         from flows.report import ReportRequest, cohort_report, prepare_report, write_report
+        from flows.runtime.states import run_flow
 
         prepared = prepare_report(ReportRequest(**parameters))
         if ask_site is None:
             return write_report(prepared, progress)
         ask_site()
-        summary: ReportSummary = cohort_report(**parameters)
+        summary: ReportSummary = run_flow(cohort_report, **parameters)
         return summary
 
 

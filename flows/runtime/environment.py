@@ -30,6 +30,10 @@ _FORCED = {
 _OWN_HOME = "prefect"
 _DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    # The log of a flow run goes to the API and not to the terminal, which shows the progress.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_WRAP_LINES": "false",
 }
