@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -40,10 +41,11 @@ from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.model.weights import model_id_of
 from cac_core.settings import Settings
-from flows.request import LinkageRequest, open_warehouse, read_settings
+from flows.request import LinkageRequest, open_warehouse, read_settings, schedule_of
+from flows.runtime.attempts import attempted
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
-from flows.runtime.states import concluded
+from flows.runtime.states import concluded, follow
 from flows.summaries import (
     CellCount,
     ExtractSummary,
@@ -161,7 +163,19 @@ def _checked_extracts(mapping: SiteMapping, base: Path) -> tuple[Extract, ...]:
 
 
 def link_cohort(request: LinkageRequest) -> LinkageSummary:
-    """Link without Prefect; the flow below adds only its artifact."""
+    """Link, in a flow or without Prefect; a scheduled run is followed by the report, if wanted."""
+    schedule = schedule_of(request.config, request.scheduled)
+    summary = attempted(lambda: _link_now(request), schedule)
+    if schedule is None or not schedule.report_after_link or summary.empty_because:
+        return summary
+    from flows.report import cohort_report, report_cohort
+
+    place = {"warehouse": request.warehouse, "config": request.config, "scheduled": True}
+    followed = follow(cohort_report, report_cohort, **place)
+    return dataclasses.replace(summary, followed_by=followed)
+
+
+def _link_now(request: LinkageRequest) -> LinkageSummary:
     prepared = prepare_linkage(request)
     with prepared.warehouse.lock():
         return _link(prepared, current_progress())
@@ -175,6 +189,7 @@ def registry_linkage(
     outcomes: str | None = None,
     model: str | None = None,
     suppress: bool | None = None,
+    scheduled: bool = False,
 ) -> LinkageSummary | State[LinkageSummary]:
     """Link the scores of a warehouse with the extracts that a mapping names.
 
@@ -182,12 +197,13 @@ def registry_linkage(
     ----------
     warehouse, config, mapping, outcomes, model : as the options of `cac link`.
     suppress : hide small counts in the summary and its artifact; the tables keep them.
+    scheduled : wait for the warehouse, try again, and report afterwards, as the settings say.
 
     Returns
     -------
     The summary that `cac link --json` prints; for an empty cohort, a state that holds it.
     """
-    request = LinkageRequest(warehouse, config, mapping, outcomes, model, suppress)
+    request = LinkageRequest(warehouse, config, mapping, outcomes, model, suppress, scheduled)
     return concluded("registry-linkage", lambda: link_cohort(request))
 
 

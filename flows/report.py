@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +37,8 @@ from flows.analysis import (
     prepare_analysis,
 )
 from flows.pages.studies import write_pages
+from flows.request import schedule_of
+from flows.runtime.attempts import attempted
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
 from flows.runtime.states import concluded
@@ -67,6 +70,7 @@ class ReportRequest:
     reviews: str | None = None
     suppress: bool | None = None
     journal: bool | None = None
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,22 +167,29 @@ def cohort_report(
     reviews: str | None = None,
     suppress: bool | None = None,
     journal: bool | None = None,
+    scheduled: bool = False,
 ) -> ReportSummary | State[ReportSummary]:
     """Analyse the linked cohort if something has changed, and write its report.
 
     Parameters
     ----------
     warehouse, config, plan, out, reviews, suppress, journal : as the options of `cac report`.
+    scheduled : wait for the warehouse and try again, as the settings say.
 
     Returns
     -------
     The summary that `cac report --json` prints; for an incomplete report or an empty cohort, a
     state that holds it.
     """
-    request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal)
-    return concluded(
-        "cohort-report", lambda: write_report(prepare_report(request), current_progress())
-    )
+    request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal, scheduled)
+    return concluded("cohort-report", lambda: report_cohort(**vars(request)))
+
+
+def report_cohort(**parameters: Any) -> ReportSummary:
+    """Write the report, in a flow or without Prefect; takes the fields of `ReportRequest`."""
+    request = ReportRequest(**parameters)
+    schedule = schedule_of(request.config, request.scheduled)
+    return attempted(lambda: write_report(prepare_report(request), current_progress()), schedule)
 
 
 def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSummary:

@@ -14,7 +14,7 @@ from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, load_keyring
-from cac_core.settings import Settings, load_settings
+from cac_core.settings import ScheduleSettings, Settings, load_settings
 from flows.runtime.faults import hide_paths_below
 
 if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to import
@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to
 class ScoringRequest:
     """Arguments of one rescoring run, as the command line or a deployment gives them.
 
-    `archive` and `warehouse` override those of the settings file.
+    `archive` and `warehouse` override those of the settings file. A scheduled run waits, tries
+    again and is followed by the linkage as the settings say.
     """
 
     archive: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class ScoringRequest:
     model: str | None = None
     limit: int | None = None
     retry_failed: bool = False
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class LinkageRequest:
     outcomes: str | None = None
     model: str | None = None
     suppress: bool | None = None
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,11 @@ def read_settings(config: str | None) -> Settings:
         If the file cannot be read or is invalid.
     """
     return load_settings(None if config is None else Path(config))
+
+
+def schedule_of(config: str | None, scheduled: bool) -> ScheduleSettings | None:
+    """Settings of scheduled runs; None for a command typed by hand."""
+    return read_settings(config).schedule if scheduled else None
 
 
 def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path, ...]:

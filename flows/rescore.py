@@ -16,11 +16,18 @@ from cac_core.dicom.index import ArchiveIndex
 from cac_core.errors import CacError
 from flows.pages.archive import publish_archive_page
 from flows.planning import ArchiveContent, ScoringPlan, plan_scoring, read_archive
-from flows.request import PreparedScoring, ScoringRequest, current_archive, prepare_scoring
+from flows.request import (
+    PreparedScoring,
+    ScoringRequest,
+    current_archive,
+    prepare_scoring,
+    schedule_of,
+)
+from flows.runtime.attempts import attempted
 from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
-from flows.runtime.states import concluded
+from flows.runtime.states import concluded, follow
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
@@ -43,6 +50,7 @@ def nightly_rescore(
     model: str | None = None,
     limit: int | None = None,
     retry_failed: bool = False,
+    scheduled: bool = False,
 ) -> ScoringSummary | State[ScoringSummary]:
     """Score every study of the archive that the ledger does not hold yet.
 
@@ -51,14 +59,31 @@ def nightly_rescore(
     warehouse, config, model, limit : as the options of `cac score`. The archive comes from the
         settings file or from `flows.request.archive_of_run`.
     retry_failed : also score studies whose last row has status `failed`.
+    scheduled : wait for the warehouse, try again, and link afterwards, as the settings say.
 
     Returns
     -------
     The summary that `cac score --json` prints; for a run over its failure budget, a state that
     holds it.
     """
-    request = ScoringRequest(current_archive(), warehouse, config, model, limit, retry_failed)
-    return concluded("nightly-rescore", lambda: rescore(request))
+    request = ScoringRequest(
+        current_archive(), warehouse, config, model, limit, retry_failed, scheduled
+    )
+    return concluded("nightly-rescore", lambda: _scheduled(request))
+
+
+def _scheduled(request: ScoringRequest) -> ScoringSummary:
+    """Score; a scheduled run that was completed is followed by the linkage, if wanted."""
+    schedule = schedule_of(request.config, request.scheduled)
+    summary = attempted(lambda: rescore(request), schedule)
+    if schedule is None or not schedule.link_after_score or summary.outcome != "completed":
+        return summary
+    from flows.linkage import registry_linkage
+
+    followed = follow(
+        registry_linkage, warehouse=request.warehouse, config=request.config, scheduled=True
+    )
+    return dataclasses.replace(summary, followed_by=followed)
 
 
 def rescore(request: ScoringRequest) -> ScoringSummary:

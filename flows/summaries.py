@@ -19,11 +19,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What the log of a Prefect flow run says, and the state of a run that ended badly.
-
-    Counts and reasons only: no identifier and no path. `failure` is the name of the state, or None
-    for a run that ended well.
-    """
+    """Lines of the log of a flow run, without identifiers and paths; the state of a bad end."""
 
     info: list[str]
     warnings: list[str] = field(default_factory=list)
@@ -53,6 +49,7 @@ class ScoringSummary:
     model: str
     archive_page: str | None
     studies_per_second: float
+    followed_by: dict[str, str] = field(default_factory=dict)
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
@@ -100,7 +97,7 @@ class ScoringSummary:
         if self.archive_page is None:
             warnings.append("the archive page is not written")
         if self.outcome != "over_budget":
-            return RunRecord(info, warnings)
+            return _with_followers(RunRecord(info, warnings), self.followed_by)
         message = (
             f"{self.failed} of {self.scored + self.rejected + self.failed} studies failed, more "
             f"than the failure budget allows: {_listed(self.reasons)}. The scores are published; "
@@ -270,6 +267,7 @@ class LinkageSummary:
     warnings: list[str]
     empty_because: list[str]
     seconds: float
+    followed_by: dict[str, str] = field(default_factory=dict)
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
@@ -299,7 +297,7 @@ class LinkageSummary:
             *(f"{step.description}: {step.patients}" for step in self.flow),
         ]
         if not self.empty_because:
-            return RunRecord(info, self.warnings)
+            return _with_followers(RunRecord(info, self.warnings), self.followed_by)
         message = empty_cohort(self.empty_because)
         return RunRecord(info, [*self.warnings, message], "EmptyCohort", message)
 
@@ -433,6 +431,16 @@ def empty_cohort(reasons: Sequence[str]) -> str:
         f"The cohort is empty: {'; '.join(reasons)}. Correct the mapping, its coverage or the "
         "extracts, and link again (docs/linkage.md explains the steps)."
     )
+
+
+def _with_followers(record: RunRecord, followed_by: Mapping[str, str]) -> RunRecord:
+    """The record of a run whose follower may have ended badly."""
+    bad = {name: state for name, state in followed_by.items() if state != "Completed"}
+    if not bad:
+        return record
+    listed = ", ".join(f"{name} ({state})" for name, state in bad.items())
+    message = f"The results of this run are published, but what follows ended badly: {listed}."
+    return RunRecord(record.info, [*record.warnings, message], "FollowUpFailed", message)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

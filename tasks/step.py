@@ -33,7 +33,7 @@ def step(
 
     def decorate(function: Callable[_Parameters, _Result]) -> Step[_Parameters, _Result]:
         def run(run_name: str | None, *args: Any, **kwargs: Any) -> _Result:
-            if not _in_flow():
+            if not in_flow():
                 return function(*args, **kwargs)
             from prefect import task
             from prefect.cache_policies import NO_CACHE
@@ -62,6 +62,7 @@ def step(
     return decorate
 
 
-def _in_flow() -> bool:
+def in_flow() -> bool:
+    """Whether this code runs inside of a Prefect flow run."""
     context = sys.modules.get("prefect.context")
     return context is not None and context.FlowRunContext.get() is not None

@@ -24,7 +24,7 @@ from cac_core.cohort.warehouse_files import (
     missing_folders,
     remove_empty,
 )
-from cac_core.errors import CacError, UsageError
+from cac_core.errors import CacError, LockedError, UsageError
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
@@ -122,8 +122,10 @@ class Warehouse:
 
         Raises
         ------
+        LockedError
+            If another process on this machine is writing.
         CacError
-            If another process on this machine is writing, or the folder cannot be written.
+            If the folder cannot be written.
         """
         if not self.is_local:
             yield
@@ -138,9 +140,10 @@ class Warehouse:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise CacError(
+                raise LockedError(
                     f"Another run is writing to the warehouse {self.url}.",
                     "Wait for it to end, or stop it; `cac status` shows its state.",
+                    stream.name,
                 ) from None
             try:
                 yield

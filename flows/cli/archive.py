@@ -17,11 +17,13 @@ from flows.cli.options import (
     LimitOption,
     ModelOption,
     QuietOption,
+    ScheduledOption,
     WarehouseOption,
     as_text,
     complain,
     console,
     print_json,
+    require_followers,
     show,
 )
 
@@ -45,7 +47,8 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress, showing
 
-    prepare_scoring(request)
+    if not request.scheduled:  # a scheduled run may find a fault that passes, and tries again
+        prepare_scoring(request)
     progress = RunProgress(console, quiet=quiet)
     home = prepare_environment(progress.say)
     with (
@@ -95,6 +98,7 @@ def _finish(summary: ScoringSummary, as_json: bool) -> None:
             "`cac status` lists the reasons; `cac retry` scores these studies again."
         )
         raise typer.Exit(OVER_BUDGET)
+    require_followers(summary.followed_by)
 
 
 @app.command(epilog="Example: `cac score /archive/spect-ct -w /data/cac --limit 100`")
@@ -104,6 +108,7 @@ def score(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
+    scheduled: ScheduledOption = False,
     dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -115,7 +120,14 @@ def score(
     """
     from flows.request import ScoringRequest
 
-    request = ScoringRequest(_strings(archive), warehouse, as_text(config), as_text(model), limit)
+    request = ScoringRequest(
+        _strings(archive),
+        warehouse,
+        as_text(config),
+        as_text(model),
+        limit,
+        scheduled=scheduled,
+    )
     _score(request, dry_run, as_json, quiet)
 
 

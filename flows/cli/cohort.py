@@ -12,14 +12,19 @@ import typer
 from flows.cli.options import (
     INCOMPLETE,
     ConfigOption,
+    DraftOption,
     DryRunOption,
     JsonOption,
+    MoreExtracts,
+    ProposeOption,
     QuietOption,
+    ScheduledOption,
     WarehouseOption,
     as_text,
     complain,
     console,
     print_json,
+    require_followers,
     show,
     show_planned,
 )
@@ -53,23 +58,6 @@ ModelIdOption = Annotated[
         help="Model whose scores are linked: its id, or its folder of weights.",
         show_default="the only one in the warehouse",
     ),
-]
-ProposeOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--propose",
-        metavar="FILE...",
-        help="Only draft a mapping from these extracts, or from all in a folder.",
-        show_default="link",
-    ),
-]
-MoreExtracts = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="[FILE]...", help="More extracts of --propose.", hidden=True),
-]
-DraftOption = Annotated[
-    Path | None,
-    typer.Option("--out", help="File for the draft of --propose.", show_default="standard output"),
 ]
 ReportOutOption = Annotated[
     Path | None,
@@ -114,6 +102,7 @@ def link_command(
     suppress: Annotated[
         bool | None, typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4.")
     ] = None,
+    scheduled: ScheduledOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the extracts, say what is wrong; write nothing.")
     ] = False,
@@ -134,7 +123,7 @@ def link_command(
     from flows.request import LinkageRequest
 
     request = LinkageRequest(
-        warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress
+        warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress, scheduled
     )
     if dry_run:
         plan = _dry_run_link(request)
@@ -145,6 +134,7 @@ def link_command(
     summary = run_link(request, quiet=quiet)
     _show_linkage(summary, as_json)
     _require_patients(summary.empty_because)
+    require_followers(summary.followed_by)
 
 
 def _require_patients(empty_because: Sequence[str]) -> None:
@@ -223,7 +213,8 @@ def run_link(request: LinkageRequest, *, quiet: bool) -> LinkageSummary:
 
         if ask_site is None:
             return link_cohort(request)
-        prepare_linkage(request)
+        if not request.scheduled:
+            prepare_linkage(request)
         ask_site()
         summary: LinkageSummary = run_flow(registry_linkage, **vars(request))
         return summary
@@ -318,6 +309,7 @@ def report_command(
         typer.Option("--journal/--no-journal", help="Figures also as PDF and TIFF for journals."),
     ] = None,
     compare: CompareOption = None,
+    scheduled: ScheduledOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -339,6 +331,7 @@ def report_command(
         "reviews": as_text(reviews),
         "suppress": suppress,
         "journal": journal,
+        "scheduled": scheduled,
     }
     if dry_run:
         return show_planned(_preview_report(parameters), as_json)
@@ -393,12 +386,13 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> ReportSummary:
 
     progress = RunProgress(console, quiet=quiet)
     with site_reporting() as ask_site, showing(progress):
-        from flows.report import ReportRequest, cohort_report, prepare_report, write_report
+        from flows.report import ReportRequest, cohort_report, prepare_report, report_cohort
         from flows.runtime.states import run_flow
 
-        prepared = prepare_report(ReportRequest(**parameters))
         if ask_site is None:
-            return write_report(prepared, progress)
+            return report_cohort(**parameters)
+        if not parameters.get("scheduled"):
+            prepare_report(ReportRequest(**parameters))
         ask_site()
         summary: ReportSummary = run_flow(cohort_report, **parameters)
         return summary

@@ -19,9 +19,10 @@ from prefect.states import Failed
 
 from cac_core.errors import CacError
 from flows.runtime.faults import debugging, describe_fault
-from flows.runtime.progress import current_progress
+from flows.runtime.progress import current_progress, showing
 from flows.summaries import RunRecord
 from schemas.invalid import InvalidTableError
+from tasks.step import in_flow
 
 _LOST = (
     "warning: Prefect's record of this run is lost: its API does not answer any more. The results "
@@ -121,6 +122,39 @@ def run_flow(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
     if ending.summary is None and state is not None:
         state.result()  # the work did not begin: raises why
     return ending.summary
+
+
+def follow(
+    flow: Flow[..., Any], plain: Callable[..., Any] | None = None, **parameters: Any
+) -> dict[str, str]:
+    """Run the job that follows; its faults do not end this one.
+
+    Parameters
+    ----------
+    flow : runs as a subflow inside of a flow.
+    plain : function that does the same without Prefect, for a job outside of a flow.
+
+    Returns
+    -------
+    The name of the flow with how it ended: `Completed`, or the name of its state.
+    """
+    say = current_progress().say
+    try:
+        with showing(current_progress().fresh()):
+            if plain is not None and not in_flow():
+                summary = plain(**parameters)
+            else:
+                summary = run_flow(flow, **parameters)
+    except (CacError, InvalidTableError) as error:
+        say(f"warning: {flow.name}, which follows, failed: {error}")
+        return {flow.name: "Failed"}
+    except Exception as error:  # noqa: BLE001 - the job before it is done and published
+        say(f"warning: {flow.name}, which follows, failed: {describe_fault(error)}")
+        return {flow.name: "Failed"}
+    record = summary.record()
+    if record.failure:
+        say(f"warning: {flow.name}, which follows: {record.failure_message}")
+    return {flow.name: record.failure or "Completed"}
 
 
 def _log(record: RunRecord) -> None:

@@ -1,4 +1,4 @@
-"""What a flow run leaves in Prefect, seen through its API, and what is left when the API is gone."""
+"""What a flow run leaves in Prefect, seen through its API; and when that API is lost."""
 
 from __future__ import annotations
 
