@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -39,6 +40,12 @@ class ScoringRequest:
     limit: int | None = None
     retry_failed: bool = False
     scheduled: bool = False
+    workers: int | None = None
+    job: str = "nightly-rescore"
+
+    def portion(self, limit: int, workers: int | None) -> ScoringRequest:
+        """The same request for at most this number of studies, by this number of workers."""
+        return dataclasses.replace(self, limit=limit, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class PreparedScoring:
     weights: WeightsManifest
     limit: int | None
     retry_failed: bool
+    job: str = "nightly-rescore"
 
     @property
     def warehouse(self) -> Warehouse:
@@ -162,7 +170,12 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
     weights = verify_weights(Path(request.model) if request.model else indexing.settings.model)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit is {request.limit}.", "Give a number of studies, 1 or more.")
-    return PreparedScoring(indexing, weights, request.limit, request.retry_failed)
+    if request.workers is not None:
+        cluster = indexing.settings.cluster.model_copy(update={"workers": request.workers})
+        settings = indexing.settings.model_copy(update={"cluster": cluster})
+        indexing = dataclasses.replace(indexing, settings=settings)
+    job = "retry" if request.retry_failed else request.job
+    return PreparedScoring(indexing, weights, request.limit, request.retry_failed, job)
 
 
 def read_settings(config: str | None) -> Settings:

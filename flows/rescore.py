@@ -201,7 +201,7 @@ def _run_row(
 ) -> dict[str, object]:
     identity = prepared.identity
     return stamp.columns(_LIBRARIES) | {
-        "job": "retry" if prepared.retry_failed else "nightly-rescore",
+        "job": prepared.job,
         "outcome": summary.outcome,
         "files": index.n_files,
         "files_opened": index.n_opened,

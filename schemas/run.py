@@ -11,7 +11,12 @@ RUNS = TableSpec(
     "One row per run: job, counts, digests and versions.",
     (
         ColumnSpec("run_id", pa.string(), "start time and a random suffix", unique=True),
-        ColumnSpec("job", pa.string(), "command of the run", codes=("nightly-rescore", "retry")),
+        ColumnSpec(
+            "job",
+            pa.string(),
+            "command of the run",
+            codes=("nightly-rescore", "retry", "backfill"),
+        ),
         ColumnSpec("started_at", pa.timestamp("us", tz="UTC"), "start of the run"),
         ColumnSpec("finished_at", pa.timestamp("us", tz="UTC"), "end of the run"),
         ColumnSpec(

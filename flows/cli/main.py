@@ -20,6 +20,7 @@ from flows.cli.cohort import app as cohort_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
 from flows.cli.options import FAULT, fail, show
+from flows.cli.serve import app as serve_app
 from flows.cli.setup import app as setup_app
 from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
 from flows.cli.streams import discard_results, flush_results, prepare_streams, silence_libraries
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(setup_app)
 app.add_typer(archive_app)
 app.add_typer(cohort_app)
+app.add_typer(serve_app)
 app.add_typer(synthetic_app)
 app.add_typer(doctor_app)
 app.add_typer(key_app, name="key")

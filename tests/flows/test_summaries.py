@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows import summaries
+from flows.backfill import BackfillSummary
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "operation.md"
 
@@ -29,6 +30,7 @@ def documented_fields(kind: type) -> str:
     ("command", "kind"),
     [
         ("`cac score`, `cac retry`", summaries.ScoringSummary),
+        ("`cac backfill`", BackfillSummary),
         ("`cac score --dry-run`", summaries.ScoringDryRun),
         ("`cac index`", summaries.IndexSummary),
         ("`cac status`", summaries.StatusSummary),
