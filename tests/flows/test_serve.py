@@ -1,4 +1,4 @@
-"""`cac serve`: schedules that fire, runs that end badly, a stop within seconds, and a missed night."""
+"""`cac serve`: schedules fire, runs that end badly end nothing else, a stop takes seconds."""
 
 from __future__ import annotations
 
