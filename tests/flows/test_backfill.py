@@ -41,7 +41,7 @@ def test_a_backfill_leaves_the_warehouse_between_portions(
     time.sleep(1)
     with store.lock():
         time.sleep(20)  # longer than the pause: the next portion waits for it
-    out, err = process.communicate(timeout=600)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "Another run is writing" in err and "portion 2: 3 studies done, 0 left" in err
     runs = duckdb.sql(

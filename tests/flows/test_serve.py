@@ -112,7 +112,8 @@ if n == 1: os.kill(os.getpid(), signal.SIGKILL)
     process = started(config, script)
     lines = lines_until(process, "completed")
     process.terminate()
-    assert process.wait(timeout=60) == 0
+    process.communicate(timeout=60)
+    assert process.returncode == 0
     told = [line for line in lines if "after" in line]
     assert "ended with a warning (exit code 3)" in told[0]
     assert "killed by SIGKILL" in told[1]
