@@ -50,7 +50,7 @@ def test_the_report_follows_a_scheduled_linkage(cac: Cac, tmp_path: Path, mappin
         file.write("[schedule]\nreport_after_link = true\n")
     by_hand = cac("link", "-c", config, "--json", "-q")
     assert (by_hand.code, by_hand.json["followed_by"]) == (0, {}), by_hand.err
-    followed = cac("link", "-c", config, "--scheduled", "--json")
+    followed = cac("link", "-c", config, "--scheduled", "--json", timeout=900)
     (state,) = followed.json["followed_by"].values()
     assert state in ("Completed", "IncompleteReport")
     assert followed.code == (0 if state == "Completed" else 3), followed.err
