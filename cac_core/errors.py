@@ -41,6 +41,22 @@ class UsageError(CacError):
         return (type(self), (self.what, self.hint))
 
 
+class LockedError(CacError):
+    """Another run is writing to the warehouse.
+
+    Parameters
+    ----------
+    file : the file whose lock it holds.
+    """
+
+    def __init__(self, what: str, hint: str = "", file: str = "") -> None:
+        super().__init__(what, hint, 1)
+        self.file = file
+
+    def __reduce__(self) -> tuple[type[LockedError], tuple[str, str, str]]:
+        return (type(self), (self.what, self.hint, self.file))
+
+
 class WeightsError(CacError):
     """Model weights are missing, modified or do not fit the architecture."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -273,6 +274,47 @@ class RetentionSettings(_Section):
     )
 
 
+class ScheduleSettings(_Section):
+    """Runs of a schedule: deployments, `cac serve`, and commands with `--scheduled`.
+
+    A schedule is a cron line of five fields in `timezone`; an empty one is none.
+    """
+
+    link_after_score: bool = _key(False, "link after each rescoring that was completed")
+    report_after_link: bool = _key(False, "write the report after each linkage that has patients")
+    wait_for_lock_s: float = _key(
+        14400.0, "how long a run waits while another writes to the warehouse, seconds", ge=0
+    )
+    retries: int = _key(2, "further attempts after a fault; none after wrong usage", ge=0)
+    retry_delay_s: float = _key(300.0, "time before the next attempt, seconds", ge=0)
+    timezone: str = _key("UTC", "time zone of the schedules of `cac serve`")
+    rescore: str = _key("30 1 * * *", "when `cac serve` scores")
+    link: str = _key("0 6 * * 1", "when `cac serve` links")
+    report: str = _key("0 7 1 * *", "when `cac serve` writes the report")
+
+    @model_validator(mode="after")
+    def _zone_is_known(self) -> ScheduleSettings:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"`timezone` {self.timezone!r} is unknown; name one such as Europe/Berlin"
+            ) from None
+        return self
+
+
+class BackfillSettings(_Section):
+    """`cac backfill`: a whole archive in portions, between which other runs can write."""
+
+    studies_per_portion: int = _key(200, "studies after which other runs can write", ge=1)
+    pause_s: float = _key(
+        30.0, "time between two portions, seconds; others look for the lock every 10 s", ge=15
+    )
+    workers: int | None = _key(
+        None, "worker processes; without a value, those of [cluster]", "2", ge=1
+    )
+
+
 class Settings(_Section):
     """All settings of a site. Command-line options override them.
 
@@ -307,6 +349,8 @@ class Settings(_Section):
     notify: NotifySettings = _key(NotifySettings(), "who is told when a night fails")
     canary: CanarySettings = _key(CanarySettings(), "studies scored again each night")
     retention: RetentionSettings = _key(RetentionSettings(), "what a run removes at its end")
+    schedule: ScheduleSettings = _key(ScheduleSettings(), "runs of a schedule, and cac serve")
+    backfill: BackfillSettings = _key(BackfillSettings(), "cac backfill")
 
     def public(self) -> dict[str, Any]:
         """Return the settings as JSON values, without archive, key file, canaries and addresses.

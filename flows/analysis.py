@@ -17,8 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.analysis.concordance import discrepancies
 from cac_core.analysis.estimate import Estimate
@@ -34,6 +33,8 @@ from flows.request import open_warehouse
 from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
+from flows.runtime.states import concluded
+from flows.summaries import RunRecord, empty_cohort
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.table import InvalidTableError, TableSpec
 from tasks.resampling import over_dask
@@ -92,6 +93,17 @@ class AnalysisSummary:
         lines += key_estimates_markdown(self.headline)
         lines += ["", f"{self.estimates} estimates, {self.not_estimable} not estimable."]
         return "\n".join(lines)
+
+    def record(self) -> RunRecord:
+        """The log of the flow run, and its state."""
+        info = [
+            f"{self.outcome}: {self.patients} patients, {self.estimates} estimates, "
+            f"{self.not_estimable} not estimable"
+        ]
+        if not self.empty_because:
+            return RunRecord(info)
+        message = empty_cohort(self.empty_because)
+        return RunRecord(info, [message], "EmptyCohort", message)
 
 
 @dataclass(frozen=True)
@@ -186,7 +198,7 @@ def analyse(request: AnalysisRequest) -> AnalysisSummary:
 @flow(name="analyse-cohort", persist_result=False, validate_parameters=False)
 def analyse_cohort(
     warehouse: str | None = None, config: str | None = None, plan: str | None = None
-) -> AnalysisSummary:
+) -> AnalysisSummary | State[AnalysisSummary]:
     """Estimate everything a plan asks for from the linked table of a warehouse.
 
     Parameters
@@ -195,11 +207,10 @@ def analyse_cohort(
 
     Returns
     -------
-    The summary that `cac analyse --json` prints.
+    The summary that `cac analyse --json` prints; for an empty cohort, a state that holds it.
     """
-    summary = analyse(AnalysisRequest(warehouse, config, plan))
-    create_markdown_artifact(key="analyse-cohort", markdown=summary.as_markdown())
-    return summary
+    request = AnalysisRequest(warehouse, config, plan)
+    return concluded("analyse-cohort", lambda: analyse(request))
 
 
 def analyse_if_changed(prepared: PreparedAnalysis, progress: RunProgress) -> AnalysisSummary:

@@ -20,7 +20,7 @@ from cac_core.keys import ignored_secret, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
 from flows.request import open_warehouse
-from flows.runtime.environment import ask_site_api, prepare_environment, site_api
+from flows.runtime.environment import ask_site_api, prepare_environment, site_api, work_pool
 from flows.runtime.faults import describe_fault
 from flows.summaries import Check, DoctorSummary
 
@@ -38,6 +38,8 @@ _PACKAGES = (
     "lifelines",
     "numpy",
 )
+#: The work pool of the deployments in prefect.yaml.
+POOL = "cac"
 _MIN_MEMORY_PER_CORE_GIB = 1.0
 
 
@@ -145,7 +147,10 @@ def _prefect_api() -> tuple[bool, str]:
     if url is None:
         return True, "each run starts its own on this machine"
     ask_site_api()
-    return True, f"{url} answers"
+    if work_pool(POOL):
+        return True, f"{url} answers and has the work pool `{POOL}`"
+    create = f"prefect work-pool create {POOL} --type process"
+    return True, f"{url} answers; deployments need a work pool: {create}"
 
 
 def _cluster(config: Path | None) -> tuple[bool, str]:

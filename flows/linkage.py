@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -11,8 +12,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.cohort.canonical import make_part, part_digest, without_forgotten
 from cac_core.cohort.database import Resources
@@ -41,16 +41,14 @@ from cac_core.keys import Keyring
 from cac_core.model.weights import model_id_of
 from cac_core.settings import Settings
 from flows.linkage_counts import extract_summary, flow_counts, match_rows
+from flows.linkage_summaries import LinkageSummary, OutcomeCount, UnknownCodeCount
 from flows.linkage_warnings import input_warnings
 from flows.quarantine import in_quarantine
-from flows.request import LinkageRequest, open_warehouse, read_settings, site_keyring
+from flows.request import LinkageRequest, open_warehouse, read_settings, schedule_of, site_keyring
+from flows.runtime.attempts import attempted
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
-from flows.summaries import (
-    LinkageSummary,
-    OutcomeCount,
-    UnknownCodeCount,
-)
+from flows.runtime.states import concluded, follow
 from schemas.instance import INSTANCES
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import linked_table
@@ -156,7 +154,19 @@ def _checked_extracts(mapping: SiteMapping, base: Path) -> tuple[Extract, ...]:
 
 
 def link_cohort(request: LinkageRequest) -> LinkageSummary:
-    """Link without Prefect; the flow below adds only its artifact."""
+    """Link, in a flow or without Prefect; a scheduled run is followed by the report, if wanted."""
+    schedule = schedule_of(request.config, request.scheduled)
+    summary = attempted(lambda: _link_now(request), schedule)
+    if schedule is None or not schedule.report_after_link or summary.empty_because:
+        return summary
+    from flows.report import cohort_report, report_cohort
+
+    place = {"warehouse": request.warehouse, "config": request.config, "scheduled": True}
+    followed = follow(cohort_report, report_cohort, **place)
+    return dataclasses.replace(summary, followed_by=followed)
+
+
+def _link_now(request: LinkageRequest) -> LinkageSummary:
     prepared = prepare_linkage(request)
     with prepared.warehouse.lock():
         return _link(prepared, current_progress())
@@ -170,21 +180,22 @@ def registry_linkage(
     outcomes: str | None = None,
     model: str | None = None,
     suppress: bool | None = None,
-) -> LinkageSummary:
+    scheduled: bool = False,
+) -> LinkageSummary | State[LinkageSummary]:
     """Link the scores of a warehouse with the extracts that a mapping names.
 
     Parameters
     ----------
     warehouse, config, mapping, outcomes, model : as the options of `cac link`.
     suppress : hide small counts in the summary and its artifact; the tables keep them.
+    scheduled : wait for the warehouse, try again, and report afterwards, as the settings say.
 
     Returns
     -------
-    The summary that `cac link --json` prints.
+    The summary that `cac link --json` prints; for an empty cohort, a state that holds it.
     """
-    summary = link_cohort(LinkageRequest(warehouse, config, mapping, outcomes, model, suppress))
-    create_markdown_artifact(key="registry-linkage", markdown=summary.as_markdown())
-    return summary
+    request = LinkageRequest(warehouse, config, mapping, outcomes, model, suppress, scheduled)
+    return concluded("registry-linkage", lambda: link_cohort(request))
 
 
 class _Inputs(NamedTuple):

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from cac_core.cohort.disclosure import Disclosure
 from cac_core.cohort.extract_parts import Part
+from flows.linkage_summaries import CellCount, ExtractSummary, FaultCount, FlowCount
 from flows.quarantine import lost_rows
-from flows.summaries import CellCount, Count, ExtractSummary, FaultCount, FlowCount, Rows
+from flows.summaries import Count, Rows
 from schemas.codes import FlowStep
 
 

@@ -30,10 +30,11 @@ from cac_core.cohort.unknown_codes import UnknownCode, unknown_codes
 from cac_core.errors import CacError, UsageError
 from flows.linkage import PreparedLinkage, prepare_linkage
 from flows.linkage_counts import match_rows
+from flows.linkage_summaries import ExtractFile, LinkageDryRun, UnknownCodeCount
 from flows.linkage_warnings import input_warnings
 from flows.quarantine import in_quarantine
 from flows.request import LinkageRequest
-from flows.summaries import ExtractFile, LinkageDryRun, Rows, UnknownCodeCount
+from flows.summaries import Rows
 from schemas.instance import INSTANCES
 from schemas.linkage import QUARANTINE
 

@@ -12,8 +12,8 @@ from cac_core.cohort.extract_parts import PartStore
 from cac_core.cohort.remedies import set_aside
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
+from flows.linkage_summaries import QuarantineSummary
 from flows.request import open_warehouse, read_settings
-from flows.summaries import QuarantineSummary
 from schemas.linkage import LINKAGES, QUARANTINE
 
 

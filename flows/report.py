@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.analysis.archive_estimates import (
     ARCHIVE_ANALYSES,
@@ -38,11 +38,14 @@ from flows.analysis import (
     prepare_analysis,
 )
 from flows.pages.studies import write_pages
+from flows.request import schedule_of
+from flows.runtime.attempts import attempted
 from flows.runtime.known_folders import remember_folder
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.results_folder import require_replaceable, results_folder, write_files
 from flows.runtime.results_in_store import require_replaceable_in_store, results_in_store
-from flows.summaries import PlannedWrites
+from flows.runtime.states import concluded
+from flows.summaries import PlannedWrites, RunRecord, empty_cohort
 from schemas.preview import PREVIEWS
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
@@ -72,6 +75,7 @@ class ReportRequest:
     reviews: str | None = None
     suppress: bool | None = None
     journal: bool | None = None
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,23 @@ class ReportSummary:
         for title, reasons in self.gaps.items():
             lines += ["", f"**{title}**", "", *(f"- {reason}" for reason in reasons)]
         return "\n".join(lines)
+
+    def record(self) -> RunRecord:
+        """The log of the flow run, and its state."""
+        info = [
+            f"{self.outcome}: {self.patients} patients, {self.estimates} estimates, "
+            f"{self.tables} tables, {self.figures} figures; analysis {self.analysis}"
+        ]
+        missing = [f"{title}: {'; '.join(reasons)}" for title, reasons in self.gaps.items()]
+        if self.empty_because:
+            message = empty_cohort(self.empty_because)
+            return RunRecord(info, [*missing, message], "EmptyCohort", message)
+        if self.gaps:
+            message = (
+                f"The report is written but lacks {len(missing)} sections: {', '.join(self.gaps)}."
+            )
+            return RunRecord(info, missing, "IncompleteReport", message)
+        return RunRecord(info)
 
 
 @dataclass(frozen=True)
@@ -164,22 +185,29 @@ def cohort_report(
     reviews: str | None = None,
     suppress: bool | None = None,
     journal: bool | None = None,
-) -> ReportSummary:
+    scheduled: bool = False,
+) -> ReportSummary | State[ReportSummary]:
     """Analyse the linked cohort if something has changed, and write its report.
 
     Parameters
     ----------
     warehouse, config, plan, out, reviews, suppress, journal : as the options of `cac report`.
+    scheduled : wait for the warehouse and try again, as the settings say.
 
     Returns
     -------
-    The summary that `cac report --json` prints.
+    The summary that `cac report --json` prints; for an incomplete report or an empty cohort, a
+    state that holds it.
     """
-    request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal)
-    prepared = prepare_report(request)
-    summary = write_report(prepared, current_progress())
-    create_markdown_artifact(key="cohort-report", markdown=summary.as_markdown())
-    return summary
+    request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal, scheduled)
+    return concluded("cohort-report", lambda: report_cohort(**vars(request)))
+
+
+def report_cohort(**parameters: Any) -> ReportSummary:
+    """Write the report, in a flow or without Prefect; takes the fields of `ReportRequest`."""
+    request = ReportRequest(**parameters)
+    schedule = schedule_of(request.config, request.scheduled)
+    return attempted(lambda: write_report(prepare_report(request), current_progress()), schedule)
 
 
 def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSummary:
@@ -195,7 +223,8 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         analysed = analyse_if_changed(analysis, progress)
         begun = monotonic()
         estimates = _with_archive_rows(prepared)
-        remember_folder(store, prepared.out, _CONTENTS)
+        if prepared.out is not None:
+            remember_folder(store, prepared.out, _CONTENTS)
     shown = hide_small(estimates) if prepared.suppress else estimates
     progress.say(f"writing the report into {prepared.place}")
     facts = _facts(prepared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from cac_core.cohort.fingerprint import require_same_secret
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import UsageError
 from cac_core.keys import Keyring, ignored_secret, load_keyring
-from cac_core.settings import Settings, load_settings
+from cac_core.settings import ScheduleSettings, Settings, load_settings
 from cac_core.storage import is_url, require_answer
 from flows.runtime.faults import hide_paths_below
 from schemas.codes import Status
@@ -32,7 +33,8 @@ if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to
 class ScoringRequest:
     """Arguments of one rescoring run, as the command line or a deployment gives them.
 
-    `archive` and `warehouse` override those of the settings file.
+    `archive` and `warehouse` override those of the settings file. A scheduled run waits, tries
+    again and is followed by the linkage as the settings say.
     """
 
     archive: tuple[str, ...] = ()
@@ -42,6 +44,13 @@ class ScoringRequest:
     limit: int | None = None
     retry_failed: bool = False
     reasons: tuple[str, ...] = ()
+    scheduled: bool = False
+    workers: int | None = None
+    job: str = "nightly-rescore"
+
+    def portion(self, limit: int, workers: int | None) -> ScoringRequest:
+        """The same request for at most this number of studies, by this number of workers."""
+        return dataclasses.replace(self, limit=limit, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class LinkageRequest:
     outcomes: str | None = None
     model: str | None = None
     suppress: bool | None = None
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class PreparedScoring:
     limit: int | None
     retry_failed: bool
     reasons: tuple[str, ...] = ()
+    job: str = "nightly-rescore"
 
     @property
     def warehouse(self) -> Warehouse:
@@ -165,8 +176,13 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit is {request.limit}.", "Give a number of studies, 1 or more.")
     _require_known_reasons(indexing.warehouse, weights.model_id, request.reasons)
+    if request.workers is not None:
+        cluster = indexing.settings.cluster.model_copy(update={"workers": request.workers})
+        settings = indexing.settings.model_copy(update={"cluster": cluster})
+        indexing = dataclasses.replace(indexing, settings=settings)
+    job = "retry" if request.retry_failed else request.job
     return PreparedScoring(
-        indexing, weights, request.limit, request.retry_failed, tuple(request.reasons)
+        indexing, weights, request.limit, request.retry_failed, tuple(request.reasons), job
     )
 
 
@@ -200,6 +216,11 @@ def read_settings(config: str | None) -> Settings:
         If the file cannot be read or is invalid.
     """
     return load_settings(None if config is None else Path(config))
+
+
+def schedule_of(config: str | None, scheduled: bool) -> ScheduleSettings | None:
+    """Settings of scheduled runs; None for a command typed by hand."""
+    return read_settings(config).schedule if scheduled else None
 
 
 def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path | str, ...]:

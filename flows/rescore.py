@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import pyarrow as pa
-from prefect import flow
-from prefect.artifacts import create_markdown_artifact
+from prefect import State, flow
 
 from cac_core.cohort.fingerprint import keep_fingerprint
 from cac_core.cohort.warehouse import Warehouse
@@ -21,10 +20,18 @@ from flows.canaries import Canaries, check_canaries, chosen_canaries
 from flows.night_watch import watched
 from flows.pages.archive import publish_archive_page
 from flows.planning import ArchiveContent, ScoringPlan, plan_scoring, read_archive
-from flows.request import PreparedScoring, ScoringRequest, current_archive, prepare_scoring
+from flows.request import (
+    PreparedScoring,
+    ScoringRequest,
+    current_archive,
+    prepare_scoring,
+    schedule_of,
+)
+from flows.runtime.attempts import attempted
 from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
+from flows.runtime.states import concluded, follow
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
@@ -48,7 +55,8 @@ def nightly_rescore(
     limit: int | None = None,
     retry_failed: bool = False,
     reasons: list[str] | None = None,
-) -> ScoringSummary:
+    scheduled: bool = False,
+) -> ScoringSummary | State[ScoringSummary]:
     """Score every study of the archive that the ledger does not hold yet.
 
     Parameters
@@ -57,20 +65,46 @@ def nightly_rescore(
         settings file or from `flows.request.archive_of_run`.
     retry_failed : also score studies whose last row has status `failed`.
     reasons : of these, only those that failed for one of these reasons.
+    scheduled : wait for the warehouse, try again, and link afterwards, as the settings say.
 
     Returns
     -------
-    The summary that `cac score --json` prints.
+    The summary that `cac score --json` prints; for a run over its failure budget, a state that
+    holds it.
     """
     request = ScoringRequest(
-        current_archive(), warehouse, config, model, limit, retry_failed, tuple(reasons or ())
+        current_archive(),
+        warehouse,
+        config,
+        model,
+        limit,
+        retry_failed,
+        tuple(reasons or ()),
+        scheduled,
     )
+    return concluded("nightly-rescore", lambda: _scheduled(request))
+
+
+def _scheduled(request: ScoringRequest) -> ScoringSummary:
+    """Score; a scheduled run that was completed is followed by the linkage, if wanted."""
+    schedule = schedule_of(request.config, request.scheduled)
+    summary = attempted(lambda: rescore(request), schedule)
+    if schedule is None or not schedule.link_after_score or summary.outcome != "completed":
+        return summary
+    from flows.linkage import registry_linkage
+
+    followed = follow(
+        registry_linkage, warehouse=request.warehouse, config=request.config, scheduled=True
+    )
+    return dataclasses.replace(summary, followed_by=followed)
+
+
+def rescore(request: ScoringRequest) -> ScoringSummary:
+    """Score what the ledger lacks; called inside a flow, whose task runs are the shards."""
     prepared = prepare_scoring(request)
     stamp, progress = RunStamp(), current_progress()
     with prepared.warehouse.lock(), watched(prepared, stamp, progress) as watch:
-        summary = watch.finished(_rescore(prepared, stamp, progress))
-    create_markdown_artifact(key="nightly-rescore", markdown=summary.as_markdown())
-    return summary
+        return watch.finished(_rescore(prepared, stamp, progress))
 
 
 def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) -> ScoringSummary:
@@ -191,7 +225,7 @@ def _run_row(
 ) -> dict[str, object]:
     identity = prepared.identity
     return stamp.columns(_LIBRARIES) | {
-        "job": "retry" if prepared.retry_failed else "nightly-rescore",
+        "job": prepared.job,
         "outcome": summary.outcome,
         "files": index.n_files,
         "files_opened": index.n_opened,

@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from cac_core.cohort.set_aside import SetAside
 
 #: A count, or `<5` or `suppressed` where small counts are hidden.
 Count = int | str
 #: Rows of a table of the warehouse, as dictionaries.
 Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Lines of the log of a flow run, without identifiers and paths; the state of a bad end."""
+
+    info: list[str]
+    warnings: list[str] = field(default_factory=list)
+    failure: str | None = None
+    failure_message: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class ScoringSummary:
     studies_per_second: float
     canaries: int = 0
     drifted: int = 0
+    followed_by: dict[str, str] = field(default_factory=dict)
 
     def as_markdown(self) -> str:
         """The artifact on the Prefect page of the run."""
@@ -59,7 +68,7 @@ class ScoringSummary:
             ("canaries that drifted", f"{self.drifted} of {self.canaries}"),
             ("archive page", f"`{self.archive_page}`" if self.archive_page else "not written"),
         ]
-        lines = [f"# Rescoring run {self.run_id}", "", *_table(("", ""), rows)]
+        lines = [f"# Rescoring run {self.run_id}", "", *markdown_table(("", ""), rows)]
         for title, counts in (
             ("Studies by reason", self.reasons),
             ("Scores that need review by reason", self.review_reasons),
@@ -67,8 +76,35 @@ class ScoringSummary:
         ):
             if counts:
                 by_reason = [(f"`{name}`", n) for name, n in sorted(counts.items())]
-                lines += ["", f"## {title}", "", *_table(("reason", "n"), by_reason)]
+                lines += ["", f"## {title}", "", *markdown_table(("reason", "n"), by_reason)]
         return "\n".join(lines)
+
+    def record(self) -> RunRecord:
+        """The log of the flow run, and its state."""
+        counts = f"{self.scored} scored, {self.rejected} rejected, {self.failed} failed"
+        info = [
+            f"{self.studies} studies in the archive: {counts}, {self.skipped} in the ledger, "
+            f"{self.left} left; {self.seconds:.0f} s, {self.studies_per_second:.2f} studies/s"
+        ]
+        warnings = [
+            f"{title}: {_listed(by_reason)}"
+            for title, by_reason in (
+                ("studies by reason", self.reasons),
+                ("scores that need review", self.review_reasons),
+                ("files by reason", self.file_reasons),
+            )
+            if by_reason
+        ]
+        if self.archive_page is None:
+            warnings.append("the archive page is not written")
+        if self.outcome != "over_budget":
+            return with_followers(RunRecord(info, warnings), self.followed_by)
+        message = (
+            f"{self.failed} of {self.scored + self.rejected + self.failed} studies failed, more "
+            f"than the failure budget allows: {_listed(self.reasons)}. The scores are published; "
+            "`cac retry` scores these studies again."
+        )
+        return RunRecord(info, [*warnings, message], "OverBudget", message)
 
 
 @dataclass(frozen=True)
@@ -211,178 +247,6 @@ class KeyLookup:
 
 
 @dataclass(frozen=True)
-class FaultCount:
-    """Rows in quarantine for one reason; `column` is None where the whole line is at fault."""
-
-    column: str | None
-    reason: str
-    rows: int
-
-
-@dataclass(frozen=True)
-class CellCount:
-    """Cells in quarantine for one reason, whose rows are used."""
-
-    column: str | None
-    reason: str
-    cells: int
-
-
-@dataclass(frozen=True)
-class ExtractSummary:
-    """One file of a registry extract.
-
-    `faults` and `unusable` count what was found while reading it, `found_later` what the linkage
-    itself set aside; `in_quarantine` counts the lines of both, as `cac quarantine` does.
-    """
-
-    source: str
-    table: str
-    label: str
-    file: str
-    lines: int
-    rows: int
-    unusable: int
-    blank: int
-    faults: list[FaultCount]
-    cells: list[CellCount]
-    read_before: bool
-    found_later: list[FaultCount] = field(default_factory=list)
-    in_quarantine: int = 0
-
-
-@dataclass(frozen=True)
-class FlowCount:
-    """Patients that left the cohort at one step of the flow.
-
-    `details` counts them by the missing covariates, or by the record of known disease.
-    """
-
-    step: str
-    description: str
-    patients: Count
-    details: dict[str, Count] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class OutcomeCount:
-    """Events of one outcome, and patients in whom it cannot be judged."""
-
-    outcome: str
-    events: Count
-    patients_left_out: Count
-
-
-@dataclass(frozen=True)
-class UnknownCodeCount:
-    """A code of an extract that no rule of the outcome definition knows."""
-
-    source: str
-    kind: str
-    value: str
-    rows: Count
-
-
-@dataclass(frozen=True)
-class LinkageSummary:
-    """One registry linkage (`cac link`).
-
-    `empty_because` says why no patient is in the analysis; without any reason if there are some.
-    """
-
-    run_id: str
-    outcome: str
-    warehouse: str
-    model: str
-    site: str
-    extracts: list[ExtractSummary]
-    patients: int
-    included: int
-    flow: list[FlowCount]
-    outcomes: list[OutcomeCount]
-    unknown_codes: list[UnknownCodeCount]
-    matches: Rows
-    warnings: list[str]
-    empty_because: list[str]
-    seconds: float
-
-    def as_markdown(self) -> str:
-        """The artifact on the Prefect page of the run."""
-        extracts = [
-            (e.label, e.rows, e.in_quarantine, sum(c.cells for c in e.cells)) for e in self.extracts
-        ]
-        codes = [(code.source, code.kind, code.value, code.rows) for code in self.unknown_codes]
-        outcomes = [(f"`{o.outcome}`", o.events, o.patients_left_out) for o in self.outcomes]
-        lines = [f"# Registry linkage {self.run_id}", "", f"Outcome: {self.outcome}.", ""]
-        if self.empty_because:
-            lines += [f"The cohort is empty: {'; '.join(self.empty_because)}.", ""]
-        lines += _table(("step", "patients"), [(f.description, f.patients) for f in self.flow])
-        lines += ["", *_table(("outcome", "events", "left out"), outcomes), ""]
-        lines += _table(("extract", "rows", "lines in quarantine", "cells in quarantine"), extracts)
-        if codes:
-            lines += ["", "Codes and types that no rule knows:", ""]
-            lines += _table(("source", "kind", "value", "rows"), codes)
-        lines += ["", *(f"Warning: {text}." for text in self.warnings)]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class ExtractFile:
-    """One file that a linkage would read; `whole` if a dry run read all of it.
-
-    `fault` is why it cannot be used as a whole; else `lines` and `rows` count what was read, and
-    `unusable` the lines that reading set aside, `in_quarantine` these and those that the linkage
-    itself would set aside.
-    """
-
-    source: str
-    file: str
-    table: str
-    label: str
-    whole: bool = True
-    lines: int = 0
-    rows: int = 0
-    unusable: int = 0
-    fault: str | None = None
-    in_quarantine: int = 0
-
-
-@dataclass(frozen=True)
-class LinkageDryRun:
-    """What a linkage would read and set aside (`cac link --dry-run`).
-
-    `stops` are reasons why it would end without a result. `matches` are clinical rows with a study;
-    empty if not all clinical rows were read.
-    """
-
-    dry_run: bool = field(default=True, init=False)
-    warehouse: str
-    model: str
-    site: str
-    outcomes: list[str]
-    extracts: list[ExtractFile]
-    set_aside: list[SetAside]
-    unknown_codes: list[UnknownCodeCount]
-    warnings: list[str]
-    stops: list[str]
-    matches: Rows = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class QuarantineSummary:
-    """What a linkage set aside (`cac quarantine`).
-
-    `published` is false if the rows are those of a linkage that stopped before it published.
-    """
-
-    warehouse: str
-    published: bool
-    rows: int
-    cells: int
-    set_aside: list[SetAside]
-
-
-@dataclass(frozen=True)
 class ExportedFile:
     """One file of an export."""
 
@@ -447,7 +311,29 @@ class ScoredRegistrySummary:
     registry: RegistrySummary
 
 
-def _table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
+def markdown_table(header: tuple[str, ...], rows: list[Any]) -> list[str]:
     """Lines of a Markdown table."""
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
+
+
+def empty_cohort(reasons: Sequence[str]) -> str:
+    """Message about a cohort without patients."""
+    return (
+        f"The cohort is empty: {'; '.join(reasons)}. Correct the mapping, its coverage or the "
+        "extracts, and link again (docs/linkage.md explains the steps)."
+    )
+
+
+def with_followers(record: RunRecord, followed_by: Mapping[str, str]) -> RunRecord:
+    """The record of a run whose follower may have ended badly."""
+    bad = {name: state for name, state in followed_by.items() if state != "Completed"}
+    if not bad:
+        return record
+    listed = ", ".join(f"{name} ({state})" for name, state in bad.items())
+    message = f"The results of this run are published, but what follows ended badly: {listed}."
+    return RunRecord(record.info, [*record.warnings, message], "FollowUpFailed", message)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))

@@ -7,7 +7,7 @@ import pyarrow as pa
 from schemas.table import ColumnSpec, TableSpec
 
 #: Jobs that score an archive; `forget` removes withdrawn patients and has counts in `reasons` only.
-SCORING_JOBS = ("nightly-rescore", "retry")
+SCORING_JOBS = ("nightly-rescore", "retry", "backfill")
 JOBS = (*SCORING_JOBS, "forget")
 
 RUNS = TableSpec(

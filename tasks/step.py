@@ -41,7 +41,7 @@ def step(
                 return run_here(run_name, *args, **kwargs)
 
         def run_here(run_name: str | None, *args: Any, **kwargs: Any) -> _Result:
-            if not _in_flow():
+            if not in_flow():
                 return function(*args, **kwargs)
             from prefect import task
             from prefect.cache_policies import NO_CACHE
@@ -82,6 +82,7 @@ def _logged(name: str) -> Iterator[None]:
         event("step", level, step=name, status=status, seconds=round(monotonic() - begun, 3))
 
 
-def _in_flow() -> bool:
+def in_flow() -> bool:
+    """Whether this code runs inside of a Prefect flow run."""
     context = sys.modules.get("prefect.context")
     return context is not None and context.FlowRunContext.get() is not None

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cac_core.cohort.warehouse_files import WarehouseFiles, missing_folders, remove_empty
-from cac_core.errors import CacError
+from cac_core.errors import CacError, LockedError
 
 #: A lease that was not renewed for this long has lost its run.
 EXPIRY_S = 120.0
@@ -298,12 +298,15 @@ def _require_same(files: WarehouseFiles, identity: tuple[int, int]) -> None:
     )
 
 
-def _busy(files: WarehouseFiles, owner: dict[str, Any] | None = None, left: float = 0) -> CacError:
+def _busy(
+    files: WarehouseFiles, owner: dict[str, Any] | None = None, left: float = 0
+) -> LockedError:
     who = f" ({owner['host']}, process {owner['pid']})" if owner and "host" in owner else ""
     wait = f"; if it has died, the warehouse is free in {left:.0f} s" if left else ""
-    return CacError(
+    return LockedError(
         f"Another run{who} is writing to the warehouse {files.url}.",
         f"Wait for it to end, or stop it{wait}; `cac status` shows its state.",
+        "" if owner or not files.is_local else str(files.root / LOCK_FILE),
     )
 
 

@@ -125,6 +125,8 @@ class Warehouse:
 
         Raises
         ------
+        LockedError
+            If another process on this machine is writing.
         CacError
             If another run is writing, or the warehouse cannot be written.
         """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,15 +19,18 @@ from flows.cli.options import (
     LimitOption,
     ModelOption,
     QuietOption,
+    ScheduledOption,
     WarehouseOption,
     as_text,
     complain,
     console,
     print_json,
+    require_followers,
     show,
 )
 
 if TYPE_CHECKING:
+    from flows.backfill import BackfillSummary
     from flows.request import ScoringRequest
     from flows.summaries import ScoringSummary
 
@@ -41,11 +46,50 @@ key_app = typer.Typer(
 
 def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
     """Check the request, then run the flow, so that a wrong argument does not start Prefect."""
+    with _prefect(request, quiet):
+        from flows.rescore import nightly_rescore
+        from flows.runtime.states import run_flow
+
+        summary: ScoringSummary = run_flow(
+            nightly_rescore,
+            request.warehouse,
+            request.config,
+            request.model,
+            request.limit,
+            request.retry_failed,
+            list(request.reasons) or None,
+            request.scheduled,
+        )
+        return summary
+
+
+def run_backfill(request: ScoringRequest, portion: int | None, *, quiet: bool) -> BackfillSummary:
+    """Check the request, then run the flow."""
+    with _prefect(request, quiet):
+        from flows.backfill import backfill
+        from flows.runtime.states import run_flow
+
+        summary: BackfillSummary = run_flow(
+            backfill,
+            request.warehouse,
+            request.config,
+            request.model,
+            request.limit,
+            portion,
+            request.workers,
+        )
+        return summary
+
+
+@contextlib.contextmanager
+def _prefect(request: ScoringRequest, quiet: bool) -> Iterator[None]:
+    """Check the request, and provide the Prefect API and the progress of its flow run."""
     from flows.request import archive_of_run, prepare_scoring
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress, showing
 
-    prepare_scoring(request)
+    if not request.scheduled:  # a scheduled run may find a fault that passes, and tries again
+        prepare_scoring(request)
     progress = RunProgress(console, quiet=quiet)
     home = prepare_environment(progress.say)
     with (
@@ -54,16 +98,7 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
         archive_of_run(request.archive),
     ):
         ready()
-        from flows.rescore import nightly_rescore
-
-        return nightly_rescore(
-            request.warehouse,
-            request.config,
-            request.model,
-            request.limit,
-            request.retry_failed,
-            list(request.reasons) or None,
-        )
+        yield
 
 
 def _score(request: ScoringRequest, dry_run: bool, as_json: bool, quiet: bool) -> None:
@@ -95,6 +130,7 @@ def _finish(summary: ScoringSummary, as_json: bool) -> None:
             "`cac status` lists the reasons; `cac retry` scores these studies again."
         )
         raise typer.Exit(OVER_BUDGET)
+    require_followers(summary.followed_by)
 
 
 @app.command(epilog="Example: `cac score /archive/spect-ct -w /data/cac --limit 100`")
@@ -104,6 +140,7 @@ def score(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
+    scheduled: ScheduledOption = False,
     dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -116,7 +153,12 @@ def score(
     from flows.request import ScoringRequest
 
     request = ScoringRequest(
-        tuple(archive or ()), warehouse, as_text(config), as_text(model), limit
+        tuple(archive or ()),
+        warehouse,
+        as_text(config),
+        as_text(model),
+        limit,
+        scheduled=scheduled,
     )
     _score(request, dry_run, as_json, quiet)
 
@@ -153,6 +195,64 @@ def retry(
         reasons=tuple(reason or ()),
     )
     _score(request, dry_run, as_json, quiet)
+
+
+@app.command("backfill", epilog="Example: `cac backfill -c cac.toml --model new --portion 500`")
+def backfill_command(
+    archive: Archive = None,
+    warehouse: WarehouseOption = None,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    limit: LimitOption = None,
+    portion: Annotated[
+        int | None,
+        typer.Option(
+            "--portion",
+            min=1,
+            help="Studies after which other runs can write.",
+            show_default="that of the settings, 200",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Worker processes, to leave room for other runs.",
+            show_default="those of the settings",
+        ),
+    ] = None,
+    dry_run: ScoringDryRunOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score a new model or protocol over the whole archive, in portions beside the nightly run.
+
+    The warehouse is free between two portions, and a portion waits for other runs. Stop it at any
+    time; it goes on where it was. It ends with exit code 3 after a portion over the failure budget.
+    """
+    from flows.request import ScoringRequest
+
+    request = ScoringRequest(
+        tuple(archive or ()),
+        warehouse,
+        as_text(config),
+        as_text(model),
+        limit,
+        workers=workers,
+        job="backfill",
+    )
+    if dry_run:
+        return _score(request, dry_run, as_json, quiet)
+    summary = run_backfill(request, portion, quiet=quiet)
+    record = summary.record()
+    if as_json:
+        print_json(summary)
+    else:
+        show("\n".join([*record.info, *record.warnings]))
+    if record.failure:
+        complain(record.failure_message)
+        raise typer.Exit(OVER_BUDGET)
 
 
 @app.command("index", epilog="Example: `cac index /archive/spect-ct -w /data/cac`")

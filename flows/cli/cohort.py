@@ -14,23 +14,29 @@ from flows.cli.linkage_output import show_linkage
 from flows.cli.options import (
     INCOMPLETE,
     ConfigOption,
+    DraftOption,
     DryRunOption,
     JsonOption,
+    MoreExtracts,
+    ProposeOption,
     QuietOption,
+    ScheduledOption,
     WarehouseOption,
     as_text,
     complain,
     console,
     print_json,
+    require_followers,
     show,
     show_planned,
 )
 
 if TYPE_CHECKING:
     from flows.analysis import AnalysisDryRun, AnalysisSummary
+    from flows.linkage_summaries import LinkageDryRun, LinkageSummary
     from flows.report import ReportSummary
     from flows.request import LinkageRequest
-    from flows.summaries import LinkageDryRun, LinkageSummary, PlannedWrites
+    from flows.summaries import PlannedWrites
 
 app = typer.Typer(rich_markup_mode="markdown")
 
@@ -55,23 +61,6 @@ ModelIdOption = Annotated[
         help="Model whose scores are linked: its id, or its folder of weights.",
         show_default="the only one in the warehouse",
     ),
-]
-ProposeOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--propose",
-        metavar="FILE...",
-        help="Only draft a mapping from these extracts, or from all in a folder.",
-        show_default="link",
-    ),
-]
-MoreExtracts = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="[FILE]...", help="More extracts of --propose.", hidden=True),
-]
-DraftOption = Annotated[
-    Path | None,
-    typer.Option("--out", help="File for the draft of --propose.", show_default="standard output"),
 ]
 ReportOutOption = Annotated[
     Path | None,
@@ -116,6 +105,7 @@ def link_command(
     suppress: Annotated[
         bool | None, typer.Option("--suppress/--no-suppress", help="Hide counts from 1 to 4.")
     ] = None,
+    scheduled: ScheduledOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the extracts, say what is wrong; write nothing.")
     ] = False,
@@ -136,7 +126,7 @@ def link_command(
     from flows.request import LinkageRequest
 
     request = LinkageRequest(
-        warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress
+        warehouse, as_text(config), as_text(mapping), as_text(outcomes), model, suppress, scheduled
     )
     if dry_run:
         plan = _dry_run_link(request)
@@ -147,15 +137,15 @@ def link_command(
     summary = run_link(request, quiet=quiet)
     show_linkage(summary, as_json=as_json, quiet=quiet)
     _require_patients(summary.empty_because)
+    require_followers(summary.followed_by)
 
 
 def _require_patients(empty_because: Sequence[str]) -> None:
     """Say why a cohort is empty, and leave with exit code 3."""
     if empty_because:
-        complain(
-            f"The cohort is empty: {'; '.join(empty_because)}. Correct the mapping, its coverage "
-            "or the extracts, and link again (docs/linkage.md explains the steps)."
-        )
+        from flows.summaries import empty_cohort
+
+        complain(empty_cohort(empty_because))
         raise typer.Exit(INCOMPLETE)
 
 
@@ -199,12 +189,14 @@ def run_link(request: LinkageRequest, *, quiet: bool) -> LinkageSummary:
     progress = RunProgress(console, quiet=quiet)
     with site_reporting() as ask_site, showing(progress):
         from flows.linkage import link_cohort, prepare_linkage, registry_linkage
+        from flows.runtime.states import run_flow
 
         if ask_site is None:
             return link_cohort(request)
-        prepare_linkage(request)
+        if not request.scheduled:
+            prepare_linkage(request)
         ask_site()
-        summary: LinkageSummary = registry_linkage(**vars(request))
+        summary: LinkageSummary = run_flow(registry_linkage, **vars(request))
         return summary
 
 
@@ -268,6 +260,7 @@ def _analyse(
             preview_analysis,
         )
         from flows.analysis import analyse as analyse_here
+        from flows.runtime.states import run_flow
 
         request = AnalysisRequest(**parameters)
         if dry_run:
@@ -276,7 +269,7 @@ def _analyse(
             return analyse_here(request)
         prepare_analysis(request)
         ask_site()
-        summary: AnalysisSummary = analyse_cohort(**parameters)
+        summary: AnalysisSummary = run_flow(analyse_cohort, **parameters)
         return summary
 
 
@@ -296,6 +289,7 @@ def report_command(
         typer.Option("--journal/--no-journal", help="Figures also as PDF and TIFF for journals."),
     ] = None,
     compare: CompareOption = None,
+    scheduled: ScheduledOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -317,6 +311,7 @@ def report_command(
         "reviews": as_text(reviews),
         "suppress": suppress,
         "journal": journal,
+        "scheduled": scheduled,
     }
     if dry_run:
         return show_planned(_preview_report(parameters), as_json)
@@ -371,13 +366,15 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> ReportSummary:
 
     progress = RunProgress(console, quiet=quiet)
     with site_reporting() as ask_site, showing(progress):
-        from flows.report import ReportRequest, cohort_report, prepare_report, write_report
+        from flows.report import ReportRequest, cohort_report, prepare_report, report_cohort
+        from flows.runtime.states import run_flow
 
-        prepared = prepare_report(ReportRequest(**parameters))
         if ask_site is None:
-            return write_report(prepared, progress)
+            return report_cohort(**parameters)
+        if not parameters.get("scheduled"):
+            prepare_report(ReportRequest(**parameters))
         ask_site()
-        summary: ReportSummary = cohort_report(**parameters)
+        summary: ReportSummary = run_flow(cohort_report, **parameters)
         return summary
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from flows.cli.options import console, print_json, show
 
 if TYPE_CHECKING:
-    from flows.summaries import LinkageDryRun, LinkageSummary
+    from flows.linkage_summaries import LinkageDryRun, LinkageSummary
 
 
 def show_linkage(result: LinkageSummary | LinkageDryRun, *, as_json: bool, quiet: bool) -> None:

@@ -13,15 +13,15 @@ from rich.text import Text
 
 from cac_core.cohort.set_aside import SetAside
 from flows.cli.tables import columns_table, pairs_table
-from flows.runtime.progress import format_seconds
-from flows.summaries import (
+from flows.linkage_summaries import (
     ExtractSummary,
     LinkageDryRun,
     LinkageSummary,
     QuarantineSummary,
-    Rows,
     UnknownCodeCount,
 )
+from flows.runtime.progress import format_seconds
+from flows.summaries import Rows
 
 #: Blanks between columns, least width of the examples, and the column of counts.
 _GAP, _EXAMPLES, _COUNTS = 2, 10, 3

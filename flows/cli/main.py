@@ -21,6 +21,7 @@ from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
 from flows.cli.operation import app as operation_app
 from flows.cli.options import FAULT, fail, show
+from flows.cli.serve import app as serve_app
 from flows.cli.setup import app as setup_app
 from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
 from flows.cli.streams import discard_results, flush_results, prepare_streams, silence_libraries
@@ -42,6 +43,7 @@ app.add_typer(setup_app)
 app.add_typer(archive_app)
 app.add_typer(operation_app)
 app.add_typer(cohort_app)
+app.add_typer(serve_app)
 app.add_typer(synthetic_app)
 app.add_typer(doctor_app)
 app.add_typer(key_app, name="key")

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -73,6 +74,32 @@ LimitOption = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
+ProposeOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--propose",
+        metavar="FILE...",
+        help="Only draft a mapping from these extracts, or from all in a folder.",
+        show_default="link",
+    ),
+]
+MoreExtracts = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[FILE]...", help="More extracts of --propose.", hidden=True),
+]
+DraftOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="File for the draft of --propose.", show_default="standard output"),
+]
+ScheduledOption = Annotated[
+    bool,
+    typer.Option(
+        "--scheduled",
+        help="Wait, try again and go on as [schedule] of the settings says.",
+    ),
+]
+
+
 def as_text(path: Path | None) -> str | None:
     """A path as flows take it: Prefect stores parameters as JSON."""
     return None if path is None else str(path)
@@ -99,6 +126,13 @@ def fail(what: str, hint: str = "", code: int = FAULT, shown: str | None = None)
             flush_results()
     discard_results()
     sys.exit(code)
+
+
+def require_followers(followed_by: Mapping[str, str]) -> None:
+    """End with an error if a job that followed this one ended badly; its message was shown."""
+    bad = {state for state in followed_by.values() if state != "Completed"}
+    if bad:
+        raise typer.Exit(FAULT if "Failed" in bad else INCOMPLETE)
 
 
 def show(part: RenderableType) -> None:

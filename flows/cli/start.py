@@ -6,8 +6,13 @@ import contextlib
 import os
 import signal
 
-#: Signals that stop a command: Ctrl-C, and the end of a job or container.
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+#: Signals that stop a command: Ctrl-C, the end of a job or container, and a terminal that is closed
+#: (not under nohup, which ignores it).
+STOPPING = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]),
+)
 #: What an interrupted command says.
 INTERRUPTED = "Interrupted. Finished work is kept; run the same command to continue."
 

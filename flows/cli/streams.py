@@ -97,6 +97,7 @@ def silence_libraries() -> None:
     warnings.simplefilter("ignore")
     os.environ["PYTHONWARNINGS"] = "ignore"  # for worker processes
     logging.getLogger().addHandler(logging.NullHandler())
+    logging.raiseExceptions = False  # a log that cannot be sent is not a fault of the run
     # A thread of a library that ends with an error, or an error in a finalizer, prints a traceback.
     threading.excepthook = lambda fault: None
     sys.unraisablehook = repeat_interruption

@@ -12,10 +12,14 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cac_core.errors import CacError
 from cac_core.scratch import scratch_folder
 from flows.runtime.isolation import isolated_settings, load_prefect, working_folder
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 #: Receives a line of text for the user.
 Say = Callable[[str], None]
@@ -29,6 +33,10 @@ _FORCED = {
 _OWN_HOME = "prefect"
 _DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    # The log of a flow run goes to the API and not to the terminal, which shows the progress.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_WRAP_LINES": "false",
 }
@@ -167,7 +175,8 @@ def ask_site_api() -> None:
     Raises
     ------
     CacError
-        If it does not answer or is unhealthy, or a proxy cannot be used.
+        If it does not answer or is unhealthy, is no Prefect API or one of a version that does not
+        fit, requires a password, or a proxy cannot be used.
     """
     try:
         # Prefect's client uses the proxy, certificates and keys of the site.
@@ -175,6 +184,8 @@ def ask_site_api() -> None:
 
         with get_client(sync_client=True) as client:
             problem = client.api_healthcheck()
+            if problem is None:
+                _require_fitting(client)
     except ImportError as error:
         raise CacError(
             f"The Prefect API at {site_api()} needs a proxy whose support is not installed "
@@ -191,6 +202,46 @@ def ask_site_api() -> None:
         raise CacError(
             f"The Prefect API at {site_api()} does not answer ({problem}).",
             "Start that server, correct PREFECT_API_URL, or unset it to run without a site server.",
+        )
+
+
+def work_pool(name: str) -> bool:
+    """Whether the site's Prefect server has a work pool of this name."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(name)
+        except ObjectNotFound:
+            return False
+        return True
+
+
+def _require_fitting(client: SyncPrefectClient) -> None:
+    """Check that a server is Prefect's, lets us in, and is not older than this installation."""
+    import httpx
+    from prefect import __version__ as here
+
+    try:
+        there = str(client.api_version())
+        numbers = [tuple(map(int, text.split(".")[:2])) for text in (there, here)]
+    except (httpx.HTTPError, ValueError) as error:
+        answer = getattr(error, "response", None)
+        if answer is not None and answer.status_code in (401, 403):
+            raise CacError(
+                f"The Prefect API at {site_api()} requires a password.",
+                "Set PREFECT_API_AUTH_STRING to that of the server.",
+            ) from None
+        raise CacError(
+            f"What answers at {site_api()} is not the API of a Prefect server.",
+            "Correct PREFECT_API_URL: it ends in /api, e.g. http://prefect.example:4200/api.",
+        ) from None
+    if numbers[0] < numbers[1] or numbers[0][0] != numbers[1][0]:
+        raise CacError(
+            f"The Prefect server at {site_api()} has version {there}, this installation {here}.",
+            f"Install Prefect {here} or a later {here.split('.')[0]}.x there, or unset "
+            "PREFECT_API_URL to run without a site server.",
         )
 
 

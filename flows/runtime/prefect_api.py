@@ -69,6 +69,9 @@ class OwnApi:
             )  # fmt: skip
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{self.port}/api"
         os.environ["PREFECT_API_AUTH_STRING"] = self.password
+        # A server on loopback answers or is gone: with Prefect's five retries, each of several
+        # requests at the end of a run would wait a minute for it.
+        os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "1"
         self._note(self.server.pid)
 
     def wait(self) -> None:

@@ -56,6 +56,10 @@ class RunProgress:
         self.needs_review = 0
         self.review_reasons: Counter[str] = Counter()
 
+    def fresh(self) -> RunProgress:
+        """Another progress with the same output, and nothing counted."""
+        return RunProgress(self._console, quiet=self._quiet)
+
     def say(self, text: str) -> None:
         """Write one line."""
         if not self._quiet:

@@ -187,8 +187,9 @@ def test_limit_and_dry_run(scored: Scored, cac: Cac, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_keeps_what_it_finished(
-    scored: Scored, cac: Cac, tmp_path: Path, environment: dict[str, str]
+    scored: Scored, cac: Cac, tmp_path: Path, environment: dict[str, str], stop: signal.Signals
 ) -> None:
     warehouse = tmp_path / "wh"
     command = [str(Path(sys.executable).with_name("cac")), "score", scored.archive, "-w", warehouse]
@@ -196,12 +197,16 @@ def test_an_interrupted_run_keeps_what_it_finished(
     config.write_text("[scoring]\nshard_size = 2\npublish_every_s = 0\n[cluster]\nworkers = 1\n")
     alone = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
     process = subprocess.Popen(
-        [*command, "-c", config], env=alone, stderr=subprocess.PIPE, text=True
+        [*command, "-c", config],
+        env=alone,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may ignore it
     )
     deadline = time.monotonic() + 120
     while not list(warehouse.rglob("scores*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Interrupted" in err

@@ -37,3 +37,21 @@ def test_a_linkage_needs_no_server_and_no_home(
     site = {name: environment[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}
     reported = cac("link", "-w", tmp_path / "wh", "--mapping", mapping, "--json", "--quiet", **site)
     assert (reported.code, reported.json["outcome"], reported.err) == (0, "unchanged", "")
+
+
+@pytest.mark.slow
+def test_the_report_follows_a_scheduled_linkage(cac: Cac, tmp_path: Path, mapping: Path) -> None:
+    config = tmp_path / "cac.toml"
+    config.write_text(f'warehouse = "wh"\n[linkage]\nmapping = "{mapping}"\n', encoding="utf-8")
+    alone = cac("link", "-c", config, "--scheduled", "--json", "-q")
+    assert (alone.code, alone.json["followed_by"]) == (0, {}), alone.err
+    assert not (tmp_path / "wh" / "reports" / "cohort").exists()
+    with config.open("a", encoding="utf-8") as file:
+        file.write("[schedule]\nreport_after_link = true\n")
+    by_hand = cac("link", "-c", config, "--json", "-q")
+    assert (by_hand.code, by_hand.json["followed_by"]) == (0, {}), by_hand.err
+    followed = cac("link", "-c", config, "--scheduled", "--json", timeout=900)
+    (state,) = followed.json["followed_by"].values()
+    assert state in ("Completed", "IncompleteReport")
+    assert followed.code == (0 if state == "Completed" else 3), followed.err
+    assert (tmp_path / "wh" / "reports" / "cohort" / "index.html").is_file()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import summaries
+from flows import linkage_summaries, summaries
+from flows.backfill import BackfillSummary
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "operation.md"
 
@@ -29,6 +30,7 @@ def documented_fields(kind: type) -> str:
     ("command", "kind"),
     [
         ("`cac score`, `cac retry`", summaries.ScoringSummary),
+        ("`cac backfill`", BackfillSummary),
         ("`cac score --dry-run`", summaries.ScoringDryRun),
         ("`cac index`", summaries.IndexSummary),
         ("`cac status`", summaries.StatusSummary),
@@ -36,9 +38,9 @@ def documented_fields(kind: type) -> str:
         ("`cac status --check`", summaries.NightCheck),
         ("`cac forget`", summaries.ForgetSummary),
         ("`cac key lookup`", summaries.KeyLookup),
-        ("`cac link`", summaries.LinkageSummary),
-        ("`cac link --dry-run`", summaries.LinkageDryRun),
-        ("`cac quarantine`", summaries.QuarantineSummary),
+        ("`cac link`", linkage_summaries.LinkageSummary),
+        ("`cac link --dry-run`", linkage_summaries.LinkageDryRun),
+        ("`cac quarantine`", linkage_summaries.QuarantineSummary),
         ("`cac export`", summaries.ExportSummary),
         ("`cac doctor`", summaries.DoctorSummary),
         ("`cac phantom`", summaries.PhantomSummary),

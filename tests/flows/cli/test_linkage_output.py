@@ -10,7 +10,7 @@ from cac_core.cohort.set_aside import SetAside
 from flows.cli.linkage_output import show_linkage
 from flows.cli.linkage_tables import quarantine_tables
 from flows.cli.options import show
-from flows.summaries import (
+from flows.linkage_summaries import (
     ExtractSummary,
     FaultCount,
     FlowCount,

@@ -23,6 +23,8 @@ from tests.flows.conftest import SECRET, Cac
 COMMANDS = [
     "score",
     "retry",
+    "backfill",
+    "serve",
     "index",
     "status",
     "forget",

@@ -31,7 +31,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("module", ["flows.cli.main", "rich.box"])
 def test_a_signal_during_an_import_leaves_one_line(module: str, stop: signal.Signals) -> None:
     done = subprocess.run(
@@ -40,8 +40,22 @@ def test_a_signal_during_an_import_leaves_one_line(module: str, stop: signal.Sig
         text=True,
         timeout=300,
         check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may ignore it
     )
     assert (done.returncode, done.stderr) == (1, f"cac: {INTERRUPTED}\n")
+
+
+def test_a_closed_terminal_does_not_stop_a_command_under_nohup() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED, "flows.cli.main", str(signal.SIGHUP.value)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert done.returncode != 0 and INTERRUPTED not in done.stderr
+    assert "none" in done.stderr  # what `cac status` says of the warehouse
 
 
 def test_an_interruption_in_a_finalizer_is_repeated() -> None:

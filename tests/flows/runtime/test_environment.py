@@ -23,7 +23,7 @@ from websockets.sync.client import connect
 
 from cac_core.errors import CacError
 from flows.runtime import prefect_api as own_api
-from flows.runtime.environment import prefect_api, prepare_environment
+from flows.runtime.environment import ask_site_api, prefect_api, prepare_environment
 from tests.flows.conftest import Scored
 
 _HOLD = """
@@ -214,6 +214,52 @@ def test_a_sites_server_that_does_not_answer_is_named(monkeypatch: pytest.Monkey
     assert run.returncode != 0 and "ready" not in run.stdout
     reported = run.stderr.strip().splitlines()[-1]
     assert "CacError" in reported and url in reported and "unset" in reported
+
+
+class Site(BaseHTTPRequestHandler):
+    """A server of a site: healthy, and answering with one text and status."""
+
+    status, text = 200, ""
+
+    def do_GET(self) -> None:
+        """Be healthy; answer everything else."""
+        healthy = self.path.endswith("/health")
+        body = b"true" if healthy else self.text.encode()
+        self.send_response(200 if healthy else self.status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "reported"),
+    [
+        (200, '"3.0.1"', "has version 3.0.1, this installation"),
+        (200, '"2.20.2"', "has version 2.20.2, this installation"),
+        (200, '"4.1.0"', "has version 4.1.0, this installation"),
+        (200, "<html>Prefect</html>", "it ends in /api"),
+        (404, "", "it ends in /api"),
+        (401, "{}", "Set PREFECT_API_AUTH_STRING"),
+    ],
+)
+def test_a_server_that_does_not_fit_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, status: int, text: str, reported: str
+) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    kind = type("Kind", (Site,), {"status": status, "text": text})
+    with HTTPServer(("127.0.0.1", 0), kind) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{site.server_port}/api"
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        with temporary_settings({PREFECT_API_URL: url}), pytest.raises(CacError) as error:
+            ask_site_api()
+        site.shutdown()
+    assert reported in str(error.value) and url in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_the_server_of_a_killed_run_is_ended(home: Path) -> None:
