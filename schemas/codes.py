@@ -107,6 +107,10 @@ class StudyReason(DescribedCode):
     )
     TRUNCATED_PIXEL_DATA = "truncated_pixel_data", "pixel data are shorter than declared"
     DECODE_FAILED = "decode_failed", "the decoder could not decode the pixel data"
+    DECODER_DIED = (
+        "decoder_died",
+        "the decoder process ended, or exceeded its time or memory, on a compressed frame",
+    )
     UNREADABLE_FILE = "unreadable_file", "a selected file could not be read"
     FILES_CHANGED = "files_changed", "a selected file changed between index and scoring"
     CONTRAST_ENHANCED = "contrast_enhanced", "the blood pool has the HU of contrast medium"

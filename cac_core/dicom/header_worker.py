@@ -6,12 +6,12 @@ Started by `cac_core.dicom.header_pool` only.
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
 from time import monotonic
 
+from cac_core.dicom.child import limit_child
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow, read_header
 from cac_core.dicom.limits import HeaderLimits
@@ -27,7 +27,7 @@ def serve(connection: Connection) -> None:
     limits: HeaderLimits
     texts: TextPolicy
     keyring, limits, texts = connection.recv()
-    _bound_memory(limits.memory_bytes)
+    limit_child(limits.memory_bytes)
     connection.send("ready")
     while True:
         try:
@@ -44,12 +44,6 @@ def serve(connection: Connection) -> None:
                 rows, last = [], now
         if rows:
             connection.send(rows)
-
-
-def _bound_memory(limit: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 if __name__ == "__main__":
