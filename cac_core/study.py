@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cac_core.certainty import certainty_columns
+from cac_core.dicom.archive_io import answered, is_there, unreadable
 from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
@@ -36,6 +38,8 @@ if TYPE_CHECKING:  # planning a run needs this module, and not torch
 
 Row = dict[str, object]
 
+#: How torch says that an allocation failed.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc")
 #: A smaller heart mask is not a heart: the smallest adult hearts have more than 250 ml.
 MIN_HEART_VOLUME_ML = 100.0
 #: A larger heart mask is not a heart: the largest failing hearts have about 2,500 ml.
@@ -57,7 +61,10 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class StudyWork:
-    """Input of a worker for one study: paths and keys, no pixels and no identifiers."""
+    """Input of a worker for one study: paths and keys, no pixels and no identifiers.
+
+    `roots` are the folders of the archive that hold the files.
+    """
 
     study_key: str
     patient_key: str | None
@@ -66,6 +73,7 @@ class StudyWork:
     instances_digest: str
     header: Mapping[str, object] = field(default_factory=dict)
     flags: tuple[QualityFlag, ...] = ()
+    roots: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +104,15 @@ def score_study(
     try:
         return _score(work, cascade, protocol, previews)
     except StudyError as error:
-        return unscored(work, error)
+        return unscored(work, _blame(work, error))
     except MemoryError:
         return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - a panic of a decoder is not an Exception
         # Only the class: the message may hold a path or a header value.
+        if isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)):
+            return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
         detail = f"{type(error).__module__}.{type(error).__qualname__}"
         return unscored(work, StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False))
 
@@ -232,15 +242,22 @@ def _previews(
 
 def _check_unchanged(work: StudyWork) -> None:
     """Refuse files that changed since they were indexed: the digest would not match the pixels."""
-    for stamp in work.files:
-        try:
-            now = os.stat(stamp.path)  # noqa: PTH116 - a Path per file costs as much as the stat
-        except OSError as error:
-            raise StudyError(
-                StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False
-            ) from None
+    try:
+        # A Path per file costs as much as the stat.
+        found = answered(lambda: [os.stat(stamp.path) for stamp in work.files])  # noqa: PTH116
+    except OSError as error:
+        raise unreadable(error) from None
+    for stamp, now in zip(work.files, found, strict=True):
         if (now.st_size, modification_ns(now)) != (stamp.size_bytes, stamp.mtime_ns):
             raise StudyError(StudyReason.FILES_CHANGED, rejected=False)
+
+
+def _blame(work: StudyWork, error: StudyError) -> StudyError:
+    """Turn an unreadable file into the reason for it, where its archive is away."""
+    unread = error.reason is StudyReason.UNREADABLE_FILE and not error.rejected
+    if unread and not all(is_there(Path(root)) for root in work.roots):
+        return StudyError(StudyReason.ARCHIVE_UNAVAILABLE, error.detail, rejected=False)
+    return error
 
 
 def _check_heart(volume: CtVolume, segmentation: Segmentation) -> set[QualityFlag]:

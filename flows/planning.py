@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from cac_core.cohort.fingerprint import require_known_keys
 from cac_core.cohort.worklist import wanted_studies
+from cac_core.dicom.archive_io import require_there
 from cac_core.dicom.index import ArchiveIndex, index_archive
 from cac_core.dicom.selection import select_series
 from cac_core.dicom.selection_rules import SelectionRules
@@ -61,7 +62,11 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
     ------
     UsageError
         If the archive holds no CT instance, or the warehouse was made with another secret.
+    CacError
+        If a folder of the archive is away, before or after its headers were read.
     """
+    # A second look: a drive that went away meanwhile would make its studies disappear.
+    require_there(prepared.roots)
     with progress.counting("headers read") as report:
         index = _index_archive(
             prepared.roots,
@@ -71,6 +76,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
             texts=prepared.texts,
             progress=report,
         )
+    require_there(prepared.roots)
     _require_ct(index)
     require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
     return ArchiveContent(index, _choose_series(index.instances, prepared.rules))

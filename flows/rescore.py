@@ -24,6 +24,7 @@ from flows.runtime.stamp import RunStamp
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
+from tasks.archive_wait import ArchiveWait
 from tasks.scoring import Shards, score_shard
 from tasks.step import step
 from tasks.worker import CascadePlugin
@@ -106,6 +107,7 @@ def _score(
         run_id=stamp.run_id,
         no_workers_s=settings.cluster.patience_s,
         on_study=progress.study_done,
+        wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
     )
     if settings.cluster.exposure:
         progress.say(f"warning: {settings.cluster.exposure}")

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from cac_core.cohort.database import run_sql
 from cac_core.cohort.extract_parts import PartStore
+from cac_core.cohort.suspects import SuspectNotes
 from cac_core.cohort.warehouse_files import (
     PARTITION,
     STAGING,
@@ -276,6 +277,10 @@ class Warehouse:
             self._files.write_table(
                 self._files.staging_folder(model) / f"{spec.name}-{part}.parquet", rows
             )
+
+    def suspects(self, model: str) -> SuspectNotes:
+        """Notes on studies that may end a whole run."""
+        return SuspectNotes(self._files, self._files.staging_folder(model))
 
     def publish(self, model: str) -> int:
         """Merge the staged rows of a model into its published tables; the newest row wins.

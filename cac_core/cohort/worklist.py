@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +41,20 @@ def wanted_studies(instances: pa.Table, series: pa.Table, identity: Identity) ->
 
 
 def work_orders(
-    studies: pa.Table, instances: pa.Table, paths: Mapping[str, Path]
+    studies: pa.Table,
+    instances: pa.Table,
+    paths: Mapping[str, Path],
+    roots: Sequence[Path] = (),
 ) -> list[StudyWork]:
-    """Work orders for rows of `wanted_studies`, in the same order."""
+    """Work orders for rows of `wanted_studies`, in the same order.
+
+    Parameters
+    ----------
+    studies, instances : rows of `wanted_studies`, and table `instances`.
+    paths : path of each `path_key`.
+    roots : folders of the archive.
+    """
+    named = tuple(map(str, roots))
     stamps: dict[str, list[FileStamp]] = {}
     for row in chosen_files(instances, studies).to_pylist():
         path = paths.get(row["path_key"])
@@ -54,7 +65,9 @@ def work_orders(
             )
         stamp = FileStamp(str(path), row["size_bytes"], row["mtime_ns"], row["copy_of"])
         stamps.setdefault(row["study_key"], []).append(stamp)
-    return [_order(row, tuple(stamps.get(row["study_key"], ()))) for row in studies.to_pylist()]
+    return [
+        _order(row, tuple(stamps.get(row["study_key"], ())), named) for row in studies.to_pylist()
+    ]
 
 
 def rejected_unread(work: StudyWork) -> StudyResult | None:
@@ -73,7 +86,9 @@ def rejected_unread(work: StudyWork) -> StudyResult | None:
     return unscored(bare, StudyError(reason, str(work.header["detail"] or "")))
 
 
-def _order(row: Mapping[str, object], stamps: tuple[FileStamp, ...]) -> StudyWork:
+def _order(
+    row: Mapping[str, object], stamps: tuple[FileStamp, ...], roots: tuple[str, ...]
+) -> StudyWork:
     header = {name: row[name] for name in (*HEADER, "ctac_role")}
     if not stamps:
         header |= {name: row[name] for name in ("reason", "detail")}
@@ -85,4 +100,13 @@ def _order(row: Mapping[str, object], stamps: tuple[FileStamp, ...]) -> StudyWor
         instances_digest=str(row["instances_digest"]),
         header=header,
         flags=tuple(QualityFlag(name) for name in str(row["quality_flags"]).split(";") if name),
+        roots=_roots_of(stamps, roots),
     )
+
+
+def _roots_of(stamps: tuple[FileStamp, ...], roots: tuple[str, ...]) -> tuple[str, ...]:
+    """The folders that hold the files of a study; all of them where links lead elsewhere."""
+    holding = tuple(
+        root for root in roots if any(Path(stamp.path).is_relative_to(root) for stamp in stamps[:1])
+    )
+    return holding or roots

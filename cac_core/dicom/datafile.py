@@ -29,6 +29,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from cac_core.dicom.archive_io import answered, unreadable
 from cac_core.dicom.header_values import plain_decimals
 from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
@@ -141,23 +142,24 @@ def read_files(paths: Sequence[Path], limits: ReadLimits) -> Iterator[Dataset]:
     Raises
     ------
     StudyError
-        `too_large` for too many files or bytes, before a byte is read; `unreadable_file` where a
-        file cannot be read (a later attempt may succeed) or is not a DICOM data set (it cannot).
+        `too_large` for too many files or bytes, before a byte is read; `archive_unavailable` where
+        the drive is gone; `unreadable_file` where a file cannot be read (a later attempt may
+        succeed) or is not a DICOM data set (it cannot).
     """
     if len(paths) > limits.max_slices:
         raise StudyError(StudyReason.TOO_LARGE, f"{len(paths)} files, {limits.max_slices} allowed")
     try:
-        n_bytes = sum(path.stat().st_size for path in paths)
+        n_bytes = answered(lambda: sum(path.stat().st_size for path in paths))
     except OSError as error:
-        raise _vanished(error) from None
+        raise unreadable(error) from None
     if n_bytes > limits.max_bytes:
         raise StudyError(StudyReason.TOO_LARGE, f"{n_bytes} bytes, {limits.max_bytes} allowed")
     budget = InflationBudget(limits.max_inflated_bytes)
     for path in paths:
         try:
-            content = path.read_bytes()
+            content = answered(path.read_bytes)
         except OSError as error:
-            raise _vanished(error) from None
+            raise unreadable(error) from None
         yield parse_dataset(content, budget)
 
 
@@ -291,10 +293,6 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     if not isinstance(found, Sequence) or isinstance(found, str):
         return []
     return [item for item in found if isinstance(item, Dataset)]
-
-
-def _vanished(error: OSError) -> StudyError:
-    return StudyError(StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False)
 
 
 def _parse_possibly_deflated(content: bytes, budget: InflationBudget) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class ArchiveIndex:
     n_opened : files opened; the others are unchanged since the previous index.
     reasons : number of unusable files by reason.
     seconds : time of the indexing.
+    roots : folders and files that were indexed, resolved.
     """
 
     instances: pa.Table
@@ -65,6 +67,7 @@ class ArchiveIndex:
     n_opened: int
     reasons: dict[str, int]
     seconds: float
+    roots: tuple[Path, ...] = ()
 
 
 def index_archive(
@@ -117,7 +120,8 @@ def index_archive(
     else:
         table = _merge(previous, known, _new_rows(new, by_key, headers, texts.digest), paths)
     seconds = perf_counter() - start
-    return ArchiveIndex(table, paths, len(files), len(to_open), _reasons(table), seconds)
+    resolved = tuple(Path(os.path.realpath(root)) for root in roots)
+    return ArchiveIndex(table, paths, len(files), len(to_open), _reasons(table), seconds, resolved)
 
 
 def _reasons(instances: pa.Table) -> dict[str, int]:

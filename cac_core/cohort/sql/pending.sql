@@ -1,11 +1,12 @@
 -- Wanted identities that are not in the ledger: serves resumption, dry run and nightly run. A failed
--- study counts as done until a retry is requested.
+-- study counts as done until a retry is requested, unless only the archive was away.
 SELECT wanted.*
 FROM wanted
 ANTI JOIN (
     SELECT study_key, instances_digest, model_digest, protocol_digest, core_version
     FROM scores
     WHERE NOT ($retry_failed AND status = 'failed')
+        AND reason IS DISTINCT FROM 'archive_unavailable'
 ) AS done
 USING (study_key, instances_digest, model_digest, protocol_digest, core_version)
 ORDER BY wanted.study_key
