@@ -60,10 +60,21 @@ class FileStamp:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredContent:
+    """What an earlier score of a study rests on: pixels with geometry, and what interprets them."""
+
+    pixel_digest: str
+    kvp: float | None
+    slice_thickness_mm: float | None
+    kernel: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StudyWork:
     """Input of a worker for one study: paths and keys, no pixels and no identifiers.
 
-    `roots` are the folders of the archive that hold the files.
+    `roots` are the folders of the archive that hold the files. A study with `scored` is scored
+    again only if its content differs from that.
     """
 
     study_key: str
@@ -74,15 +85,21 @@ class StudyWork:
     header: Mapping[str, object] = field(default_factory=dict)
     flags: tuple[QualityFlag, ...] = ()
     roots: tuple[str, ...] = field(default=(), repr=False)
+    files_digest: str | None = None
+    scored: ScoredContent | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """Rows of one study: one for `scores`, any number for `lesions`, up to four for `previews`."""
+    """Rows of one study: one for `scores`, any number for `lesions`, up to four for `previews`.
+
+    With `unchanged`, its earlier rows still hold, and `score` has only the keys.
+    """
 
     score: Row
     lesions: list[Row] = field(default_factory=list)
     previews: list[Row] = field(default_factory=list)
+    unchanged: bool = False
 
 
 def score_study(
@@ -136,6 +153,8 @@ def _score(
     _check_unchanged(work)
     files = resolve_duplicates([(Path(stamp.path), stamp.copy_of) for stamp in work.files])
     volume = read_volume(files)
+    if work.scored is not None and work.scored == _content(work, volume):
+        return StudyResult(_identity(work), unchanged=True)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
     segmentation = cascade.segment(
@@ -166,6 +185,15 @@ def _score(
         "seconds_preview": perf_counter() - score_done if previews else None,
     }
     return StudyResult(row, lesions.rows(work.study_key, protocol.digest), images)
+
+
+def _content(work: StudyWork, volume: CtVolume) -> ScoredContent:
+    return ScoredContent(
+        volume.pixel_digest,
+        volume.acquisition.kvp,
+        volume.acquisition.slice_thickness_mm,
+        work.header.get("ConvolutionKernel"),  # type: ignore[arg-type]
+    )
 
 
 def _results(lesions: Lesions, protocol: ScoringProtocol, threshold_hu: float) -> Row:
@@ -278,6 +306,7 @@ def _identity(work: StudyWork) -> Row:
         "patient_key": work.patient_key,
         "study_date": work.study_date,
         "instances_digest": work.instances_digest,
+        "files_digest": work.files_digest,
         **work.header,
     }
 

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cac_core.cohort.fingerprint import require_known_keys
 from cac_core.cohort.worklist import wanted_studies
@@ -43,11 +44,16 @@ class ArchiveContent:
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """Studies of the archive (`wanted`), those not in the ledger, and those this run scores."""
+    """Studies of the archive (`wanted`), those not in the ledger, and those this run scores.
+
+    A study in the ledger whose files changed since counts as not in it; its pixels decide when they
+    are read. `unstamped` are scores of an earlier version, which kept no digest of the files.
+    """
 
     wanted: pa.Table
     unscored: pa.Table
     pending: pa.Table
+    unstamped: pa.Table
 
     @property
     def n_skipped(self) -> int:
@@ -85,10 +91,15 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
 def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringPlan:
     """Compare the studies of the archive with the ledger; writes nothing."""
     wanted = wanted_studies(content.index.instances, content.series, prepared.identity)
-    unscored = prepared.warehouse.pending(
-        wanted, prepared.weights.model_id, retry_failed=prepared.retry_failed
+    store, model, retry = prepared.warehouse, prepared.weights.model_id, prepared.retry_failed
+    missing = store.pending(wanted, model, retry_failed=retry)
+    changed = store.changed_files(wanted, model, retry_failed=retry)
+    no_stamp = pc.is_null(changed["scored_files"])
+    unscored = pa.concat_tables(
+        [missing, changed.filter(pc.invert(no_stamp))], promote_options="default"
     )
-    return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit))
+    unstamped = changed.filter(no_stamp).select(["study_key", "protocol_digest", "files_digest"])
+    return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit), unstamped)
 
 
 def dry_run(request: ScoringRequest, progress: RunProgress) -> ScoringDryRun:

@@ -19,7 +19,7 @@ from flows.pages.archive import publish_archive_page
 from flows.planning import ArchiveContent, ScoringPlan, plan_scoring, read_archive
 from flows.request import PreparedScoring, ScoringRequest, current_archive, prepare_scoring
 from flows.runtime.dask_cluster import cluster_client
-from flows.runtime.progress import RunProgress, current_progress
+from flows.runtime.progress import UNCHANGED, RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
@@ -73,6 +73,7 @@ def _rescore(prepared: PreparedScoring, progress: RunProgress) -> ScoringSummary
     store.replace(SERIES, content.series)
     _publish(store, model)  # rows that a killed run finished but did not publish
     plan = plan_scoring(prepared, content)
+    store.restamp(model, plan.unstamped)
     progress.say(
         f"{content.index.n_files} files ({content.index.n_opened} opened), "
         f"{plan.wanted.num_rows} studies, {plan.pending.num_rows} to score"
@@ -107,6 +108,7 @@ def _score(
         run_id=stamp.run_id,
         no_workers_s=settings.cluster.patience_s,
         on_study=progress.study_done,
+        on_unchanged=progress.study_unchanged,
         wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
     )
     if settings.cluster.exposure:
@@ -154,7 +156,7 @@ def _summary(
         scored=counts["scored"],
         rejected=counts["rejected"],
         failed=counts["failed"],
-        skipped=plan.n_skipped,
+        skipped=plan.n_skipped + counts[UNCHANGED],
         left=plan.unscored.num_rows - done,
         reasons=dict(progress.reasons),
         needs_review=progress.needs_review,

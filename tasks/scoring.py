@@ -46,6 +46,7 @@ class Shards:
     run_id: str
     no_workers_s: float
     on_study: Callable[[dict[str, object]], None]
+    on_unchanged: Callable[[], None]
     wait: ArchiveWait
     _published: float = field(default_factory=monotonic)
 
@@ -74,9 +75,14 @@ class _Rows:
         self._parts = (f"{shards.run_id}-{number:05d}-{part}" for part in count())
         self._results: list[StudyResult] = []
         self._noted: list[str] = []
+        self._unchanged: list[dict[str, object]] = []
 
     def take(self, result: StudyResult) -> None:
         """Keep a result."""
+        if result.unchanged:
+            self._unchanged.append(self._shards.stamp(result.score))
+            self._shards.on_unchanged()
+            return
         stamped = dataclasses.replace(result, score=self._shards.stamp(result.score))
         self._results.append(stamped)
         self._shards.on_study(result.score)
@@ -117,6 +123,11 @@ class _Rows:
                 LESIONS.from_rows(row for result in results for row in result.lesions),
                 PREVIEWS.from_rows(row for result in results for row in result.previews),
             )
+        if self._unchanged:
+            names = ("study_key", "protocol_digest", "files_digest")
+            stamps = [{name: row[name] for name in names} for row in self._unchanged]
+            self._shards.store.restamp(self._shards.model_id, pa.Table.from_pylist(stamps))
+            self._unchanged.clear()
         if self._noted:
             self._notes.clear(self._noted)
             self._noted.clear()

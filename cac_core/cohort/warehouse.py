@@ -365,6 +365,24 @@ class Warehouse:
             scores=self.read(SCORES, model),
         )
 
+    def changed_files(
+        self, wanted: pa.Table, model: str, *, retry_failed: bool = False
+    ) -> pa.Table:
+        """Rows of `wanted` in the ledger whose files changed since, with what was scored of them.
+
+        See `sql/changed_files.sql`; the parameters are those of `pending`.
+        """
+        scores = self.read(SCORES, model)
+        return run_sql(
+            "changed_files", {"retry_failed": retry_failed}, wanted=wanted, scores=scores
+        )
+
+    def restamp(self, model: str, stamps: pa.Table) -> None:
+        """Set `files_digest` of published scores by `study_key` and `protocol_digest`."""
+        if stamps.num_rows:
+            rows = run_sql("restamped", scores=self.read(SCORES, model), stamps=stamps)
+            self.replace(SCORES, rows, model)
+
     def _unfit(self, spec: TableSpec, why: object) -> CacError:
         return CacError(
             f"The table `{spec.name}` in {self.url} does not fit this version: {why}.",

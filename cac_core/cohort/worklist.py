@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cac_core.cohort.database import run_sql
 from cac_core.dicom.studies import HEADER, chosen_files, decide_studies
 from cac_core.errors import CacError, StudyError
-from cac_core.study import FileStamp, StudyResult, StudyWork, unscored
+from cac_core.study import FileStamp, ScoredContent, StudyResult, StudyWork, unscored
 from cac_core.version import __version__
 from schemas.codes import QualityFlag, StudyReason
 
@@ -31,13 +32,16 @@ def wanted_studies(instances: pa.Table, series: pa.Table, identity: Identity) ->
     Returns
     -------
     Columns of `cac_core.dicom.studies.decide_studies` and `model_digest`, `protocol_digest`,
-    `core_version`; ordered by `study_key`.
+    `core_version`, `files_digest` (null without a selected series); ordered by `study_key`.
     """
     studies = decide_studies(instances, series, identity.rules_digest)
     for name in ("model_digest", "protocol_digest", "core_version"):
         column = pa.array([getattr(identity, name)] * studies.num_rows, pa.string())
         studies = studies.append_column(name, column)
-    return studies
+    stamps = run_sql("file_stamps", studies=studies, instances=instances)
+    digests = dict(zip(*(stamps[name].to_pylist() for name in stamps.column_names), strict=True))
+    column = pa.array([digests.get(key) for key in studies["study_key"].to_pylist()], pa.string())
+    return studies.append_column("files_digest", column)
 
 
 def work_orders(
@@ -101,7 +105,18 @@ def _order(
         header=header,
         flags=tuple(QualityFlag(name) for name in str(row["quality_flags"]).split(";") if name),
         roots=_roots_of(stamps, roots),
+        files_digest=row["files_digest"] if stamps else None,  # type: ignore[arg-type]
+        scored=_scored(row),
     )
+
+
+def _scored(row: Mapping[str, object]) -> ScoredContent | None:
+    """What was scored of a study whose files changed since; None for one that is to be scored."""
+    pixels = row.get("scored_pixels")
+    if pixels is None:
+        return None
+    names = ("scored_kvp", "scored_thickness", "scored_kernel")
+    return ScoredContent(str(pixels), *(row[name] for name in names))  # type: ignore[arg-type]
 
 
 def _roots_of(stamps: tuple[FileStamp, ...], roots: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,6 +24,9 @@ from rich.text import Text
 
 from schemas.codes import Status
 
+#: Key of `RunProgress.statuses` for studies whose earlier score still holds.
+UNCHANGED = "unchanged"
+
 
 class RunProgress:
     """Counts finished studies and shows them; safe to call from several threads.
@@ -78,6 +81,11 @@ class RunProgress:
     def _stop(self) -> None:
         self.seconds = monotonic() - self._started
         self._bar = None
+
+    def study_unchanged(self) -> None:
+        """Count a study whose files changed and whose pixels did not."""
+        with self._lock:
+            self.statuses[UNCHANGED] += 1
 
     def study_done(self, score: dict[str, object]) -> None:
         """Count one finished study."""
