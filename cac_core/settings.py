@@ -107,6 +107,17 @@ class ScoringSettings(_Section):
         None, "studies per shard; without a value, 250 or 20 per worker thread", "250", ge=1
     )
     timeout_s: float = _key(120.0, "longest time for one study, seconds", gt=0)
+    memory_limit: str = _key(
+        "auto",
+        "memory that one study may take: an amount such as 3GiB, or auto: 60 % of the memory of a "
+        "worker, at most 4 GiB",
+        pattern=r"^(auto|[0-9]+(\.[0-9]+)? ?[kKMGT]i?B)$",
+    )
+    archive_wait_s: float = _key(
+        300.0,
+        "how long a run waits, in all, for an archive that is away (drive gone), seconds",
+        ge=0,
+    )
     failure_budget: float = _key(
         0.05, "share of failed studies above which a run ends with exit code 3", ge=0, le=1
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cac_core.certainty import certainty_columns
+from cac_core.dicom.archive_io import answered, is_there, unreadable
 from cac_core.dicom.duplicates import resolve_duplicates
 from cac_core.dicom.files import modification_ns
 from cac_core.dicom.volume import CtVolume, read_volume
@@ -36,6 +38,8 @@ if TYPE_CHECKING:  # planning a run needs this module, and not torch
 
 Row = dict[str, object]
 
+#: How torch says that an allocation failed.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc")
 #: A smaller heart mask is not a heart: the smallest adult hearts have more than 250 ml.
 MIN_HEART_VOLUME_ML = 100.0
 #: A larger heart mask is not a heart: the largest failing hearts have about 2,500 ml.
@@ -56,8 +60,22 @@ class FileStamp:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredContent:
+    """What an earlier score of a study rests on: pixels with geometry, and what interprets them."""
+
+    pixel_digest: str
+    kvp: float | None
+    slice_thickness_mm: float | None
+    kernel: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class StudyWork:
-    """Input of a worker for one study: paths and keys, no pixels and no identifiers."""
+    """Input of a worker for one study: paths and keys, no pixels and no identifiers.
+
+    `roots` are the folders of the archive that hold the files. A study with `scored` is scored
+    again only if its content differs from that.
+    """
 
     study_key: str
     patient_key: str | None
@@ -66,15 +84,22 @@ class StudyWork:
     instances_digest: str
     header: Mapping[str, object] = field(default_factory=dict)
     flags: tuple[QualityFlag, ...] = ()
+    roots: tuple[str, ...] = field(default=(), repr=False)
+    files_digest: str | None = None
+    scored: ScoredContent | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """Rows of one study: one for `scores`, any number for `lesions`, up to four for `previews`."""
+    """Rows of one study: one for `scores`, any number for `lesions`, up to four for `previews`.
+
+    With `unchanged`, its earlier rows still hold, and `score` has only the keys.
+    """
 
     score: Row
     lesions: list[Row] = field(default_factory=list)
     previews: list[Row] = field(default_factory=list)
+    unchanged: bool = False
 
 
 def score_study(
@@ -96,13 +121,15 @@ def score_study(
     try:
         return _score(work, cascade, protocol, previews)
     except StudyError as error:
-        return unscored(work, error)
+        return unscored(work, _blame(work, error))
     except MemoryError:
         return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - a panic of a decoder is not an Exception
         # Only the class: the message may hold a path or a header value.
+        if isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)):
+            return unscored(work, StudyError(StudyReason.OUT_OF_MEMORY, rejected=False))
         detail = f"{type(error).__module__}.{type(error).__qualname__}"
         return unscored(work, StudyError(StudyReason.INTERNAL_ERROR, detail, rejected=False))
 
@@ -128,6 +155,8 @@ def _score(
         [(archive_file(stamp.path, stamp.size_bytes), stamp.copy_of) for stamp in work.files]
     )
     volume = read_volume(files)
+    if work.scored is not None and work.scored == _content(work, volume):
+        return StudyResult(_identity(work), unchanged=True)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
     segmentation = cascade.segment(
@@ -158,6 +187,15 @@ def _score(
         "seconds_preview": perf_counter() - score_done if previews else None,
     }
     return StudyResult(row, lesions.rows(work.study_key, protocol.digest), images)
+
+
+def _content(work: StudyWork, volume: CtVolume) -> ScoredContent:
+    return ScoredContent(
+        volume.pixel_digest,
+        volume.acquisition.kvp,
+        volume.acquisition.slice_thickness_mm,
+        work.header.get("ConvolutionKernel"),  # type: ignore[arg-type]
+    )
 
 
 def _results(lesions: Lesions, protocol: ScoringProtocol, threshold_hu: float) -> Row:
@@ -234,21 +272,32 @@ def _previews(
 
 def _check_unchanged(work: StudyWork) -> None:
     """Refuse files that changed since they were indexed: the digest would not match the pixels."""
-    remote = versions([RemoteFile(stamp.path) for stamp in work.files if is_url(stamp.path)])
-    for stamp in work.files:
-        try:
-            now = next(remote) if is_url(stamp.path) else _version(stamp.path)
-        except OSError as error:
-            raise StudyError(
-                StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False
-            ) from None
+    try:
+        found = answered(_versions, work.files)
+    except OSError as error:
+        raise unreadable(error) from None
+    for stamp, now in zip(work.files, found, strict=True):
         if now != (stamp.size_bytes, stamp.mtime_ns):
             raise StudyError(StudyReason.FILES_CHANGED, rejected=False)
+
+
+def _versions(files: Sequence[FileStamp]) -> list[tuple[int, int]]:
+    """Size and modification time of each file now."""
+    remote = versions([RemoteFile(stamp.path) for stamp in files if is_url(stamp.path)])
+    return [next(remote) if is_url(stamp.path) else _version(stamp.path) for stamp in files]
 
 
 def _version(path: str) -> tuple[int, int]:
     status = os.stat(path)  # noqa: PTH116 - a Path per file costs as much as the stat
     return status.st_size, modification_ns(status)
+
+
+def _blame(work: StudyWork, error: StudyError) -> StudyError:
+    """Turn an unreadable file into the reason for it, where its archive is away."""
+    unread = error.reason is StudyReason.UNREADABLE_FILE and not error.rejected
+    if unread and not all(map(is_there, work.roots)):
+        return StudyError(StudyReason.ARCHIVE_UNAVAILABLE, error.detail, rejected=False)
+    return error
 
 
 def _check_heart(volume: CtVolume, segmentation: Segmentation) -> set[QualityFlag]:
@@ -269,6 +318,7 @@ def _identity(work: StudyWork) -> Row:
         "patient_key": work.patient_key,
         "study_date": work.study_date,
         "instances_digest": work.instances_digest,
+        "files_digest": work.files_digest,
         **work.header,
     }
 

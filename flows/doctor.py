@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from cac_core.cohort.fingerprint import require_same_secret, same_secret
-from cac_core.dicom.pixels import available_decoders
+from cac_core.dicom.decoder_worker import available_decoders
 from cac_core.errors import CacError
 from cac_core.keys import ignored_secret, load_keyring
 from cac_core.model.weights import verify_weights

@@ -10,10 +10,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cac_core.cohort.fingerprint import require_known_keys
 from cac_core.cohort.forgotten import Forgotten
 from cac_core.cohort.worklist import wanted_studies
+from cac_core.dicom.archive_io import require_there
 from cac_core.dicom.index import ArchiveIndex, index_archive, withheld
 from cac_core.dicom.selection import select_series
 from cac_core.dicom.selection_rules import SelectionRules
@@ -43,11 +45,16 @@ class ArchiveContent:
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """Studies of the archive (`wanted`), those not in the ledger, and those this run scores."""
+    """Studies of the archive (`wanted`), those not in the ledger, and those this run scores.
+
+    A study in the ledger whose files changed since counts as not in it; its pixels decide when they
+    are read. `unstamped` are scores of an earlier version, which kept no digest of the files.
+    """
 
     wanted: pa.Table
     unscored: pa.Table
     pending: pa.Table
+    unstamped: pa.Table
 
     @property
     def n_skipped(self) -> int:
@@ -62,7 +69,11 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
     ------
     UsageError
         If the archive holds no CT instance, or the warehouse was made with another secret.
+    CacError
+        If a folder of the archive is away, before or after its headers were read.
     """
+    # A second look: a drive that went away meanwhile would make its studies disappear.
+    require_there(prepared.roots)
     with progress.counting("headers read") as report:
         index = _index_archive(
             prepared.roots,
@@ -72,6 +83,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
             texts=prepared.texts,
             progress=report,
         )
+    require_there(prepared.roots)
     _require_ct(index)
     require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
     index = withheld(index, Forgotten.read(prepared.warehouse, prepared.keyring).mask)
@@ -81,13 +93,15 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
 def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringPlan:
     """Compare the studies of the archive with the ledger; writes nothing."""
     wanted = wanted_studies(content.index.instances, content.series, prepared.identity)
-    unscored = prepared.warehouse.pending(
-        wanted,
-        prepared.weights.model_id,
-        retry_failed=prepared.retry_failed,
-        reasons=prepared.reasons,
+    store, model, retry = prepared.warehouse, prepared.weights.model_id, prepared.retry_failed
+    missing = store.pending(wanted, model, retry_failed=retry, reasons=prepared.reasons)
+    changed = store.changed_files(wanted, model, retry_failed=retry)
+    no_stamp = pc.is_null(changed["scored_files"])
+    unscored = pa.concat_tables(
+        [missing, changed.filter(pc.invert(no_stamp))], promote_options="default"
     )
-    return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit))
+    unstamped = changed.filter(no_stamp).select(["study_key", "protocol_digest", "files_digest"])
+    return ScoringPlan(wanted, unscored, unscored.slice(0, prepared.limit), unstamped)
 
 
 def dry_run(request: ScoringRequest, progress: RunProgress) -> ScoringDryRun:

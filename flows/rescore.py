@@ -29,12 +29,13 @@ from flows.request import (
 )
 from flows.runtime.attempts import attempted
 from flows.runtime.dask_cluster import cluster_client
-from flows.runtime.progress import RunProgress, current_progress
+from flows.runtime.progress import UNCHANGED, RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.runtime.states import concluded, follow
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
+from tasks.archive_wait import ArchiveWait
 from tasks.scoring import Shards, score_shard
 from tasks.step import step
 from tasks.worker import CascadePlugin
@@ -115,6 +116,7 @@ def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) 
     store.replace(SERIES, content.series)
     _publish(store, model)  # rows that a killed run finished but did not publish
     plan = plan_scoring(prepared, content)
+    store.restamp(model, plan.unstamped)
     canaries = chosen_canaries(prepared, plan)
     progress.say(
         f"{content.index.n_files} files ({content.index.n_opened} opened), "
@@ -154,6 +156,8 @@ def _score(
         run_id=stamp.run_id,
         no_workers_s=settings.cluster.patience_s,
         on_study=progress.study_done,
+        on_unchanged=progress.study_unchanged,
+        wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
     )
     for warning in filter(None, (settings.cluster.exposure, ignored_secret(settings.key_file))):
         progress.say(f"warning: {warning}")
@@ -205,7 +209,7 @@ def _summary(
         scored=counts["scored"],
         rejected=counts["rejected"],
         failed=counts["failed"],
-        skipped=plan.n_skipped,
+        skipped=plan.n_skipped + counts[UNCHANGED],
         left=plan.unscored.num_rows - done,
         reasons=dict(progress.reasons),
         needs_review=progress.needs_review,

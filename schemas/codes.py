@@ -108,13 +108,24 @@ class StudyReason(DescribedCode):
     )
     TRUNCATED_PIXEL_DATA = "truncated_pixel_data", "pixel data are shorter than declared"
     DECODE_FAILED = "decode_failed", "the decoder could not decode the pixel data"
+    DECODER_DIED = (
+        "decoder_died",
+        "the decoder process ended, or exceeded its time or memory, on a compressed frame",
+    )
     UNREADABLE_FILE = "unreadable_file", "a selected file could not be read"
+    ARCHIVE_UNAVAILABLE = (
+        "archive_unavailable",
+        "the archive was away (drive gone or not answering); the next run tries again by itself",
+    )
     FILES_CHANGED = "files_changed", "a selected file changed between index and scoring"
     CONTRAST_ENHANCED = "contrast_enhanced", "the blood pool has the HU of contrast medium"
     NO_HEART = "no_heart", "the heart network found no plausible heart"
     TIMEOUT = "timeout", "scoring exceeded the time limit per study"
-    WORKER_DIED = "worker_died", "the worker process died repeatedly on this study alone"
-    OUT_OF_MEMORY = "out_of_memory", "the study exceeded the memory limit per worker"
+    WORKER_DIED = (
+        "worker_died",
+        "the worker process, or the whole run, died repeatedly on this study alone",
+    )
+    OUT_OF_MEMORY = "out_of_memory", "the study exceeded the memory limit per study"
     INTERNAL_ERROR = (
         "internal_error",
         "an error in this program; `detail` names the exception class",

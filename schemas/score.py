@@ -111,6 +111,11 @@ SCORES = TableSpec(
             "SHA-256 over the HU values and geometry that were scored",
             nullable=True,
         ),
+        text(
+            "files_digest",
+            "digest over sizes and modification times of the files of the selected series when it "
+            "was scored; null without one, and in rows of earlier versions",
+        ),
         ColumnSpec("model_digest", pa.string(), "SHA-256 of weights and configuration"),
         PROTOCOL_DIGEST,
         ColumnSpec("core_version", pa.string(), "version of the core that scored"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 
@@ -13,7 +14,8 @@ from cac_core.errors import CacError, StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import StudyResult, StudyWork, unscored
 from schemas.codes import StudyReason
-from tasks.worker import score_on_worker
+from tasks.archive_wait import ArchiveWait
+from tasks.worker import StudyLimits, score_on_worker
 
 _Submit = Callable[[StudyWork], Future[StudyResult]]
 
@@ -34,19 +36,27 @@ def score_studies(
     window: int,
     no_workers_s: float,
     previews: bool = True,
+    memory_bytes: int | None = None,
+    alone: Iterable[StudyWork] = (),
+    wait: ArchiveWait | None = None,
+    on_suspect: Callable[[StudyWork], None] = lambda work: None,
     on_result: Callable[[StudyResult], None],
 ) -> None:
     """Score every study, in any order, and pass each result on as it arrives.
 
     A study whose worker died is scored once more with no other study of this call in flight; if
-    its worker dies again, and no other worker with it, it is recorded as failed.
+    its worker dies again, and no other worker with it, it is recorded as failed. While the archive
+    is away, the studies wait.
 
     Parameters
     ----------
-    timeout_s : time limit per study.
+    timeout_s, memory_bytes : limits per study; see `tasks.worker.StudyLimits`.
     window : largest number of studies in flight.
     no_workers_s : how long the cluster may have no workers.
     previews : add images of the key slices to each result.
+    alone : studies that are scored alone at once: they may have ended an earlier run.
+    wait : how long to wait for an archive that is away; by default its studies fail at once.
+    on_suspect : called before a study is scored alone.
 
     Raises
     ------
@@ -57,19 +67,38 @@ def score_studies(
     """
 
     def submit(work: StudyWork) -> Future[StudyResult]:
-        arguments = (work, protocol, timeout_s, previews)
+        arguments = (work, protocol, StudyLimits(timeout_s, memory_bytes), previews)
         return client.submit(score_on_worker, *arguments, pure=False, retries=0)
 
     finished = _Finished(client, no_workers_s)
-    suspects: list[StudyWork] = []
-    for work, future in _completed(submit, works, window, finished):
-        result = _take(future)
-        if result is None:
-            suspects.append(work)
-        else:
-            on_result(result)
+    wait = ArchiveWait(0.0) if wait is None else wait
+    suspects, queue = list(alone), iter(works)
+    while True:
+        away: list[StudyWork] = []
+        for work, future in _completed(submit, _until(queue, away), window, finished):
+            result = _take(future)
+            if result is None:
+                suspects.append(work)
+            elif wait.holds(result):
+                away.append(work)
+            else:
+                on_result(result)
+        if not away:
+            break
+        wait.pause()
+        queue = chain(away, queue)
     for work in suspects:
+        on_suspect(work)
         on_result(_score_alone(submit, work, timeout_s, finished))
+
+
+def _until(queue: Iterator[StudyWork], stop: list[StudyWork]) -> Iterator[StudyWork]:
+    """Studies of the queue until `stop` holds something; the others stay in it."""
+    while not stop:
+        work = next(queue, None)
+        if work is None:
+            return
+        yield work
 
 
 class _Finished:
@@ -77,7 +106,8 @@ class _Finished:
 
     def __init__(self, client: Client, no_workers_s: float) -> None:
         self._client, self._no_workers_s = client, no_workers_s
-        self._width = len(self.workers())
+        self._width = 0
+        self.workers()
         self._queue: SimpleQueue[Future[StudyResult]] = SimpleQueue()
 
     def add(self, future: Future[StudyResult]) -> None:
@@ -109,10 +139,12 @@ class _Finished:
 
     def workers(self) -> set[str]:
         """Addresses of the workers that are there now."""
-        return set(self._client.nthreads())
+        found = set(self._client.nthreads())
+        self._width = max(self._width, len(found))
+        return found
 
     def whole_cluster(self) -> set[str]:
-        """Addresses of the workers, once there are as many as at the beginning, or after a wait."""
+        """Addresses of the workers, once there are as many as ever before, or after a wait."""
         begin = monotonic()
         while len(found := self.workers()) < self._width and monotonic() - begin < _WHOLE_AGAIN_S:
             sleep(0.1)

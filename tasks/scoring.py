@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from time import monotonic
 
 import pyarrow as pa
+from dask.utils import parse_bytes
 from distributed import Client
 
+from cac_core.cohort.suspects import STRIKES
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, rejected_unread, work_orders
 from cac_core.dicom.index import ArchiveIndex
+from cac_core.errors import StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.settings import ScoringSettings
-from cac_core.study import StudyResult, StudyWork
+from cac_core.study import StudyResult, StudyWork, unscored
+from schemas.codes import StudyReason
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.score import SCORES
+from tasks.archive_wait import ArchiveWait
 from tasks.fanout import score_studies
 from tasks.step import step
+
+#: Reasons whose rows are staged at once: a run that is killed must not lose what they cost.
+_COST_A_WORKER = frozenset((StudyReason.WORKER_DIED.value, StudyReason.TIMEOUT.value))
 
 
 @dataclass(eq=False)
@@ -37,6 +46,8 @@ class Shards:
     run_id: str
     no_workers_s: float
     on_study: Callable[[dict[str, object]], None]
+    on_unchanged: Callable[[], None]
+    wait: ArchiveWait
     _published: float = field(default_factory=monotonic)
 
     def stamp(self, score: dict[str, object]) -> dict[str, object]:
@@ -56,39 +67,94 @@ class Shards:
             self._published = monotonic()
 
 
+class _Rows:
+    """Results of one shard, staged at its end; those that cost a worker at once."""
+
+    def __init__(self, shards: Shards, number: int) -> None:
+        self._shards, self._notes = shards, shards.store.suspects(shards.model_id)
+        self._parts = (f"{shards.run_id}-{number:05d}-{part}" for part in count())
+        self._results: list[StudyResult] = []
+        self._noted: list[str] = []
+        self._unchanged: list[dict[str, object]] = []
+
+    def take(self, result: StudyResult) -> None:
+        """Keep a result."""
+        if result.unchanged:
+            self._unchanged.append(self._shards.stamp(result.score))
+            self._shards.on_unchanged()
+            return
+        stamped = dataclasses.replace(result, score=self._shards.stamp(result.score))
+        self._results.append(stamped)
+        self._shards.on_study(result.score)
+        if result.score.get("reason") in _COST_A_WORKER:
+            self.stage()
+
+    def suspect(self, work: StudyWork) -> None:
+        """Note a study that is about to be scored alone."""
+        self._notes.add(work.study_key, work.instances_digest)
+        self._noted.append(work.study_key)
+
+    def sorted_out(self, works: Iterable[StudyWork]) -> tuple[list[StudyWork], list[StudyWork]]:
+        """Take the rows of studies that are not read; return those to score, and to score alone."""
+        unread: list[StudyWork] = []
+        alone: list[StudyWork] = []
+        for work in works:
+            strikes = self._notes.strikes(work.study_key, work.instances_digest)
+            rejected = rejected_unread(work)
+            if rejected is not None:
+                self.take(rejected)
+            elif strikes >= STRIKES:
+                detail = f"the run ended {strikes} times while it was scored alone"
+                self._noted.append(work.study_key)
+                died = StudyError(StudyReason.WORKER_DIED, detail, rejected=False)
+                self.take(unscored(work, died))
+            else:
+                (alone if strikes else unread).append(work)
+        return unread, alone
+
+    def stage(self) -> None:
+        """Stage what was taken since the last time, and forget the notes of this shard."""
+        results, self._results = self._results, []
+        if results:
+            self._shards.store.stage(
+                self._shards.model_id,
+                next(self._parts),
+                SCORES.from_rows(result.score for result in results),
+                LESIONS.from_rows(row for result in results for row in result.lesions),
+                PREVIEWS.from_rows(row for result in results for row in result.previews),
+            )
+        if self._unchanged:
+            names = ("study_key", "protocol_digest", "files_digest")
+            stamps = [{name: row[name] for name in names} for row in self._unchanged]
+            self._shards.store.restamp(self._shards.model_id, pa.Table.from_pylist(stamps))
+            self._unchanged.clear()
+        if self._noted:
+            self._notes.clear(self._noted)
+            self._noted.clear()
+
+
 @step("score-shard")
 def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) -> None:
     """Score one shard and stage its rows, even if it is interrupted half-way."""
-    results: list[StudyResult] = []
-
-    def take(result: StudyResult) -> None:
-        results.append(dataclasses.replace(result, score=shards.stamp(result.score)))
-        shards.on_study(result.score)
-
+    rows, archive = _Rows(shards, number), shards.archive
+    memory = shards.scoring.memory_limit
     try:
-        unread: list[StudyWork] = []
-        for work in work_orders(studies, shards.archive.instances, shards.archive.paths):
-            rejected = rejected_unread(work)
-            if rejected is not None:
-                take(rejected)
-            else:
-                unread.append(work)
+        unread, alone = rows.sorted_out(
+            work_orders(studies, archive.instances, archive.paths, archive.roots)
+        )
         score_studies(
             client,
             unread,
             shards.protocol,
             timeout_s=shards.scoring.timeout_s,
+            memory_bytes=None if memory == "auto" else parse_bytes(memory),
             previews=shards.scoring.previews,
             window=max(1, sum(client.nthreads().values())) + 1,
             no_workers_s=shards.no_workers_s,
-            on_result=take,
+            alone=alone,
+            wait=shards.wait,
+            on_suspect=rows.suspect,
+            on_result=rows.take,
         )
     finally:
-        if results:
-            shards.store.stage(
-                shards.model_id,
-                f"{shards.run_id}-{number:05d}",
-                SCORES.from_rows(result.score for result in results),
-                LESIONS.from_rows(row for result in results for row in result.lesions),
-                PREVIEWS.from_rows(row for result in results for row in result.previews),
-            )
+        rows.stage()

@@ -11,17 +11,23 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distributed import Worker, WorkerPlugin, get_worker
 
+from cac_core.memory import bounded_memory
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import StudyResult, StudyWork, score_study
+from schemas.codes import StudyReason
 
 if TYPE_CHECKING:
     from cac_core.model.cascade import Cascade
 
+#: Default memory of a study: enough for the largest volume that is read, and so far below the
+#: point at which Dask ends a worker (80 % of its memory) that the study fails first.
+_MEMORY_BYTES, _MEMORY_SHARE = 4 * 2**30, 0.6
 #: Exit status of a worker whose study exceeded its time limit.
 TIMEOUT_EXIT = 75
 
@@ -55,18 +61,46 @@ class CascadePlugin(WorkerPlugin):
         self.cascade = cascade
 
 
-def score_on_worker(
-    work: StudyWork, protocol: ScoringProtocol, timeout_s: float, previews: bool
-) -> StudyResult:
-    """Score one study with this worker's cascade, within the time limit.
+@dataclass(frozen=True, slots=True)
+class StudyLimits:
+    """Time and memory that one study may take.
 
-    At the limit the process exits, since native decoders cannot be interrupted otherwise. The
-    nanny starts a new worker, and the study gets a row with its reason.
+    Parameters
+    ----------
+    seconds : time, after which the worker process ends.
+    memory_bytes : memory beside that of the worker; None for the default, a share of the memory of
+        the worker.
     """
-    with _deadline(timeout_s):
-        plugin = get_worker().plugins[CascadePlugin.name]
+
+    seconds: float
+    memory_bytes: int | None = None
+
+    def memory(self, worker_bytes: int | None) -> int:
+        """The memory limit on a worker with this memory (None: unlimited)."""
+        if self.memory_bytes is not None:
+            return self.memory_bytes
+        return min(_MEMORY_BYTES, int(_MEMORY_SHARE * (worker_bytes or _MEMORY_BYTES * 2)))
+
+
+def score_on_worker(
+    work: StudyWork, protocol: ScoringProtocol, limits: StudyLimits, previews: bool
+) -> StudyResult:
+    """Score one study with this worker's cascade, within its limits.
+
+    At the time limit the process exits, since native code cannot be interrupted otherwise. The
+    nanny starts a new worker, and the study gets a row with its reason. At the memory limit the
+    allocation fails, and the worker goes on with the next study.
+    """
+    worker = get_worker()
+    memory = limits.memory(worker.memory_manager.memory_limit)
+    with _deadline(limits.seconds), bounded_memory(memory * worker.state.nthreads):
+        plugin = worker.plugins[CascadePlugin.name]
         assert isinstance(plugin, CascadePlugin) and plugin.cascade is not None
-        return score_study(work, plugin.cascade, protocol, previews=previews)
+        result = score_study(work, plugin.cascade, protocol, previews=previews)
+    if result.score.get("reason") == StudyReason.OUT_OF_MEMORY.value:
+        where = result.score.get("detail")
+        result.score["detail"] = f"limit {memory // 2**20} MiB" + (f", {where}" if where else "")
+    return result
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from cac_core.cohort.database import run_sql
 from cac_core.cohort.extract_parts import Part, PartStore, registry_folder
+from cac_core.cohort.suspects import SuspectNotes
 from cac_core.cohort.warehouse_files import (
     PARTITION,
     STAGING,
@@ -311,6 +312,10 @@ class Warehouse:
                 self._files.staging_folder(model) / f"{spec.name}-{part}.parquet", rows
             )
 
+    def suspects(self, model: str) -> SuspectNotes:
+        """Notes on studies that may end a whole run."""
+        return SuspectNotes(self._files, self._files.staging_folder(model))
+
     def publish(self, model: str) -> int:
         """Merge the staged rows of a model into its published tables; the newest row wins.
 
@@ -402,6 +407,24 @@ class Warehouse:
             wanted=wanted,
             scores=self.read(SCORES, model),
         )
+
+    def changed_files(
+        self, wanted: pa.Table, model: str, *, retry_failed: bool = False
+    ) -> pa.Table:
+        """Rows of `wanted` in the ledger whose files changed since, with what was scored of them.
+
+        See `sql/changed_files.sql`; the parameters are those of `pending`.
+        """
+        scores = self.read(SCORES, model)
+        return run_sql(
+            "changed_files", {"retry_failed": retry_failed}, wanted=wanted, scores=scores
+        )
+
+    def restamp(self, model: str, stamps: pa.Table) -> None:
+        """Set `files_digest` of published scores by `study_key` and `protocol_digest`."""
+        if stamps.num_rows:
+            rows = run_sql("restamped", scores=self.read(SCORES, model), stamps=stamps)
+            self.replace(SCORES, rows, model)
 
     def _unfit(self, spec: TableSpec, why: object) -> CacError:
         return CacError(

@@ -28,6 +28,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from cac_core.dicom.archive_io import answered, unreadable
 from cac_core.dicom.header_values import plain_decimals
 from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
@@ -141,24 +142,25 @@ def read_files(paths: Sequence[ArchiveFile], limits: ReadLimits) -> Iterator[Dat
     Raises
     ------
     StudyError
-        `too_large` for too many files or bytes, before a byte is read; `unreadable_file` where a
-        file cannot be read (a later attempt may succeed) or is not a DICOM data set (it cannot).
+        `too_large` for too many files or bytes, before a byte is read; `archive_unavailable` where
+        the drive is gone; `unreadable_file` where a file cannot be read (a later attempt may
+        succeed) or is not a DICOM data set (it cannot).
     """
     if len(paths) > limits.max_slices:
         raise StudyError(StudyReason.TOO_LARGE, f"{len(paths)} files, {limits.max_slices} allowed")
     try:
-        n_bytes = sum(map(file_size, paths))
+        n_bytes = answered(lambda: sum(map(file_size, paths)))
     except OSError as error:
-        raise _vanished(error) from None
+        raise unreadable(error) from None
     if n_bytes > limits.max_bytes:
         raise StudyError(StudyReason.TOO_LARGE, f"{n_bytes} bytes, {limits.max_bytes} allowed")
     budget = InflationBudget(limits.max_inflated_bytes)
     contents = read_all(paths)
     while True:
         try:
-            content = next(contents, None)
+            content = answered(next, contents, None)
         except OSError as error:
-            raise _vanished(error) from None
+            raise unreadable(error) from None
         if content is None:
             return
         yield parse_dataset(content, budget)
@@ -294,10 +296,6 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     if not isinstance(found, Sequence) or isinstance(found, str):
         return []
     return [item for item in found if isinstance(item, Dataset)]
-
-
-def _vanished(error: OSError) -> StudyError:
-    return StudyError(StudyReason.UNREADABLE_FILE, type(error).__name__, rejected=False)
 
 
 def _parse_possibly_deflated(content: bytes, budget: InflationBudget) -> Dataset:

@@ -7,20 +7,19 @@ command line means Prefect. So the readers are child processes that run a light 
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from multiprocessing.connection import Pipe, wait
+from multiprocessing.connection import wait
 from time import monotonic
 
+from cac_core.dicom.child import end_child, start_child
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow
 from cac_core.dicom.limits import HeaderLimits
 from cac_core.errors import CacError
-from cac_core.keys import SECRET_VARIABLE, Keyring
+from cac_core.keys import Keyring
 from cac_core.storage import RemoteFile
 from schemas.codes import FileReason
 
@@ -36,28 +35,16 @@ class _Reader:
     def __init__(
         self, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy, module: str
     ) -> None:
-        self.connection, theirs = Pipe()
+        self.process, self.connection = start_child(module)
         self.chunk: list[int] = []
         self.ready = False
         self.deadline = monotonic() + _START_SECONDS
-        with theirs:
-            # The secret goes through the pipe: other users can read arguments and environment.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(),
-            )
+        # The secret goes through the pipe: other users can read arguments and environment.
         self.connection.send((keyring, limits, texts))
 
     def stop(self) -> None:
-        """Kill the process; one that hangs in the kernel (a dead network drive) is not awaited."""
-        self.connection.close()
-        self.process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=2.0)
+        """Kill the process."""
+        end_child(self.process, self.connection)
 
 
 def read_headers(
@@ -189,13 +176,3 @@ class _Pool:
         """Kill all readers."""
         for reader in self.readers:
             reader.stop()
-
-
-def _environment() -> dict[str, str]:
-    """Environment of a reader: import path, one thread for numerics, without the secret."""
-    here = ""
-    with suppress(OSError):  # the current folder may be removed or unreadable
-        here = os.getcwd()  # noqa: PTH109 - a string is wanted
-    path = [item or here for item in sys.path if item or here]
-    kept = {name: value for name, value in os.environ.items() if name != SECRET_VARIABLE}
-    return kept | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}

@@ -6,7 +6,6 @@ Started by `cac_core.dicom.header_pool` only.
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from time import monotonic
 
 from cac_core.dicom.byte_window import FIRST_READ
+from cac_core.dicom.child import limit_child
 from cac_core.dicom.descriptions import TextPolicy
 from cac_core.dicom.header import HeaderRow, read_header
 from cac_core.dicom.limits import HeaderLimits
@@ -32,7 +32,7 @@ def serve(connection: Connection) -> None:
     limits: HeaderLimits
     texts: TextPolicy
     keyring, limits, texts = connection.recv()
-    _bound_memory(limits.memory_bytes)
+    limit_child(limits.memory_bytes)
     connection.send("ready")
     while True:
         try:
@@ -61,12 +61,6 @@ def _with_beginnings(
         read = iter(beginnings(remote, FIRST_READ)) if remote else iter(())
         for path in part:
             yield path, next(read) if isinstance(path, RemoteFile) else None
-
-
-def _bound_memory(limit: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,6 +63,7 @@ class ArchiveIndex:
     n_opened : files opened; the others are unchanged since the previous index.
     reasons : number of unusable files by reason.
     seconds : time of the indexing.
+    roots : folders and files that were indexed, resolved.
     """
 
     instances: pa.Table
@@ -70,6 +72,7 @@ class ArchiveIndex:
     n_opened: int
     reasons: dict[str, int]
     seconds: float
+    roots: tuple[Path, ...] = ()
 
 
 def index_archive(
@@ -124,7 +127,8 @@ def index_archive(
     else:
         table = _merge(previous, known, _new_rows(new, by_key, headers, texts.digest), paths)
     seconds = perf_counter() - start
-    return ArchiveIndex(table, paths, len(files), len(to_open), _reasons(table), seconds)
+    resolved = tuple(Path(os.path.realpath(root)) for root in roots)
+    return ArchiveIndex(table, paths, len(files), len(to_open), _reasons(table), seconds, resolved)
 
 
 def _to_read(item: ScannedFile) -> str | RemoteFile:

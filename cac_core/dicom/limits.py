@@ -1,4 +1,4 @@
-"""Limits on the cost of one header and of one series, so that hostile files are refused early."""
+"""Limits on the cost of one header, frame and series, so that hostile files are refused early."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ class HeaderLimits:
     elements: int = 200_000
     depth: int = 32
     seconds: float = 10.0
+    memory_bytes: int = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """Largest cost of decoding one frame; above it the study gets the reason `decoder_died`.
+
+    Parameters
+    ----------
+    seconds : time per frame, after which the decoder process is killed.
+    memory_bytes : address space of the decoder process.
+    """
+
+    seconds: float = 20.0
     memory_bytes: int = 2 * 1024**3
 
 

@@ -1,7 +1,6 @@
-"""Stored pixel values of a frame: limits, layout checks, and the decoder of each syntax.
+"""Stored pixel values of a frame: limits, layout checks, and decoding in a process of its own.
 
-The decoder of each transfer syntax is fixed and does not depend on the installed packages. Sizes
-are checked before decoding; any exception of a decoder becomes `decode_failed`.
+Sizes are checked before decoding; any exception of a decoder becomes `decode_failed`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
 from cac_core.dicom import codestream, datafile
 from cac_core.dicom.codestream import CodeStreamError, StreamSize
+from cac_core.dicom.decoder import decode_frame
+from cac_core.dicom.decoder_worker import PLUGINS, EncodedFrame
 from cac_core.dicom.limits import ReadLimits
 from cac_core.errors import StudyError
 from schemas.codes import StudyReason
@@ -32,22 +32,6 @@ _NATIVE = (
     uid.DeflatedExplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
 )
-#: Decoder plugin of pydicom for each compressed syntax. RLE uses the decoder of pydicom: the one in
-#: Rust is three times faster but panics on corrupt frames. JPEG Extended (12 bits, lossy) is
-#: missing: no decoder with a compatible licence reads it.
-_PLUGINS: dict[UID, str] = {
-    uid.JPEGBaseline8Bit: "gdcm",
-    uid.JPEGLossless: "gdcm",
-    uid.JPEGLosslessSV1: "gdcm",
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
-    uid.HTJ2KLossless: "pylibjpeg",
-    uid.HTJ2KLosslessRPCL: "pylibjpeg",
-    uid.HTJ2K: "pylibjpeg",
-    uid.RLELossless: "pydicom",
-}
 _JPEG_2000 = (
     uid.JPEG2000Lossless,
     uid.JPEG2000,
@@ -62,14 +46,6 @@ LOSSY_SYNTAXES = (
     uid.JPEG2000,
     uid.HTJ2K,
 )
-
-
-def available_decoders() -> dict[str, bool]:
-    """Return the name of each supported compressed syntax, and whether its decoder is installed."""
-    return {
-        syntax.name: plugin in get_decoder(syntax).available_plugins
-        for syntax, plugin in _PLUGINS.items()
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +96,7 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
         n_frames = datafile.integer(dataset, "NumberOfFrames") or 0
     _check_size(rows, columns, n_frames, limits)
     syntax = datafile.transfer_syntax(dataset)
-    if syntax not in _NATIVE and syntax not in _PLUGINS:
+    if syntax not in _NATIVE and syntax not in PLUGINS:
         raise StudyError(StudyReason.UNSUPPORTED_TRANSFER_SYNTAX)
     _check_grey_scale(dataset)
     allocated, stored = _bits(dataset)
@@ -186,7 +162,7 @@ class FrameReader:
     Raises
     ------
     StudyError
-        `truncated_pixel_data`, `pixel_header_mismatch` or `decode_failed`.
+        `truncated_pixel_data`, `pixel_header_mismatch`, `decode_failed` or `decoder_died`.
     """
 
     def __init__(self, dataset: Dataset, layout: PixelLayout) -> None:
@@ -215,26 +191,17 @@ class FrameReader:
     def _decode(self, frame: bytes) -> NDArray[Any]:
         layout = self.layout
         _check_code_stream(frame, layout)
-        options: dict[str, Any] = {
-            "rows": layout.rows,
-            "columns": layout.columns,
-            "number_of_frames": 1,
-            "samples_per_pixel": 1,
-            "bits_allocated": layout.bits_allocated,
-            "bits_stored": layout.bits_stored,
-            "pixel_representation": int(layout.signed),
-            "photometric_interpretation": "MONOCHROME2",
-            "pixel_keyword": "PixelData",
-            "decoding_plugin": _PLUGINS[layout.syntax],
-        }
-        try:
-            decoder = get_decoder(layout.syntax)
-            array, _ = decoder.as_array(encapsulate([frame], has_bot=False), raw=True, **options)
-        except (KeyboardInterrupt, SystemExit, MemoryError):
-            raise
-        except BaseException as error:  # noqa: BLE001 - panics of Rust decoders are not Exceptions
-            detail = type(error).__name__
-            raise StudyError(StudyReason.DECODE_FAILED, detail) from None
+        array = decode_frame(
+            EncodedFrame(
+                str(layout.syntax),
+                layout.rows,
+                layout.columns,
+                layout.bits_allocated,
+                layout.bits_stored,
+                layout.signed,
+            ),
+            frame,
+        )
         if array.shape != (layout.rows, layout.columns):
             raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, f"decoded to {array.shape}")
         return array

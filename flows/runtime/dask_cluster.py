@@ -6,16 +6,18 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
 from inspect import signature
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
+import psutil
 from distributed import Client, LocalCluster, Nanny, SpecCluster, Worker
 from distributed.security import Security
 from distributed.utils import LoopRunner
@@ -60,7 +62,10 @@ _CONFIG = {
 }
 _CONNECT_S = 20.0
 _LOOK_EVERY_S = 2.0
-_RELOAD_S = (1.0, 5.0)
+#: A worker process that is stopped for this long is replaced.
+_STOPPED_S = 20.0
+#: Pauses between attempts to load the weights while workers are lost: two minutes in all.
+_RELOAD_S = (1.0, 5.0, *(10.0,) * 11)
 
 
 def local_workers(settings: ClusterSettings) -> int:
@@ -215,13 +220,19 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
 
 @contextlib.contextmanager
 def _full_width(cluster: SpecCluster) -> Iterator[None]:
-    """Start workers again whose nannies were closed: Dask forgets them, and would run with less."""
+    """Start workers again whose nannies were closed: Dask forgets them, and would run with less.
+
+    Worker processes that are stopped (SIGSTOP) for a while are killed, so that their nannies start
+    others: they neither score nor reach the time limit.
+    """
     width, ended = len(cluster.worker_spec), threading.Event()
+    stopped: dict[int, float] = {}
 
     def keep() -> None:
         while not ended.wait(_LOOK_EVERY_S):
             if len(cluster.workers) < width:
                 cluster.scale(width)
+            _kill_stopped({worker.pid for worker in list(cluster.workers.values())}, stopped)
 
     watcher = threading.Thread(target=keep, name="cac-full-width", daemon=True)
     watcher.start()
@@ -230,6 +241,26 @@ def _full_width(cluster: SpecCluster) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
+
+
+def _kill_stopped(pids: set[int | None], since: dict[int, float]) -> None:
+    """Kill processes that were stopped at every look for `_STOPPED_S`; `since` keeps the times."""
+    now = monotonic()
+    found = {pid for pid in pids if pid is not None and _is_stopped(pid)}
+    for pid in since.keys() - found:
+        del since[pid]
+    for pid in found:
+        if now - since.setdefault(pid, now) >= _STOPPED_S:
+            del since[pid]
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
 def _local_options() -> set[str]:

@@ -27,6 +27,8 @@ from schemas.codes import Status
 
 #: Without a live bar, a line is written at the end of a shard and when this time has passed.
 _LINE_EVERY_S = 30.0
+#: Key of `RunProgress.statuses` for studies whose earlier score still holds.
+UNCHANGED = "unchanged"
 
 
 class RunProgress:
@@ -90,6 +92,11 @@ class RunProgress:
     def _stop(self) -> None:
         self.seconds = monotonic() - self._started
         self._bar = None
+
+    def study_unchanged(self) -> None:
+        """Count a study whose files changed and whose pixels did not."""
+        with self._lock:
+            self.statuses[UNCHANGED] += 1
 
     def study_done(self, score: dict[str, object]) -> None:
         """Count one finished study."""

@@ -17,7 +17,7 @@ from cac_core.errors import StudyError
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.contrast import BloodEstimates
-from cac_core.study import FileStamp, StudyResult, StudyWork, score_study
+from cac_core.study import FileStamp, ScoredContent, StudyResult, StudyWork, score_study
 from schemas.codes import QualityFlag, StudyReason
 from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
@@ -226,3 +226,56 @@ def test_an_implausibly_large_heart(tmp_path: Path) -> None:
         "no_heart",
         "heart mask of 7864 ml; limits are 100 and 4000 ml",
     )
+
+
+def test_files_of_an_archive_that_is_away_are_no_fault_of_the_study(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    work = work_on(write_ct_series(archive / "study"), roots=(str(archive),))
+    (archive / "study").rename(tmp_path / "elsewhere")  # a bare mount point
+    score = run(work, Oracle()).score
+    assert (score["status"], score["reason"]) == ("failed", "archive_unavailable")
+    (archive / "another study").mkdir()
+    assert run(work, Oracle()).score["reason"] == "unreadable_file"
+    archive.rename(tmp_path / "gone")
+    assert run(work, Oracle()).score["reason"] == "archive_unavailable"
+
+
+def test_torch_out_of_memory(tmp_path: Path) -> None:
+    class Greedy(Oracle):
+        def segment(self, hu: np.ndarray, spacing_mm: Any, **options: Any) -> Segmentation:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+
+    score = run(work_on(write_ct_series(tmp_path)), Greedy()).score
+    assert (score["status"], score["reason"]) == ("failed", "out_of_memory")
+
+
+@pytest.mark.parametrize(
+    ("change", "unchanged"),
+    [
+        ({}, True),
+        ({"PatientComments": "corrected"}, True),
+        ({"RescaleIntercept": "-1000"}, False),
+        ({"KVP": "100"}, False),
+        ({"SliceThickness": "1.5"}, False),
+        ({"PixelSpacing": ["3.9", "3.9"]}, False),
+    ],
+)
+def test_only_changed_content_is_scored_again(
+    tmp_path: Path, change: dict[str, Any], unchanged: bool
+) -> None:
+    paths = write_ct_series(tmp_path)
+    first = run(work_on(paths), Oracle()).score
+    scored = ScoredContent(
+        str(first["pixel_digest"]),
+        first["KVP"],  # type: ignore[arg-type]
+        first["slice_thickness_mm"],  # type: ignore[arg-type]
+        None,
+    )
+    for path in paths:
+        dataset = dcmread(path)
+        for keyword, value in change.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(path)
+    result = score_study(work_on(paths, scored=scored), Oracle(), PROTOCOL)  # type: ignore[arg-type]
+    assert result.unchanged == unchanged
+    assert ("agatston" in result.score) != unchanged

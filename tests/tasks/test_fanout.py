@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from distributed import Client, LocalCluster, Worker
 
@@ -20,6 +22,7 @@ from cac_core.protocol import ScoringProtocol
 from cac_core.settings import ClusterSettings
 from cac_core.study import FileStamp, StudyResult, StudyWork
 from flows.runtime.dask_cluster import cluster_client
+from tasks.archive_wait import ArchiveWait
 from tasks.fanout import score_studies
 from tasks.worker import CascadePlugin
 from tests.builders.ct_series import write_ct_series
@@ -27,7 +30,7 @@ from tests.builders.networks import whole_segmentation
 from tests.builders.rows import digest, key
 
 #: What a study does to its worker, reported by its number of slices.
-GOOD, KILLS, HANGS, RAISES, KILLS_ONCE, SLOW = 24, 25, 26, 27, 28, 29
+GOOD, KILLS, HANGS, RAISES, KILLS_ONCE, SLOW, GREEDY = range(24, 31)
 
 
 class Saboteur:
@@ -46,6 +49,8 @@ class Saboteur:
             os.kill(os.getpid(), signal.SIGKILL)
         if slices == HANGS:
             time.sleep(600)
+        if slices == GREEDY:
+            np.ones(2**31, np.uint8)
         if slices == SLOW:
             time.sleep(8)
         if slices == RAISES:
@@ -83,7 +88,9 @@ def works(folder: Path, *slices: int) -> list[StudyWork]:
     return made
 
 
-def outcomes(client: Client, orders: list[StudyWork], timeout_s: float = 60) -> dict[str, str]:
+def outcomes(
+    client: Client, orders: list[StudyWork], timeout_s: float = 60, **options: Any
+) -> dict[str, str]:
     results: list[StudyResult] = []
     score_studies(
         client,
@@ -93,6 +100,7 @@ def outcomes(client: Client, orders: list[StudyWork], timeout_s: float = 60) -> 
         window=3,
         no_workers_s=60,
         on_result=results.append,
+        **options,
     )
     assert sorted(str(r.score["study_key"]) for r in results) == sorted(
         w.study_key for w in orders
@@ -168,3 +176,64 @@ def test_a_run_without_workers_ends_with_a_message() -> None:
             on_result=results.append,
         )
     assert results == []
+
+
+def test_studies_wait_for_an_archive_that_is_away(client: Client, tmp_path: Path) -> None:
+    """The drive is gone for a while in the midst of the run, and then it is back."""
+    archive = tmp_path / "archive"
+    orders = [
+        dataclasses.replace(work, roots=(str(archive),))
+        for work in works(archive, GOOD, GOOD, GOOD)
+    ]
+    archive.rename(tmp_path / "away")
+    archive.mkdir()  # the bare mount point
+    back = threading.Timer(3.0, lambda: (archive.rmdir(), (tmp_path / "away").rename(archive)))
+    back.start()
+    said: list[str] = []
+    found = outcomes(client, orders, wait=ArchiveWait(300.0, said.append))
+    assert found == {"0": "scored", "1": "scored", "2": "scored"}
+    assert [line.split(":")[0] for line in said] == ["The archive is away", "The archive is back."]
+    archive.rename(tmp_path / "gone")
+    found = outcomes(client, orders, wait=ArchiveWait(2.0, said.append))
+    assert set(found.values()) == {"archive_unavailable"}
+    assert said[-1].startswith("The archive is still away")
+
+
+def test_a_study_that_needs_too_much_memory_costs_no_worker(client: Client, tmp_path: Path) -> None:
+    before = set(client.nthreads())
+    found = outcomes(client, works(tmp_path, GOOD, GREEDY, GOOD), memory_bytes=2**30)
+    assert found == {"0": "scored", "1": "out_of_memory", "2": "scored"}
+    assert set(client.nthreads()) == before
+
+
+def test_a_suspect_of_an_earlier_run_is_noted_and_scored_alone(
+    client: Client, tmp_path: Path
+) -> None:
+    good, suspect = works(tmp_path, GOOD, GOOD)
+    noted: list[str] = []
+    results: list[StudyResult] = []
+    score_studies(
+        client,
+        [good],
+        ScoringProtocol(),
+        timeout_s=60,
+        window=3,
+        no_workers_s=60,
+        alone=[suspect],
+        on_suspect=lambda work: noted.append(f"{work.study_key} after {len(results)}"),
+        on_result=results.append,
+    )
+    assert noted == [f"{suspect.study_key} after 1"]
+    assert [result.score["status"] for result in results] == ["scored", "scored"]
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_holds_nothing_up(client: Client, tmp_path: Path) -> None:
+    client.wait_for_workers(2, timeout=60)
+    stopped = worker_processes(client)[0]
+    threading.Timer(2.0, os.kill, (stopped, signal.SIGSTOP)).start()
+    began = time.monotonic()
+    found = outcomes(client, works(tmp_path, SLOW, SLOW, *[GOOD] * 10), timeout_s=600)
+    assert set(found.values()) == {"scored"} and len(found) == 12
+    assert time.monotonic() - began < 120
+    assert not psutil.pid_exists(stopped)

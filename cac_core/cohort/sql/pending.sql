@@ -1,5 +1,6 @@
 -- Wanted identities that are not in the ledger: serves resumption, dry run and nightly run. A failed
--- study counts as done until a retry is requested, of all reasons or of some.
+-- study counts as done until a retry is requested, of all reasons or of some, unless only the
+-- archive was away.
 SELECT wanted.*
 FROM wanted
 ANTI JOIN (
@@ -9,6 +10,7 @@ ANTI JOIN (
         $retry_failed AND status = 'failed'
         AND (len($reasons::VARCHAR[]) = 0 OR list_contains($reasons::VARCHAR[], reason))
     )
+        AND reason IS DISTINCT FROM 'archive_unavailable'
 ) AS done
 USING (study_key, instances_digest, model_digest, protocol_digest, core_version)
 ORDER BY wanted.study_key

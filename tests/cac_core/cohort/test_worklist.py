@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +141,46 @@ def test_missing_attributes_become_flags(tmp_path: Path) -> None:
     archive, wanted = plan(tmp_path)
     (order,) = work_orders(wanted, archive.instances, archive.paths)
     assert QualityFlag.NO_CTAC_EVIDENCE in order.flags
+
+
+def test_files_that_changed_are_compared_with_the_score(tmp_path: Path) -> None:
+    """In place, with the same UIDs; rows of earlier versions get their digest once."""
+    paths = write_study(tmp_path / "archive", 1)
+    _, wanted = plan(tmp_path / "archive")
+    row = only(wanted)
+    names = ("study_key", "instances_digest", "model_digest", "protocol_digest", "core_version")
+    store = Warehouse(tmp_path / "warehouse")
+    done = score_row(1, **{name: row[name] for name in names})
+    store.stage("m", "run-1", SCORES.from_rows([done]), LESIONS.empty())
+    store.publish("m")
+    stamps = ["study_key", "protocol_digest", "files_digest"]
+    earlier = store.changed_files(wanted, "m")
+    assert earlier["scored_files"].to_pylist() == [None]
+    store.restamp("m", earlier.select(stamps))
+    assert store.changed_files(wanted, "m").num_rows == 0
+    os.utime(paths[3])
+    archive, wanted = plan(tmp_path / "archive")
+    assert store.pending(wanted, "m").num_rows == 0
+    changed = store.changed_files(wanted, "m")
+    (order,) = work_orders(changed, archive.instances, archive.paths, archive.roots)
+    assert order.scored is not None and order.scored.pixel_digest == done["pixel_digest"]
+    assert order.roots == (str(tmp_path / "archive"),)
+    store.restamp("m", changed.select(stamps))
+    assert store.changed_files(wanted, "m").num_rows == 0
+    kept = only(store.read(SCORES, "m"))
+    assert {name: kept[name] for name in done} | {"files_digest": kept["files_digest"]} == (
+        done | {"files_digest": order.files_digest}
+    )
+
+
+def test_a_study_of_an_archive_that_was_away_is_wanted_again(tmp_path: Path) -> None:
+    write_study(tmp_path / "archive", 1)
+    _, wanted = plan(tmp_path / "archive")
+    names = ("study_key", "instances_digest", "model_digest", "protocol_digest", "core_version")
+    identity = {name: only(wanted)[name] for name in names}
+    store = Warehouse(tmp_path / "warehouse")
+    for reason, pending in (("worker_died", 0), ("timeout", 0), ("archive_unavailable", 1)):
+        failed = score_row(1, status="failed", reason=reason, **identity)
+        store.stage("m", f"run-{reason}", SCORES.from_rows([failed]), LESIONS.empty())
+        store.publish("m")
+        assert store.pending(wanted, "m").num_rows == pending, reason

@@ -14,6 +14,7 @@ from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from cac_core.dicom import codestream, pixels
+from cac_core.dicom.decoder_worker import EncodedFrame
 from cac_core.dicom.limits import ReadLimits
 from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError
@@ -109,13 +110,13 @@ def test_stream_of_another_size_is_refused_before_decoding(
     ).PixelData
     dataset.save_as(paths[1])
     decoded: list[object] = []
-    decoder_of = pixels.get_decoder
+    decode = pixels.decode_frame
 
-    def watched(syntax: str) -> Any:
-        decoded.append(syntax)
-        return decoder_of(syntax)
+    def watched(layout: EncodedFrame, frame: bytes) -> Any:
+        decoded.append(layout)
+        return decode(layout, frame)
 
-    monkeypatch.setattr(pixels, "get_decoder", watched)
+    monkeypatch.setattr(pixels, "decode_frame", watched)
     assert reason_of(paths) == R.PIXEL_HEADER_MISMATCH
     assert len(decoded) == 1  # the sound first slice only
 
@@ -163,19 +164,6 @@ def test_short_rle_segment(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     replace_frame(paths[1], first_frame(paths[1])[:-200])
     assert reason_of(paths) == R.DECODE_FAILED
     assert not caplog.records  # the decoder's own message would come with a traceback
-
-
-def test_panicking_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class PanicError(BaseException):
-        """Represents a panic in Rust, which is not an Exception."""
-
-    class Decoder:
-        def as_array(self, *_: object, **__: object) -> None:
-            raise PanicError
-
-    monkeypatch.setattr(pixels, "get_decoder", lambda _: Decoder())
-    paths = write_ct_series(tmp_path, n_slices=3, syntax=uid.RLELossless)
-    assert reason_of(paths) == R.DECODE_FAILED
 
 
 def test_frames_and_header_disagree(tmp_path: Path) -> None:

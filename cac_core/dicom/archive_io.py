@@ -1,0 +1,112 @@
+"""Access to an archive on a drive that can go away: which errors say so, and calls that may hang.
+
+A network drive that is gone answers with errors, shows an empty mount point, or does not answer at
+all; none of these is a fault of the study that is read at that moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cac_core.errors import CacError, StudyError
+from cac_core.storage import is_url, require_answer
+from schemas.codes import StudyReason
+
+_Result = TypeVar("_Result")
+
+#: Errors of a drive, not of a file.
+_AWAY = frozenset(
+    (
+        *(errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV),
+        *(errno.ENETDOWN, errno.ENETUNREACH, errno.ENXIO, errno.ETIMEDOUT),
+    )
+)
+#: A call without an answer for this long hangs; a file may first have to come from a tape.
+_PATIENCE_S = 60.0
+#: The same after a call that hung, until one is answered.
+_SHORT_PATIENCE_S = 5.0
+
+_last_hung = threading.Event()
+
+
+def answered(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Call a function that reads from the archive; give it up if it hangs.
+
+    The call that hangs stays behind in a thread of its own: nothing can interrupt it.
+
+    Raises
+    ------
+    TimeoutError
+        With the error number ETIMEDOUT, if there is no answer.
+    """
+    outcome: list[_Result] = []
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(function(*arguments))
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            faults.append(error)
+
+    thread = threading.Thread(target=run, name="cac-archive", daemon=True)
+    thread.start()
+    thread.join(_SHORT_PATIENCE_S if _last_hung.is_set() else _PATIENCE_S)
+    if thread.is_alive():
+        _last_hung.set()
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    _last_hung.clear()
+    if faults:
+        raise faults[0]
+    return outcome[0]
+
+
+def unreadable(error: OSError) -> StudyError:
+    """The fault of a study whose file cannot be read now."""
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    away = error.errno in _AWAY
+    reason = StudyReason.ARCHIVE_UNAVAILABLE if away else StudyReason.UNREADABLE_FILE
+    return StudyError(reason, name, rejected=False)
+
+
+def is_there(root: str | Path) -> bool:
+    """Whether a place of the archive is there; an empty folder is a bare mount point."""
+    try:
+        return answered(_look, root)
+    except (OSError, CacError):
+        return False
+
+
+def _look(root: str | Path) -> bool:
+    if is_url(str(root)):
+        require_answer(str(root), "archive")
+        return True
+    root = Path(root)
+    status = root.stat()
+    os.statvfs(root)  # asks the server, where a listing may come from a cache
+    if not stat.S_ISDIR(status.st_mode):
+        return True
+    with os.scandir(root) as entries:
+        return next(entries, None) is not None
+
+
+def require_there(roots: Sequence[str | Path]) -> None:
+    """Refuse an archive of which a folder is away.
+
+    Raises
+    ------
+    CacError
+        If one of `roots` is missing, empty or does not answer.
+    """
+    for root in roots:
+        if not is_there(root):
+            raise CacError(
+                f"The archive {root} is away: it is missing, empty or does not answer.",
+                "Check the mount. Nothing was changed; an archive that is meant to be empty can "
+                "be left out of the command or of `archive`.",
+            )
