@@ -314,7 +314,7 @@ def report_command(
     ] = None,
     journal: Annotated[
         bool | None,
-        typer.Option("--journal/--no-journal", help="Figures also as PDF and TIFF for journals."),
+        typer.Option("--journal/--no-journal", help="Figures also as TIFF for journals."),
     ] = None,
     compare: CompareOption = None,
     dry_run: DryRunOption = False,
