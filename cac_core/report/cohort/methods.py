@@ -96,12 +96,12 @@ def _cohort(report: Report, block: Block) -> None:
         block.say(
             "Scores were linked to the records of site {} by keyed pseudonym and study date, "
             "which could differ by {} days; the registry has coverage {} {}. Patients without {} "
-            "were excluded; models leave out patients without a covariate of theirs.",
+            "were excluded.",
             run["site"],
             rules["window_days"],
             begin,
             coverage["end"],
-            listed(word(name) for name in rules["required"]) or "a clinical record",
+            listed((word(name) for name in rules["required"]), "or") or "a clinical record",
         )
     else:
         block.missing(["the linkage of this cohort is not recorded"])
@@ -186,12 +186,12 @@ def _component(component: Mapping[str, Any], systems: set[str]) -> str:
     text = _ENTERED[component["kind"]]
     if component["codes"]:
         text += " " + ", ".join(component["codes"])
-    listed = [
+    given = [
         f"{system} {', '.join(item['codes'])}"
         for system, item in component.get("systems", {}).items()
         if system in systems
     ]
-    text += " " + "; ".join(listed) if listed else ""
+    text += " " + "; ".join(given) if given else ""
     if component["types"]:
         text += f" (types {', '.join(component['types'])})"
     if component["record_types"]:

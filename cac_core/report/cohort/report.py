@@ -189,7 +189,7 @@ class Report:
         cells = [column.title for column in table.columns]
         cells += [cell_text(item) for row in table.rows for item in row]
         if any(CAC_CATEGORIES[2] in text for text in cells):
-            table = replace(table, note=f"{table.note} {CATEGORIES_NOTE}".strip())
+            table = replace(table, note=(table.note + " " + CATEGORIES_NOTE).strip())
         table = replace(table, identifier=self._free(table.identifier, self.tables))
         self.tables[table.identifier] = table
         return table
