@@ -30,7 +30,7 @@ SYNONYMS: Mapping[str, Sequence[str]] = {
     "brier": ("calibration",),
     "observed / expected": ("calibration", "o/e"),
     "proportional hazards": ("schoenfeld", "ph test"),
-    "spearman": ("rho", "correlation"),
+    "spearman's": ("rho", "correlation"),
     "icc": ("intraclass correlation",),
     "score tests": ("schoenfeld",),
     "integrated discrimination improvement": ("idi",),

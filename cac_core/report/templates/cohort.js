@@ -22,7 +22,7 @@
   // synonyms. Whole words count more than beginnings of words, the row more than what is around it,
   // main analyses more than others.
   const MOST_FOUND = 40;
-  const LESS_THAN_ANY_WORD = 0.1;
+  const PART_OF_A_WORD = 0.1;
   const NOT_SEARCHED = new Set(["a", "at", "by", "for", "in", "of", "the", "to", "with"]);
   const plain = (node) => node?.textContent.replace(/\s+/g, " ").trim() ?? "";
   const wordsOf = (text) => text.toLowerCase().split(/[\s,;:()]+/).filter(Boolean);
@@ -31,7 +31,8 @@
     ([phrase, others]) => [` ${wordsOf(phrase).join(" ")}`, others.join(" ")]);
   const withSynonyms = (text) => {
     const here = ` ${wordsOf(text).join(" ")} `;
-    return synonyms.filter(([phrase]) => here.includes(phrase)).map(([, others]) => others).join(" ");
+    const has = ([phrase]) => here.includes(`${phrase} `) || here.includes(`${phrase}s `);
+    return synonyms.filter(has).map(([, others]) => others).join(" ");
   };
   const rowsOf = (table) => {
     const titles = Array.from(table.tHead.rows[0].cells, plain), caption = plain(table.caption);
@@ -63,7 +64,7 @@
     for (const one of words) {
       if (one === word || one === single || one === `${word}s`) return 1;
       if (one.startsWith(single)) best = Math.max(best, 0.6);
-      else if (one.includes(word)) best = Math.max(best, LESS_THAN_ANY_WORD);
+      else if (one.includes(word)) best = Math.max(best, PART_OF_A_WORD);
     }
     return best;
   };

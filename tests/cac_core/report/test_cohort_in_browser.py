@@ -66,14 +66,14 @@ def test_points_tell_their_study_key(report: Path) -> None:
     with opened(report) as visit:
         box = visit.page.locator("[data-points]").first
         status = box.get_by_role("status")
-        box.locator(".plot").press("ArrowRight")
+        box.locator(".plot").first.press("ArrowRight")
         first = status.text_content()
         assert first.split(":")[0] in keys
-        box.locator(".plot").press("ArrowRight")
+        box.locator(".plot").first.press("ArrowRight")
         assert status.text_content() != first
         # The pointer finds the point that was reached by keyboard, where the mark stands.
         mark = box.locator("svg > circle").bounding_box()
-        box.locator(".plot").press("ArrowLeft")
+        box.locator(".plot").first.press("ArrowLeft")
         visit.page.mouse.move(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
         assert status.text_content().split(":")[0] in keys
 

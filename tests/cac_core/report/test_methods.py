@@ -65,7 +65,7 @@ def test_the_paragraph_of_a_known_run() -> None:
         "Of 307 patients in the archive or the clinical table, 300 are in the analysis; "
         "exclusions: infarction or revascularisation at or before the scan (7).",
         "MACE: the first of death, myocardial infarction, unstable angina and revascularisation.",
-        "Death: the date of death",
+        "Death: the date of death.",
         "Unstable angina: diagnosis codes beginning with ICD-10 I200 (types M, 6), inpatient "
         "records; source: most responsible diagnosis; ICD-10 (WHO, edition 2019) I20.0.",
         "Old coronary disease: diagnosis codes beginning with ICD-10 I252, Z951, Z955; source: "
