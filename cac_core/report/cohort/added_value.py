@@ -397,15 +397,14 @@ def _decisions(report: Report, block: Block) -> None:
         (Column("Model"), Column("Threshold, %", True), Column("Net benefit", True)),
         cells,
     )
-    block.draw(
-        report.keep_figure(
-            slug("figure-decision", report.population_suffix(str(block.population))),
-            decision_figure(series, years),
-            f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
-            "allowing for censoring (Vickers 2008).",
-            f"Decision curves of the models of {report.outcome(report.plan.primary)}: "
-            f"{', '.join(one.label for one in series)}; net benefit by threshold of "
-            f"{years:g}-year risk.",
-            table,
-        )
+    named = ", ".join(one.label for one in series)
+    view = report.keep_figure(
+        slug("figure-decision", report.population_suffix(str(block.population))),
+        decision_figure(series, years),
+        f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
+        "allowing for censoring (Vickers 2008).",
+        f"Decision curves for {report.outcome(report.plan.primary)}: {named}; net benefit by "
+        f"threshold of {years:g}-year risk.",
+        table,
     )
+    block.draw(view)
