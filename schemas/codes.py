@@ -180,7 +180,7 @@ class FlowStep(DescribedCode):
     CONFLICTING_DEATH = "conflicting_death", "death records contradict each other"
     NO_FOLLOW_UP = (
         "no_follow_up",
-        "coverage, life or membership ends on or before the day of the scan",
+        "no follow-up after the scan (coverage, life or membership ended on or before its day)",
     )
     INCLUDED = "included", "in the analysis"
 
@@ -189,7 +189,10 @@ class QualityFlag(DescribedCode):
     """A property of a scored volume that matters for interpreting its score."""
 
     LOSSY_COMPRESSION = "lossy_compression", "the pixels were once lossily compressed"
-    KVP_NOT_120 = "kvp_not_120", "KVP differs from 120 and the 130 HU threshold was kept"
+    KVP_NOT_120 = (
+        "kvp_not_120",
+        "tube voltage (KVP) is not 120 kV; the 130 HU threshold was kept",
+    )
     KVP_THRESHOLD_ADJUSTED = "kvp_threshold_adjusted", "threshold taken from the kVp table"
     MISSING_KVP = "missing_kvp", "KVP is absent; 120 assumed"
     MISSING_KERNEL = "missing_kernel", "ConvolutionKernel is absent"

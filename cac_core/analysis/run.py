@@ -36,7 +36,7 @@ from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 
 #: To be incremented if the same tables and plan give different estimates.
-ANALYSIS_VERSION = 4
+ANALYSIS_VERSION = 5
 
 
 @dataclass(frozen=True)

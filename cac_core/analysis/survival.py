@@ -12,7 +12,7 @@ import numpy as np
 from cac_core.analysis.design import level_names, levels_of
 from cac_core.analysis.estimate import Estimate, Question, guarded, not_estimable
 from cac_core.analysis.key_estimates import FOLLOW_UP
-from cac_core.analysis.plan import DAYS_PER_YEAR, ScoreSource
+from cac_core.analysis.plan import DAYS_PER_YEAR, Plan, ScoreSource
 from cac_core.errors import NotEstimableError
 from cac_core.stats.arrays import Bools, Floats, Ints
 from cac_core.stats.survival import (
@@ -28,6 +28,8 @@ from cac_core.stats.survival import (
 
 #: Most points of a curve; a larger number of steps is thinned evenly.
 CURVE_POINTS = 400
+#: Years at which cumulative incidence is compared, beside the horizon of the plan.
+COMPARED_YEARS = (1.0, 5.0)
 _QUARTILES = (("q1", 0.25), ("median", 0.5), ("q3", 0.75))
 
 
@@ -38,7 +40,14 @@ def times_observed(question: Question, outcome: str) -> Iterator[Estimate]:
 
 
 def survival(question: Question, outcome: str) -> Iterator[Estimate]:
-    """Kaplan-Meier curves, numbers at risk, log-rank tests and rates by category of each source."""
+    """Kaplan-Meier curves, numbers at risk, log-rank tests and rates by category of each source.
+
+    Cumulative incidence and the rate are also those of all patients, in rows without a source.
+    """
+    base = question.base("event_rate", _STATISTIC["event_rate"], outcome)
+    yield from guarded(base, partial(_rate_of_all, question, base, outcome))
+    base = question.base("kaplan_meier", "cumulative_incidence", outcome)
+    yield from guarded(base, partial(_incidence_of_all, question, base, outcome))
     for model, source in question.plan.sources.items():
         for name, analysis in (
             ("kaplan_meier", _curves),
@@ -111,6 +120,8 @@ def _curves(
         plan = question.plan
         curve = kaplan_meier(days[mine], event[mine], plan.interval, plan.confidence)
         yield from _curve_rows(named, curve, f"Kaplan-Meier, {plan.interval} limits")
+        common = min(float(days[level == one].max()) for one in np.unique(level))
+        yield from _incidence_then(question.plan, named, curve, common)
         for year in range(int(float(days.max()) / DAYS_PER_YEAR) + 1):
             day = year * DAYS_PER_YEAR
             yield replace(
@@ -131,6 +142,50 @@ def _curves(
                     ci_high=float(curve.ci_high[here]),
                     method=f"Kaplan-Meier, {plan.interval} limits",
                 )
+
+
+def _incidence_of_all(question: Question, base: Estimate, outcome: str) -> Iterator[Estimate]:
+    _, days, event = question.outcome(outcome)
+    if not len(days):
+        raise NotEstimableError("no patients")
+    plan = question.plan
+    curve = kaplan_meier(days, event, plan.interval, plan.confidence)
+    yield from _incidence_then(plan, replace(base, n=len(days)), curve, float(days.max()))
+
+
+def _incidence_then(
+    plan: Plan, base: Estimate, curve: SurvivalCurve, common: float
+) -> Iterator[Estimate]:
+    """Cumulative incidence at times that are compared, and the patients at risk then.
+
+    Parameters
+    ----------
+    common : day that the patients of all groups are followed to.
+    """
+    method = f"1 less Kaplan-Meier, {plan.interval} limits"
+    events = np.cumsum(curve.events)
+    years = {year * DAYS_PER_YEAR for year in (*COMPARED_YEARS, plan.horizon_years)}
+    for day in sorted({*years, common}):
+        at_risk = int(curve.number_at_risk(day))
+        named = replace(base, at=day, statistic="cumulative_incidence")
+        yield replace(
+            named,
+            statistic="at_risk_then",
+            value=float(at_risk),
+            method="patients followed to this day or beyond",
+        )
+        if not at_risk:
+            yield not_estimable(named, "follow-up ends before")
+            continue
+        here = curve.index(day)
+        yield replace(
+            named,
+            value=1 - float(curve.survival[here]),
+            ci_low=1 - float(curve.ci_high[here]),
+            ci_high=1 - float(curve.ci_low[here]),
+            n_events=int(events[here]),
+            method=method,
+        )
 
 
 def _curve_rows(base: Estimate, curve: SurvivalCurve, method: str) -> Iterator[Estimate]:
@@ -189,6 +244,22 @@ def _log_rank(
         yield from guarded(pair, compare)
 
 
+def _rate_of_all(question: Question, base: Estimate, outcome: str) -> Iterator[Estimate]:
+    _, days, event = question.outcome(outcome)
+    if not len(days):
+        raise NotEstimableError("no patients")
+    base = replace(base, n=len(days), n_events=int(event.sum()))
+    yield from _rate_rows(question.plan, base, days, event)
+
+
+def _rate_rows(plan: Plan, base: Estimate, days: Floats, event: Bools) -> Iterator[Estimate]:
+    rate = event_rate(days, event, plan.confidence)
+    yield base.estimated(rate, method="first events per 100 person-years, exact Poisson limits")
+    yield replace(
+        base, statistic="person_years", value=rate.person_years, method="sum of follow-up"
+    )
+
+
 def _rates(
     question: Question, base: Estimate, outcome: str, source: ScoreSource
 ) -> Iterator[Estimate]:
@@ -199,13 +270,7 @@ def _rates(
         if not mine.any():
             yield not_estimable(named, "no patients in this category")
             continue
-        rate = event_rate(days[mine], event[mine], question.plan.confidence)
-        yield named.estimated(
-            rate, method="first events per 100 person-years, exact Poisson limits"
-        )
-        yield replace(
-            named, statistic="person_years", value=rate.person_years, method="sum of follow-up"
-        )
+        yield from _rate_rows(question.plan, named, days[mine], event[mine])
 
 
 def _incidence(

@@ -40,7 +40,7 @@ class DataTable:
     """A table of a page; not `sortable` if its order has a meaning.
 
     `identifier` is unique within the page; `filterable` adds a filter; `empty` is shown without
-    rows.
+    rows; `outcomes` are those of the rows, if a page shows one outcome at a time.
     """
 
     identifier: str
@@ -51,6 +51,7 @@ class DataTable:
     note: str = ""
     empty: str = "None."
     sortable: bool = True
+    outcomes: tuple[str, ...] = ()
 
     @property
     def cells(self) -> list[list[Cell]]:
@@ -127,14 +128,20 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["coded"] = coded
-    # Pages with files beside them pass their own.
+    # Pages with files beside them, or drawings for narrow screens, pass their own.
     made.globals["links"] = no_links
+    made.globals["narrow"] = no_drawing
     return made
 
 
 def no_links(identifier: str) -> Links:
     """Links to the files of a figure or table of a page without files."""
     return ()
+
+
+def no_drawing(identifier: str) -> Markup:
+    """The drawing of a figure for a narrow screen, of a page that has none."""
+    return Markup()
 
 
 def coded(text: str) -> Markup:

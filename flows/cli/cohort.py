@@ -286,7 +286,7 @@ def report_command(
     ] = None,
     journal: Annotated[
         bool | None,
-        typer.Option("--journal/--no-journal", help="Figures also as PDF and TIFF for journals."),
+        typer.Option("--journal/--no-journal", help="Figures also as TIFF for journals."),
     ] = None,
     compare: CompareOption = None,
     scheduled: ScheduledOption = False,

@@ -191,7 +191,7 @@ def test_a_cohort_without_patients_is_a_report_that_says_so(
     mapping.write_text(text.replace("quarantine_limit = 0.15", "quarantine_limit = 1"))
     linked = link_cohort(LinkageRequest(store.url, mapping=str(mapping)))
     assert linked.included == 0
-    why = "coverage, life or membership ends on or before the day of the scan"
+    why = "no follow-up after the scan (coverage, life or membership ended on or before its day)"
     assert linked.empty_because[0] == "every patient leaves the cohort before the analysis"
     assert why in linked.empty_because
     summary = write_report(prepare_report(ReportRequest(store.url)), QUIET)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, slug
-from cac_core.report.cohort.shown_estimates import Row
+from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.performance import (
     Moves,
     Series,
@@ -18,9 +19,9 @@ from cac_core.report.page import Cell, Column, DataTable
 
 _GAINS = (
     ("lr_chi2_gain", "Increase in LR chi-square", "one"),
-    ("auc_base", "AUC without CAC", "three"),
-    ("auc_full", "AUC with CAC", "three"),
-    ("auc_gain", "Increase in AUC", "three"),
+    ("auc_base", "AUC over all follow-up, without CAC", "three"),
+    ("auc_full", "AUC over all follow-up, with CAC", "three"),
+    ("auc_gain", "Increase in AUC over all follow-up", "three"),
     ("auc_time_gain", "Increase in AUC at the horizon, weighted for censoring", "three"),
     ("harrell_c_gain", "Increase in Harrell's c", "three"),
     ("uno_c_gain", "Increase in Uno's c", "three"),
@@ -35,12 +36,17 @@ _CORRECTED = (
       for part, word in (("base", "without CAC"), ("full", "with CAC"), ("gain", "increase"))),
     ("uno_c_gain", "Increase in Uno's c", "three"),
 )  # fmt: skip
+_AUC_NOTE = (
+    "AUC over all follow-up, as in the paper: event or none by the end of each patient's "
+    "follow-up, without regard to its length, intervals by DeLong. AUC at the horizon: event by "
+    "then, weighted for censoring, intervals by resampling."
+)
 _FORMS = (
     ("", "Kaplan-Meier form, category-free"),
-    ("_fixed", "the same, with the risks of the fits in all patients"),
+    ("_fixed", "the same; interval from models that are not fitted again in each resample"),
     ("_ipw", "weighted for censoring, category-free"),
     ("_count", "counts over all follow-up, category-free"),
-    ("_categorical", "Kaplan-Meier form, categories of risk"),
+    ("_categorical", "Kaplan-Meier form, {}"),
 )
 _PARTS = (("nri_event", "Event"), ("nri_nonevent", "Non-event"), ("nri", "Overall"))
 _PITFALLS = (
@@ -58,7 +64,9 @@ _PITFALLS = (
 def reclassification_section(report: Report) -> ReportSection:
     """Gains by the calcium of each source, and differences between sources."""
     section = ReportSection(
-        "figure-5", "What CAC adds to the model (Figure 5, Supplemental Table 6)"
+        "figure-5",
+        "What CAC adds to the model (Figure 5, Supplemental Table 6)",
+        only=report.outcome(report.plan.primary),
     )
     for population in report.populations:
         block = Block(report.outcome(report.plan.primary), population)
@@ -76,7 +84,11 @@ def reclassification_section(report: Report) -> ReportSection:
 
 def calibration_section(report: Report) -> ReportSection:
     """Calibration at the horizon and decision curves."""
-    section = ReportSection("calibration", "Calibration and decision curves")
+    section = ReportSection(
+        "calibration",
+        "Calibration and decision curves",
+        only=report.outcome(report.plan.primary),
+    )
     for population in report.populations:
         block = Block(report.outcome(report.plan.primary), population)
         section.blocks.append(block)
@@ -120,7 +132,8 @@ def _moves(report: Report, block: Block) -> None:
             reclassification_figure(moves),
             f"Patients whose predicted {report.plan.horizon_years:g}-year risk rises or falls when "
             "CAC is added to the model, and the net reclassification with its interval.",
-            "Reclassification by each reading of CAC; its numbers are in the tables below.",
+            f"Reclassification of patients with and without {report.outcome(report.plan.primary)} "
+            f"by each reading of CAC. {_net_in_words(report, block)}",
             None,
         )
         block.draw(view)
@@ -140,7 +153,7 @@ def _gain_table(report: Report, block: Block) -> None:
         report, block, "table-s6", "Gains by adding CAC to the covariates",
         (Column("Reading"), Column("Measure"), Column(f"Value ({report.ci})", True),
          Column("p", True)),
-        rows,
+        rows, note=_AUC_NOTE,
     )  # fmt: skip
 
 
@@ -173,12 +186,23 @@ def _form_table(report: Report, block: Block) -> None:
                 for name, _ in _PARTS
             ]
             if any(cell.sort != "" for cell in cells):
-                rows.append([report.label(source), label, *cells])
+                form = label.format(_risk_categories(report))
+                rows.append([report.label(source), form, *cells])
     _keep(
         report, block, "nri-forms", "Net reclassification in each of its forms",
         (Column("Reading"), Column("Form"), *(Column(name, True) for _, name in _PARTS)), rows,
         "Show all forms of the net reclassification",
     )  # fmt: skip
+
+
+def _risk_categories(report: Report) -> str:
+    """The categories of risk of the plan, with their limits."""
+    cuts = [f"{100 * cut:g} %" for cut in report.plan.risk_cuts]
+    if not cuts:
+        return "categories of risk"
+    between = [f"{low} to below {high}" for low, high in pairwise(cuts)]
+    parts = [f"below {cuts[0]}", *between, f"{cuts[-1]} and above"]
+    return f"categories of {report.plan.horizon_years:g}-year risk: {', '.join(parts)}"
 
 
 def _move_table(report: Report, block: Block) -> None:
@@ -198,6 +222,9 @@ def _move_table(report: Report, block: Block) -> None:
         (Column("Reading"), Column("Risk"), Column("Patients", True), Column("with event", True),
          Column("of those with event, %", True), Column("of those without, %", True)),
         rows,
+        note=f"Counts are over all follow-up. Shares are of patients with and without the event by "
+        f"{report.plan.horizon_years:g} years, estimated by Kaplan-Meier (Pencina 2011), and so "
+        "are not ratios of the counts.",
     )  # fmt: skip
 
 
@@ -222,11 +249,12 @@ def _difference_table(report: Report, block: Block) -> None:
 
 def _keep(
     report: Report, block: Block, name: str, caption: str, columns: tuple[Column, ...],
-    rows: Sequence[Sequence[Cell | str]], summary: str = "",
+    rows: Sequence[Sequence[Cell | str]], summary: str = "", note: str = "",
 ) -> None:  # fmt: skip
     if rows:
         identifier = slug(name, report.population_suffix(str(block.population)))
-        block.add(report.keep_table(DataTable(identifier, caption, columns, rows)), summary)
+        table = DataTable(identifier, caption, columns, rows, note=note)
+        block.add(report.keep_table(table), summary)
 
 
 def _models(report: Report) -> tuple[str, ...]:
@@ -249,8 +277,9 @@ def _calibration(report: Report, block: Block) -> None:
     table = DataTable(
         slug("calibration-groups", suffix),
         f"Predicted and observed {years:g}-year risk in groups of predicted risk, %",
-        (Column("Model"), Column("Group"), Column("Patients", True), Column("Events", True),
-         Column("Predicted", True), Column(f"Observed ({report.ci})", True)),
+        (Column("Model"), Column("Group"), Column("Patients", True),
+         Column(f"Events by {years:g} years", True), Column("Predicted", True),
+         Column(f"Observed ({report.ci})", True)),
         groups,
     )  # fmt: skip
     figure = report.keep_figure(
@@ -258,7 +287,8 @@ def _calibration(report: Report, block: Block) -> None:
         calibration_figure(series, years),
         f"Observed against predicted {years:g}-year risk in groups of patients; the line is "
         "perfect calibration. Apparent: in the patients the models were fitted in.",
-        "Calibration of each model; its numbers are in the table below.",
+        f"Calibration of the {years:g}-year risk of {report.outcome(report.plan.primary)}. "
+        f"{_ratios_in_words(report, block)}",
         table,
     )
     block.draw(figure)
@@ -268,6 +298,35 @@ def _calibration(report: Report, block: Block) -> None:
          Column(f"Brier score ({report.ci})", True), Column("Scaled Brier score, %", True)),
         whole,
     )  # fmt: skip
+
+
+def _net_in_words(report: Report, block: Block) -> str:
+    """Patients, events and net reclassification of each reading, for a text alternative."""
+    numbers, said = report.numbers, []
+    for source in report.plan.sources:
+        row = _row(report, block, source, "nri")
+        if row is not None and row.value is not None:
+            n, events = (plain(numbers.text(row, "count", name)) for name in ("n", "n_events"))
+            net = plain(numbers.with_interval(row, "three"))
+            said.append(f"{report.label(source)}, {n} patients, {events} events: overall {net}")
+    return f"{'; '.join(said)}." if said else ""
+
+
+def _ratios_in_words(report: Report, block: Block) -> str:
+    """Observed over expected risk of each model, for a text alternative."""
+    numbers, said = report.numbers, []
+    for model in _models(report):
+        row = numbers.one(
+            "calibration", "observed_expected", population=block.population, model=model
+        )
+        if row is not None and row.value is not None:
+            n, events = (plain(numbers.text(row, "count", name)) for name in ("n", "n_events"))
+            ratio = plain(numbers.with_interval(row, "two"))
+            said.append(
+                f"{report.label(model)}, {n} patients, {events} events: observed over expected "
+                f"{ratio}"
+            )
+    return f"{'; '.join(said)}." if said else ""
 
 
 def _groups_of_risk(report: Report, block: Block, model: str) -> list[Row]:
@@ -338,13 +397,14 @@ def _decisions(report: Report, block: Block) -> None:
         (Column("Model"), Column("Threshold, %", True), Column("Net benefit", True)),
         cells,
     )
-    block.draw(
-        report.keep_figure(
-            slug("figure-decision", report.population_suffix(str(block.population))),
-            decision_figure(series, years),
-            f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
-            "allowing for censoring (Vickers 2008).",
-            "Decision curves of each model; their numbers are in the table below.",
-            table,
-        )
+    named = ", ".join(one.label for one in series)
+    view = report.keep_figure(
+        slug("figure-decision", report.population_suffix(str(block.population))),
+        decision_figure(series, years),
+        f"Decision curves: net benefit of treating above a threshold of {years:g}-year risk, "
+        "allowing for censoring (Vickers 2008).",
+        f"Decision curves for {report.outcome(report.plan.primary)}: {named}; net benefit by "
+        f"threshold of {years:g}-year risk.",
+        table,
     )
+    block.draw(view)

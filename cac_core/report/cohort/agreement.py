@@ -21,9 +21,9 @@ MOST_POINTS = 4000
 #: Discrepant cases on the page, those furthest apart; the table has all.
 MOST_CASES = 300
 _AGREEMENT = (
-    ("kappa_linear", "Kappa, linear weights", "three"),
-    ("kappa_quadratic", "Kappa, quadratic weights", "three"),
-    ("kappa_unweighted", "Kappa, unweighted", "three"),
+    ("kappa_linear", "Weighted kappa, linear weights", "three"),
+    ("kappa_quadratic", "Weighted kappa, quadratic weights", "three"),
+    ("kappa_unweighted", "Unweighted kappa", "three"),
     ("same_category", "Same category", "percent"),
     ("presence_kappa", "Any calcium: kappa", "three"),
     ("presence_sensitivity", "Any calcium: sensitivity", "percent"),
@@ -52,6 +52,10 @@ _KINDS = {
 }
 _FLAGS = {flag.value: flag.description for flag in QualityFlag}
 _REVIEWS = {reason.value: reason.description for reason in ReviewReason}
+_KINDS_OF_CODES = {
+    "flag": ("Quality flag", _FLAGS),
+    "review": ("Reason for review", _REVIEWS),
+}
 _CANDIDATES = (
     "Candidates come from the score row of a study: noise in the highest quarter of the scored "
     "studies, calcium outside the coronaries, quality flags. They are not a review. Causes from a "
@@ -97,7 +101,7 @@ def scatter_section(report: Report) -> ReportSection:
 
 def discrepancy_section(report: Report) -> ReportSection:
     """Cases whose readings differ in the presence of calcium or by two categories or more."""
-    section = ReportSection("discrepant", "Discrepant cases (Supplemental Results)")
+    section = ReportSection("discrepant", "Discrepant cases (Supplemental Results)", aside=True)
     for first, second in report.plan.compare[:1]:
         block = Block(f"{report.label(first)} and {report.label(second)}", report.populations[0])
         section.blocks.append(block)
@@ -170,9 +174,38 @@ def _matrix_view(
         slug("figure-concordance", *pair, report.population_suffix(population)),
         matrix_figure(matrix),
         f"Concordance of {names}: patients in each pair of categories.",
-        f"Concordance matrix of {names}; its numbers are in the table below it.",
+        f"Concordance matrix of {names}: {matrix.note}. {_lines_in_words(matrix)}",
         table,
     )
+
+
+def _lines_in_words(matrix: Matrix) -> str:
+    """The counts of each row of a matrix, for its text alternative."""
+    lines = [
+        f"{matrix.row_title} {name}: "
+        + ", ".join(f"{n} {column}" for n, column in zip(texts, matrix.columns, strict=True))
+        for name, texts in zip(matrix.rows, matrix.texts, strict=True)
+    ]
+    return f"{'; '.join(lines)}."
+
+
+def _grades_note(report: Report, pair: tuple[str, str]) -> str:
+    """How readings of different categories are compared; empty for those of the same."""
+    if not _graded(report, pair):
+        return ""
+    said = []
+    for name in pair:
+        source = report.plan.sources[name]
+        if source.grades:
+            levels: dict[str, list[str]] = {}
+            for level, grade in source.grades.items():
+                levels.setdefault(grade, []).append(report.source_level(name, level))
+            graded = "; ".join(f"{' and '.join(names)} {to}" for to, names in levels.items())
+            said.append(f"For kappa, categories of {source.label} are graded: {graded}.")
+        merged = [f"{a} counts as {b}" for a, b in source.term.merge.items()]
+        if merged:
+            said.append(f"In {source.label}, {'; '.join(merged)}.")
+    return " ".join(said)
 
 
 def _agreement(report: Report, population: str, first: str, second: str) -> DataTable:
@@ -194,6 +227,7 @@ def _agreement(report: Report, population: str, first: str, second: str) -> Data
             Column("Method"),
         ),
         rows,
+        note=_grades_note(report, (first, second)),
         sortable=False,
     )
 
@@ -232,7 +266,8 @@ def _scatter(report: Report, block: Block, first: str, second: str) -> None:
         f"{titles[0]} against {titles[1]} on a logarithmic scale with the line of equality, and "
         "their differences with mean and limits of agreement. Point at a patient, or use the "
         f"arrow keys, to see the study key.{_thinned(len(keys), total)}",
-        f"Scatter and Bland-Altman plot of {titles[0]} and {titles[1]}.",
+        f"Scatter and Bland-Altman plot of {titles[0]} and {titles[1]} in {total} patients: "
+        f"{'; '.join(notes)}.",
         None,
     )
     labels = [f"{key}: {x:,.1f} and {y:,.1f}" for key, x, y in zip(keys, a, b, strict=True)]
@@ -323,8 +358,8 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
 def _candidate(level: str) -> str:
     """A candidate or cause with the description of its code, if it has one."""
     kind, _, code = level.partition(": ")
-    codes = {"flag": _FLAGS, "review": _REVIEWS}.get(kind, {})
-    return f"{kind}: {codes[code]}" if code in codes else level
+    name, codes = _KINDS_OF_CODES.get(kind, (kind, {}))
+    return f"{name}: {codes[code]}" if code in codes else level
 
 
 def _cases(report: Report, block: Block, first: str, second: str) -> None:

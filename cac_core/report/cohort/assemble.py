@@ -31,6 +31,7 @@ from cac_core.report.cohort import (
 from cac_core.report.cohort.file_links import file_links
 from cac_core.report.cohort.in_print import TABLE_DOCUMENTS, PrintedFigures, table_files
 from cac_core.report.cohort.report import Report
+from cac_core.report.cohort.search_words import SYNONYMS
 from cac_core.report.cohort.sections import ReportSection, cell_text
 from cac_core.report.cohort.shown_estimates import Row
 from cac_core.report.page import DataTable, Page, Section, render
@@ -39,6 +40,15 @@ from cac_core.report.pdf import to_pdf
 _NO_FONT = (
     "Labels of {} figures have characters that no installed font has: their PNG shows a "
     "replacement sign. Install a font of that script, such as Noto Sans CJK, and report again."
+)
+ABBREVIATIONS = (
+    "Abbreviations: AUC, area under the receiver operating characteristic curve; BMI, body mass "
+    "index; CAC, coronary artery calcium; CI, confidence interval; CTAC, CT scan for attenuation "
+    "correction; DL, deep learning; HR, hazard ratio; HU, Hounsfield units; ICC, intraclass "
+    "correlation coefficient; IQR, interquartile range; KVP, peak kilovoltage of the X-ray tube; "
+    "LR, likelihood ratio; LVEF, left ventricular ejection fraction; MACE, major adverse cardiac "
+    "events; MI, myocardial infarction; NRI, net reclassification improvement; SD, standard "
+    "deviation; TPD, total perfusion deficit."
 )
 Builder = Callable[[Report], ReportSection]
 #: In the order of the page.
@@ -108,17 +118,18 @@ def assemble(report: Report, more: Sequence[Builder] = ()) -> Assembled:
     report.numbers.place = "summary"
     gaps = {section.title: section.gaps for section in sections if section.gaps}
     values = {"sections": sections, "gaps": gaps, "tiles": tiles_of(report), "report": report,
-              "table_documents": TABLE_DOCUMENTS}  # fmt: skip
+              "table_documents": TABLE_DOCUMENTS, "synonyms": SYNONYMS,
+              "abbreviations": ABBREVIATIONS}  # fmt: skip
     page = _page(report, sections)
     files = dict(_tables(report))
     files |= table_files(report, sections, page.title)
     for name, (svg, png) in report.figures.items():
         files[f"figures/{name}.svg"], files[f"figures/{name}.png"] = svg, png
     in_print = PrintedFigures(report)
-    if report.journal:
-        files |= in_print.files()
+    files |= in_print.files()
     links = file_links(files)
-    text = render("cohort.html.j2", page, printed=False, links=links, **values)
+    screen = {"links": links, "narrow": in_print.slim}
+    text = render("cohort.html.j2", page, printed=False, **screen, **values)
     files["index.html"] = text.encode()
     drawings = in_print.inline(sections)
     printed = render("cohort.html.j2", page, printed=True, drawings=drawings, **values)
@@ -144,21 +155,37 @@ def tiles_of(report: Report) -> list[tuple[str, Markup]]:
     population = report.populations[0]
     follow_up = numbers.one("follow_up", "median", population=population, outcome=plan.primary)
     patients = numbers.one("population", "count", population=population)
+    outcome = report.outcome(plan.primary)
     tiles = [
         ("patients in the analysis", numbers.text(patients, "count")),
-        (f"with {report.outcome(plan.primary)}", numbers.text(follow_up, "count", "n_events")),
+        (f"with {outcome}", numbers.text(follow_up, "count", "n_events")),
     ]
     for quantity in key_quantities(plan):
         row = numbers.one(quantity.analysis, quantity.statistic, **quantity.columns)
         # A model that could not be fitted has one row, with the reason, for all its numbers.
         row = row or numbers.why_not(quantity.analysis, **quantity.columns)
         style = {1: "one", 2: "two", 3: "three"}[quantity.decimals]
-        text, marks = numbers.with_interval(row, style), ""
+        text, marks, name = numbers.with_interval(row, style), "", quantity.name
+        if quantity.analysis == "follow_up":
+            text, name = _with_quartiles(report, row), f"{name} (IQR)"
+        elif "outcome" in quantity.columns:
+            name = f"{name}, for {outcome}"
         if quantity.statistic == "hazard_ratio":
             marks = hazard_ratios.ratio_marks(report, row)
         note = hazard_ratios.marks_note(report, marks)
-        tiles.append((f"{quantity.name}.{note}" if note else quantity.name, text + marks))
+        tiles.append((f"{name}.{note}" if note else name, text + marks))
     return tiles
+
+
+def _with_quartiles(report: Report, median: Row | None) -> Markup:
+    """Median follow-up with its quartiles."""
+    if median is None or median.value is None:
+        return report.numbers.text(median, "two")
+    wanted = {"population": median.population, "outcome": median.outcome}
+    ends = (report.numbers.one("follow_up", name, **wanted) for name in ("q1", "q3"))
+    return Markup("{} ({} to {})").format(
+        report.numbers.text(median, "two"), *(report.numbers.text(end, "two") for end in ends)
+    )
 
 
 def _tables(report: Report) -> Iterator[tuple[str, bytes]]:

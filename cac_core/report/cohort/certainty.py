@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cac_core.analysis.archive_estimates import CERTAINTY_PAIR
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection
-from cac_core.report.cohort.shown_estimates import Row
+from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.certainty import certainty_figure
 from cac_core.report.page import Cell, Column, DataTable
 
@@ -30,7 +30,7 @@ _CAPTION = (
 def certainty_section(report: Report) -> ReportSection:
     """Reliability of the chances, coverage of the interval, and what reviews are worth."""
     block = Block()
-    section = ReportSection("certainty", "How sure the scores are", [block])
+    section = ReportSection("certainty", "How sure the scores are", [block], aside=True)
     numbers = report.numbers
     brier = _one(report, "brier")
     if brier is None:
@@ -44,9 +44,12 @@ def certainty_section(report: Report) -> ReportSection:
         ["Brier score of the categories", numbers.cell(brier, "three")],
         ["Expert score in the 90 % interval", numbers.interval_cell(coverage, "percent")],
         ["Scores that need review", numbers.cell(_one(report, "count", "needs_review"), "count")],
-        ["Kappa, all scores", numbers.cell(_one(report, "kappa_linear", "reviewed"), "three")],
         [
-            "Kappa, once those that need review are read",
+            "Linear-weighted kappa, all scores",
+            numbers.cell(_one(report, "kappa_linear", "reviewed"), "three"),
+        ],
+        [
+            "Linear-weighted kappa, once those that need review are read",
             numbers.cell(_one(report, "kappa_linear", "needs_review"), "three"),
         ],
     ]
@@ -88,7 +91,12 @@ def _draw(report: Report, block: Block, brier: Row, coverage: Row | None) -> Non
     ]
     heads = (Column("Chance"), *(Column(name, True) for name in _HEADS))
     table = DataTable("certainty-reliability", _TITLE, heads, rows)
-    description = "Reliability diagram, and kappa by the share of studies reviewed."
+    description = (
+        f"Reliability diagram of the categories of {plain(numbers.text(brier, 'count', 'n'))} "
+        f"patients, Brier score {plain(numbers.text(brier, 'three'))}, "
+        f"{plain(numbers.with_interval(coverage, 'percent'))} in the interval; and kappa by the "
+        "share of studies reviewed."
+    )
     view = report.keep_figure("figure-certainty", drawing, _CAPTION, description, table)
     block.draw(view)
 

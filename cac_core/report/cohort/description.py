@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from cac_core.analysis.plan import Term
+from cac_core.report.cohort.plain_words import squared
 from cac_core.report.cohort.population import MEASURES, quartiles
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, cell_text, slug
@@ -69,8 +70,12 @@ def table_1(report: Report) -> ReportSection:
 
 def outcome_table(report: Report) -> ReportSection:
     """Population by the primary outcome."""
-    section = ReportSection("table-s4", "Population by outcome (Supplemental Table 4)")
     primary = report.plan.primary
+    section = ReportSection(
+        "table-s4",
+        "Population by outcome (Supplemental Table 4)",
+        only=report.outcome(primary),
+    )
     column = f"{primary}_event"
     for population in report.populations:
         block = Block("", population)
@@ -111,7 +116,7 @@ def training_table(report: Report) -> ReportSection:
     rows.append(["Patients in the analysis", "", numbers.cell(included, "count")])
     model = report.plan.sources[next(iter(report.plan.sources))].term.name
     unknown = Cell("not known")
-    for term in (*report.plan.covariates, *report.plan.described):
+    for term in _by_column([*report.plan.covariates, *report.plan.described]):
         for label, text, _ in _variable(report, term, model, [population]):
             rows.append([label, unknown if text[0] else "", text[0]])
     for term_name, label, style in MEASURES[1:5]:
@@ -179,7 +184,7 @@ def _described_rows(
     numbers = report.numbers
     rows: list[list[Cell | str]] = []
     tests: list[Row | None] = []
-    for term in report.terms:
+    for term in _by_column(report.terms):
         if term.name == model:
             continue
         test = numbers.one("description_test", "test", population=populations[0], model=model,
@@ -193,6 +198,12 @@ def _described_rows(
                 ending = [numbers.cell(absent, "count"), numbers.p_cell(test), _test(test)]
             rows.append([label, *cells, *ending])
     return rows, tests
+
+
+def _by_column(terms: Sequence[Term]) -> list[Term]:
+    """Terms in their order, those of one column together."""
+    columns = list(dict.fromkeys(term.source for term in terms))
+    return sorted(terms, key=lambda term: columns.index(term.source))
 
 
 def _variable(report: Report, term: Term, model: str, populations: Sequence[str]) -> list[Line]:
@@ -234,7 +245,7 @@ def _variable(report: Report, term: Term, model: str, populations: Sequence[str]
 
 def _with_unit(term: Term) -> str:
     """Title of a numeric variable with its unit: that of the plan, else of its column."""
-    unit = term.unit or _UNITS.get(term.source, "")
+    unit = squared(term.unit or _UNITS.get(term.source, ""))
     shown = unit in _NO_UNITS or term.title.endswith((f", {unit}", f"({unit})"))
     return term.title if shown else f"{term.title}, {unit}"
 

@@ -87,7 +87,7 @@ def _secondary_rows(
 
 def sensitivity_section(report: Report) -> ReportSection:
     """Landmark, interaction, cause-specific hazards and curvature."""
-    section = ReportSection("sensitivity", "Sensitivity analyses")
+    section = ReportSection("sensitivity", "Sensitivity analyses", aside=True)
     for population in report.populations:
         block = Block("", population)
         section.blocks.append(block)
@@ -95,7 +95,8 @@ def sensitivity_section(report: Report) -> ReportSection:
         if days is not None:
             _calcium_table(
                 report, block, "landmark", [report.plan.primary],
-                f"Hazard ratios from day {days} on, in those without an event before",
+                f"Hazard ratios for {report.outcome(report.plan.primary)} from day {days} on, in "
+                "those without an event before",
             )  # fmt: skip
         _calcium_table(
             report, block, "cause_specific", report.plan.components,
@@ -113,7 +114,7 @@ def sensitivity_section(report: Report) -> ReportSection:
 
 def assumptions_section(report: Report) -> ReportSection:
     """Tests of proportional hazards."""
-    section = ReportSection("proportional", "Proportional hazards")
+    section = ReportSection("proportional", "Proportional hazards", aside=True)
     for population in report.populations:
         block = Block("", population)
         section.blocks.append(block)
@@ -152,7 +153,8 @@ def _hazards(report: Report, block: Block, source: str, closed: bool) -> None:
         ),
         f"Hazard ratios for {outcome}, model with {label}; the axis is logarithmic."
         + _marks_note(report, [[row.text] for row in forest]),
-        f"Forest plot of hazard ratios for {outcome}; its numbers are in the table.",
+        f"Forest plot of hazard ratios for {outcome}, model with {label}. "
+        f"{_in_words(report, block, source)}",
         table if closed else None,
     )
     if not closed:
@@ -171,8 +173,8 @@ def _hazard_rows(
     for term in (plan.sources[source].term, *plan.covariates):
         alone = source if term is plan.sources[source].term else "base"
         if term.levels:
-            rows.append([term.label, "", "", "", ""])
-            forest.append(ForestRow(term.label))
+            rows.append([report.term_label(term), "", "", "", ""])
+            forest.append(ForestRow(report.term_label(term)))
         for level in term.levels or (None,):
             pair = [
                 _ratio(report, analysis, block.population, block.outcome, model, term.name, level)
@@ -180,7 +182,7 @@ def _hazard_rows(
             ]
             seen += pair
             shown = None if level is None else report.level(term, level)
-            label = term.label if shown is None else f"\N{EM SPACE}{shown}"
+            label = report.term_label(term) if shown is None else f"\N{EM SPACE}{shown}"
             line: list[Cell | str] = [label]
             for row in pair:
                 line += [_ratio_cell(report, row), numbers.p_cell(row)]
@@ -273,21 +275,50 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
     numbers = report.numbers
     found = numbers.rows(analysis, statistic, population=block.population)
     block.missing([f"{caption}: {why}" for why in report.reasons(found)])
+    good = [row for row in found if row.value is not None]
+    methods = list(dict.fromkeys(report.words(row.method) for row in good))
+    # A method that is that of every row is said once.
+    note = f"Method: {methods[0]}." if len(methods) == 1 else ""
     rows: list[list[Cell | str]] = [
         [report.outcome(str(row.outcome)), report.label(str(row.model)), _term(report, row),
-         numbers.cell(row, "two"), numbers.p_cell(row), report.words(row.method)]
-        for row in found
-        if row.value is not None
+         numbers.cell(row, "two"), numbers.p_cell(row),
+         *([] if note else [report.words(row.method)])]
+        for row in good
     ]  # fmt: skip
     if rows:
         table = DataTable(
             slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Model"), Column("Term"), Column("Chi-square", True),
-             Column("p", True), Column("Method")),
+             Column("p", True), *([] if note else [Column("Method")])),
             rows,
+            note=note,
+            outcomes=_chosen(report, good),
         )  # fmt: skip
         block.add(report.keep_table(table))
+
+
+def _chosen(report: Report, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The outcome of each row, if all that can be chosen have some; else empty."""
+    of = tuple(str(row.outcome) for row in rows)
+    return of if set(of) == set(report.plan.outcomes) else ()
+
+
+def _in_words(report: Report, block: Block, source: str) -> str:
+    """Patients, events and adjusted ratios of calcium, for the text alternative of a figure."""
+    numbers, term = report.numbers, report.plan.sources[source].term
+    wanted = {"population": block.population, "outcome": block.outcome, "model": source}
+    whole = numbers.one("cox_multivariable", "lr_chi2", **wanted, term=None)
+    said = []
+    for level in term.levels:
+        row = _ratio(report, "cox_multivariable", block.population, block.outcome, source,
+                     term.name, level)  # fmt: skip
+        said.append(f"{report.level(term, level)}: {_ratio_text(report, row)}")
+    patients, events = (plain(numbers.text(whole, "count", name)) for name in ("n", "n_events"))
+    return (
+        f"{patients} patients, {events} events. Adjusted, by category of calcium: "
+        f"{'; '.join(said)}."
+    )
 
 
 def _term(report: Report, row: Row) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
 from cac_core.report.cohort.latex import latex_document, latex_table
 from cac_core.report.cohort.report import Report
-from cac_core.report.cohort.sections import Part, ReportSection
+from cac_core.report.cohort.sections import Block, Part, ReportSection
 from cac_core.report.cohort.word import TableSection, word_document
 from cac_core.report.figures import (
     ONE_COLUMN,
@@ -26,8 +28,10 @@ from cac_core.report.svg import inline_svg
 #: Files with all tables, beside those of each table.
 WORD, LATEX = "tables/report-tables.docx", "tables/report-tables.tex"
 TABLE_DOCUMENTS = (("Word", WORD), ("LaTeX", LATEX))
-#: Kinds of files of a figure at the size of a journal.
-JOURNAL_KINDS = ("pdf", "tiff")
+#: A table of the paper in the title of a section.
+_PAPER_TABLE = re.compile(r"(?:Supplemental )?Table \d+")
+#: Kinds of files of a figure at the sizes of journals: always, and on request.
+VECTOR_KINDS, ALL_KINDS = ("pdf",), ("pdf", "tiff")
 
 
 class PrintedFigures:
@@ -54,13 +58,22 @@ class PrintedFigures:
                 found[name] = inline_svg(svg, f"print-{name}", description)
         return found
 
+    def slim(self, name: str) -> Markup:
+        """A figure in one column, for a narrow screen; empty if it has no such width."""
+        drawing, description = self._report.drawings[name]
+        if ONE_COLUMN not in papers_of(drawing):
+            return Markup()
+        svg = as_bytes(self._on(name, ONE_COLUMN), "svg")
+        return inline_svg(svg, f"slim-{name}", description)
+
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Each figure in one and two columns, as PDF and TIFF."""
+        """Each figure in one and two columns, as PDF and, for a journal, as TIFF."""
+        kinds = ALL_KINDS if self._report.journal else VECTOR_KINDS
         for name, (drawing, _) in self._report.drawings.items():
             for paper in PAPERS:
                 if paper in papers_of(drawing):
                     figure = self._on(name, paper)
-                    for kind in JOURNAL_KINDS:
+                    for kind in kinds:
                         yield journal_file(name, paper, kind), as_bytes(figure, kind)
 
     def _on(self, name: str, paper: Paper) -> Figure:
@@ -88,9 +101,52 @@ def table_files(
         for section in sections
         if (tables := [table for table in _tables(section) if not table.filterable])
     ]
-    yield WORD, word_document(title, kept)
+    yield WORD, word_document(title, _numbered(report, sections))
     names = [table.identifier for section in kept for table in section.tables]
     yield LATEX, latex_document(names).encode()
+
+
+def _numbered(report: Report, sections: Sequence[ReportSection]) -> list[TableSection]:
+    """Tables by section, with captions that have a number and differ from each other.
+
+    The number is that of the paper, with a letter if a section has several tables; tables that the
+    paper does not have are counted as additional ones.
+    """
+    found, more = [], 0
+    for section in sections:
+        tables = [(block, table) for block, table in _in_blocks(section) if not table.filterable]
+        known = _PAPER_TABLE.findall(section.title)
+        numbered = []
+        for at, (block, table) in enumerate(tables):
+            if known:
+                number = known[-1] + (_letter(at) if len(tables) > 1 else "")
+            else:
+                more += 1
+                number = f"Additional Table {more}"
+            caption = f"{number}. {table.caption}{_whom(report, section, block)}"
+            numbered.append(replace(table, caption=caption))
+        if numbered:
+            found.append(TableSection(section.title, numbered))
+    return found
+
+
+def _whom(report: Report, section: ReportSection, block: Block) -> str:
+    """Outcome and population of a block, as far as a caption needs them."""
+    parts = [section.only] if section.only else []
+    if block.population is not None and len(report.populations) > 1:
+        parts.append(report.plan.populations[block.population].description)
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _letter(at: int) -> str:
+    """Letters a to z, then aa, ab and so on."""
+    return (_letter(at // 26 - 1) if at >= 26 else "") + chr(ord("a") + at % 26)
+
+
+def _in_blocks(section: ReportSection) -> Iterator[tuple[Block, DataTable]]:
+    for block in section.blocks:
+        alone = ReportSection(section.identifier, section.title, [block])
+        yield from ((block, table) for table in _tables(alone))
 
 
 def _tables(section: ReportSection) -> Iterator[DataTable]:

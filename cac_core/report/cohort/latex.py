@@ -56,7 +56,7 @@ def latex_table(table: DataTable) -> str:
         written.append(latex_text(table.empty) + r" \\")
     written.append(r"\end{longtable}")
     if table.note:
-        written.append(rf"\noindent {latex_text(table.note)}\par\bigskip")
+        written.append(rf"\noindent {latex_text(cell_text(table.note))}\par\bigskip")
     return "\n".join([*written, r"\endgroup", ""])
 
 

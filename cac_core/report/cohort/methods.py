@@ -6,7 +6,7 @@ Settings are those recorded by the runs of rescoring and linkage; counts are est
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -14,6 +14,8 @@ from markupsafe import Markup
 from cac_core.analysis.key_estimates import FOLLOW_UP
 from cac_core.analysis.plan import Plan, Term
 from cac_core.cohort.outcomes import UNSTATED
+from cac_core.report.cohort.plain_words import listed, word
+from cac_core.report.cohort.population import step_in_words
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection
 from schemas.codes import FlowStep
@@ -33,13 +35,11 @@ _EARLY = {
     "blank": "not counting",
     "censor": "follow-up ends at a",
 }
-#: Components and covariates whose names are not plain words.
-_WORDS = {"mi": "myocardial infarction", "age_years": "age"}
 
 
 def methods_section(report: Report) -> ReportSection:
     """Methods of this run, in sentences for a paper."""
-    section = ReportSection("methods", "Methods of this run")
+    section = ReportSection("methods", "Methods of this run", aside=True)
     for title, write in (
         ("Scoring", _scoring),
         ("Cohort", _cohort),
@@ -72,9 +72,9 @@ def _scoring(report: Report, block: Block) -> None:
         return
     edges = ", ".join(f"{edge:g}" for edge in protocol["weight_edges_hu"])
     block.say(
-        "Agatston scores counted lesions of at least {} mm2 at or above {} HU, joined through {} "
-        "neighbours within a slice, weighted by peak attenuation with steps at {} HU, and scaled "
-        "by the slice increment over {} mm. {}",
+        "Agatston scores counted lesions of at least {} mm\N{SUPERSCRIPT TWO} at or above {} HU, "
+        "joined through {} neighbours within a slice, weighted by peak attenuation with steps at "
+        "{} HU, and scaled by the slice increment over {} mm. {}",
         f"{protocol['min_area_mm2']:g}",
         f"{protocol['threshold_hu']:g}",
         f"{protocol['connectivity']:g}",
@@ -101,7 +101,7 @@ def _cohort(report: Report, block: Block) -> None:
             rules["window_days"],
             begin,
             coverage["end"],
-            _listed(_word(name) for name in rules["required"]) or "a clinical record",
+            listed((word(name) for name in rules["required"]), "or") or "a clinical record",
         )
     else:
         block.missing(["the linkage of this cohort is not recorded"])
@@ -110,7 +110,7 @@ def _cohort(report: Report, block: Block) -> None:
         block.missing(["no patients are linked: run `cac link`"])
         return
     left = [
-        Markup("{} ({})").format(step.description, numbers.text(row, "count"))
+        Markup("{} ({})").format(step_in_words(report, step), numbers.text(row, "count"))
         for step in FlowStep
         if step is not FlowStep.INCLUDED
         and (row := numbers.one("cohort_flow", "count", term=step.value)) is not None
@@ -139,12 +139,14 @@ def _outcomes(report: Report, block: Block) -> None:
             block.missing([f"the linkage did not define {report.outcome(name)}"])
             continue
         early = outcome.get("early")
+        if outcome["first_of"] == [name] and not early:
+            continue  # its component says what it is
         block.say(
             "{}: {}{}{}.",
             _capital(report.outcome(name)),
             "the first of " if len(outcome["first_of"]) > 1 else "",
-            _listed(_word(part) for part in outcome["first_of"]),
-            "" if not early else f"; {_EARLY[early['rule']]} {_word(early['component'])} within "
+            listed(word(part) for part in outcome["first_of"]),
+            "" if not early else f"; {_EARLY[early['rule']]} {word(early['component'])} within "
             f"{early['days']} days",
         )  # fmt: skip
     used = {
@@ -157,11 +159,11 @@ def _outcomes(report: Report, block: Block) -> None:
     systems = _systems(json.loads(run["mapping"]))
     for name, component in definition["component"].items():
         if name in used:
-            block.say("{}: {}.", _word(name).capitalize(), _component(component, systems))
+            block.say("{}: {}.", word(name).capitalize(), _component(component, systems))
     if known:
         block.say(
             "Known coronary disease at or before the scan: {}.",
-            _listed(_word(part) for part in known),
+            listed(word(part) for part in known),
         )
 
 
@@ -184,16 +186,16 @@ def _component(component: Mapping[str, Any], systems: set[str]) -> str:
     text = _ENTERED[component["kind"]]
     if component["codes"]:
         text += " " + ", ".join(component["codes"])
-    listed = [
+    given = [
         f"{system} {', '.join(item['codes'])}"
         for system, item in component.get("systems", {}).items()
         if system in systems
     ]
-    text += " " + "; ".join(listed) if listed else ""
+    text += " " + "; ".join(given) if given else ""
     if component["types"]:
         text += f" (types {', '.join(component['types'])})"
     if component["record_types"]:
-        text += f", {_listed(component['record_types'], 'or')} records"
+        text += f", {listed(component['record_types'], 'or')} records"
     sources = [component["source"]] + [
         item["source"] for name, item in component.get("systems", {}).items() if name in systems
     ]
@@ -218,7 +220,7 @@ def _analysis(report: Report, block: Block) -> None:
     block.say(
         "Calcium was read by {}. Kaplan-Meier curves have {} limits; hazard ratios come from "
         "Cox models, each reading entered by category and adjusted for: {}.",
-        _listed(source.label for source in plan.sources.values()),
+        listed(source.label for source in plan.sources.values()),
         plan.interval,
         "; ".join(_covariate(term) for term in plan.covariates) or "nothing else",
     )
@@ -236,9 +238,9 @@ def _analysis(report: Report, block: Block) -> None:
             "Cumulative incidence of {} by Aalen and Johansen, with {} competing, compared by "
             "Gray's test. Cause-specific hazard ratios, with {} as censoring, are given with those "
             "of the subdistribution by the model of Fine and Gray with robust standard errors.",
-            _listed(_word(name) for name in plan.components),
-            _word(plan.competing),
-            _word(plan.competing),
+            listed(word(name) for name in plan.components),
+            word(plan.competing),
+            word(plan.competing),
         )
 
 
@@ -272,7 +274,10 @@ def _readings(report: Report) -> str:
     found = report.numbers.rows("agreement", "kappa_linear", population=report.populations[0])
     if not pairs:
         return "Readings were not compared with each other."
-    text = f"Agreement of {_listed(pairs)} is measured by weighted kappa."
+    text = (
+        f"Agreement of {listed(pairs)} is measured by Cohen's kappa with linear weights; quadratic "
+        "weights and no weights are given beside it."
+    )
     if any(row.value is not None for row in found):
         return text
     return f"{text} It is not estimable in this cohort: one reading of each pair is missing."
@@ -301,15 +306,5 @@ def _software(report: Report, block: Block) -> None:
         )
 
 
-def _word(name: str) -> str:
-    return _WORDS.get(name) or name.replace("_", " ")
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _listed(parts: Iterable[str], word: str = "and") -> str:
-    """Parts with commas and a word before the last."""
-    known = list(parts)
-    return f" {word} ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)

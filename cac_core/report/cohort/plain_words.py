@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from cac_core.analysis.plan import Plan
 
@@ -49,6 +49,28 @@ def in_plain_words(text: str, names: Mapping[str, str]) -> str:
         return text
     longest_first = "|".join(map(re.escape, sorted(bare, key=len, reverse=True)))
     return re.sub(rf"(?<![\w`])(?:{longest_first})(?![\w`])", lambda one: names[one.group()], text)
+
+
+def squared(text: str) -> str:
+    """A text with the squares of its units as such: kg/m2 is kg/m²."""
+    return _SQUARE.sub("\\1\N{SUPERSCRIPT TWO}", text)
+
+
+#: A squared metre or part of it.
+_SQUARE = re.compile(r"\b([cm]?m)2\b")
+#: Components and covariates whose names are not plain words.
+_WORDS = {"mi": "myocardial infarction", "age_years": "age"}
+
+
+def word(name: str) -> str:
+    """A component or a covariate in a sentence."""
+    return _WORDS.get(name) or name.replace("_", " ")
+
+
+def listed(parts: Iterable[str], last: str = "and") -> str:
+    """Parts with commas, and a word before the last."""
+    known = list(parts)
+    return f" {last} ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
 
 
 #: Names of outcomes that are abbreviations.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
+from markupsafe import Markup
+
+from cac_core.report.cohort.plain_words import listed, word
 from cac_core.report.cohort.report import Report
 from cac_core.report.cohort.sections import Block, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, ShownEstimates, plain
@@ -43,6 +47,14 @@ _CODES = {
 }
 
 
+#: Of how many studies the shares are, where that is not the sum of the counts.
+_OF = {
+    "quality_flag": "Of {} studies, scored or not; a study can have several flags, or none.",
+    "needs_review": "Of {} scored studies whose score says how sure it is.",
+    "review_reason": "Of {} scored studies whose score says how sure it is; a study can have "
+    "several reasons, or none.",
+    "reason": "Of {} studies, scored or not.",
+}
 _YES_NO = {"True": "yes", "False": "no"}
 
 
@@ -61,25 +73,39 @@ def flow_section(report: Report) -> ReportSection:
         return section
     if report.facts.empty_because:
         block.missing([f"the cohort is empty: {'; '.join(report.facts.empty_because)}"])
-    table, steps = _flow_steps(numbers, rows, remaining)
+    table, steps = _flow_steps(report, rows, remaining)
     drawing = flow_figure(
         f"Patients in the archive\nor the clinical table: {plain(numbers.text(end, 'count', 'n'))}",
         steps,
         f"Patients in the analysis: {_count(numbers, end)}",
     )
     caption = "Cohort flow: patients excluded at each step and why (right), and who remains (left)."
-    alternative = "Flow diagram of the cohort; its numbers are in the table below it."
+    left = "; ".join(f"{out}, {rest}" if rest else out for out, rest in steps)
+    alternative = (
+        f"Flow diagram of the cohort. {_count(numbers, end, 'n')} patients in the archive or the "
+        f"clinical table. Excluded: {left or 'nobody'}. In the analysis: {_count(numbers, end)}."
+    )
     block.draw(report.keep_figure("figure-cohort-flow", drawing, caption, alternative, table))
     return section
 
 
+def step_in_words(report: Report, step: FlowStep) -> str:
+    """A step of the flow, with the names of the covariates that the site requires."""
+    run = report.facts.linkage_run
+    if step is not FlowStep.MISSING_COVARIATE or not run:
+        return step.description
+    required = json.loads(run["mapping"])["rules"]["required"]
+    names = listed((word(name) for name in required), "or")
+    return f"{step.description} ({names})" if names else step.description
+
+
 def _flow_steps(
-    numbers: ShownEstimates,
+    report: Report,
     rows: Mapping[FlowStep, Row | None],
     remaining: Mapping[FlowStep, Row | None],
 ) -> tuple[DataTable, list[tuple[str, str]]]:
     """Table of the flow, and texts of each step that patients left at for the drawing."""
-    end = rows[FlowStep.INCLUDED]
+    numbers, end = report.numbers, rows[FlowStep.INCLUDED]
     shown: list[list[Cell | str]] = [
         ["In the archive or the clinical table", "", numbers.cell(end, "count", "n")]
     ]
@@ -87,7 +113,7 @@ def _flow_steps(
     for step, row in rows.items():
         if row is None or step is FlowStep.INCLUDED:
             continue
-        name, left = _capital(step.description), remaining[step]
+        name, left = _capital(step_in_words(report, step)), remaining[step]
         shown.append([name, numbers.cell(row, "count"), numbers.cell(left, "count")])
         if row.value or row.method == HIDDEN:
             excluded = f"{name}: {_count(numbers, row)}"
@@ -107,7 +133,7 @@ def _flow_steps(
 
 def acquisition_section(report: Report) -> ReportSection:
     """Scanners, settings, noise, failures and time of all studies."""
-    section = ReportSection("acquisition", "Acquisition and quality")
+    section = ReportSection("acquisition", "Acquisition and quality", aside=True)
     block, numbers = Block(), report.numbers
     section.blocks.append(block)
     studies = numbers.one("acquisition", "count", population="archive", term="studies")
@@ -147,6 +173,7 @@ def acquisition_section(report: Report) -> ReportSection:
 def _levels(report: Report, name: str, label: str) -> DataTable | None:
     numbers = report.numbers
     rows: list[list[Cell | str]] = []
+    whole = numbers.one("acquisition", "count", population="archive", term=name)
     for row in numbers.rows("acquisition", "count", population="archive", term=name):
         share = numbers.one(
             "acquisition", "share", population="archive", term=name, level=row.level
@@ -164,6 +191,7 @@ def _levels(report: Report, name: str, label: str) -> DataTable | None:
         f"{label}, studies of the archive",
         (Column(label), *coded, Column("Studies", True), Column("%", True)),
         rows,
+        note=Markup(_OF.get(name, "")).format(numbers.text(whole, "count", "n")),
     )
 
 
@@ -198,8 +226,8 @@ def quartiles(numbers: ShownEstimates, population: str, term: str, style: str) -
     return numbers.spread_cell(*found, style=style)
 
 
-def _count(numbers: ShownEstimates, row: Row | None) -> str:
-    return plain(numbers.text(row, "count"))
+def _count(numbers: ShownEstimates, row: Row | None, column: str = "value") -> str:
+    return plain(numbers.text(row, "count", column))
 
 
 def _capital(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from cac_core.analysis.plan import Plan, Term
-from cac_core.report.cohort.plain_words import in_plain_words, shown_names
+from cac_core.report.cohort.plain_words import in_plain_words, shown_names, squared
 from cac_core.report.cohort.sections import cell_text
 from cac_core.report.cohort.shown_estimates import Row, ShownEstimates
 from cac_core.report.figures import Figure, as_bytes, lay_out
@@ -75,7 +75,7 @@ class Report:
     ----------
     hidden : whether small counts are hidden, and single patients with them.
     without_font : names of figures with characters that no installed font has.
-    journal : whether figures are also kept at the sizes of journals, as PDF and TIFF.
+    journal : whether figures are also kept at the sizes of journals as TIFF, beside PDF.
     drawings : figures with their text alternatives, to be drawn at other sizes.
     incomplete : identifiers of the sections written so far in which something is missing.
     """
@@ -143,7 +143,12 @@ class Report:
 
     def term(self, name: str | None) -> str:
         """Shown name of a covariate."""
-        return next((term.label for term in self.terms if term.name == name), str(name))
+        return next((self.term_label(term) for term in self.terms if term.name == name), str(name))
+
+    @staticmethod
+    def term_label(term: Term) -> str:
+        """Label of a term, with its units as they are printed."""
+        return squared(term.label)
 
     def level(self, term: Term, level: str) -> str:
         """Shown name of a level of a term."""
@@ -184,7 +189,7 @@ class Report:
         cells = [column.title for column in table.columns]
         cells += [cell_text(item) for row in table.rows for item in row]
         if any(CAC_CATEGORIES[2] in text for text in cells):
-            table = replace(table, note=f"{table.note} {CATEGORIES_NOTE}".strip())
+            table = replace(table, note=(table.note + " " + CATEGORIES_NOTE).strip())
         table = replace(table, identifier=self._free(table.identifier, self.tables))
         self.tables[table.identifier] = table
         return table

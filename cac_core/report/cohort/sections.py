@@ -81,11 +81,17 @@ class Block:
 
 @dataclass
 class ReportSection:
-    """A section of the report; its title names the table or figure of the paper."""
+    """A section of the report; its title names the table or figure of the paper.
+
+    `only` names the outcome of a section that has one, whichever is chosen on the page. The search
+    shows the rows of an `aside` section after those of the main analyses.
+    """
 
     identifier: str
     title: str
     blocks: list[Block] = field(default_factory=list)
+    only: str = ""
+    aside: bool = False
 
     @property
     def gaps(self) -> list[str]:

@@ -14,7 +14,7 @@ from schemas.results import ESTIMATES
 
 #: Method of a hidden row.
 HIDDEN = f"hidden: a count from 1 to {SMALL - 1}, or one from which it could be found"
-_COUNTS = ("count", "at_risk", "missing", "n_up", "n_down", "patients", "events")
+_COUNTS = ("count", "at_risk", "at_risk_then", "missing", "n_up", "n_down", "patients", "events")
 _NUMBERS = ("value", "ci_low", "ci_high", "p_value")
 
 #: Small counts within the text of a method, and their replacement.

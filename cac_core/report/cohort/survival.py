@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -14,6 +14,8 @@ from cac_core.report.cohort.sections import Block, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.survival import Curve, Limits, curves_figure, shared_limits
 from cac_core.report.page import Cell, Column, DataTable
+
+_EVERYONE = "All patients"
 
 
 def follow_up_section(report: Report) -> ReportSection:
@@ -45,8 +47,8 @@ def follow_up_section(report: Report) -> ReportSection:
              Column("To event or censoring, years, median (IQR)", True)),
             rows,
             note="By reverse Kaplan-Meier: follow-up if there were no events. To event or "
-            "censoring: as in the paper, shorter. A dash if half or a quarter of the patients were "
-            "not followed long enough.",
+            "censoring: as in the paper (Miller et al.), shorter. A dash if half or a quarter of "
+            "the patients were not followed long enough.",
         )  # fmt: skip
         block.add(report.keep_table(table))
     return section
@@ -62,6 +64,7 @@ def survival_section(report: Report) -> ReportSection:
             block = Block(report.outcome(outcome), population, outcome)
             section.blocks.append(block)
             _survivals(report, block)
+            _cumulative(report, block)
             _rates(report, block)
             _tests(report, block)
     return section
@@ -142,7 +145,8 @@ def _survival(
         f"Survival free of {outcome} by category of {label}, Kaplan-Meier with "
         f"{report.plan.confidence:.0%} confidence bands; below it the numbers at risk."
         f"{_from(limits)}",
-        f"Kaplan-Meier curves by category of {label}; numbers are in the table below.",
+        f"Kaplan-Meier curves of survival free of {outcome} by category of {label}. "
+        f"{_in_words(report, 'kaplan_meier', wanted)}{_sentence(note)}",
         _event_free(report, block, source),
     )
     block.draw(view, half=True)
@@ -171,9 +175,64 @@ def _event_free(report: Report, block: Block, source: str) -> DataTable:
     )  # fmt: skip
 
 
+def _in_words(report: Report, analysis: str, wanted: Mapping[str, str | None]) -> str:
+    """Patients and events of each category, for the text alternative of a figure."""
+    numbers, said = report.numbers, []
+    statistic = "survival" if analysis == "kaplan_meier" else "incidence"
+    for level, steps in _by_level(numbers.rows(analysis, statistic, **wanted)).items():
+        start = numbers.one(analysis, "at_risk", **wanted, level=level, at=0.0)
+        patients = plain(numbers.text(start, "count"))
+        events = plain(numbers.text(steps[-1], "count", "n_events"))
+        name = report.source_level(str(wanted["model"]), level)
+        said.append(f"{name}: {patients} patients, {events} events")
+    return f"{'; '.join(said)}." if said else ""
+
+
+def _sentence(note: str) -> str:
+    return f" {note[:1].upper()}{note[1:]}." if note else ""
+
+
+def _cumulative(report: Report, block: Block) -> None:
+    """Cumulative incidence at a few times, with the patients at risk then."""
+    numbers, wanted = report.numbers, {"population": block.population, "outcome": block.outcome}
+    rows: list[list[Cell | str]] = []
+    for row in numbers.rows("kaplan_meier", "cumulative_incidence", **wanted):
+        if row.reason:
+            continue
+        years = (row.at or 0.0) / DAYS_PER_YEAR
+        at_risk = numbers.one("kaplan_meier", "at_risk_then", **wanted, model=row.model,
+                              level=row.level, at=row.at)  # fmt: skip
+        named = [_EVERYONE, ""]
+        if row.model is not None:
+            named = [report.label(row.model), report.source_level(row.model, str(row.level))]
+        rows.append([*named, Cell(f"{years:.3g}", years), numbers.cell(at_risk, "count"),
+                     numbers.cell(row, "count", "n_events"),
+                     numbers.interval_cell(row, "percent")])  # fmt: skip
+    if rows:
+        outcome = report.outcome(str(block.outcome))
+        table = DataTable(
+            slug("cumulative", block.outcome, report.population_suffix(str(block.population))),
+            f"Cumulative incidence of {outcome} and numbers at risk",
+            (Column("Reading"), Column("Category"), Column("Years", True),
+             Column("At risk", True), Column("Events until then", True),
+             Column(f"Cumulative incidence, % ({report.ci})", True)),
+            rows,
+            note="1 less Kaplan-Meier, by category and in all patients, at one and five years, at "
+            "the horizon of the plan, and at the last time that every category of the reading is "
+            "followed to (all patients: the end of follow-up).",
+        )  # fmt: skip
+        block.add(report.keep_table(table))
+
+
 def _rates(report: Report, block: Block) -> None:
     numbers = report.numbers
     rows: list[list[Cell | str]] = []
+    everyone = {"population": block.population, "outcome": block.outcome, "model": None}
+    for row in numbers.rows("event_rate", "per_100_person_years", **everyone):
+        years = numbers.one("event_rate", "person_years", **everyone)
+        rows.append([_EVERYONE, "", numbers.cell(row, "count", "n"),
+                     numbers.cell(row, "count", "n_events"), numbers.cell(years, "count"),
+                     numbers.interval_cell(row, "two")])  # fmt: skip
     for source in report.plan.sources:
         wanted = {"population": block.population, "outcome": block.outcome, "model": source}
         for row in numbers.rows("event_rate", "per_100_person_years", **wanted):
@@ -188,11 +247,12 @@ def _rates(report: Report, block: Block) -> None:
         name = slug("event-rates", block.outcome, report.population_suffix(str(block.population)))
         table = DataTable(
             name,
-            f"Rates of {report.outcome(str(block.outcome))} per 100 person-years",
+            f"Rates of {report.outcome(str(block.outcome))} per 100 person-years (% per year)",
             (Column("Reading"), Column("Category"), Column("Patients", True),
              Column("Events", True), Column("Person-years", True),
              Column(f"Rate ({report.ci})", True)),
             rows,
+            note="A rate per 100 person-years is an annual rate in % per year.",
         )  # fmt: skip
         block.add(report.keep_table(table))
 
@@ -271,19 +331,18 @@ def _incidence(
     limits: Limits,
 ) -> None:
     numbers, label = report.numbers, report.label(source)
-    test = numbers.one("gray_test", "chi2", population=block.population, outcome=component,
-                       model=source)  # fmt: skip
+    wanted = {"population": block.population, "outcome": component, "model": source}
+    note = _with_p(report, "Gray", numbers.one("gray_test", "chi2", **wanted))
     view = report.keep_figure(
         slug(
             "figure-incidence", component, source, report.population_suffix(str(block.population))
         ),
-        curves_figure(
-            curves, f"{report.outcome(component)}, %", _with_p(report, "Gray", test), limits
-        ),
+        curves_figure(curves, f"{report.outcome(component)}, %", note, limits),
         f"Cumulative incidence of {report.outcome(component)} by category of {label}, "
         f"{report.outcome(report.plan.competing)} competing (Aalen-Johansen), with Gray's test "
         "and numbers at risk.",
-        f"Cumulative incidence by category of {label}.",
+        f"Cumulative incidence of {report.outcome(component)} by category of {label}. "
+        f"{_in_words(report, 'cumulative_incidence', wanted)}{_sentence(note)}",
         _incidence_table(report, block, component, source),
     )
     block.draw(view, half=True)

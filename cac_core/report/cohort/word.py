@@ -83,7 +83,7 @@ def _add(document: WordDocument, table: DataTable) -> None:
     for at, row in enumerate(rows):
         end = at == len(rows) - 1
         body.append(_row(row, numeric, head=False, keep=at in together, last=end))
-    note = document.add_paragraph(table.note)
+    note = document.add_paragraph(cell_text(table.note))
     note.paragraph_format.space_before, note.paragraph_format.space_after = Pt(3), Pt(10)
     for run in note.runs:
         run.font.size = Pt(8)

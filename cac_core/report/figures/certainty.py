@@ -39,7 +39,7 @@ def _reliability(axis: Axes, found: Mapping[str, Any]) -> None:
         ylabel="share that is in it, %",
     )
     axis.set_title(
-        f"Brier score {found['brier']:.3f}; {100 * found['coverage']:.0f} % in the "
+        f"Brier score {found['brier']:.3f}; {100 * found['coverage']:.1f} % in the "
         f"{100 * found['interval']:.0f} % interval",
         fontsize=10,
     )

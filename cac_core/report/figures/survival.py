@@ -69,7 +69,7 @@ def curves_figure(
 
     Parameters
     ----------
-    note : text in the corner, such as the log-rank test.
+    note : text above the curves at the right, such as the log-rank test.
     limits : of the axes; by default those that these curves need.
     """
     limits = shared_limits([curves]) if limits is None else limits
@@ -92,15 +92,7 @@ def curves_figure(
         frameon=False, loc="upper left" if rising else "lower left", fontsize=9, handlelength=2.6
     )
     if note:
-        where = (0.98, 0.03) if rising else (0.98, 0.97)
-        axis.text(
-            *where,
-            note,
-            transform=axis.transAxes,
-            ha="right",
-            va="bottom" if rising else "top",
-            fontsize=9,
-        )
+        axis.set_title(note, loc="right", fontsize=9)
     bare(axis)
     if counts is not None:
         counts.set_xlim(axis.get_xlim())

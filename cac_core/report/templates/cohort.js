@@ -5,7 +5,7 @@
   const apply = () => {
     const chosen = Object.fromEntries(
       Array.from(form.querySelectorAll("select"), (one) => [one.dataset.switch, one.value]));
-    for (const block of document.querySelectorAll(".block")) {
+    for (const block of document.querySelectorAll(".block, tr[data-outcome]")) {
       block.hidden = Object.entries(chosen).some(
         ([name, value]) => value && block.dataset[name] && block.dataset[name] !== value);
     }
@@ -18,13 +18,30 @@
     window.dispatchEvent(new Event("resize"));
   }
 
-  // Search: every row of every table with its section, caption and column titles.
+  // Search: every row of every table that shows something, with its section, caption, titles and
+  // synonyms. Whole words count more than beginnings of words, the row more than what is around it,
+  // main analyses more than others.
   const MOST_FOUND = 40;
+  const PART_OF_A_WORD = 0.1;
+  const NOT_SEARCHED = new Set(["a", "at", "by", "for", "in", "of", "the", "to", "with"]);
   const plain = (node) => node?.textContent.replace(/\s+/g, " ").trim() ?? "";
+  const wordsOf = (text) => text.toLowerCase().split(/[\s,;:()]+/).filter(Boolean);
+  const find = document.querySelector(".find");
+  const synonyms = Object.entries(JSON.parse(find?.dataset.synonyms ?? "{}")).map(
+    ([phrase, others]) => [` ${wordsOf(phrase).join(" ")}`, others.join(" ")]);
+  const withSynonyms = (text) => {
+    const here = ` ${wordsOf(text).join(" ")} `;
+    const has = ([phrase]) => here.includes(`${phrase} `) || here.includes(`${phrase}s `);
+    return synonyms.filter(has).map(([, others]) => others).join(" ");
+  };
   const rowsOf = (table) => {
     const titles = Array.from(table.tHead.rows[0].cells, plain), caption = plain(table.caption);
-    const where = [plain(table.closest("section")?.querySelector("h2")),
+    const section = table.closest("section");
+    const where = [plain(section?.querySelector("h2")),
       plain(table.closest(".block")?.querySelector("h3"))].filter(Boolean).join(", ");
+    const around = wordsOf(`${where} ${caption} ${withSynonyms(`${where}; ${caption}`)}`);
+    const heads = wordsOf(`${titles.slice(1).join(" ")} ${withSynonyms(titles.slice(1).join("; "))}`);
+    const rank = section?.hasAttribute("data-aside") ? 1.5 : 0;
     let parent = "";
     return Array.from(table.tBodies[0].rows, (row) => {
       const [head, ...values] = row.cells;
@@ -32,16 +49,41 @@
       if (!inner) parent = plain(head);
       const name = inner ? `${parent}: ${plain(head)}` : plain(head);
       const shown = values.map((cell, at) => [titles[at + 1], plain(cell)]).filter(([, text]) => text);
-      const context = `${where} ${caption} ${titles.join(" ")}`.toLowerCase();
-      const own = `${name} ${shown.map(([, text]) => text).join(" ")}`.toLowerCase();
-      return { row, table, name, shown, caption, where, context, own };
-    });
+      const texts = shown.map(([, text]) => text).join("; ");
+      const known = `${name}; ${texts}`;
+      const less = rank + (/\d/.test(texts) ? 0 : 3);
+      return { row, table, name, shown, caption, less, heads, around,
+        own: wordsOf(`${known} ${withSynonyms(known)}`) };
+    }).filter(({ shown }) => shown.length);
   };
-  const reveal = ({ row, table }) => {
-    const block = table.closest(".block");
-    if (form && block?.hidden) {
+  const isHidden = ({ row, table }) => Boolean(row.hidden || table.closest(".block")?.hidden);
+  // How well words have a word: 1 for itself or its plural, less for a beginning or a part.
+  const fit = (words, word) => {
+    const single = word.length > 3 ? word.replace(/s$/, "") : word;
+    let best = 0;
+    for (const one of words) {
+      if (one === word || one === single || one === `${word}s`) return 1;
+      if (one.startsWith(single)) best = Math.max(best, 0.6);
+      else if (one.includes(word)) best = Math.max(best, PART_OF_A_WORD);
+    }
+    return best;
+  };
+  const score = (hit, words) => {
+    let sum = 0;
+    for (const word of words) {
+      const best = Math.max(4 * fit(hit.own, word), 3 * fit(hit.heads, word), 2 * fit(hit.around, word));
+      if (!best) return null;
+      sum += best;
+    }
+    const closed = hit.table.closest("details") ? 0.3 : 0;
+    return sum - hit.less - closed - (isHidden(hit) ? 1 : 0);
+  };
+  const reveal = (hit) => {
+    const { row, table } = hit, block = table.closest(".block");
+    if (form && isHidden(hit)) {
+      const data = { ...block?.dataset, ...row.dataset };
       for (const select of form.querySelectorAll("select")) {
-        if (block.dataset[select.dataset.switch]) select.value = block.dataset[select.dataset.switch];
+        if (data[select.dataset.switch]) select.value = data[select.dataset.switch];
       }
       apply();
     }
@@ -52,7 +94,6 @@
     row.focus({ preventScroll: true });
     row.scrollIntoView({ block: "center" });
   };
-  const find = document.querySelector(".find");
   if (find) {
     const input = find.querySelector("input"), list = find.querySelector(".found");
     const state = find.querySelector(".state");
@@ -73,13 +114,13 @@
     };
     const search = () => {
       index ??= Array.from(document.querySelectorAll("main table"), rowsOf).flat();
-      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const typed = wordsOf(input.value);
+      const wanted = typed.filter((word) => !NOT_SEARCHED.has(word));
+      const words = wanted.length ? wanted : typed;
       const ranked = [];
       for (const hit of words.length ? index : []) {
-        if (words.every((word) => hit.own.includes(word) || hit.context.includes(word))) {
-          const inRow = words.filter((word) => hit.own.includes(word)).length;
-          ranked.push([inRow - (hit.table.closest(".block")?.hidden ? .5 : 0), hit]);
-        }
+        const points = score(hit, words);
+        if (points !== null) ranked.push([points, hit]);
       }
       ranked.sort(([a], [b]) => b - a);
       list.replaceChildren(...ranked.slice(0, MOST_FOUND).map(([, hit]) => entry(hit)));

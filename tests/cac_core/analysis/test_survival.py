@@ -112,3 +112,35 @@ def test_follow_up_and_rates_equal_those_of_r() -> None:
         )  # fmt: skip
         want = [rate[name] for name in ("rate", "lower", "upper")]
         assert row[["value", "ci_low", "ci_high"]].tolist() == pytest.approx(want, rel=1e-9)
+
+
+def test_the_rate_of_all_patients_has_all_events_and_years() -> None:
+    frame = table("paper")
+    rows = found(golden_estimates("paper"), analysis="event_rate", outcome="mace", model=None)
+    rate, years = (one(rows, statistic=name) for name in ("per_100_person_years", "person_years"))
+    days = frame["mace_days"].sum()
+    assert years["value"] == pytest.approx(days / 365.25)
+    assert rate["value"] == pytest.approx(100 * frame["mace_event"].sum() / (days / 365.25))
+    assert rate["n"] == len(frame)
+
+
+def test_cumulative_incidence_at_times_that_are_compared() -> None:
+    frame, estimates = table("paper"), golden_estimates("paper")
+    rows = found(estimates, analysis="kaplan_meier", outcome="mace", model="dl")
+    there = found(rows, statistic="cumulative_incidence", level=">400").set_index("at")
+    common = frame.groupby("cac_category")["mace_days"].max().min()
+    assert set(there.index) == {365.25, 3 * 365.25, 5 * 365.25, common}
+    free = found(rows, statistic="event_free", level=">400").set_index("at")
+    for day in there.index.intersection(free.index):
+        assert there["value"][day] == pytest.approx(1 - free["value"][day])
+        assert there["ci_low"][day] == pytest.approx(1 - free["ci_high"][day])
+    mine = frame[frame["cac_category"] == ">400"]
+    at_risk = found(rows, statistic="at_risk_then", level=">400").set_index("at")["value"]
+    for day, count in at_risk.items():
+        assert count == (mine["mace_days"] >= day).sum()
+    whole = found(
+        estimates, analysis="kaplan_meier", outcome="mace", model=None,
+        statistic="cumulative_incidence",
+    )  # fmt: skip
+    assert whole["at"].max() == frame["mace_days"].max()
+    assert whole["n_events"].max() == frame["mace_event"].sum()

@@ -66,14 +66,14 @@ def test_points_tell_their_study_key(report: Path) -> None:
     with opened(report) as visit:
         box = visit.page.locator("[data-points]").first
         status = box.get_by_role("status")
-        box.locator(".plot").press("ArrowRight")
+        box.locator(".plot").first.press("ArrowRight")
         first = status.text_content()
         assert first.split(":")[0] in keys
-        box.locator(".plot").press("ArrowRight")
+        box.locator(".plot").first.press("ArrowRight")
         assert status.text_content() != first
         # The pointer finds the point that was reached by keyboard, where the mark stands.
         mark = box.locator("svg > circle").bounding_box()
-        box.locator(".plot").press("ArrowLeft")
+        box.locator(".plot").first.press("ArrowLeft")
         visit.page.mouse.move(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
         assert status.text_content().split(":")[0] in keys
 
@@ -108,6 +108,68 @@ def test_a_number_is_found_from_words_and_shown(report: Path) -> None:
         assert page.locator("#found a").count() == 0
         page.get_by_label("Find a number").fill("no such words")
         assert page.locator(".find").get_by_role("status").text_content() == "0 rows"
+
+
+@pytest.mark.parametrize(
+    ("words", "row", "caption"),
+    [
+        ("weighted kappa", "Weighted kappa, linear weights", "Agreement of DL CAC with Expert CAC"),
+        ("DL CAC adjusted HR", "DL CAC category: ", "Hazard ratios for MACE, model with DL CAC"),
+        ("annual rate", "All patients", "Rates of MACE per 100 person-years (% per year)"),
+        ("c-statistic", "", ""),
+        ("c-index", "", ""),
+        ("concordance index", "", ""),
+        ("net reclassification events", "", "Gains by adding CAC to the covariates"),
+        ("p for trend", "", "Log-rank tests, MACE"),
+        ("cumulative incidence MACE", "", "Cumulative incidence of MACE and numbers at risk"),
+    ],
+)
+def test_words_of_the_field_find_the_main_number_first(
+    report: Path, words: str, row: str, caption: str
+) -> None:
+    with opened(report) as visit:
+        visit.page.get_by_label("Find a number").fill(words)
+        first = visit.page.locator("#found li").first
+        shown = str(first.locator("a").text_content())
+        assert shown.startswith(row)
+        assert any(sign.isdigit() for sign in shown)
+        assert str(first.locator(".where").text_content()).startswith(caption)
+
+
+def test_rows_of_other_outcomes_are_hidden_with_them(report: Path) -> None:
+    with opened(report) as visit:
+        rows = visit.page.locator("#proportional-hazards tbody tr:visible th")
+        for outcome, name in (("mace", "MACE"), ("death", "death")):
+            visit.page.locator("select[data-switch=outcome]").select_option(outcome)
+            assert set(rows.all_text_contents()) == {name}
+
+
+#: Texts of drawings (groups of glyphs) of each visible figure that are outside the box they are
+#: seen through, without scrolling.
+_OUTSIDE = """() => Array.from(document.querySelectorAll("figure .plot"), (box) => {
+  const seen = box.getBoundingClientRect();
+  const cut = (part) => {
+    const own = part.getBoundingClientRect();
+    return own.width && (own.left < seen.left - 1 || own.right > seen.right + 1);
+  };
+  const shown = seen.width && box.checkVisibility();
+  return shown ? Array.from(box.querySelectorAll("svg g[id*=text], svg text, svg use"))
+    .filter(cut).length : -1;
+})"""
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_no_text_of_a_figure_is_cut(report: Path, size: dict[str, int]) -> None:
+    with opened(report, size) as visit:
+        visit.page.locator("select[data-switch=outcome]").select_option("")
+        cut = visit.page.evaluate(_OUTSIDE)
+        assert len([count for count in cut if count >= 0]) >= len(nasty_report()[0].figures)
+        assert max(cut) == 0
+        if size is PHONE:  # readable: as large as on paper, or larger
+            height = visit.page.locator("#figure-survival-mace-dl .slim svg").evaluate(
+                "svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width"
+            )
+            assert height >= 1
 
 
 def test_contents_stay_in_view_and_fold(report: Path) -> None:

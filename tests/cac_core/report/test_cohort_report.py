@@ -18,6 +18,7 @@ import pytest
 from cac_core.analysis.plan import Plan
 from cac_core.report.cohort.assemble import Assembled
 from cac_core.report.cohort.sections import cell_text
+from cac_core.report.cohort.shown_estimates import plain
 from tests.builders.analyses import plan
 from tests.builders.golden import table
 from tests.builders.reports import assembled, nasty_report, report_of
@@ -100,7 +101,7 @@ def test_every_number_of_the_page_is_the_estimate_it_names() -> None:
 
 
 #: Years of curves are where numbers stand, and the cases are rows of `discrepancies`.
-AXES = re.compile(r"event-free-|incidence-table|discrepant-cases")
+AXES = re.compile(r"event-free-|cumulative-|incidence-table|discrepant-cases")
 
 
 def test_no_cell_for_numbers_holds_one_that_names_no_estimate() -> None:
@@ -196,11 +197,92 @@ def test_table_1_has_units_tests_and_missing_values() -> None:
     assert titles[-3:] == ["Missing", "p", "Test"]
     lines = {cell_text(row[0]): [cell_text(item) for item in row] for row in shown.rows}
     assert any(name.startswith("Age, years, ") for name in lines)
-    assert any(name.startswith("BMI, kg/m2, ") for name in lines)
+    assert any(name.startswith("BMI, kg/m\N{SUPERSCRIPT TWO}, ") for name in lines)
     assert lines["Male, n (%)"][-1] == "chi2"
     assert "chi2: Pearson chi-square" in shown.note
     missing = int(pc.sum(pc.is_null(report.facts.linked["bmi_kg_m2"])).as_py())
     assert next(line for name, line in lines.items() if name.startswith("BMI"))[-3] == str(missing)
+
+
+def test_variables_of_one_column_stand_together() -> None:
+    report, _ = nasty_report()
+    names = [cell_text(row[0]) for row in report.tables["table-1-dl"].rows]
+    about = [at for at, name in enumerate(names) if name.startswith("Stress TPD, %")]
+    between = names[about[0] + 1 : about[1]]
+    assert len(about) == 2 and all(name.startswith("\N{EM SPACE}") for name in between)
+
+
+def test_sections_of_one_outcome_say_which() -> None:
+    text = page(nasty_report()[1])
+    for name in ("table-s4", "figure-5", "calibration"):
+        (section,) = re.findall(rf'<section id="{name}".*?</section>', text, re.DOTALL)
+        assert "For MACE only, the primary outcome" in section
+    (tiles,) = re.findall(r'<ul class="tiles">.*?</ul>', text, re.DOTALL)
+    for asked in ("adjusted hazard ratio", "gain in likelihood-ratio", "net reclassification"):
+        assert re.search(rf"{asked}[^<]*, for MACE", tiles)
+    assert re.search(r"</data> to .*median follow-up.*years \(IQR\)", tiles, re.DOTALL)
+
+
+def test_text_alternatives_differ_and_have_the_main_numbers() -> None:
+    report, _ = nasty_report()
+    said = {name: text for name, (_, text) in report.drawings.items()}
+    assert len(set(said.values())) == len(said)
+    row = report.numbers.one("log_rank", "chi2", population="all", outcome="death", model="dl",
+                             level=None)  # fmt: skip
+    shown = said["figure-survival-death-dl"]
+    assert "free of death by category of DL CAC" in shown and "Log-rank p" in shown
+    events = sum(int(count) for count in re.findall(r", (\d+) events", shown))
+    patients = sum(int(count) for count in re.findall(r": (\d+) patients", shown))
+    assert row is not None and (patients, events) == (row.n, row.n_events)
+
+
+def test_cumulative_incidence_is_one_less_survival_with_patients_at_risk() -> None:
+    report, _ = nasty_report()
+    years = report.plan.horizon_years
+    free = {
+        row.level: row
+        for row in report.numbers.rows("kaplan_meier", "event_free", outcome="mace", model="dl")
+        if row.at == years * 365.25
+    }
+    lines = [[cell_text(item) for item in row] for row in report.tables["cumulative-mace"].rows]
+    at_horizon = {
+        line[1]: line for line in lines if line[0] == "DL CAC" and line[2] == f"{years:g}"
+    }
+    assert len(free) == len(at_horizon) > 1
+    for level, row in free.items():
+        line = at_horizon[report.source_level("dl", str(level))]
+        assert line[5].split(" ")[0] == f"{100 * (1 - row.value):.1f}"
+    assert {"All patients", "DL CAC", "Expert CAC"} <= {line[0] for line in lines}
+    caption = "Rates of MACE per 100 person-years (% per year)"
+    assert report.tables["event-rates-mace"].caption == caption
+    whole = report.tables["event-rates-mace"].rows[0]
+    assert cell_text(whole[0]) == "All patients"
+    assert cell_text(whole[2]) == f"{len(report.facts.linked):,}"
+
+
+def test_counts_and_shares_that_differ_say_of_what_they_are() -> None:
+    report, _ = nasty_report()
+    assert "Counts are over all follow-up" in report.tables["reclassified"].note
+    assert "not ratios of the counts" in report.tables["reclassified"].note
+    titles = [cell_text(column.title) for column in report.tables["calibration-groups"].columns]
+    assert "Events by 3 years" in titles
+    forms = " ".join(cell_text(row[1]) for row in report.tables["nri-forms"].rows)
+    assert "below 3 %, 3 % to below 9 %, 9 % and above" in forms
+    flags = report.numbers.one("acquisition", "count", population="archive", term="quality_flag")
+    assert flags is not None
+    assert plain(report.tables["acquisition-quality-flag"].note).startswith(f"Of {flags.n} studies")
+    grades = report.tables["agreement-visual-dl"].note
+    assert "<1 absent; 1-100 and 101-400 present; >400 extensive" in grades
+    assert "equivocal counts as present" in grades
+
+
+def test_the_method_of_every_row_is_said_once() -> None:
+    report, _ = nasty_report()
+    table = report.tables["proportional-hazards"]
+    assert "Method" not in [column.title for column in table.columns]
+    assert "score test" in table.note.lower()
+    outcomes = [cell_text(row[0]) for row in table.rows]
+    assert outcomes == [report.outcome(name) for name in table.outcomes]
 
 
 def test_nothing_in_the_files_leads_elsewhere() -> None:

@@ -156,7 +156,8 @@ def test_the_ratio_that_is_reported_first_has_its_marks_too() -> None:
     assert "test of proportional hazards rejects" in tile[0]
     steady = _report(_ratio("cac_category", level=">400"))
     tile = next((name, text) for name, text in tiles_of(steady) if "hazard ratio" in name)
-    assert tile[0] == "adjusted hazard ratio, DL CAC >400" and cell_text(tile[1])[-1] == ")"
+    assert tile[0] == "adjusted hazard ratio, DL CAC >400, for MACE"
+    assert cell_text(tile[1])[-1] == ")"
 
 
 def test_tables_of_one_name_are_both_kept() -> None:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from cac_core.report.cohort.in_print import LATEX, WORD
 from cac_core.report.cohort.latex import latex_table, latex_text
 from cac_core.report.cohort.sections import cell_text, cell_texts
+from cac_core.report.cohort.shown_estimates import plain
 from cac_core.report.cohort.word import TableSection, word_document
+from cac_core.report.figures import papers_of
 from cac_core.report.page import Cell, Column, DataTable
 from tests.builders.reports import nasty_report
 
@@ -41,15 +43,30 @@ def test_word_has_the_cells_captions_and_notes_of_every_table() -> None:
     captions = [one.text for one in document.paragraphs if one.style.name == "Caption"]
     shown = [table for table in report.tables.values() if not table.filterable]
     assert len(document.tables) == len(captions) == len(shown)
-    assert sorted(captions) == sorted(table.caption for table in shown)
+    assert len(set(captions)) == len(captions)
+    numbered = re.compile(r"((?:Supplemental |Additional )?Table \d+[a-z]*)\. (.+)")
+    parts = [numbered.fullmatch(caption) for caption in captions]
+    assert all(parts) and len({part[1] for part in parts if part}) == len(captions)
     by_caption = dict(zip(captions, document.tables, strict=True))
     for table in shown[:5]:
-        drawn = by_caption[table.caption]
+        (caption,) = (one for one in captions if one.split(". ", 1)[1].startswith(table.caption))
+        drawn = by_caption[caption]
         rows = [[cell.text for cell in row.cells] for row in drawn.rows]
         assert rows[0] == [cell_text(column.title) for column in table.columns]
         assert rows[1:] == cell_texts(table)
     notes = {one.text for one in document.paragraphs}
-    assert {table.note for table in shown} <= notes
+    assert {plain(table.note) for table in shown} <= notes
+
+
+def test_each_figure_is_a_vector_pdf_at_both_widths_and_tiff_on_request_only() -> None:
+    report, done = nasty_report()
+    for name, (drawing, _) in report.drawings.items():
+        for paper in papers_of(drawing):
+            assert done.files[f"figures/journal/{name}-{paper.name}.pdf"].startswith(b"%PDF")
+    assert not [name for name in done.files if name.endswith(".tiff")]
+    page = done.files["index.html"].decode()
+    assert page.count("--journal") == 1
+    assert re.search(r'<p class="files">This figure as .*2col\.pdf.*--journal', page)
 
 
 def test_word_repeats_headers_and_keeps_variables_together() -> None:

@@ -9,9 +9,11 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from cac_core.report.cohort.methods import methods_section
+from cac_core.report.cohort.population import step_in_words
 from cac_core.report.cohort.report import Report, ReportFacts
 from cac_core.report.cohort.sections import ReportSection
 from cac_core.report.cohort.shown_estimates import ShownEstimates
+from schemas.codes import FlowStep
 from schemas.results import ESTIMATES
 from tests.builders.analyses import plan
 from tests.builders.reports import behind
@@ -53,17 +55,17 @@ def test_the_paragraph_of_a_known_run() -> None:
     assert section.gaps == []
     shown = text(section)
     for sentence in (
-        "Agatston scores counted lesions of at least 1 mm2 at or above 130 HU, joined through 8 "
-        "neighbours within a slice, weighted by peak attenuation with steps at 200, 300, 400 HU, "
-        "and scaled by the slice increment over 3 mm. Scans at other than 120 kV kept the "
-        "threshold and were flagged.",
+        "Agatston scores counted lesions of at least 1 mm\N{SUPERSCRIPT TWO} at or above 130 HU, "
+        "joined through 8 neighbours within a slice, weighted by peak attenuation with steps at "
+        "200, 300, 400 HU, and scaled by the slice increment over 3 mm. Scans at other than 120 kV "
+        "kept the threshold and were flagged.",
         "Scores were linked to the records of site elsewhere by keyed pseudonym and study date, "
         "which could differ by 3 days; the registry has coverage from 2010-01-01 to 2020-12-31. "
-        "Patients without age and sex were excluded.",
+        "Patients without age or sex were excluded.",
         "Of 307 patients in the archive or the clinical table, 300 are in the analysis; "
         "exclusions: infarction or revascularisation at or before the scan (7).",
         "MACE: the first of death, myocardial infarction, unstable angina and revascularisation.",
-        "Death: death.",
+        "Death: the date of death.",
         "Unstable angina: diagnosis codes beginning with ICD-10 I200 (types M, 6), inpatient "
         "records; source: most responsible diagnosis; ICD-10 (WHO, edition 2019) I20.0.",
         "Old coronary disease: diagnosis codes beginning with ICD-10 I252, Z951, Z955; source: "
@@ -84,6 +86,12 @@ def test_the_paragraph_of_a_known_run() -> None:
         "Linkage: cac-cohort 0.1.0; duckdb 2.0.0, numpy 2.4.6, python 3.12.1.",
     ):
         assert sentence in shown
+    assert "Death: death." not in shown
+
+
+def test_the_flow_names_the_covariates_that_the_site_requires() -> None:
+    shown = step_in_words(report(estimates()), FlowStep.MISSING_COVARIATE)
+    assert shown == "a covariate of the plan is missing (age or sex)"
 
 
 def test_counts_name_their_estimates() -> None:
