@@ -188,7 +188,7 @@ class ReportSettings(_Section):
     """Folder of the cohort report (default `reports/cohort` of the warehouse) and its content.
 
     `reviews` is a CSV with the causes that reviewers found for discrepant cases; with `journal`
-    every figure is also a TIFF at the sizes of journals.
+    every figure is also a PDF for two columns of a journal, and a TIFF of both widths.
     """
 
     out: Path | None = _key(
@@ -198,7 +198,7 @@ class ReportSettings(_Section):
         None, "CSV with study_key and cause of discrepant cases", '"reviews.csv"'
     )
     suppress_small_cells: bool = _key(False, "hide counts from 1 to 4 and single cases")
-    journal: bool = _key(False, "figures also as TIFF at the sizes of journals")
+    journal: bool = _key(False, "figures also for two columns of a journal and as TIFF")
 
 
 class LoggingSettings(_Section):

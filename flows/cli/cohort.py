@@ -286,7 +286,7 @@ def report_command(
     ] = None,
     journal: Annotated[
         bool | None,
-        typer.Option("--journal/--no-journal", help="Figures also as TIFF for journals."),
+        typer.Option("--journal/--no-journal", help="Figures also for two columns and as TIFF."),
     ] = None,
     compare: CompareOption = None,
     scheduled: ScheduledOption = False,

@@ -30,8 +30,8 @@ WORD, LATEX = "tables/report-tables.docx", "tables/report-tables.tex"
 TABLE_DOCUMENTS = (("Word", WORD), ("LaTeX", LATEX))
 #: A table of the paper in the title of a section.
 _PAPER_TABLE = re.compile(r"(?:Supplemental )?Table \d+")
-#: Kinds of files of a figure at the sizes of journals: always, and on request.
-VECTOR_KINDS, ALL_KINDS = ("pdf",), ("pdf", "tiff")
+#: Kinds of files of a figure at the sizes of journals; without the request, a PDF of one size.
+_KINDS = ("pdf", "tiff")
 
 
 class PrintedFigures:
@@ -67,14 +67,13 @@ class PrintedFigures:
         return inline_svg(svg, f"slim-{name}", description)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Each figure in one and two columns, as PDF and, for a journal, as TIFF."""
-        kinds = ALL_KINDS if self._report.journal else VECTOR_KINDS
+        """Each figure as PDF in its narrowest width; for a journal, in all widths and as TIFF."""
         for name, (drawing, _) in self._report.drawings.items():
-            for paper in PAPERS:
-                if paper in papers_of(drawing):
-                    figure = self._on(name, paper)
-                    for kind in kinds:
-                        yield journal_file(name, paper, kind), as_bytes(figure, kind)
+            papers = [paper for paper in PAPERS if paper in papers_of(drawing)]
+            for paper in papers if self._report.journal else papers[:1]:
+                figure = self._on(name, paper)
+                for kind in _KINDS if self._report.journal else _KINDS[:1]:
+                    yield journal_file(name, paper, kind), as_bytes(figure, kind)
 
     def _on(self, name: str, paper: Paper) -> Figure:
         if (name, paper) not in self._drawn:

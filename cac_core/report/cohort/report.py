@@ -75,7 +75,7 @@ class Report:
     ----------
     hidden : whether small counts are hidden, and single patients with them.
     without_font : names of figures with characters that no installed font has.
-    journal : whether figures are also kept at the sizes of journals as TIFF, beside PDF.
+    journal : whether figures are also kept in all widths of journals, and as TIFF.
     drawings : figures with their text alternatives, to be drawn at other sizes.
     incomplete : identifiers of the sections written so far in which something is missing.
     """
