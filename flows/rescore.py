@@ -146,19 +146,7 @@ def _score(
     progress: RunProgress,
 ) -> None:
     settings, weights = prepared.settings, prepared.weights
-    shards = Shards(
-        store=prepared.warehouse,
-        model_id=weights.model_id,
-        identity=prepared.identity,
-        protocol=settings.protocol,
-        scoring=settings.scoring,
-        archive=content.index,
-        run_id=stamp.run_id,
-        no_workers_s=settings.cluster.patience_s,
-        on_study=progress.study_done,
-        on_unchanged=progress.study_unchanged,
-        wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
-    )
+    shards = _shards_of(prepared, content, stamp, progress)
     for warning in filter(None, (settings.cluster.exposure, ignored_secret(settings.key_file))):
         progress.say(f"warning: {warning}")
     if settings.cluster.exposure:
@@ -176,6 +164,25 @@ def _score(
             progress.shard_done(number, len(parts))
         if canaries.studies.num_rows:
             check_canaries(canaries, prepared, content, client, stamp.run_id, progress)
+
+
+def _shards_of(
+    prepared: PreparedScoring, content: ArchiveContent, stamp: RunStamp, progress: RunProgress
+) -> Shards:
+    settings = prepared.settings
+    return Shards(
+        store=prepared.warehouse,
+        model_id=prepared.weights.model_id,
+        identity=prepared.identity,
+        protocol=settings.protocol,
+        scoring=settings.scoring,
+        archive=content.index,
+        run_id=stamp.run_id,
+        no_workers_s=settings.cluster.patience_s,
+        on_study=progress.study_done,
+        on_unchanged=progress.study_unchanged,
+        wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
+    )
 
 
 def _write_archive_page(store: Warehouse, progress: RunProgress) -> str | None:

@@ -44,6 +44,26 @@ key_app = typer.Typer(
 )
 
 
+PortionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--portion",
+        min=1,
+        help="Studies after which other runs can write.",
+        show_default="that of the settings, 200",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Worker processes, to leave room for other runs.",
+        show_default="those of the settings",
+    ),
+]
+
+
 def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
     """Check the request, then run the flow, so that a wrong argument does not start Prefect."""
     with _prefect(request, quiet):
@@ -204,24 +224,8 @@ def backfill_command(
     config: ConfigOption = None,
     model: ModelOption = None,
     limit: LimitOption = None,
-    portion: Annotated[
-        int | None,
-        typer.Option(
-            "--portion",
-            min=1,
-            help="Studies after which other runs can write.",
-            show_default="that of the settings, 200",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Worker processes, to leave room for other runs.",
-            show_default="those of the settings",
-        ),
-    ] = None,
+    portion: PortionOption = None,
+    workers: WorkersOption = None,
     dry_run: ScoringDryRunOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -244,7 +248,10 @@ def backfill_command(
     )
     if dry_run:
         return _score(request, dry_run, as_json, quiet)
-    summary = run_backfill(request, portion, quiet=quiet)
+    _finish_backfill(run_backfill(request, portion, quiet=quiet), as_json)
+
+
+def _finish_backfill(summary: BackfillSummary, as_json: bool) -> None:
     record = summary.record()
     if as_json:
         print_json(summary)
