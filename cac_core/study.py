@@ -150,11 +150,7 @@ def _score(
     work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, previews: bool
 ) -> StudyResult:
     start = perf_counter()
-    _check_unchanged(work)
-    files = resolve_duplicates(
-        [(archive_file(stamp.path, stamp.size_bytes), stamp.copy_of) for stamp in work.files]
-    )
-    volume = read_volume(files)
+    volume = _read(work)
     if work.scored is not None and work.scored == _content(work, volume):
         return StudyResult(_identity(work), unchanged=True)
     read_done = perf_counter()
@@ -187,6 +183,12 @@ def _score(
         "seconds_preview": perf_counter() - score_done if previews else None,
     }
     return StudyResult(row, lesions.rows(work.study_key, protocol.digest), images)
+
+
+def _read(work: StudyWork) -> CtVolume:
+    _check_unchanged(work)
+    files = [(archive_file(stamp.path, stamp.size_bytes), stamp.copy_of) for stamp in work.files]
+    return read_volume(resolve_duplicates(files))
 
 
 def _content(work: StudyWork, volume: CtVolume) -> ScoredContent:

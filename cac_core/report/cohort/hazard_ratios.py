@@ -16,6 +16,7 @@ from cac_core.report.page import Cell, Column, DataTable
 
 _REFERENCE = "reference"
 _FEW_EVENTS, _CHANGING = "\N{DOUBLE DAGGER}", "\N{DAGGER}"
+_FREEDOM = ", df "
 
 
 def hazard_section(report: Report) -> ReportSection:
@@ -276,26 +277,37 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
     found = numbers.rows(analysis, statistic, population=block.population)
     block.missing([f"{caption}: {why}" for why in report.reasons(found)])
     good = [row for row in found if row.value is not None]
-    methods = list(dict.fromkeys(report.words(row.method) for row in good))
-    # A method that is that of every row is said once.
-    note = f"Method: {methods[0]}." if len(methods) == 1 else ""
+    shared, title, own = _methods([report.words(row.method) for row in good])
+    note = f"Method: {shared}." if shared else ""
     rows: list[list[Cell | str]] = [
         [report.outcome(str(row.outcome)), report.label(str(row.model)), _term(report, row),
-         numbers.cell(row, "two"), numbers.p_cell(row),
-         *([] if note else [report.words(row.method)])]
-        for row in good
+         numbers.cell(row, "two"), numbers.p_cell(row), *([text] if title else [])]
+        for row, text in zip(good, own, strict=True)
     ]  # fmt: skip
     if rows:
         table = DataTable(
             slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Model"), Column("Term"), Column("Chi-square", True),
-             Column("p", True), *([] if note else [Column("Method")])),
+             Column("p", True), *([Column(title)] if title else [])),
             rows,
             note=note,
             outcomes=_chosen(report, good),
         )  # fmt: skip
         block.add(report.keep_table(table))
+
+
+def _methods(methods: Sequence[str]) -> tuple[str, str, list[str]]:
+    """What all rows share of their method, to be said once; title and texts of what is left.
+
+    Degrees of freedom stand at the end of a method.
+    """
+    if len(set(methods)) == 1:
+        return methods[0], "", [""] * len(methods)
+    parts = [method.partition(_FREEDOM) for method in methods]
+    if len({head for head, _, _ in parts}) == 1 and all(freedom for _, _, freedom in parts):
+        return parts[0][0], "df", [freedom for _, _, freedom in parts]
+    return "", "Method", list(methods)
 
 
 def _chosen(report: Report, rows: Sequence[Row]) -> tuple[str, ...]:

@@ -123,7 +123,7 @@ def forest_figure(
     # On paper two figures fit on a page.
     head, line = (0.7, 0.2) if is_on_paper() else (0.9, 0.27)
     figure = sheet(8.2, 0.0, head + line * len(rows), layout="constrained")
-    ratios = (1.0, 1.1) if is_narrow() else (3.2, 1.6)
+    ratios = (1.0, 2.2) if is_narrow() else (3.2, 1.6)
     axis, text = figure.subplots(1, 2, width_ratios=ratios, sharey=True)
     for at, row in enumerate(rows):
         _row(axis, at, row, len(series))
@@ -132,7 +132,8 @@ def forest_figure(
         axis.plot([], [], marker=shape, color=colour, ls="none", label=name)
     axis.axvline(1, color=GREY, lw=0.8)
     axis.set_xscale("log")
-    ticks = [tick for tick in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if _inside(tick, rows)]
+    steps = (0.06, 0.25, 1, 4, 16) if is_narrow() else (0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32)
+    ticks = [tick for tick in steps if _inside(tick, rows)]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_xticks([], minor=True)
     axis.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8.5)
