@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -52,10 +54,18 @@ def warehouse_status(
         write_archive_page(store, page)
     # Only the columns that are counted, and without SQL: to validate whole tables and to import
     # DuckDB and pandas takes longer than the rest.
-    models = {model: _counts(store.columns(SCORES, _COUNTED, model)) for model in store.models()}
+    models, older = {}, {}
+    for model in store.models():
+        scores = store.columns(SCORES, (*_COUNTED, "study_key", "scored_at"), model)
+        newest = _newest(scores)
+        models[model], older[model] = _counts(newest), scores.num_rows - len(newest)
     runs = _last_runs(store.columns(RUNS, _SHOWN))
     return StatusSummary(
-        warehouse=store.url, models=models, runs=runs, secret=_secret(store, settings)
+        warehouse=store.url,
+        models=models,
+        runs=runs,
+        secret=_secret(store, settings),
+        older_rows=older,
     )
 
 
@@ -70,35 +80,53 @@ def _secret(store: Warehouse, settings: Settings) -> str:
     return "same" if same_secret(store, keyring) else "another"
 
 
-def _counts(scores: pa.Table) -> Rows:
+def _newest(scores: pa.Table) -> list[tuple[Any, ...]]:
+    """What is counted of the newest row of each study, under any protocol."""
+    columns = zip(*(scores[name].to_pylist() for name in _COUNTED), strict=True)
+    rows = sorted(
+        zip(
+            _as_numbers(scores, "scored_at"), scores["study_key"].to_pylist(), columns, strict=True
+        ),
+        key=lambda row: row[0],
+    )
+    return list({key: counted for _, key, counted in rows}.values())
+
+
+def _counts(rows: Iterable[tuple[Any, ...]]) -> Rows:
     """Studies by status, reason and category, most frequent first; how many need review."""
-    columns = (scores[name].to_pylist() for name in _COUNTED)
     counts: dict[tuple[str, str | None, str | None], list[int]] = {}
-    for (*group, needs_review), studies in Counter(zip(*columns, strict=True)).items():
+    for (*group, needs_review), studies in Counter(rows).items():
         found = counts.setdefault(tuple(group), [0, 0])
         found[0] += studies
         found[1] += studies if needs_review else 0
-    rows: Rows = [
+    groups: Rows = [
         {"status": status, "reason": reason, "cac_category": category, "studies": studies,
          "need_review": need_review}
         for (status, reason, category), (studies, need_review) in counts.items()
     ]  # fmt: skip
-    rows.sort(
+    groups.sort(
         key=lambda row: (-row["studies"], *map(_nulls_last, (row["reason"], row["cac_category"])))
     )
-    rows.sort(key=lambda row: row["status"], reverse=True)
-    return rows
+    groups.sort(key=lambda row: row["status"], reverse=True)
+    return groups
 
 
 def _nulls_last(text: str | None) -> tuple[bool, str]:
     return text is None, text or ""
 
 
+def _as_numbers(table: pa.Table, name: str) -> list[int]:
+    """A column of timestamps in microseconds.
+
+    PyArrow imports pandas to make a datetime of a timestamp, but not of a number; its functions
+    that compute take longer to import than these rows to sort.
+    """
+    return [at for part in table[name].chunks for at in part.view(pa.int64()).to_pylist()]
+
+
 def _last_runs(runs: pa.Table) -> Rows:
     """The newest runs first."""
-    # PyArrow imports pandas to make a datetime of a timestamp, but not of a number; its functions
-    # that compute take longer to import than these rows to sort.
-    started = [at for part in runs["started_at"].chunks for at in part.view(pa.int64()).to_pylist()]
+    started = _as_numbers(runs, "started_at")
     others = runs.drop_columns(["started_at"]).to_pylist()
     rows = [row | {"started_at": at} for row, at in zip(others, started, strict=True)]
     newest = sorted(rows, key=lambda row: row["started_at"], reverse=True)[:_MOST_RUNS]

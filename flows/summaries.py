@@ -166,13 +166,25 @@ class StatusSummary:
     """Contents of a warehouse (`cac status`): scores by model, and the last runs.
 
     `secret` compares the linkage secret that is set with that of the warehouse: `same`, `another`,
-    `not_given`, or `no_fingerprint` if the warehouse keeps none yet.
+    `not_given`, or `no_fingerprint` if the warehouse keeps none yet. Of each study the newest row
+    counts; `older_rows` has the number of the others, which are of other protocols.
     """
 
     warehouse: str
     models: Mapping[str, Rows]
     runs: Rows
     secret: str
+    older_rows: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class ReviewList:
+    """Studies that a person should look at (`cac status --review`)."""
+
+    warehouse: str
+    model: str
+    studies: Rows
+    pages: str | None
 
 
 @dataclass(frozen=True)

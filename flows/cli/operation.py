@@ -26,7 +26,8 @@ PageOption = Annotated[
     Path | None,
     typer.Option(
         "--page",
-        help="Also write the archive page (HTML) to this file.",
+        help="Also write the archive page (HTML) to this file; with --review, a folder for the "
+        "pages of the studies.",
         show_default="not written",
     ),
 ]
@@ -45,9 +46,12 @@ ComparedModelOption = Annotated[
         "--model",
         "-m",
         metavar="ID|FOLDER",
-        help="Model that --explain compares with.",
+        help="Model that --explain compares with, or whose scores --review lists.",
         show_default="that of the settings",
     ),
+]
+ReviewOption = Annotated[
+    bool, typer.Option("--review", help="List the studies that a person should look at.")
 ]
 CheckOption = Annotated[
     bool,
@@ -89,6 +93,7 @@ def status(
     config: ConfigOption = None,
     page: PageOption = None,
     explain: ExplainOption = None,
+    review: ReviewOption = False,
     model: ComparedModelOption = None,
     check: CheckOption = False,
     hours: HoursOption = 26.0,
@@ -98,6 +103,8 @@ def status(
     """Show what the warehouse holds: scores by category, reasons, and the last runs."""
     if explain is not None:
         return _explain(explain, warehouse, as_text(config), as_text(model), as_json)
+    if review:
+        return _review(warehouse, as_text(config), as_text(model), page, as_json)
     if check:
         return _check(warehouse, as_text(config), hours, notify, as_json)
     from flows.cli.tables import status_tables
@@ -122,6 +129,20 @@ def _explain(
         print_json(result)
         return
     for part in explanation_tables(result):
+        show(part)
+
+
+def _review(
+    warehouse: str | None, config: str | None, model: str | None, page: Path | None, as_json: bool
+) -> None:
+    from flows.cli.operation_tables import review_tables
+    from flows.review import studies_to_review
+
+    result = studies_to_review(warehouse, config, model, page)
+    if as_json:
+        print_json(result)
+        return
+    for part in review_tables(result):
         show(part)
 
 

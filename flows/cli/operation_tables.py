@@ -1,4 +1,4 @@
-"""Terminal tables of `cac status --explain`, `cac status --check` and `cac forget`."""
+"""Terminal tables of `cac status --explain`, `--review` and `--check`, and of `cac forget`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from rich.table import Table
 
 from flows.cli.tables import columns_table, pairs_table
 from flows.runtime.progress import format_seconds
-from flows.summaries import ForgetSummary, NightCheck, StudyExplanation
+from flows.summaries import ForgetSummary, NightCheck, ReviewList, StudyExplanation
+
+#: Longest list of studies on a terminal.
+_MOST_STUDIES = 50
 
 
 def explanation_tables(summary: StudyExplanation) -> list[RenderableType]:
@@ -38,6 +41,27 @@ def explanation_tables(summary: StudyExplanation) -> list[RenderableType]:
             when = f"{row['scored_at']:%Y-%m-%d %H:%M}"
             scores.add_row(when, row["model"], row["reason"] or row["status"], shown)
         parts.append(scores)
+    return parts
+
+
+def review_tables(summary: ReviewList) -> list[RenderableType]:
+    """The studies to look at, with their scores and the reasons, and where their pages are."""
+    table = Table(title=f"Studies to look at, {summary.model}", title_justify="left")
+    for name in ("study", "why"):
+        table.add_column(name)
+    for name in ("Agatston", "90 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in summary.studies[:_MOST_STUDIES]:
+        low, high = row["agatston_low"], row["agatston_high"]
+        interval = "" if low is None else f"{low:.0f} to {high:.0f}"
+        reasons = row["review_reasons"].replace(";", ", ")
+        table.add_row(row["study_key"][:12], reasons, f"{row['agatston']:.1f}", interval)
+    parts: list[RenderableType] = [table]
+    left = len(summary.studies) - _MOST_STUDIES
+    if left > 0:
+        parts.append(f"{left} more; --json lists all.")
+    if summary.pages:
+        parts.append(f"Their pages are in {summary.pages}, one per study key.")
     return parts
 
 

@@ -102,7 +102,13 @@ def status_tables(summary: StatusSummary) -> list[RenderableType]:
     """Scores per model, the last runs, and a warning if another secret is set."""
     tables: list[RenderableType] = []
     for model, rows in summary.models.items():
-        table = Table(title=f"Scores of {model}", title_justify="left")
+        older = summary.older_rows.get(model)
+        table = Table(
+            title=f"Scores of {model}",
+            title_justify="left",
+            caption=f"{older} older rows, of other protocols, are not counted." if older else None,
+            caption_justify="left",
+        )
         for name in ("status", "reason", "CAC category"):
             table.add_column(name)
         table.add_column("studies", justify="right")

@@ -35,6 +35,7 @@ def documented_fields(kind: type) -> str:
         ("`cac index`", summaries.IndexSummary),
         ("`cac status`", summaries.StatusSummary),
         ("`cac status --explain`", summaries.StudyExplanation),
+        ("`cac status --review`", summaries.ReviewList),
         ("`cac status --check`", summaries.NightCheck),
         ("`cac forget`", summaries.ForgetSummary),
         ("`cac key lookup`", summaries.KeyLookup),

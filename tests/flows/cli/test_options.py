@@ -96,7 +96,7 @@ def test_a_narrow_terminal_cuts_nothing(
     }  # fmt: skip
     index = IndexSummary(9, 9, {LONG: 3}, 1, 1, 1, {LONG: 2}, 1.0, 9.0, "/a/" + "w" * 70)
     parts = [
-        *status_tables(StatusSummary("w", {"m": [row]}, [run], "same")),
+        *status_tables(StatusSummary("w", {"m": [row]}, [run], "same", {"m": 0})),
         index_table(index),
         planned_table(PlannedWrites(["/a/" + "b" * 70], {"reason": LONG})),
         doctor_table(DoctorSummary([Check("linkage secret", False, LONG)], False)),
