@@ -113,7 +113,7 @@ def load_keyring(key_file: Path | None = None, warehouse: str | None = None) -> 
         except OSError as error:
             raise UsageError(
                 f"The key file {key_file} cannot be read ({error.strerror}).",
-                "Create it with: umask 077; openssl rand -hex 32 > FILE"
+                "Check the path; for a new warehouse: umask 077; openssl rand -hex 32 > FILE"
                 if warehouse is None
                 else _give_that_of(warehouse),
             ) from None

@@ -159,8 +159,13 @@ def _remove(
     again, n_files = files.remove(in_cohort=found.in_cohort)
     progress.say("removing rows")
     rows = remove_rows(store, forgotten, found)
-    if store.is_local:  # extracts of a linkage that stopped are read again
-        shutil.rmtree(store.parts().staging, ignore_errors=True)
+    for model in store.staged_models():
+        store.suspects(model).clear(studies)
+    parts = store.parts(prepared.settings.linkage.registry)
+    # Extracts are read again: those of a linkage that stopped, and all where their rows lie outside
+    # of the warehouse.
+    for folder in [parts.staging] if store.is_local else [parts.staging, parts.root]:
+        shutil.rmtree(folder, ignore_errors=True)
     files.publish_archive_page()
     return _Removed(rows, n_files, again)
 

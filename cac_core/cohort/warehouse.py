@@ -312,6 +312,11 @@ class Warehouse:
                 self._files.staging_folder(model) / f"{spec.name}-{part}.parquet", rows
             )
 
+    def staged_models(self) -> set[str]:
+        """Models with files among the staged rows."""
+        names = {name.split("/")[0] for name in self._files.below(self._files.root / STAGING)}
+        return {name.removeprefix(PARTITION) for name in names if name.startswith(PARTITION)}
+
     def suspects(self, model: str) -> SuspectNotes:
         """Notes on studies that may end a whole run."""
         return SuspectNotes(self._files, self._files.staging_folder(model))

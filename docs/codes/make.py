@@ -20,7 +20,8 @@ SECTIONS = {
     ),
     "ReviewReason": (
         "Reasons for a review",
-        "Column `review_reasons` of `scores`. A person should look at the study page.",
+        "Column `review_reasons` of `scores`. A person should look at the study page "
+        "(`cac status --review --page FOLDER`).",
     ),
     "StudyReason": (
         "Reasons of studies without a score",

@@ -35,7 +35,8 @@ def scoring_table(summary: ScoringSummary) -> Table:
     table = pairs_table(f"Run {summary.run_id}")
     table.add_row("studies in the archive", str(summary.studies))
     table.add_row("scored", str(summary.scored))
-    table.add_row("of these, need review", str(summary.needs_review))
+    if summary.scored:
+        table.add_row("of these, need review", str(summary.needs_review))
     _add_counts(table, "review", summary.review_reasons)
     table.add_row("rejected", str(summary.rejected))
     table.add_row("failed", str(summary.failed))

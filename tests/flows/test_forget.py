@@ -82,6 +82,7 @@ def site(linked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store.replace(PREVIEWS, PREVIEWS.from_rows(pictures), MODEL)
     score = store.read(SCORES, MODEL, studies=[keys[0]])
     store.stage(MODEL, "left", score, LESIONS.empty())
+    store.suspects(MODEL).add(keys[0], "d" * 64)
     estimate = {"analysis": "a", "statistic": "s", "value": 1.0, "n": 1}
     store.replace(ESTIMATES, ESTIMATES.from_rows([estimate]))
     export_linked(str(tmp_path / "wh"), None, ["linked"], "csv", tmp_path / "out")
