@@ -233,7 +233,7 @@ class NotifySettings(_Section):
         None, "user, where the server wants one; password in CAC_SMTP_PASSWORD", '"cac"'
     )
     mail_from: str | None = _key(None, "sender", '"cac@hospital.example"')
-    mail_to: tuple[str, ...] = _key((), "recipients")
+    mail_to: tuple[str, ...] | None = _key(None, "recipients", '["it@hospital.example"]')
     webhook_url: str | None = _key(
         None, "address for a JSON POST; CAC_WEBHOOK_URL overrides it", '"https://hooks.example/cac"'
     )

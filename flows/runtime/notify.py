@@ -65,7 +65,7 @@ def tell(
 def _mail(settings: NotifySettings, subject: str, text: str) -> None:
     message = EmailMessage()
     message["Subject"] = f"cac: {subject}"
-    message["From"], message["To"] = settings.mail_from, ", ".join(settings.mail_to)
+    message["From"], message["To"] = settings.mail_from, ", ".join(settings.mail_to or ())
     message.set_content(text)
     host, port = str(settings.smtp_host), settings.smtp_port
     with smtplib.SMTP(host, port, timeout=_TIMEOUT_S) as server:

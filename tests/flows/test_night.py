@@ -25,12 +25,10 @@ from schemas.run import RUNS
 from schemas.score import SCORES
 from tests.builders.rows import run_row, score_row
 
-NOW = dt.datetime.now(dt.UTC)
-
 
 def _run(hours: float, number: int, **changes: object) -> dict[str, object]:
     """A run that ended that many hours ago."""
-    ended = NOW - dt.timedelta(hours=hours)
+    ended = dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours)
     times = {"started_at": ended - dt.timedelta(minutes=20), "finished_at": ended}
     return run_row(number) | times | changes
 

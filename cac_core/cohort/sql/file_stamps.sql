@@ -1,10 +1,15 @@
 -- One digest per study over sizes and modification times of all files of its selected series; paths
--- do not count, so that a moved archive has the same digests.
+-- do not count, so that a moved archive has the same digests, nor do copies that kept their time.
+WITH files AS (
+    SELECT DISTINCT
+        studies.study_key, instances.SOPInstanceUID, instances.size_bytes, instances.mtime_ns
+    FROM studies
+    JOIN instances USING (study_key, SeriesInstanceUID)
+)
 SELECT
-    studies.study_key,
+    study_key,
     md5(concat_ws(
-        ' ', count(*), sum(md5_number_lower(concat_ws(' ', instances.size_bytes, instances.mtime_ns)))
+        ' ', count(*), sum(md5_number_lower(concat_ws(' ', size_bytes, mtime_ns)))
     )) AS files_digest
-FROM studies
-JOIN instances USING (study_key, SeriesInstanceUID)
-GROUP BY studies.study_key
+FROM files
+GROUP BY study_key

@@ -234,9 +234,9 @@ def test_names_copies_and_secrets_do_not_matter(
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     for number, place in enumerate(order):
-        shutil.copy(files[place], here / f"{number:03d}")
+        shutil.copy2(files[place], here / f"{number:03d}")
         if place in copied:
-            shutil.copy(files[place], here / f"copy-{number}.dcm")
+            shutil.copy2(files[place], here / f"copy-{number}.dcm")
     keys = Keyring(secret)
     (row, order_here), (reference, expected) = study(here, keys), study(source, keys)
     assert row == reference
