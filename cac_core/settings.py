@@ -392,7 +392,7 @@ def load_settings(path: Path | None) -> Settings:
         return _anchored(Settings.model_validate(values), path.resolve().parent)
     except ValidationError as error:
         raise UsageError(
-            f"The settings file {path}: {faults_of(error)}.",
+            f"The settings file {path}: {faults_of(error, Settings)}.",
             "`cac doctor --settings` lists every key with its default.",
         ) from None
 

@@ -47,7 +47,8 @@ def prepare_settings(request: InitRequest) -> str:
         Settings.model_validate(request.values)
     except ValidationError as error:
         raise UsageError(
-            f"These settings are not possible: {faults_of(error)}.", "Correct that option."
+            f"These settings are not possible: {faults_of(error, Settings)}.",
+            "Correct that option.",
         ) from None
     key_file = request.key_file
     if request.make_key and key_file is None:

@@ -218,7 +218,7 @@ def load_plan(path: Path | None) -> Plan:
         return Plan.model_validate(values)
     except ValidationError as error:
         raise UsageError(
-            f"The plan {path}: {faults_of(error)}.",
+            f"The plan {path}: {faults_of(error, Plan)}.",
             "`cac analyse --show-plan` prints the shipped plan to start from.",
         ) from None
 

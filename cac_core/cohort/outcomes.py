@@ -191,6 +191,6 @@ def load_outcomes(path: Path | None = None) -> OutcomeDefinition:
         return OutcomeDefinition.model_validate(values)
     except ValidationError as error:
         raise UsageError(
-            f"The outcome definition {source}: {faults_of(error)}.",
+            f"The outcome definition {source}: {faults_of(error, OutcomeDefinition)}.",
             "docs/linkage.md describes the file.",
         ) from None

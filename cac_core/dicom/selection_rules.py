@@ -157,7 +157,7 @@ def load_rules(path: Path | None = None) -> SelectionRules:
         return SelectionRules.model_validate(values)
     except ValidationError as error:
         raise UsageError(
-            f"The rules file {path or DEFAULT_RULES}: {faults_of(error)}.",
+            f"The rules file {path or DEFAULT_RULES}: {faults_of(error, SelectionRules)}.",
             "The shipped cac_core/dicom/ctac_rules.toml shows every key.",
         ) from None
 

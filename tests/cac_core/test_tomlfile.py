@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
 
 from cac_core.errors import UsageError
 from cac_core.tomlfile import faults_of, read_toml
@@ -24,19 +25,42 @@ class _Inner(BaseModel):
         return value
 
 
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class _Point:
+    height: float = 0.0
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
     inner: _Inner = _Inner()
+    point: _Point = _Point()
 
 
 def test_every_fault_is_named_without_values() -> None:
     with pytest.raises(ValidationError) as caught:
         _Model.model_validate({"inner": {"limit": 0, "name": "secret", "colour": 1}})
-    message = faults_of(caught.value)
+    message = faults_of(caught.value, _Model)
     assert "`inner.limit`: Input should be greater than or equal to 1" in message
     assert "`inner.name`: three letters at most" in message
     assert "unknown key `inner.colour`" in message
     assert "secret" not in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner": {"limits": 2}}, "unknown key `inner.limits` (did you mean `limit`?)"),
+        ({"iner": {}}, "unknown key `iner` (did you mean `inner`?)"),
+        ({"point": {"heigth": 2}}, "unknown key `point.heigth` (did you mean `height`?)"),
+        ({"colour": 1}, "unknown key `colour`"),
+    ],
+)
+def test_an_unknown_key_is_followed_by_the_one_it_resembles(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _Model.model_validate(values)
+    assert faults_of(caught.value, _Model) == message
 
 
 @pytest.mark.parametrize(
