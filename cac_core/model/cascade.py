@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from scipy.ndimage import find_objects, label
+from torch import Tensor
 
 from cac_core.model.classes import classify_lesions
 from cac_core.model.convlstm import Window, grow
@@ -30,6 +31,14 @@ from cac_core.model.weights import WeightsManifest, load_network, verify_weights
 
 #: Slices per forward pass; larger batches need more memory and are not faster on a CPU.
 _BATCH = 8
+#: The heart is looked for in every sixth slice (30 mm), by this probability, and expected within
+#: this margin in pixels (40 mm) of where it is found.
+_LOOK_STEP, _HEART_LIKELY, _HEART_MARGIN = 6, 0.3, 10
+#: More separate candidates in a slice than this get one window together.
+_MOST_WINDOWS = 40
+
+#: Slices, rows and columns: start, stop, start, stop, start, stop.
+Box = tuple[int, int, int, int, int, int]
 
 
 class Segmenter(Protocol):
@@ -106,7 +115,7 @@ class Cascade:
     def __init__(
         self,
         manifest: WeightsManifest,
-        hearts: Sequence[nn.Module],
+        hearts: Sequence[Segmenter],
         calcium: Segmenter,
         device: str = "cpu",
     ) -> None:
@@ -198,16 +207,56 @@ class Cascade:
     def heart_probability(self, stack: Tensor) -> Tensor:
         """Probability of the heart by each network, (networks, slices, 112, 112).
 
+        It is 0 outside of a region around the heart; see `_heart_region`. Where the heart reaches
+        the border of that region, everything is computed.
+
         Parameters
         ----------
         stack : (slices + 2, 112, 112), from `heart_input`.
         """
         stack = stack.to(self.device)
-        parts = [
-            [net(stack[k : k + _BATCH + 2]).softmax(dim=1)[:, 1] for net in self.hearts]
-            for k in range(0, len(stack) - 2, _BATCH)
-        ]
-        return torch.cat([torch.stack(part) for part in parts], dim=1).cpu()
+        n, rows, columns = len(stack) - 2, *stack.shape[1:]
+        whole = (0, n, 0, rows, 0, columns)
+        region = self._heart_region(stack) or whole
+        found = self._hearts_in(stack, region)
+        likely = (found.mean(dim=0) >= _HEART_LIKELY).nonzero()
+        if len(likely) and _touches(_box(likely), region, whole):
+            found = self._hearts_in(stack, whole)
+        return found
+
+    def _hearts_in(self, stack: Tensor, region: Box) -> Tensor:
+        """Probability of the heart by each network in a region, 0 outside."""
+        begin, end, *core = region
+        window = (core[0], core[1], core[2], core[3])
+        found = torch.zeros(len(self.hearts), len(stack) - 2, *stack.shape[1:])
+        for k in range(begin, end, _BATCH):
+            part = stack[k : min(k + _BATCH, end) + 2]
+            for number, net in enumerate(self.hearts):
+                scores = net.window(part, window).softmax(dim=1)[:, 1]
+                found[number, k : k + len(part) - 2, core[0] : core[1], core[2] : core[3]] = scores
+        return found
+
+    def _heart_region(self, stack: Tensor) -> Box | None:
+        """Region of the stack that can hold the heart; None where no slice shows it.
+
+        The first network looks at every sixth slice. The region reaches from one such slice without
+        a heart to the next, and `_HEART_MARGIN` pixels around what was found.
+        """
+        n, size = len(stack) - 2, stack.shape[1:]
+        looked = range(min(_LOOK_STEP // 2, n - 1), n, _LOOK_STEP)
+        seen = [self.hearts[0](stack[k : k + 3]).softmax(dim=1)[0, 1] for k in looked]
+        likely = (torch.stack(seen) >= _HEART_LIKELY).nonzero()
+        if not len(likely):
+            return None
+        low, high, *found = _box(likely)
+        window = (found[0], found[1], found[2], found[3])
+        begin = 0 if low == 0 else looked[low - 1] + 1
+        end = n if high == len(looked) else looked[high]
+        return (
+            begin,
+            end,
+            *grow(window, _HEART_MARGIN, 1, size),
+        )
 
     def classify(
         self, hu: NDArray[np.int16], possible: NDArray[np.bool_], mask: NDArray[np.bool_]
@@ -237,13 +286,14 @@ class Cascade:
         if not possible.any():
             return np.zeros((0, 3), np.float32)
         frame = heart_frame(mask)
-        # Candidates in slices k to m - 1 are rows until[k] to until[m] - 1.
+        # Candidates of slice k are rows until[k] to until[k + 1] - 1.
         until = np.concatenate([[0], np.cumsum(possible.sum(axis=(1, 2)))])
         scores = np.zeros((until[-1], 3), np.float32)
-        for run in _runs(np.asarray(possible.any(axis=(1, 2)))):
-            for begin in range(run[0], run[1], _BATCH):
-                end = min(begin + _BATCH, run[1])
-                scores[until[begin] : until[end]] = self._scores(hu, possible, frame, begin, end)
+        for k in np.flatnonzero(np.diff(until)):
+            plane, found = possible[k], scores[until[k] : until[k + 1]]
+            for window in candidate_windows(plane, self.calcium.config.receptive_field_px):
+                wanted = plane[window[0] : window[1], window[2] : window[3]]
+                found[_places(plane, window)] = self._scores(hu, frame, int(k), window)[wanted]
         return scores
 
     @torch.inference_mode()
@@ -262,23 +312,16 @@ class Cascade:
         return classify_lesions(possible, np.concatenate(scores))
 
     def _scores(
-        self,
-        hu: NDArray[np.int16],
-        possible: NDArray[np.bool_],
-        frame: HeartFrame,
-        begin: int,
-        end: int,
+        self, hu: NDArray[np.int16], frame: HeartFrame, k: int, core: Window
     ) -> NDArray[np.float32]:
-        """Scores of the candidates in slices [begin, end), (candidates, 3)."""
-        config, shape = self.calcium.config, hu.shape[1:]
-        core = _bounding_window(np.asarray(possible[begin:end].any(axis=0)))
-        wide = grow(core, config.receptive_field_px, config.stride, shape)
+        """Scores of the pixels of a window of slice k, (rows, columns, 3)."""
+        config = self.calcium.config
+        wide = grow(core, config.receptive_field_px, config.stride, hu.shape[1:])
         inside = (core[0] - wide[0], core[1] - wide[0], core[2] - wide[2], core[3] - wide[2])
-        position = self._position(frame, begin, end, wide)
-        stack = self._stack(hu, begin, end, wide)  # (end - begin + 2, rows, columns of wide)
-        scores = self.calcium.window(stack, inside, position)  # (end - begin, 3, rows, columns)
-        wanted = possible[begin:end, core[0] : core[1], core[2] : core[3]]
-        found: NDArray[np.float32] = scores.permute(0, 2, 3, 1).cpu().numpy()[wanted]
+        position = self._position(frame, k, k + 1, wide)
+        stack = self._stack(hu, k, k + 1, wide)  # (3, rows, columns of wide)
+        scores = self.calcium.window(stack, inside, position)[0]  # (3, rows, columns)
+        found: NDArray[np.float32] = scores.permute(1, 2, 0).cpu().numpy()
         return found
 
     def _stack(self, hu: NDArray[np.int16], begin: int, end: int, window: Window) -> Tensor:
@@ -300,6 +343,18 @@ class Cascade:
         return heart_position(frame, slices[:, None, None], rows[:, None], columns)
 
 
+def _box(places: Tensor) -> Box:
+    """The smallest box around places, (places, 3)."""
+    low, high = places.amin(dim=0).tolist(), places.amax(dim=0).tolist()
+    return low[0], high[0] + 1, low[1], high[1] + 1, low[2], high[2] + 1
+
+
+def _touches(box: Box, region: Box, whole: Box) -> bool:
+    """Whether a box reaches a border of the region where the whole goes on."""
+    pairs = zip(box, region, whole, strict=True)
+    return any(edge == border != limit for edge, border, limit in pairs)
+
+
 def smallest_overlap(probability: Tensor) -> float:
     """Smallest Dice coefficient of two networks at probability 0.5; 1 for a single one.
 
@@ -316,13 +371,47 @@ def smallest_overlap(probability: Tensor) -> float:
     return min(dice, default=1.0)
 
 
-def _runs(wanted: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open intervals of consecutive True values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], wanted.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+def candidate_windows(plane: NDArray[np.bool_], reach: int) -> list[Window]:
+    """Windows that hold all candidates of a slice, and cost little.
+
+    A window costs about its area with half the reach of the network as margin: the first layers
+    need the whole reach, the last ones nearly none. Two windows become one where that costs less.
+
+    Parameters
+    ----------
+    plane : candidates, (rows, columns).
+    reach : reach of the network in pixels.
+    """
+    windows: list[Window] = [
+        (rows.start, rows.stop, columns.start, columns.stop)
+        for rows, columns in find_objects(label(plane, np.ones((3, 3)))[0])
+    ]
+    if len(windows) > _MOST_WINDOWS:  # noise everywhere
+        return [_around(windows)]
+    merged = True
+    while merged:
+        merged = False
+        for a, b in combinations(windows, 2):
+            if _cost(_around([a, b]), reach) <= _cost(a, reach) + _cost(b, reach):
+                windows = [*(one for one in windows if one not in (a, b)), _around([a, b])]
+                merged = True
+                break
+    return windows
 
 
-def _bounding_window(plane: NDArray[np.bool_]) -> Window:
-    rows = np.flatnonzero(plane.any(axis=1))
-    columns = np.flatnonzero(plane.any(axis=0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+def _cost(window: Window, reach: int) -> int:
+    return (window[1] - window[0] + reach) * (window[3] - window[2] + reach)
+
+
+def _around(windows: Sequence[Window]) -> Window:
+    """The smallest window that holds all of them."""
+    r0, r1, c0, c1 = zip(*windows, strict=True)
+    return min(r0), max(r1), min(c0), max(c1)
+
+
+def _places(plane: NDArray[np.bool_], window: Window) -> NDArray[np.int64]:
+    """Numbers of the candidates in the window, among those of the slice in raster order."""
+    rows, columns = np.nonzero(plane)
+    inside = (rows >= window[0]) & (rows < window[1])
+    inside &= (columns >= window[2]) & (columns < window[3])
+    return np.flatnonzero(inside)

@@ -29,6 +29,8 @@ from torch.nn.functional import interpolate, pad
 Window = tuple[int, int, int, int]
 
 
+#: Reach of a head in pixels of its input: two 3 x 3 convolutions.
+HEAD_REACH = 2
 #: Manifest entries that are not fields: `place` states `position_channels`, `branches` is fixed.
 _MANIFEST_ONLY = ("branches", "place")
 
@@ -155,10 +157,9 @@ class ConvLSTMSegmenter(nn.Module):
         Scores before softmax, (slices, classes, rows of core, columns of core).
         """
         shape = stack.shape[-2:]
-        whole = (0, shape[0], 0, shape[1])
         near = grow(core, self.config.sequence_field_px, 1, shape)
-        single = crop(self.single_slice(stack[1:-1], position), whole, near)  # (n, K, near)
-        sequence = self.sequence(crop(stack, whole, near))  # (n, H, near)
+        single = self.single_slice(stack[1:-1], position, near)  # (n, K, near)
+        sequence = self.sequence(crop(stack, (0, shape[0], 0, shape[1]), near))  # (n, H, near)
         return crop(self.fuse(single, sequence), near, core)  # (n, K, core)
 
     def triples(self, stacks: Tensor, margin: int = 0, position: Tensor | None = None) -> Tensor:
@@ -173,16 +174,26 @@ class ConvLSTMSegmenter(nn.Module):
         single = self.single_slice(stacks[:, 1], position)  # (n, K, R, C)
         return self.fuse(inner(single, margin), self._recur(gates))
 
-    def single_slice(self, slices: Tensor, position: Tensor | None = None) -> Tensor:
-        """Head 1 on each slice: (slices, rows, columns) -> (slices, classes, rows, columns)."""
+    def single_slice(
+        self, slices: Tensor, position: Tensor | None = None, part: Window | None = None
+    ) -> Tensor:
+        """Head 1 on each slice: (slices, rows, columns) -> (slices, classes, rows, columns).
+
+        With `part`, only the scores of that window of each slice are computed and returned.
+        """
         rows, columns = slices.shape[-2:]
-        s = self.config.stride
+        s, part = self.config.stride, part or (0, rows, 0, columns)
         channels = [slices[:, None]] if position is None else [slices[:, None], position]
         x = torch.cat(channels, dim=1)  # (n, 1 or 4, R, C)
         x = pad(x, (0, -columns % s, 0, -rows % s))  # R and C rounded up to multiples of s
-        scores = self.trunk_head(self.trunk(x))  # (n, K, R / s, C / s)
+        grid = (x.shape[-2] // s, x.shape[-1] // s)
+        # Bilinear upsampling reads the features on both sides of a pixel.
+        read = clip((*_read(part[0], part[1], s), *_read(part[2], part[3], s)), grid)
+        wanted = grow(read, HEAD_REACH, 1, grid)
+        scores = crop(self.trunk_head(self.trunk(x, wanted)), wanted, read)
         scores = interpolate(scores, scale_factor=s, mode="bilinear", align_corners=False)
-        return scores[..., :rows, :columns]  # (n, K, R, C)
+        pixels = (read[0] * s, read[1] * s, read[2] * s, read[3] * s)
+        return crop(scores, pixels, part)  # (n, K, rows and columns of the part)
 
     def sequence(self, stack: Tensor) -> Tensor:
         """LSTM output per inner slice.
@@ -269,10 +280,48 @@ class DenseTrunk(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.n_features = channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, 1 or 4, rows, columns) -> (n, features, rows / stride, columns / stride)."""
-        features: Tensor = self.blocks(x)
-        return features
+    def forward(self, x: Tensor, wanted: Window | None = None) -> Tensor:
+        """(n, 1 or 4, rows, columns) -> (n, features, rows / stride, columns / stride).
+
+        With `wanted`, only those rows and columns of the features: each block then runs on what the
+        blocks after it need of its output.
+        """
+        if wanted is None:
+            features: Tensor = self.blocks(x)
+            return features
+        here = (0, x.shape[-2], 0, x.shape[-1])
+        for block, needed in zip(self.blocks, self._needed(here, wanted), strict=True):
+            x = block(crop(x, here, needed))
+            stride = _steps(block)[0]
+            here = (needed[0] // stride, 0, needed[2] // stride, 0)
+            here = (here[0], here[0] + x.shape[-2], here[2], here[2] + x.shape[-1])
+        return crop(x, here, wanted)
+
+    def _needed(self, image: Window, wanted: Window) -> list[Window]:
+        """Window of its input that each block needs for the wanted window of the features."""
+        steps = [_steps(block) for block in self.blocks]
+        sizes = [(image[1], image[3])]
+        for stride, _ in steps[:-1]:
+            sizes.append((sizes[-1][0] // stride, sizes[-1][1] // stride))
+        windows: list[Window] = []
+        for (stride, reach), size in zip(reversed(steps), reversed(sizes), strict=True):
+            r0, r1, c0, c1 = (edge * stride for edge in wanted)
+            wanted = grow((r0, r1 - stride + 1, c0, c1 - stride + 1), reach, stride, size)
+            windows.append(wanted)
+        return windows[::-1]
+
+
+def _steps(block: nn.Module) -> tuple[int, int]:
+    """Stride of a block of the trunk, and its reach in pixels of its input."""
+    if isinstance(block, nn.AvgPool2d):
+        return 2, 1
+    convolution = next(m for m in reversed(list(block.modules())) if isinstance(m, nn.Conv2d))
+    return int(convolution.stride[0]), int(convolution.padding[0])
+
+
+def _read(begin: int, end: int, stride: int) -> tuple[int, int]:
+    """Features that bilinear upsampling reads for pixels begin to end - 1; may exceed the grid."""
+    return (2 * begin + 1 - stride) // (2 * stride), (2 * end - 1 - stride) // (2 * stride) + 2
 
 
 class DenseLayer(nn.Module):
@@ -318,6 +367,11 @@ def crop(x: Tensor, outer: Window, part: Window) -> Tensor:
     """Crop pixels of window `outer` to window `part`; the last two dimensions are rows, columns."""
     r0, c0 = part[0] - outer[0], part[2] - outer[2]
     return x[..., r0 : r0 + part[1] - part[0], c0 : c0 + part[3] - part[2]]
+
+
+def clip(window: Window, shape: Sequence[int]) -> Window:
+    """The part of a window that lies in the image."""
+    return grow(window, 0, 1, shape)
 
 
 def inner(x: Tensor, margin: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from scipy.ndimage import (
     maximum_filter1d,
     minimum_filter1d,
 )
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -107,16 +109,31 @@ def heart_input(hu: NDArray[np.int16], spacing_mm: Spacing) -> Tensor:
     (slices + 2, 112, 112), normalised; edge slices are repeated as their own neighbours.
     """
     chosen = heart_slices(hu.shape[0], spacing_mm[0])
-    box = _field_box(hu.shape, spacing_mm)
-    planes = torch.from_numpy(np.ascontiguousarray(_cut(hu[chosen], box)))
-    coarse = interpolate(
-        normalise(planes)[:, None],
-        size=(HEART_PIXELS, HEART_PIXELS),
-        mode="bilinear",
-        antialias=True,
-        align_corners=False,
-    )[:, 0]
-    return torch.cat([coarse[:1], coarse, coarse[-1:]])
+    r0, r1, c0, c1 = _field_box(hu.shape, spacing_mm)
+    low, high = HU_WINDOW
+    by_row, by_column = _resampling(hu.shape[1], r0, r1), _resampling(hu.shape[2], c0, c1)
+    coarse = np.empty((len(chosen), HEART_PIXELS, HEART_PIXELS), np.float32)
+    for plane, k in zip(coarse, chosen, strict=True):
+        # Above the lower limit, so that what lies outside the image is 0.
+        above = np.clip(hu[k], int(low), int(high)).astype(np.float32) - np.float32(low)
+        plane[:] = (by_column @ (by_row @ above).T).T
+    stack = torch.from_numpy((coarse + np.float32(low - HU_CENTRE)) / np.float32(HU_SCALE))
+    return torch.cat([stack[:1], stack, stack[-1:]])
+
+
+@lru_cache(maxsize=64)
+def _resampling(size: int, begin: int, end: int) -> csr_array[np.float32]:
+    """Weights of antialiased bilinear resampling of [begin, end) to 112 pixels: (112, size).
+
+    Pixels outside of the image, 0 to size - 1, have no column.
+    """
+    each = torch.eye(end - begin)[None, None]
+    size_out = (HEART_PIXELS, end - begin)
+    weights = interpolate(each, size=size_out, mode="bilinear", antialias=True)[0, 0].numpy()
+    inside = np.zeros((HEART_PIXELS, size), np.float32)
+    first, last = max(begin, 0), min(end, size)
+    inside[:, first:last] = weights[:, first - begin : last - begin]
+    return csr_array(inside)
 
 
 def heart_labels(mask: NDArray[np.bool_], spacing_mm: Spacing) -> NDArray[np.float32]:

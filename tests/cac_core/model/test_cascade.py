@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cac_core.errors import WeightsError
-from cac_core.model.cascade import Cascade, smallest_overlap
+from cac_core.model.cascade import Cascade, candidate_windows, smallest_overlap
+from cac_core.model.convlstm import Window
 from cac_core.model.preprocess import candidates
 from tests.builders.networks import write_random_weights
 
@@ -121,20 +122,42 @@ def test_weights_differ_in_their_digest(tmp_path: Path) -> None:
     assert one.model_id.startswith("random-0-")
 
 
+class Fixed(torch.nn.Module):
+    """Probability of the heart in a block of slices and pixels, nothing elsewhere.
+
+    The slice is read off the input, whose slices are numbered by their value.
+    """
+
+    def __init__(
+        self,
+        probability: float,
+        constant: float = 0.0,
+        slices: tuple[int, int] = (0, 99),
+        pixels: tuple[int, int] = (40, 70),
+    ) -> None:
+        super().__init__()
+        self.scores = constant + torch.log(torch.tensor([1 - probability, probability]))
+        self.slices, self.pixels = slices, slice(*pixels)
+        self.asked = 0
+
+    def forward(self, stack: torch.Tensor) -> torch.Tensor:
+        """Scores of all pixels."""
+        self.asked += stack.shape[-1] * stack.shape[-2] * (len(stack) - 2)
+        scores = torch.tensor([9.0, 0.0])[:, None, None].repeat(len(stack) - 2, 1, 112, 112)
+        for plane, number in zip(scores, stack[1:-1, 0, 0], strict=True):
+            if self.slices[0] <= number < self.slices[1]:
+                plane[:, self.pixels, self.pixels] = self.scores[:, None, None]
+        return scores
+
+    def window(self, stack: torch.Tensor, core: Window) -> torch.Tensor:
+        """Scores of a window."""
+        before, scores = self.asked, self(stack)[..., core[0] : core[1], core[2] : core[3]]
+        self.asked = before + scores[:, 0].numel()
+        return scores
+
+
 def test_the_heart_is_where_the_mean_of_several_networks_is_above_a_half(cascade: Cascade) -> None:
-    class Fixed(torch.nn.Module):
-        """Probability of the heart in a block, nothing elsewhere."""
-
-        def __init__(self, probability: float, constant: float = 0.0) -> None:
-            super().__init__()
-            self.scores = constant + torch.log(torch.tensor([1 - probability, probability]))
-
-        def forward(self, stack: torch.Tensor) -> torch.Tensor:
-            scores = torch.tensor([9.0, 0.0])[:, None, None].repeat(1, 112, 112)
-            scores[:, 40:70, 40:70] = self.scores[:, None, None]
-            return scores.expand(len(stack) - 2, -1, -1, -1)
-
-    hu = np.zeros((6, 112, 112), np.int16)
+    hu = np.full((6, 112, 112), 50, np.int16)  # 0 after normalisation
     for second, found in ((0.2, True), (0.05, False)):
         # One score is larger by a constant, which is nothing.
         hearts = [Fixed(0.9), Fixed(second, 5.0)]
@@ -142,6 +165,74 @@ def test_the_heart_is_where_the_mean_of_several_networks_is_above_a_half(cascade
         estimate = both.estimate_heart(hu, (5.0, 4.0, 4.0))
         assert estimate.mask[:, 45:65, 45:65].all() == found  # the means are 0.55 and 0.475
         assert estimate.overlap == 0.0  # only the first is above a half by itself
+
+
+def numbered(n: int) -> torch.Tensor:
+    """A stack for `heart_probability` whose slices are numbered by their value."""
+    return torch.arange(-1.0, n + 1).clamp(0, n - 1)[:, None, None].expand(-1, 112, 112)
+
+
+@pytest.mark.parametrize(
+    ("slices", "pixels", "computed"),
+    [
+        ((20, 40), (40, 70), 0.15),  # in the middle
+        ((0, 60), (0, 112), 1.0),  # everywhere
+        ((0, 14), (90, 112), 0.1),  # in a corner
+    ],
+)
+def test_the_region_of_the_heart_holds_all_of_it(
+    cascade: Cascade, slices: tuple[int, int], pixels: tuple[int, int], computed: float
+) -> None:
+    hearts = [Fixed(0.9, slices=slices, pixels=pixels), Fixed(0.8, slices=slices, pixels=pixels)]
+    found = Cascade(cascade.manifest, hearts, cascade.calcium).heart_probability(numbered(60))
+    inside = (slice(*slices), slice(*pixels), slice(*pixels))
+    for probability, expected in zip(found, (0.9, 0.8), strict=True):
+        assert torch.allclose(probability[inside], torch.tensor(expected))
+        assert (probability >= 0.1).sum() == (probability[inside] >= 0.1).sum()
+    # The second network is not asked where the heart is: it shows what is computed of a stack.
+    assert hearts[1].asked <= computed * 60 * 112 * 112 * 1.5
+
+
+@pytest.mark.parametrize("larger", [{"slices": (20, 55)}, {"pixels": (10, 70)}])
+def test_a_heart_that_leaves_its_region_is_computed_whole(
+    cascade: Cascade, larger: dict[str, tuple[int, int]]
+) -> None:
+    small: dict[str, tuple[int, int]] = {"slices": (20, 40), "pixels": (40, 70)}
+    second = Fixed(0.9, **(small | larger))
+    both = Cascade(cascade.manifest, [Fixed(0.9, **small), second], cascade.calcium)
+    found = both.heart_probability(numbered(60))
+    assert second.asked > 60 * 112 * 112
+    expected = torch.softmax(second(numbered(60)), dim=1)[:, 1]
+    torch.testing.assert_close(found[1], expected)
+
+
+def test_a_stack_without_a_heart_is_computed_whole(cascade: Cascade) -> None:
+    hearts = [Fixed(0.9, slices=(0, 0)), Fixed(0.4)]
+    found = Cascade(cascade.manifest, hearts, cascade.calcium).heart_probability(numbered(30))
+    assert torch.allclose(found[1, :, 40:70, 40:70], torch.tensor(0.4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), spots=st.integers(1, 60))
+def test_windows_hold_every_candidate(seed: int, spots: int) -> None:
+    rng = np.random.default_rng(seed)
+    plane = np.zeros((200, 180), bool)
+    for r, c in zip(rng.integers(0, 197, spots), rng.integers(0, 178, spots), strict=True):
+        plane[r : r + 3, c : c + 2] = True
+    covered = np.zeros_like(plane)
+    for r0, r1, c0, c1 in candidate_windows(plane, 20):
+        covered[r0:r1, c0:c1] = True
+    assert covered[plane].all()
+
+
+def test_windows_are_joined_where_that_costs_less() -> None:
+    plane = np.zeros((200, 200), bool)
+    plane[10:14, 10:13] = plane[16:18, 11:20] = plane[150:155, 160:170] = True
+    assert sorted(candidate_windows(plane, 20)) == [(10, 18, 10, 20), (150, 155, 160, 170)]
+    assert candidate_windows(plane, 2000) == [(10, 155, 10, 170)]
+    noise = np.zeros((200, 200), bool)
+    noise[::20, ::20] = True
+    assert candidate_windows(noise, 1) == [(0, 181, 0, 181)]
 
 
 def test_the_smallest_overlap_by_hand() -> None:

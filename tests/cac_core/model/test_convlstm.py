@@ -63,6 +63,20 @@ def test_shared_features_equal_separate_triples(config: NetworkConfig) -> None:
         torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("config", [SMALL, DEEPER])
+@pytest.mark.parametrize(
+    "part", [(0, 75, 0, 90), (40, 61, 30, 47), (0, 5, 0, 7), (70, 75, 80, 90), (33, 34, 21, 22)]
+)
+def test_a_part_of_a_slice_equals_that_of_the_whole(
+    config: NetworkConfig, part: tuple[int, int, int, int]
+) -> None:
+    network = random_network(config).double()
+    slices = torch.randn(2, 75, 90, dtype=torch.float64)
+    whole = network.single_slice(slices)[..., part[0] : part[1], part[2] : part[3]]
+    found = network.single_slice(slices, part=part)
+    torch.testing.assert_close(found, whole, rtol=1e-9, atol=1e-9)
+
+
 def test_order_of_the_sequence_matters() -> None:
     network, stack = random_network(), torch.randn(3, 16, 16)
     assert not torch.allclose(network.sequence(stack), network.sequence(stack.flip(0)))

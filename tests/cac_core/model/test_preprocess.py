@@ -199,6 +199,24 @@ def test_input_has_its_edges_repeated() -> None:
     torch.testing.assert_close(stack[-1], stack[-2])
 
 
+@pytest.mark.parametrize("spacing", [0.7, 1.3, 7.0])
+def test_input_is_antialiased_interpolation(spacing: float) -> None:
+    hu = np.random.default_rng(0).integers(-1024, 1500, (3, 300, 260), dtype=np.int16)
+    found = heart_input(hu, (5.0, spacing, spacing))[1:-1]
+    size = round(448 / spacing)
+    margin = [-((n - size) // 2) for n in hu.shape[1:]]
+    rest = [size - n - before for n, before in zip(hu.shape[1:], margin, strict=True)]
+    field = torch.nn.functional.pad(
+        torch.from_numpy(hu.clip(-250, 650)).float(),
+        (margin[1], rest[1], margin[0], rest[0]),
+        value=-250.0,
+    )
+    expected = torch.nn.functional.interpolate(
+        field[:, None], size=(112, 112), mode="bilinear", antialias=True
+    )[:, 0]
+    torch.testing.assert_close(found, (expected - 50) / 150, rtol=1e-5, atol=1e-5)
+
+
 def test_candidates_by_hand() -> None:
     hu = np.zeros((1, 6, 9), np.int16)
     hu[0, 0, 0] = 500  # one pixel of 0.49 mm2
