@@ -66,8 +66,9 @@ def units(request: UnitsRequest) -> dict[str, str]:
     places = [str(settings.warehouse), str(settings.report.out or "")]
     folders = [place for place in places if place and not urlsplit(place).scheme]
     values = {
-        "prefect": quoted(str(_program("prefect"))),
+        "prefect": str(_program("prefect")),
         "cac": str(_program("cac")),
+        "python": sys.executable,
         "config": request.config,
         "user": user,
         "port": request.port,
@@ -82,7 +83,7 @@ def units(request: UnitsRequest) -> dict[str, str]:
         trim_blocks=True,
         autoescape=False,
     )
-    templates.filters["shell"] = shlex.quote
+    templates.filters |= {"shell": shlex.quote, "unit": quoted}
     return {
         name: templates.get_template(f"{name}.j2").render(values)
         for name in (SERVER_UNIT, WORKER_UNIT, SCRIPT)

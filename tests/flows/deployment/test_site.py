@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -253,6 +254,8 @@ def test_a_schedule_fires_and_the_night_after_a_kill_runs(site: Site) -> None:
         return len(found) == 2
 
     awaited(recovered, 360)
+    # `--log-cli-level=INFO` shows it.
+    logging.getLogger(__name__).info("after a kill, seconds: %s", found)
     assert found["ended"] < 240, found
     (crashed,) = [one for one in site.runs("CRASHED") if one["id"] == victim["id"]]
     assert "heartbeat" in crashed["state"]["message"]
