@@ -20,7 +20,13 @@ from cac_core.keys import ignored_secret, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
 from flows.request import open_warehouse
-from flows.runtime.environment import ask_site_api, prepare_environment, site_api, work_pool
+from flows.runtime.environment import (
+    POOL,
+    ask_site_api,
+    prepare_environment,
+    site_api,
+    work_pool,
+)
 from flows.runtime.faults import describe_fault
 from flows.summaries import Check, DoctorSummary
 
@@ -38,8 +44,6 @@ _PACKAGES = (
     "lifelines",
     "numpy",
 )
-#: The work pool of the deployments in prefect.yaml.
-POOL = "cac"
 _MIN_MEMORY_PER_CORE_GIB = 1.0
 
 
@@ -149,8 +153,7 @@ def _prefect_api() -> tuple[bool, str]:
     ask_site_api()
     if work_pool(POOL):
         return True, f"{url} answers and has the work pool `{POOL}`"
-    create = f"prefect work-pool create {POOL} --type process"
-    return True, f"{url} answers; deployments need a work pool: {create}"
+    return True, f"{url} answers; `cac deployment register` makes the work pool of deployments"
 
 
 def _cluster(config: Path | None) -> tuple[bool, str]:

@@ -129,14 +129,14 @@ def unit(config: str) -> str:
     writable = [settings.warehouse] if settings.warehouse and ":" not in settings.warehouse else []
     if settings.report.out is not None:
         writable.append(str(settings.report.out))
-    quoted = " ".join(_quoted(path) for path in writable)
-    command = " ".join(_quoted(word) for word in (_executable(), "serve", "--config", config))
+    folders = " ".join(quoted(path) for path in writable)
+    command = " ".join(quoted(word) for word in (_executable(), "serve", "--config", config))
     secret = "" if settings.key_file else "EnvironmentFile=/etc/cac/secret.env\n"
     return _UNIT.format(
         command=command,
         secret=secret,
         user=pwd.getpwuid(os.getuid()).pw_name,
-        writable=f"ReadWritePaths={quoted}\n" if quoted else "",
+        writable=f"ReadWritePaths={folders}\n" if folders else "",
     )
 
 
@@ -261,6 +261,7 @@ def _executable() -> str:
     return str(beside if beside.exists() else Path(sys.argv[0]).resolve())
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """A word as systemd takes it in a unit."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"' if escaped != word or " " in word else word

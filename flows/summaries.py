@@ -293,6 +293,34 @@ class DoctorSummary:
 
 
 @dataclass(frozen=True)
+class RegisteredDeployment:
+    """A deployment on the Prefect server, its cron line with time zone, and schedules removed."""
+
+    name: str
+    schedule: str | None
+    schedules_removed: int
+
+
+@dataclass(frozen=True)
+class DeploymentSummary:
+    """What is registered on the site's Prefect server (`cac deployment register`)."""
+
+    server: str
+    work_pool: str
+    work_pool_created: bool
+    runs_at_once: int
+    deployments: list[RegisteredDeployment]
+    automations: list[str]
+
+
+@dataclass(frozen=True)
+class UnitsSummary:
+    """Files of a site with a Prefect server (`cac deployment units`)."""
+
+    files: list[str]
+
+
+@dataclass(frozen=True)
 class PhantomSummary:
     """A synthetic archive (`cac phantom`)."""
 

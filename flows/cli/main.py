@@ -17,6 +17,7 @@ from cac_core.version import __version__
 from flows.cli.archive import app as archive_app
 from flows.cli.archive import key_app
 from flows.cli.cohort import app as cohort_app
+from flows.cli.deployment import app as deployment_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
 from flows.cli.operation import app as operation_app
@@ -44,6 +45,7 @@ app.add_typer(archive_app)
 app.add_typer(operation_app)
 app.add_typer(cohort_app)
 app.add_typer(serve_app)
+app.add_typer(deployment_app, name="deployment")
 app.add_typer(synthetic_app)
 app.add_typer(doctor_app)
 app.add_typer(key_app, name="key")

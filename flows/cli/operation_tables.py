@@ -1,4 +1,4 @@
-"""Terminal tables of `cac status --explain`, `--review` and `--check`, and of `cac forget`."""
+"""Terminal tables of `cac status --explain`, `--review`, `--check`, `cac forget`, `deployment`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from rich.table import Table
 
 from flows.cli.tables import columns_table, pairs_table
 from flows.runtime.progress import format_seconds
-from flows.summaries import ForgetSummary, NightCheck, ReviewList, StudyExplanation
+from flows.summaries import (
+    DeploymentSummary,
+    ForgetSummary,
+    NightCheck,
+    ReviewList,
+    StudyExplanation,
+)
 
 #: Longest list of studies on a terminal.
 _MOST_STUDIES = 50
@@ -100,4 +106,17 @@ def forget_table(summary: ForgetSummary) -> Table:
         if not summary.left and not summary.not_searched:
             table.add_row("left", "nothing")
     table.add_row("time", format_seconds(summary.seconds))
+    return table
+
+
+def deployment_table(summary: DeploymentSummary) -> Table:
+    """What is registered on the Prefect server."""
+    table = pairs_table(f"Registered at {summary.server}")
+    made = "made" if summary.work_pool_created else "kept"
+    table.add_row(f"work pool {summary.work_pool} ({made})", f"{summary.runs_at_once} at once")
+    for one in summary.deployments:
+        removed = f"; {one.schedules_removed} removed" if one.schedules_removed else ""
+        table.add_row(one.name, f"{one.schedule or 'no schedule'}{removed}")
+    for name in summary.automations:
+        table.add_row("automation", name)
     return table

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Receives a line of text for the user.
 Say = Callable[[str], None]
 
+#: The work pool of the deployments in prefect.yaml.
+POOL = "cac"
 _FORCED = {
     # Both are needed: the server has a separate analytics switch.
     "DO_NOT_TRACK": "1",
@@ -176,7 +178,7 @@ def ask_site_api() -> None:
     ------
     CacError
         If it does not answer or is unhealthy, is no Prefect API or one of a version that does not
-        fit, requires a password, or a proxy cannot be used.
+        fit, requires a password, cannot reach its database, or a proxy cannot be used.
     """
     try:
         # Prefect's client uses the proxy, certificates and keys of the site.
@@ -186,6 +188,7 @@ def ask_site_api() -> None:
             problem = client.api_healthcheck()
             if problem is None:
                 _require_fitting(client)
+                _require_database(client)
     except ImportError as error:
         raise CacError(
             f"The Prefect API at {site_api()} needs a proxy whose support is not installed "
@@ -243,6 +246,23 @@ def _require_fitting(client: SyncPrefectClient) -> None:
             f"Install Prefect {here} or a later {here.split('.')[0]}.x there, or unset "
             "PREFECT_API_URL to run without a site server.",
         )
+
+
+def _require_database(client: SyncPrefectClient) -> None:
+    """Check that a server reaches its database; it is healthy without one."""
+    import httpx
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    try:
+        # With Prefect's five attempts, each command would wait a minute.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 1}):
+            client.request("GET", "/ready")
+    except httpx.HTTPError:
+        raise CacError(
+            f"The Prefect server at {site_api()} does not reach its database.",
+            "Start that database (PostgreSQL), or unset PREFECT_API_URL to run without a site "
+            "server.",
+        ) from None
 
 
 def _named_home(named: str) -> Path:

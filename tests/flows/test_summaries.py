@@ -47,6 +47,8 @@ def documented_fields(kind: type) -> str:
         ("`cac phantom`", summaries.PhantomSummary),
         ("`cac registry`", summaries.RegistrySummary),
         ("`cac init`", summaries.InitSummary),
+        ("`cac deployment units`", summaries.UnitsSummary),
+        ("`cac deployment register`", summaries.DeploymentSummary),
         (
             "other commands with `--dry-run`",
             summaries.PlannedWrites,

@@ -13,6 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -216,16 +217,20 @@ def test_a_sites_server_that_does_not_answer_is_named(monkeypatch: pytest.Monkey
     assert "CacError" in reported and url in reported and "unset" in reported
 
 
-class Site(BaseHTTPRequestHandler):
-    """A server of a site: healthy, and answering with one text and status."""
+PREFECT = version("prefect")
 
-    status, text = 200, ""
+
+class Site(BaseHTTPRequestHandler):
+    """A server of a site: healthy, ready or not, and answering with one text and status."""
+
+    status, text, ready = 200, "", 200
 
     def do_GET(self) -> None:
         """Be healthy; answer everything else."""
         healthy = self.path.endswith("/health")
         body = b"true" if healthy else self.text.encode()
-        self.send_response(200 if healthy else self.status)
+        status = self.ready if self.path.endswith("/ready") else self.status
+        self.send_response(200 if healthy else status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -243,6 +248,8 @@ class Site(BaseHTTPRequestHandler):
         (200, "<html>Prefect</html>", "it ends in /api"),
         (404, "", "it ends in /api"),
         (401, "{}", "Set PREFECT_API_AUTH_STRING"),
+        # What a server of Prefect answers while PostgreSQL is away.
+        (200, f'"{PREFECT}"', "does not reach its database"),
     ],
 )
 def test_a_server_that_does_not_fit_is_told_in_one_line(
@@ -250,7 +257,7 @@ def test_a_server_that_does_not_fit_is_told_in_one_line(
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    kind = type("Kind", (Site,), {"status": status, "text": text})
+    kind = type("Kind", (Site,), {"status": status, "text": text, "ready": 503})
     with HTTPServer(("127.0.0.1", 0), kind) as site:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{site.server_port}/api"

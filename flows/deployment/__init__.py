@@ -1,0 +1,1 @@
+"""A site with a Prefect server of its own: its services, and what is registered on the server."""
