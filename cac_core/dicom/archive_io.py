@@ -12,7 +12,8 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
 
 from cac_core.errors import CacError, StudyError
 from cac_core.storage import is_url, require_answer
@@ -38,32 +39,53 @@ _last_hung = threading.Event()
 def answered(function: Callable[..., _Result], *arguments: Any) -> _Result:
     """Call a function that reads from the archive; give it up if it hangs.
 
-    The call that hangs stays behind in a thread of its own: nothing can interrupt it.
+    The call that hangs stays behind in its thread: nothing can interrupt it.
 
     Raises
     ------
     TimeoutError
         With the error number ETIMEDOUT, if there is no answer.
     """
-    outcome: list[_Result] = []
-    faults: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(function(*arguments))
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
-            faults.append(error)
-
-    thread = threading.Thread(target=run, name="cac-archive", daemon=True)
-    thread.start()
-    thread.join(_SHORT_PATIENCE_S if _last_hung.is_set() else _PATIENCE_S)
-    if thread.is_alive():
+    try:
+        caller = _idle.pop()
+    except IndexError:
+        caller = _Caller()
+    caller.calls.put(lambda: function(*arguments))
+    try:
+        result, fault = caller.answers.get(
+            timeout=_SHORT_PATIENCE_S if _last_hung.is_set() else _PATIENCE_S
+        )
+    except Empty:
         _last_hung.set()
-        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+    _idle.append(caller)  # not one that hangs, or whose call was interrupted
     _last_hung.clear()
-    if faults:
-        raise faults[0]
-    return outcome[0]
+    if fault is not None:
+        raise fault
+    return cast("_Result", result)
+
+
+class _Caller:
+    """A thread that makes calls, one after the other: to start one for each costs a millisecond."""
+
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self.answers: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
+        threading.Thread(target=self._run, name="cac-archive", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            call = self.calls.get()
+            try:
+                self.answers.put((call(), None))
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+                self.answers.put((None, error))
+            del call  # else its arguments live until the next call
+
+
+_idle: list[_Caller] = []
+# A forked process has none of the threads.
+os.register_at_fork(after_in_child=_idle.clear)
 
 
 def unreadable(error: OSError) -> StudyError:
