@@ -16,10 +16,10 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster, Worker
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import CacError
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
-from cac_core.settings import ClusterSettings
 from cac_core.study import FileStamp, StudyResult, StudyWork
 from flows.runtime.dask_cluster import cluster_client
 from tasks.archive_wait import ArchiveWait

@@ -23,9 +23,9 @@ import pytest
 from distributed import Client, LocalCluster, Worker
 from distributed.security import Security
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import CacError, UsageError
 from cac_core.processes import end_processes
-from cac_core.settings import ClusterSettings
 from flows.runtime import dask_cluster
 from flows.runtime.dask_cluster import cluster_client
 from tasks.worker import CascadePlugin
