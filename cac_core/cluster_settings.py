@@ -14,6 +14,7 @@ from cac_core.settings_section import Section, key
 
 #: Workers of a SLURM or Kubernetes cluster where the settings name no number.
 _BATCH_WORKERS = 2
+_MEMORY = re.compile(r"auto|0?\.[0-9]+|[0-9]+(\.[0-9]+)? ?[kKMGT]i?B")
 _RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
@@ -46,7 +47,6 @@ class ClusterSettings(Section):
     memory_limit: str = key(
         "auto",
         "memory of a local worker: auto (an equal share), an amount such as 4GiB, or a share",
-        pattern=r"^(auto|0?\.[0-9]+|[0-9]+(\.[0-9]+)? ?[kKMGT]i?B)$",
     )
     worker_resources: dict[str, float] = key(
         dict, "what each worker offers (local, slurm, kubernetes), e.g. { GPU = 1 }"
@@ -92,6 +92,14 @@ class ClusterSettings(Section):
     def narrowest(self) -> int:
         """Number of workers that a cluster of jobs keeps."""
         return min(self.minimum_workers or self.widest, self.widest)
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_memory(cls, value: str) -> str:
+        nothing = value != "auto" and not re.search(r"[1-9]", value)  # workers would not start
+        if nothing or not _MEMORY.fullmatch(value):
+            raise ValueError("give `auto`, an amount above 0 such as 4GiB, or a share such as 0.5")
+        return value
 
     @field_validator("worker_resources", "study_resources")
     @classmethod

@@ -72,7 +72,6 @@ def score_studies(
     Exception
         Only for faults of the cluster itself (scheduler lost, connection closed).
     """
-
     limits = StudyLimits(timeout_s, memory_bytes)
     submit = _submitter(client, protocol, limits, previews, resources or None)
     finished = _Finished(client, no_workers_s, resources or {}, grows_to)

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 import dask
+from dask.utils import parse_bytes
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive
@@ -185,6 +186,7 @@ def slurm_options(settings: ClusterSettings, inherited: Mapping[str, Any]) -> di
             "cluster.options lacks cores or memory, which SLURM needs for a job.",
             "For example: options = { cores = 8, memory = '32GiB', walltime = '08:00:00' }",
         )
+    _require_bytes(of_site("memory"))
     processes = of_site("processes") or cores
     folder = of_site("shared_temp_directory") or Path.cwd()
     arguments = [*of_site("worker_extra_args"), "--no-dashboard"]
@@ -207,6 +209,16 @@ def slurm_options(settings: ClusterSettings, inherited: Mapping[str, Any]) -> di
         "worker_extra_args": arguments,
         "processes": int(processes),
     }
+
+
+def _require_bytes(memory: object) -> None:
+    try:
+        parse_bytes(str(memory))
+    except ValueError:
+        raise UsageError(
+            f"cluster.options.memory is `{memory}`, which is no amount of memory.",
+            "Give the memory of a job, for example 32GiB.",
+        ) from None
 
 
 def lifetime_arguments(walltime: object) -> list[str]:

@@ -28,6 +28,7 @@ _SLURM = {"cores": 2, "memory": "4GiB"}
         ({"kind": "slurm", "options": _SLURM | {"banana": 1}}, "holds banana, which a cluster"),
         ({"kind": "slurm", "options": _SLURM | {"security": False}}, "which the run sets itself"),
         ({"kind": "slurm", "options": {"cores": 2}}, "lacks cores or memory"),
+        ({"kind": "slurm", "options": _SLURM | {"memory": "lots"}}, "`lots`, which is no amount"),
         ({"kind": "slurm", "options": _SLURM | {"walltime": "noon"}}, "`noon`, which is no time"),
         ({"kind": "kubernetes", "options": {}}, r"cluster\.options\.image is not set"),
         ({"kind": "kubernetes", "options": {"image": "i", "banana": 1}}, "holds banana"),
@@ -49,6 +50,9 @@ def test_a_fault_of_the_settings_is_named(settings: dict[str, Any], named: str) 
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
+        ({"memory_limit": "lots"}, "an amount above 0 such as 4GiB"),
+        ({"memory_limit": "0GiB"}, "an amount above 0 such as 4GiB"),
+        ({"memory_limit": ".0"}, "an amount above 0 such as 4GiB"),
         ({"study_resources": {"GPU": 1}}, "no worker offers GPU=1"),
         ({"worker_resources": {"GPU": 1}, "study_resources": {"GPU": 2}}, "no worker offers GPU=2"),
         ({"kind": "address", "worker_resources": {"GPU": 1}}, "--resources GPU=1"),

@@ -75,6 +75,15 @@ def test_the_job_script_holds_what_a_worker_needs() -> None:
     assert "#SBATCH -t 02:00:00" in lines
 
 
+def test_workers_get_certificates_of_the_run() -> None:
+    options = {"cores": 1, "memory": "2GiB", "scheduler_options": {"interface": "ib0"}}
+    made = slurm_options(ClusterSettings(kind="slurm", options=options), {})
+    assert made["security"] is True
+    assert made["scheduler_cls"].__name__ == "ClosedScheduler"
+    assert made["scheduler_options"]["interface"] == "ib0"
+    assert made["scheduler_options"]["dashboard"] is False
+
+
 def test_a_lifetime_of_the_site_is_kept() -> None:
     options = {"cores": 1, "memory": "8GiB", "worker_extra_args": ["--lifetime", "5m"]}
     made = slurm_options(ClusterSettings(kind="slurm", options=options), {})
@@ -124,6 +133,8 @@ _CONFIG = """
 [cluster]
 kind = "slurm"
 workers = 2
+worker_resources = {{ GPU = 1 }}
+study_resources = {{ GPU = 1 }}
 [cluster.options]
 queue = "night"
 cores = 1
