@@ -9,91 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
+from cac_core.settings_section import Section as _Section
+from cac_core.settings_section import key as _key
 from cac_core.storage import is_url
 from cac_core.tomlfile import faults_of, read_toml
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _key(default: Any, description: str, example: str | None = None, **limits: Any) -> Any:
-    """A key with its comment in the settings file, and an example (TOML) if it has no default."""
-    examples = None if example is None else [example]
-    if callable(default):
-        return Field(default_factory=default, description=description, examples=examples, **limits)
-    return Field(default=default, description=description, examples=examples, **limits)
-
-
-class ClusterSettings(_Section):
-    """Where the studies are scored.
-
-    `local` starts worker processes on this machine; `address` connects to a running Dask scheduler;
-    `slurm` and `kubernetes` start workers there (extras of the same name). `options` are passed to
-    the cluster class, for example `queue` and `walltime` of SLURM.
-
-    The `tls` files (PEM) belong to a scheduler at a `tls://` address: certificate of the authority,
-    and certificate and key of this run.
-    """
-
-    kind: Literal["local", "address", "slurm", "kubernetes"] = _key(
-        "local", "local: this machine; address: a running Dask scheduler; slurm; kubernetes"
-    )
-    workers: int | None = _key(
-        None, "worker processes; without a value, one per usable core", "8", ge=1
-    )
-    memory_limit: str = _key(
-        "auto",
-        "memory of a local worker: auto (an equal share), an amount such as 4GiB, or a share",
-        pattern=r"^(auto|0?\.[0-9]+|[0-9]+(\.[0-9]+)? ?[kKMGT]i?B)$",
-    )
-    address: str | None = _key(
-        None, "scheduler, for kind `address`", '"tls://scheduler.example:8786"'
-    )
-    tls_ca_file: Path | None = _key(None, "certificate of the authority (PEM)", '"ca.pem"')
-    tls_cert: Path | None = _key(None, "certificate of the run (PEM)", '"run.pem"')
-    tls_key: Path | None = _key(None, "its key (PEM), readable by its owner only", '"run.key"')
-    no_workers_s: float | None = _key(
-        None,
-        "a run without workers ends after this time; without a value 60, or 3600 where workers "
-        "wait in a queue",
-        "60",
-        gt=0,
-    )
-    options: dict[str, Any] = _key(
-        dict, "arguments of the cluster class, e.g. { queue = 'long', walltime = '08:00:00' }"
-    )
-
-    @property
-    def patience_s(self) -> float:
-        """How long a run waits for workers when it has none."""
-        if self.no_workers_s is not None:
-            return self.no_workers_s
-        return 3600.0 if self.kind in ("slurm", "kubernetes") else 60.0
-
-    @model_validator(mode="after")
-    def _tls_is_whole(self) -> ClusterSettings:
-        named = [path for path in (self.tls_ca_file, self.tls_cert, self.tls_key) if path]
-        if named and (self.kind != "address" or not (self.address or "").startswith("tls://")):
-            raise ValueError("tls files need kind `address` and an address tls://HOST:PORT")
-        if named and len(named) < 3:
-            raise ValueError("set all of tls_ca_file, tls_cert and tls_key, or none")
-        return self
-
-    @property
-    def exposure(self) -> str | None:
-        """Warning where other users can reach the cluster, else None."""
-        if self.kind != "address" or not self.address or self.address.startswith("tls://"):
-            return None
-        return (
-            f"anyone who can reach the Dask scheduler at {self.address} can run code as the user "
-            "of its workers; start scheduler and workers with --tls-*, and set a tls:// address "
-            "and tls_ca_file, tls_cert and tls_key"
-        )
 
 
 class ScoringSettings(_Section):

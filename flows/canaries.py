@@ -62,8 +62,9 @@ def check_canaries(
         settings.protocol,
         timeout_s=settings.scoring.timeout_s,
         previews=False,
-        window=max(1, sum(client.nthreads().values())) + 1,
         no_workers_s=settings.cluster.patience_s,
+        grows_to=settings.cluster.widest,
+        resources=settings.cluster.study_resources,
         on_result=results.append,
     )
     rows = [result.score | _stamp(prepared.identity, run_id) for result in results]

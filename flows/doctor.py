@@ -157,5 +157,8 @@ def _prefect_api() -> tuple[bool, str]:
 
 
 def _cluster(config: Path | None) -> tuple[bool, str]:
+    from flows.runtime.cluster_check import check_cluster
+
     cluster = load_settings(config).cluster
+    check_cluster(cluster)
     return cluster.exposure is None, cluster.exposure or cluster.kind

@@ -170,6 +170,7 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
         For the first fault: settings, archive, warehouse, secret, rules, weights, or limit.
     """
     from cac_core.model.weights import verify_weights
+    from flows.runtime.cluster_check import check_cluster
 
     indexing = prepare_indexing(request.archive, request.warehouse, request.config)
     weights = verify_weights(Path(request.model) if request.model else indexing.settings.model)
@@ -180,6 +181,7 @@ def prepare_scoring(request: ScoringRequest) -> PreparedScoring:
         cluster = indexing.settings.cluster.model_copy(update={"workers": request.workers})
         settings = indexing.settings.model_copy(update={"cluster": cluster})
         indexing = dataclasses.replace(indexing, settings=settings)
+    check_cluster(indexing.settings.cluster)
     job = "retry" if request.retry_failed else request.job
     return PreparedScoring(
         indexing, weights, request.limit, request.retry_failed, tuple(request.reasons), job

@@ -156,7 +156,7 @@ def _score(
         cluster_client(settings.cluster, plugin) as client,
         progress.scoring(pending.num_rows),
     ):
-        threads = sum(client.nthreads().values())
+        threads = max(sum(client.nthreads().values()), settings.cluster.widest)
         parts = list(_shards(pending, settings.scoring.shard_size, threads))
         for number, part in enumerate(parts, start=1):
             score_shard.named(f"shard-{number}-of-{len(parts)}")(shards, client, number, part)
@@ -178,7 +178,7 @@ def _shards_of(
         scoring=settings.scoring,
         archive=content.index,
         run_id=stamp.run_id,
-        no_workers_s=settings.cluster.patience_s,
+        cluster=settings.cluster,
         on_study=progress.study_done,
         on_unchanged=progress.study_unchanged,
         wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
@@ -10,11 +10,13 @@ from time import monotonic, sleep
 from dask.typing import Key
 from distributed import Client, Future, KilledWorker
 
+from cac_core.cluster_settings import as_words
 from cac_core.errors import CacError, StudyError
 from cac_core.protocol import ScoringProtocol
 from cac_core.study import StudyResult, StudyWork, unscored
 from schemas.codes import StudyReason
 from tasks.archive_wait import ArchiveWait
+from tasks.slots import study_slots
 from tasks.worker import StudyLimits, score_on_worker
 
 _Submit = Callable[[StudyWork], Future[StudyResult]]
@@ -33,8 +35,10 @@ def score_studies(
     protocol: ScoringProtocol,
     *,
     timeout_s: float,
-    window: int,
+    window: int | None = None,
     no_workers_s: float,
+    grows_to: int = 0,
+    resources: Mapping[str, float] | None = None,
     previews: bool = True,
     memory_bytes: int | None = None,
     alone: Iterable[StudyWork] = (),
@@ -51,8 +55,11 @@ def score_studies(
     Parameters
     ----------
     timeout_s, memory_bytes : limits per study; see `tasks.worker.StudyLimits`.
-    window : largest number of studies in flight.
-    no_workers_s : how long the cluster may have no workers.
+    window : largest number of studies in flight; without it, as many as fit on the workers that
+        are there or may come, and one more.
+    no_workers_s : how long the cluster may have no workers that offer `resources`.
+    grows_to : number of workers that the cluster starts if there is enough to do.
+    resources : what a study takes of its worker while it is scored, such as a GPU.
     previews : add images of the key slices to each result.
     alone : studies that are scored alone at once: they may have ended an earlier run.
     wait : how long to wait for an archive that is away; by default its studies fail at once.
@@ -65,12 +72,9 @@ def score_studies(
     Exception
         Only for faults of the cluster itself (scheduler lost, connection closed).
     """
-
-    def submit(work: StudyWork) -> Future[StudyResult]:
-        arguments = (work, protocol, StudyLimits(timeout_s, memory_bytes), previews)
-        return client.submit(score_on_worker, *arguments, pure=False, retries=0)
-
-    finished = _Finished(client, no_workers_s)
+    limits = StudyLimits(timeout_s, memory_bytes)
+    submit = _submitter(client, protocol, limits, previews, resources or None)
+    finished = _Finished(client, no_workers_s, resources or {}, grows_to)
     wait = ArchiveWait(0.0) if wait is None else wait
     suspects, queue = list(alone), iter(works)
     while True:
@@ -92,6 +96,22 @@ def score_studies(
         on_result(_score_alone(submit, work, timeout_s, finished))
 
 
+def _submitter(
+    client: Client,
+    protocol: ScoringProtocol,
+    limits: StudyLimits,
+    previews: bool,
+    resources: Mapping[str, float] | None,
+) -> _Submit:
+    def submit(work: StudyWork) -> Future[StudyResult]:
+        arguments = (work, protocol, limits, previews)
+        return client.submit(
+            score_on_worker, *arguments, pure=False, retries=0, resources=resources
+        )
+
+    return submit
+
+
 def _until(queue: Iterator[StudyWork], stop: list[StudyWork]) -> Iterator[StudyWork]:
     """Studies of the queue until `stop` holds something; the others stay in it."""
     while not stop:
@@ -104,9 +124,13 @@ def _until(queue: Iterator[StudyWork], stop: list[StudyWork]) -> Iterator[StudyW
 class _Finished:
     """Futures in the order in which they finish, as long as the cluster has workers."""
 
-    def __init__(self, client: Client, no_workers_s: float) -> None:
+    def __init__(
+        self, client: Client, no_workers_s: float, resources: Mapping[str, float], grows_to: int
+    ) -> None:
         self._client, self._no_workers_s = client, no_workers_s
-        self._width = 0
+        self._resources, self._grows_to = resources, grows_to
+        self._width = self._slots = 0
+        self._looked = 0.0
         self.workers()
         self._queue: SimpleQueue[Future[StudyResult]] = SimpleQueue()
 
@@ -131,17 +155,29 @@ class _Finished:
             if self.workers():
                 alive = monotonic()
             elif monotonic() - alive >= self._no_workers_s:
+                asked = f" that offer {as_words(self._resources)}" if self._resources else ""
                 raise CacError(
-                    f"The cluster has had no workers for {self._no_workers_s:.0f} s.",
+                    f"The cluster has had no workers{asked} for {self._no_workers_s:.0f} s.",
                     "What is scored is kept; the same command goes on from there. If it comes "
                     "back, look at the memory of the machine and at cluster.memory_limit.",
                 )
 
     def workers(self) -> set[str]:
-        """Addresses of the workers that are there now."""
-        found = set(self._client.nthreads())
+        """Addresses of the workers that are there now and can take a study."""
+        found = study_slots(self._client, self._resources)
+        self._looked, self._slots = monotonic(), sum(found.values())
         self._width = max(self._width, len(found))
-        return found
+        return set(found)
+
+    def window(self) -> int:
+        """How many studies to keep in flight: one more than fit, so that no worker waits for one.
+
+        Not with resources: Dask hands such studies out at once, and a worker that dies would take
+        a study that waits on it along.
+        """
+        if monotonic() - self._looked >= _LOOK_EVERY_S:
+            self.workers()
+        return max(1, self._slots, self._grows_to) + (not self._resources)
 
     def whole_cluster(self) -> set[str]:
         """Addresses of the workers, once there are as many as ever before, or after a wait."""
@@ -152,15 +188,18 @@ class _Finished:
 
 
 def _completed(
-    submit: _Submit, works: Iterable[StudyWork], window: int, finished: _Finished
+    submit: _Submit, works: Iterable[StudyWork], window: int | None, finished: _Finished
 ) -> Iterator[tuple[StudyWork, Future[StudyResult]]]:
-    """Studies with their finished futures, at most `window` in flight at a time."""
+    """Studies with their finished futures, at most `window` in flight at a time.
+
+    Without a window, it follows the cluster, whose workers come and go.
+    """
     in_flight: dict[Key, StudyWork] = {}
     for work in works:
         future = submit(work)
         in_flight[future.key] = work
         finished.add(future)
-        if len(in_flight) >= window:
+        while len(in_flight) >= (finished.window() if window is None else window):
             done = finished.next()
             yield in_flight.pop(done.key), done
     while in_flight:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from dask.utils import parse_bytes
 from distributed import Client
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.cohort.suspects import STRIKES
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, rejected_unread, work_orders
@@ -44,7 +45,7 @@ class Shards:
     scoring: ScoringSettings
     archive: ArchiveIndex
     run_id: str
-    no_workers_s: float
+    cluster: ClusterSettings
     on_study: Callable[[dict[str, object]], None]
     on_unchanged: Callable[[], None]
     wait: ArchiveWait
@@ -149,8 +150,9 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
             timeout_s=shards.scoring.timeout_s,
             memory_bytes=None if memory == "auto" else parse_bytes(memory),
             previews=shards.scoring.previews,
-            window=max(1, sum(client.nthreads().values())) + 1,
-            no_workers_s=shards.no_workers_s,
+            no_workers_s=shards.cluster.patience_s,
+            grows_to=shards.cluster.widest,
+            resources=shards.cluster.study_resources,
             alone=alone,
             wait=shards.wait,
             on_suspect=rows.suspect,

@@ -10,24 +10,25 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from inspect import signature
+from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 import psutil
-from distributed import Client, LocalCluster, Nanny, SpecCluster, Worker
+from distributed import Client, LocalCluster, Nanny, SpecCluster
 from distributed.security import Security
 from distributed.utils import LoopRunner
 
+from cac_core.cluster_settings import ClusterSettings, as_words
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import SECRET_VARIABLE
 from cac_core.processes import end_processes, without_interrupts
 from cac_core.scratch import scratch_folder
-from cac_core.settings import ClusterSettings
+from flows.runtime.cluster_check import check_cluster
 from tasks.dask_without_http import ClosedScheduler, ClosedWorker
+from tasks.slots import study_slots
 from tasks.worker import CascadePlugin
 
 _CONFIG = {
@@ -87,8 +88,10 @@ def cluster_client(
     UsageError
         If the kind needs an extra that is not installed, or an option is not allowed for it.
     CacError
-        If no scheduler answers, or the workers cannot load the weights.
+        If no scheduler answers, no worker comes or offers what a study takes, or the workers
+        cannot load the weights.
     """
+    check_cluster(settings)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_without_secret())
         if settings.kind == "local":
@@ -98,14 +101,31 @@ def cluster_client(
         for name in ("distributed", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         client = stack.enter_context(_connect(settings, stack))
-        if settings.kind == "address" and not client.scheduler_info()["workers"]:
-            raise CacError(
-                f"The Dask scheduler at {settings.address} has no workers.",
-                "Start some with: dask worker ADDRESS --nthreads 1",
-            )
+        _require_workers(client, settings)
         if plugin is not None:
             _load(client, plugin)
         yield client
+
+
+def _require_workers(client: Client, settings: ClusterSettings) -> None:
+    """Check that there are workers, and that one of them offers what a study takes.
+
+    Raises
+    ------
+    CacError
+        If not: Dask itself would wait for ever.
+    """
+    if settings.kind == "address" and not client.nthreads():
+        raise CacError(
+            f"The Dask scheduler at {settings.address} has no workers.",
+            "Start some with: dask worker ADDRESS --nthreads 1",
+        )
+    if not study_slots(client, settings.study_resources):
+        asked = as_words(settings.study_resources)
+        raise CacError(
+            f"No worker offers {asked}, which cluster.study_resources asks for.",
+            f"Start workers with --resources {asked}, or change cluster.study_resources.",
+        )
 
 
 def _load(client: Client, plugin: CascadePlugin) -> None:
@@ -156,10 +176,35 @@ def _connect(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
         return Client(cluster)
     if settings.kind == "address":
         return _join(settings)
-    batch = stack.enter_context(_batch_cluster(settings))
-    batch.scale(settings.workers or 2)
-    client = Client(batch)
-    client.wait_for_workers(1, timeout=600)
+    return _batch(settings, stack)
+
+
+def _batch(settings: ClusterSettings, stack: contextlib.ExitStack) -> Client:
+    """A SLURM or Kubernetes cluster, once its first worker is there; their packages are extras."""
+    fault: Callable[[], CacError | None] = lambda: None  # noqa: E731
+    with _options_named():
+        if settings.kind == "slurm":
+            from flows.runtime.slurm import start_slurm
+
+            cluster = start_slurm(settings, _CONFIG)
+            fault = cluster.fault
+        else:
+            from flows.runtime.kubernetes import start_kubernetes
+
+            cluster = start_kubernetes(settings, _CONFIG)
+    stack.enter_context(cluster)
+    client = Client(cluster)
+    began = monotonic()
+    while not client.nthreads():
+        if (found := fault()) is not None:
+            raise found
+        if monotonic() - began >= settings.patience_s:
+            raise CacError(
+                f"No worker has started in {settings.patience_s:.0f} s (cluster.kind "
+                f"`{settings.kind}`).",
+                "Look at the queue; cluster.no_workers_s sets how long a run waits.",
+            )
+        sleep(_LOOK_EVERY_S)
     return client
 
 
@@ -201,19 +246,8 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
         "memory_limit": settings.memory_limit,
         "local_directory": scratch,
         "silence_logs": logging.CRITICAL,
+        "resources": dict(settings.worker_resources) or None,
     }
-    refused = sorted(fixed.keys() & settings.options.keys())
-    if refused:
-        raise UsageError(
-            f"cluster.options holds {', '.join(refused)}, which a local cluster sets itself.",
-            "Remove it; `workers` and `memory_limit` are separate settings.",
-        )
-    unknown = sorted(settings.options.keys() - _local_options())
-    if unknown:
-        raise UsageError(
-            f"cluster.options holds {', '.join(unknown)}, which a local cluster does not take.",
-            "Options are the arguments of distributed.LocalCluster, Nanny and Worker.",
-        )
     with _options_named():
         return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
 
@@ -263,14 +297,6 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def _local_options() -> set[str]:
-    """Arguments of a local cluster, which passes on those that belong to its workers.
-
-    A worker that gets an unknown one does not start, and the cluster does not say why.
-    """
-    return {name for kind in (LocalCluster, Nanny, Worker) for name in signature(kind).parameters}
-
-
 @contextlib.contextmanager
 def _options_named() -> Iterator[None]:
     """Turn the complaint of a cluster class about an option into a fault of the settings."""
@@ -296,8 +322,7 @@ def _loop_without_interrupts() -> Iterator[Any]:
 
 
 def _join(settings: ClusterSettings) -> Client:
-    if settings.address is None:
-        raise UsageError("cluster.kind is `address`, but cluster.address is not set.")
+    assert settings.address is not None
     try:
         security = _security(settings)
         if security is not None:
@@ -327,12 +352,6 @@ def _security(settings: ClusterSettings) -> Security | None:
         "tls_client_cert": settings.tls_cert,
         "tls_client_key": settings.tls_key,
     }
-    for name, path in files.items():
-        if path is None or not os.access(path, os.R_OK):
-            raise UsageError(
-                f"cluster.{name.replace('_client', '')}: {path} cannot be read.",
-                "Name the PEM files for the scheduler.",
-            )
     return Security(require_encryption=True, **{name: str(path) for name, path in files.items()})
 
 
@@ -353,30 +372,3 @@ def _try_certificate(address: str, security: Security) -> None:
         context.wrap_socket(raw) as channel,
     ):
         channel.recv(1)  # with TLS 1.3, a refusal arrives after the handshake
-
-
-def _batch_cluster(settings: ClusterSettings) -> SpecCluster:
-    """A SLURM or Kubernetes cluster; their packages are extras."""
-    options: dict[str, Any] = dict(settings.options)
-    cluster: type[SpecCluster]
-    try:
-        if settings.kind == "slurm":
-            from dask_jobqueue import SLURMCluster
-
-            cluster = SLURMCluster
-
-            # Temporary certificates, stored for the workers in `shared_temp_directory`.
-            options = {"security": True, "scheduler_cls": ClosedScheduler} | options
-            given: dict[str, Any] = settings.options.get("scheduler_options", {})
-            options["scheduler_options"] = {"dashboard": False, "dashboard_address": None, **given}
-        else:
-            from dask_kubernetes.operator import KubeCluster
-
-            cluster = KubeCluster
-    except ImportError:
-        raise UsageError(
-            f"cluster.kind is `{settings.kind}`, but its package is not installed.",
-            f"Install it with: pip install 'cac-cohort[{settings.kind}]'",
-        ) from None
-    with _options_named():
-        return cluster(**options)

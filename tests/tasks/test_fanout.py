@@ -16,14 +16,15 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster, Worker
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import CacError
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
-from cac_core.settings import ClusterSettings
 from cac_core.study import FileStamp, StudyResult, StudyWork
 from flows.runtime.dask_cluster import cluster_client
 from tasks.archive_wait import ArchiveWait
 from tasks.fanout import score_studies
+from tasks.slots import study_slots
 from tasks.worker import CascadePlugin
 from tests.builders.ct_series import write_ct_series
 from tests.builders.networks import whole_segmentation
@@ -242,3 +243,48 @@ def test_a_stopped_worker_holds_nothing_up(client: Client, tmp_path: Path) -> No
     assert set(found.values()) == {"scored"} and len(found) == 12
     assert time.monotonic() - began < 120
     assert not psutil.pid_exists(stopped)
+
+
+@pytest.fixture(scope="module")
+def with_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Two workers that offer resources; no GPU is needed to offer one."""
+    once = tmp_path_factory.mktemp("once") / "killed"
+    settings = ClusterSettings(workers=2, worker_resources={"GPU": 1, "DISK": 5})
+    with cluster_client(settings, SaboteurPlugin(str(once))) as client:
+        client.wait_for_workers(2, timeout=60)
+        yield client
+
+
+def test_studies_take_resources_of_their_workers(with_gpu: Client, tmp_path: Path) -> None:
+    assert list(study_slots(with_gpu).values()) == [1, 1]
+    assert list(study_slots(with_gpu, {"GPU": 1, "DISK": 2.5}).values()) == [1, 1]
+    assert study_slots(with_gpu, {"GPU": 2}) == study_slots(with_gpu, {"TPU": 1}) == {}
+    orders = works(tmp_path, GOOD, KILLS, GOOD, GOOD)
+    found = outcomes(with_gpu, orders, resources={"GPU": 1})
+    assert found == {"0": "scored", "1": "worker_died", "2": "scored", "3": "scored"}
+
+
+def test_a_resource_that_no_worker_offers_ends_the_run(with_gpu: Client, tmp_path: Path) -> None:
+    with pytest.raises(CacError, match="no workers that offer FPGA=1 for"):
+        score_studies(
+            with_gpu,
+            works(tmp_path, GOOD),
+            ScoringProtocol(),
+            timeout_s=60,
+            no_workers_s=3,
+            resources={"FPGA": 1},
+            on_result=lambda result: None,
+        )
+
+
+def test_slots_are_the_scarcest_resource_or_the_threads() -> None:
+    offered = {"GPU": 4.0, "DISK": 5.0}
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=3, processes=False, resources=offered,
+            dashboard_address=None, protocol="inproc://",
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        for asked, slots in (({}, 3), ({"GPU": 1}, 3), ({"GPU": 2}, 2), ({"DISK": 5}, 1)):
+            assert list(study_slots(client, asked).values()) == [slots]

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -23,9 +22,9 @@ import pytest
 from distributed import Client, LocalCluster, Worker
 from distributed.security import Security
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import CacError, UsageError
 from cac_core.processes import end_processes
-from cac_core.settings import ClusterSettings
 from flows.runtime import dask_cluster
 from flows.runtime.dask_cluster import cluster_client
 from tasks.worker import CascadePlugin
@@ -333,28 +332,15 @@ def test_a_scheduler_that_requires_certificates_needs_them(
         pass
 
 
-def test_slurm_workers_get_certificates_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-
-    class Recorder:
-        def __init__(self, **options: Any) -> None:
-            asked.update(options)
-            raise UsageError("enough")
-
-    package = ModuleType("dask_jobqueue")
-    package.SLURMCluster = Recorder  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", package)
-    options = {"queue": "night", "scheduler_options": {"interface": "ib0"}}
+def test_a_resource_that_no_worker_of_a_scheduler_offers_is_told(site: tuple[str, Path]) -> None:
+    settings = by_address(site).model_copy(update={"study_resources": {"GPU": 1.0}})
+    began = dt.datetime.now()
     with (
-        pytest.raises(UsageError, match="enough"),
-        cluster_client(ClusterSettings(kind="slurm", options=options)),
+        pytest.raises(CacError, match=r"No worker offers GPU=1, .*--resources GPU=1"),
+        cluster_client(settings),
     ):
         pass
-    assert asked["security"] is True
-    assert asked["queue"] == "night"
-    assert asked["scheduler_cls"].__name__ == "ClosedScheduler"
-    assert asked["scheduler_options"]["interface"] == "ib0"
-    assert asked["scheduler_options"]["dashboard"] is False
+    assert dt.datetime.now() - began < dt.timedelta(seconds=20)
 
 
 def test_the_intruder_of_these_tests_can_enter_an_open_cluster() -> None:
