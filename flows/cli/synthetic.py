@@ -118,8 +118,8 @@ def demo(
     """
     from flows.synthetic import DEMO_SECRET
 
-    # A public secret is safe here: the patients do not exist.
-    os.environ.setdefault("CAC_LINKAGE_KEY", DEMO_SECRET)
+    # A public secret is safe here: the patients do not exist. An empty variable is none.
+    os.environ["CAC_LINKAGE_KEY"] = os.environ.get("CAC_LINKAGE_KEY") or DEMO_SECRET
     if full:
         _full_demo(out or Path("demo-full"), studies, seed, as_json, quiet)
     else:
