@@ -7,7 +7,7 @@ import, is imported by what checks values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -76,18 +76,34 @@ class ColumnSpec:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table of the warehouse: its name, meaning, columns and row-level rules."""
+    """A table of the warehouse: its name, meaning, columns and row-level rules.
+
+    A new nullable column needs no migration: it is null in older files. Any other change of the
+    columns does: `migrations` holds one function per version after the first, which turns a table
+    of that version into one of the next.
+    """
 
     name: str
     description: str
     columns: tuple[ColumnSpec, ...]
     unique_together: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    migrations: tuple[Callable[[pa.Table], pa.Table], ...] = ()
+
+    @property
+    def version(self) -> int:
+        """Version of the schema, in the metadata of its files; none means the first."""
+        return 1 + len(self.migrations)
 
     @property
     def arrow_schema(self) -> pa.Schema:
         """Arrow schema with unit and description of every column."""
-        metadata = {"table": self.name, "description": self.description, **self.metadata}
+        metadata = {
+            "table": self.name,
+            "description": self.description,
+            "schema_version": str(self.version),
+            **self.metadata,
+        }
         return pa.schema([column.arrow_field() for column in self.columns], metadata=metadata)
 
     @property
@@ -146,7 +162,19 @@ class TableSpec:
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)
 
     def completed(self, table: pa.Table) -> pa.Table:
-        """Add missing nullable columns, filled with nulls, to a table of an earlier version."""
+        """Bring a table of an earlier version to this one; missing nullable columns become null.
+
+        Raises
+        ------
+        InvalidTableError
+            If a later version of the program wrote the table.
+        """
+        written = int((table.schema.metadata or {}).get(b"schema_version", b"1"))
+        if written > self.version:
+            text = f"it has version {written}, and this program reads up to {self.version}"
+            raise InvalidTableError(self.name, (text,))
+        for migrate in self.migrations[written - 1 :]:
+            table = migrate(table)
         for column in self.columns:
             if column.nullable and column.name not in table.column_names:
                 values = pa.nulls(table.num_rows, column.type)

@@ -157,11 +157,11 @@ class Warehouse:
             If a file cannot be read or breaks the schema.
         """
         parts = self._files.table_files(spec, model)
-        tables = [spec.completed(self._files.read_table(path, studies=studies)) for path in parts]
-        if not tables:
+        found = [self._files.read_table(path, studies=studies) for path in parts]
+        if not found:
             return spec.empty()
         try:
-            return spec.validate(pa.concat_tables(tables))
+            return spec.validate(pa.concat_tables([spec.completed(table) for table in found]))
         except (InvalidTableError, pa.ArrowInvalid) as error:
             raise self._unfit(spec, error) from None
 
@@ -176,17 +176,18 @@ class Warehouse:
             If a file cannot be read or lacks a column.
         """
         types = pa.schema([spec.arrow_schema.field(name) for name in names])
-        parts = [
-            spec.completed(self._files.read_table(path, list(names)))
-            for path in self._files.table_files(spec, model)
+        wanted = None if spec.migrations else list(names)  # a migration may need others
+        found = [
+            self._files.read_table(path, wanted) for path in self._files.table_files(spec, model)
         ]
         try:
+            parts = [spec.completed(table) for table in found]
             # Neither a cast without need nor `empty_table`: what they import is most of the time of
             # `cac status`.
             chosen = [part.select(list(names)) for part in parts]
             tables = [part if part.schema.equals(types) else part.cast(types) for part in chosen]
             return pa.concat_tables([pa.Table.from_batches([], types), *tables])
-        except (pa.ArrowInvalid, KeyError) as error:
+        except (InvalidTableError, pa.ArrowInvalid, KeyError) as error:
             raise self._unfit(spec, error) from None
 
     def models(self) -> tuple[str, ...]:
@@ -434,8 +435,8 @@ class Warehouse:
     def _unfit(self, spec: TableSpec, why: object) -> CacError:
         return CacError(
             f"The table `{spec.name}` in {self.url} does not fit this version: {why}.",
-            "Another version wrote it, or it was edited by hand; score into a new warehouse, or "
-            "restore the table.",
+            "Another version wrote it, or it was edited by hand: update this program, score into a "
+            "new warehouse, or restore the table.",
         )
 
 

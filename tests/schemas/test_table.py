@@ -37,6 +37,36 @@ def test_a_missing_key_is_null() -> None:
     assert SMALL.from_rows([{"name": "x", "kind": "b"}])["share"].to_pylist() == [None]
 
 
+def test_tables_of_earlier_versions_are_migrated_and_of_later_ones_refused() -> None:
+    first = TableSpec("grades", "Grades.", (ColumnSpec("mark", pa.int64(), "a grade"),))
+
+    def renamed(table: pa.Table) -> pa.Table:
+        return table.rename_columns(["grade"])
+
+    def scaled(table: pa.Table) -> pa.Table:
+        return pa.table({"grade": [10 * value for value in table["grade"].to_pylist()]})
+
+    third = TableSpec(
+        "grades",
+        "Grades.",
+        (
+            ColumnSpec("grade", pa.int64(), "a grade", ge=0),
+            ColumnSpec("note", pa.string(), "a remark", nullable=True),
+        ),
+        migrations=(renamed, scaled),
+    )
+    assert (first.version, third.version) == (1, 3)
+    old = first.from_rows([{"mark": 2}])
+    expected = [{"grade": 20, "note": None}]
+    assert third.validate(third.completed(old)).to_pylist() == expected
+    unmarked = old.replace_schema_metadata(None)  # from before versions were written
+    assert third.completed(unmarked).to_pylist() == expected
+    new = third.from_rows([{"grade": 7}])
+    assert third.completed(new).to_pylist() == [{"grade": 7, "note": None}]
+    with pytest.raises(InvalidTableError, match="version 3, and this program reads up to 1"):
+        first.completed(new)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
