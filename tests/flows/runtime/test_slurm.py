@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,15 @@ from flows.runtime.slurm import lifetime_arguments, slurm_options, walltime_seco
 from schemas.score import SCORES
 from tests.builders.slurm_site import slurm_site
 from tests.flows.conftest import SECRET, Cac
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """dask-jobqueue leaves its temporary certificate files to the garbage collector."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +142,7 @@ def test_jobs_that_end_at_once_end_the_run(
 _CONFIG = """
 [cluster]
 kind = "slurm"
-workers = 2
+workers = 1
 worker_resources = {{ GPU = 1 }}
 study_resources = {{ GPU = 1 }}
 [cluster.options]
@@ -150,9 +160,9 @@ shared_temp_directory = "{folder}"
 def test_workers_that_reach_their_lifetime_are_replaced(
     site: dict[str, str], cac: Cac, tmp_path: Path
 ) -> None:
-    """Jobs of a minute score an archive for which a minute is too short."""
+    """Jobs of a minute, one at a time, score an archive for which a minute is too short."""
     archive, truth, warehouse = (tmp_path / name for name in ("archive", "truth.parquet", "wh"))
-    write_archive(archive, studies=16, seed=3, truth_path=truth, workers=2)
+    write_archive(archive, studies=80, seed=3, truth_path=truth, workers=2)
     config = tmp_path / "cac.toml"
     config.write_text(_CONFIG.format(folder=tmp_path))
     done = cac(
@@ -170,6 +180,6 @@ def test_workers_that_reach_their_lifetime_are_replaced(
     assert Counter(row["study_key"] for row in rows) == Counter(expected.keys())
     assert {row["study_key"]: row["reason"] for row in rows} == expected
     jobs = {path.stem for path in (tmp_path / "logs").iterdir()}
-    assert len(jobs) > 2, "jobs beside the first two"
+    assert len(jobs) > 1, "the first job was enough"
     left = subprocess.run(["squeue", "-h"], env=site, capture_output=True, text=True, check=True)
     assert left.stdout == ""
