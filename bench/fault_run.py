@@ -55,6 +55,7 @@ class Outcome:
     code: str
     ended: float
     differences: list[str]
+    said: str
 
 
 class Run:
@@ -154,6 +155,7 @@ class Bench:
                 run = Run(self, place, fault.variables(place, self.environment))
                 with fault.done_to(run, luck, self.usual_s):
                     code, ended = run.end(), monotonic()
+                said = _last_line(place / "run.log") if code != "0" else ""
                 again = Run(self, place, fault.variables(place, self.environment))
                 differences = [] if again.end() == "0" else ["the next run failed"]
             finally:
@@ -164,7 +166,7 @@ class Bench:
             else:
                 differences += _differences(reference, found)
             differences += self._left_processes()
-        return Outcome(code, ended, differences)
+        return Outcome(code, ended, differences, said)
 
     def _place(self, name: str) -> Path:
         place = self.folder / name
@@ -188,6 +190,11 @@ class Bench:
     def _own(self) -> set[int]:
         me = psutil.Process()
         return {me.pid}
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 @contextlib.contextmanager

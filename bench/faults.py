@@ -70,6 +70,8 @@ def _repeated(bench: Bench, fault: Fault, repeat: int, seed: int) -> Tally | Non
             tally.codes[outcome.code] += 1
             tally.whole += not outcome.differences
             tally.notes.update(outcome.differences)
+            if outcome.said:
+                tally.notes[f"exit {outcome.code}: {outcome.said}"] += 1
     except SkippedError as reason:
         print(f"{fault.name:<18} left out: {reason}", flush=True)
         return None
