@@ -58,7 +58,7 @@ def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
     -------
     The same rows in the same order.
     """
-    rows: list[Row] = series.to_pylist()
+    rows: list[Row] = series.select([*_READ]).to_pylist()
     frames = _nuclear_frames(rows)
     candidates: dict[str, list[tuple[tuple[Any, ...], int]]] = defaultdict(list)
     for number, row in enumerate(rows):
@@ -75,7 +75,10 @@ def select_series(series: pa.Table, rules: SelectionRules) -> pa.Table:
             candidates[row["study_key"]].append((_order(row, rules), number))
     for ranked in candidates.values():
         _select_best(rows, sorted(ranked))
-    return SERIES.from_rows(rows) if rows else SERIES.empty()
+    for name in _WRITTEN:
+        place, kind = series.schema.get_field_index(name), series.schema.field(name).type
+        series = series.set_column(place, name, pa.array([row[name] for row in rows], kind))
+    return SERIES.validate(series)
 
 
 def _select_best(rows: list[Row], ranked: list[tuple[tuple[Any, ...], int]]) -> None:
@@ -105,6 +108,18 @@ _TIE_NUMBERS = (
 _TIE_TEXTS = (
     *("SeriesDescription", "ProtocolName", "ConvolutionKernel", "ImageType"),
     *("TransferSyntaxUID", "layout_digest"),
+)
+
+
+#: Columns that the selection fills, and those that it reads: a dictionary of all columns takes
+#: longer than the rules.
+_WRITTEN = ("selected", "reason", "rank_score", "evidence", "ctac_role")
+_READ = (
+    *("study_key", "SeriesInstanceUID", "Modality", "SOPClassUID", "FrameOfReferenceUID"),
+    *("n_files", "n_slices", "n_unusable", "n_truncated", "has_contrast_agent", "has_gating"),
+    *("SeriesNumber", "Columns", "column_spacing_mm", "axial_cosine", "ManufacturerModelName"),
+    *_TIE_NUMBERS,
+    *_TIE_TEXTS,
 )
 
 

@@ -27,6 +27,11 @@ from schemas.instance import DATE_SOURCES
 Row = dict[str, Any]
 #: Columns that the score row takes from the selected series.
 HEADER = ("Manufacturer", "ManufacturerModelName", "KVP", "XRayTubeCurrent", "ConvolutionKernel")
+#: Columns of a series that decide about its study.
+_OF_SERIES = (
+    *("study_key", "SeriesInstanceUID", "Modality", "selected", "reason", "instances_digest"),
+    *("ctac_role", *HEADER),
+)
 _NOT_CT = frozenset((SeriesReason.NOT_CT.value, SeriesReason.NOT_CT_IMAGE.value))
 #: Rank of the sources of the date: StudyDate in either form, then its substitutes.
 _DATE_RANKS = {source: max(0, rank - 1) for rank, source in enumerate(DATE_SOURCES)}
@@ -62,7 +67,7 @@ def decide_studies(instances: pa.Table, series: pa.Table, rules_digest: str) -> 
     named = _named(instances)
     reasons, flags = study_reasons(series), selection_flags(series)
     by_study: dict[str, list[Row]] = defaultdict(list)
-    for row in series.to_pylist():
+    for row in series.select([*_OF_SERIES]).to_pylist():
         by_study[row["study_key"]].append(row)
     rows = [
         _decide(study, rows, named[study], reasons.get(study), flags.get(study, ()), rules_digest)
@@ -237,12 +242,11 @@ def _named(instances: pa.Table) -> defaultdict[str, _PatientsAndDates]:
     # Copies of an instance count once.
     groups = known.group_by(names).aggregate([("SOPInstanceUID", "count_distinct")])
     found: defaultdict[str, _PatientsAndDates] = defaultdict(_PatientsAndDates)
-    for row in groups.to_pylist():
-        study, series, date = row["study_key"], row["SeriesInstanceUID"], row["study_date"]
-        found[study].patients[series].add(row["patient_key"])
+    columns = (groups[name].to_pylist() for name in (*names, "SOPInstanceUID_count_distinct"))
+    for study, series, patient, date, given, count in zip(*columns, strict=True):
+        found[study].patients[series].add(patient)
         if date is not None:
-            source = row["study_date_source"] or DATE_SOURCES[0]
-            count = row["SOPInstanceUID_count_distinct"]
+            source = given or DATE_SOURCES[0]
             found[study].dates.append((_DATE_RANKS[source], series, date, source, count))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,7 +67,7 @@ WorkersOption = Annotated[
 
 def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
     """Check the request, then run the flow, so that a wrong argument does not start Prefect."""
-    with _prefect(request, quiet):
+    with _prefect(request, quiet, "flows.rescore"):
         from flows.rescore import nightly_rescore
         from flows.runtime.states import run_flow
 
@@ -85,7 +86,7 @@ def run_score(request: ScoringRequest, *, quiet: bool) -> ScoringSummary:
 
 def run_backfill(request: ScoringRequest, portion: int | None, *, quiet: bool) -> BackfillSummary:
     """Check the request, then run the flow."""
-    with _prefect(request, quiet):
+    with _prefect(request, quiet, "flows.backfill"):
         from flows.backfill import backfill
         from flows.runtime.states import run_flow
 
@@ -102,8 +103,11 @@ def run_backfill(request: ScoringRequest, portion: int | None, *, quiet: bool) -
 
 
 @contextlib.contextmanager
-def _prefect(request: ScoringRequest, quiet: bool) -> Iterator[None]:
-    """Check the request, and provide the Prefect API and the progress of its flow run."""
+def _prefect(request: ScoringRequest, quiet: bool, module: str) -> Iterator[None]:
+    """Check the request, and provide the Prefect API and the progress of its flow run.
+
+    The module of the flow, whose import takes seconds, is imported while the API starts.
+    """
     from flows.request import archive_of_run, prepare_scoring
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress, showing
@@ -113,7 +117,7 @@ def _prefect(request: ScoringRequest, quiet: bool) -> Iterator[None]:
     progress = RunProgress(console, quiet=quiet)
     home = prepare_environment(progress.say)
     with (
-        prefect_api(home, progress.say) as ready,
+        prefect_api(home, progress.say, lambda: import_module(module)) as ready,
         showing(progress),
         archive_of_run(request.archive),
     ):

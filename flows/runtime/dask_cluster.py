@@ -63,6 +63,8 @@ _CONFIG = {
 }
 _CONNECT_S = 20.0
 _LOOK_EVERY_S = 2.0
+#: How often a local cluster is started if workers are lost while they start.
+_STARTS = 3
 #: A worker process that is stopped for this long is replaced.
 _STOPPED_S = 20.0
 #: Pauses between attempts to load the weights while workers are lost: two minutes in all.
@@ -249,7 +251,28 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
         "resources": dict(settings.worker_resources) or None,
     }
     with _options_named():
-        return _ClosedLocalCluster(**fixed, **settings.options)  # type: ignore[no-untyped-call]
+        return _started(fixed | settings.options)
+
+
+def _started(options: dict[str, Any]) -> LocalCluster:
+    """Start a local cluster; again if a worker is lost while it starts, which Dask gives up on.
+
+    Raises
+    ------
+    CacError
+        If the workers do not start.
+    """
+    for left in reversed(range(_STARTS)):
+        try:
+            return _ClosedLocalCluster(**options)  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            if not left:
+                raise CacError(
+                    f"The worker processes of this run did not start, {_STARTS} times.",
+                    "Look at the memory of the machine and at cluster.options; CAC_DEBUG=1 shows "
+                    "what they say.",
+                ) from None
+    raise AssertionError
 
 
 @contextlib.contextmanager

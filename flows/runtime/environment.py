@@ -123,7 +123,9 @@ def _end_server(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[], None]]:
+def prefect_api(
+    home: Path, say: Say = lambda text: None, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Callable[[], None]]:
     """Provide a Prefect API: that of the site, or a server on loopback for this run.
 
     With `PREFECT_API_URL` set, the run reports to that server. Otherwise a server is started in its
@@ -132,7 +134,7 @@ def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[
     (`kill -9`) left behind are recorded in files and ended first.
 
     Yields a function that waits until the API answers and raises CacError if it does not: the
-    server starts while the caller imports Prefect.
+    server starts while the caller imports Prefect, and calls `meanwhile`.
     """
     if site_api():
         yield ask_site_api
@@ -142,7 +144,7 @@ def prefect_api(home: Path, say: Say = lambda text: None) -> Iterator[Callable[[
 
     end_left_behind(home)
     with isolated_settings(home):
-        api = OwnApi(home, say)
+        api = OwnApi(home, say, meanwhile)
         try:
             api.start()
             yield api.wait

@@ -38,10 +38,16 @@ class OwnApi:
     ----------
     home : Prefect's folder, with its database and the log of the server.
     say : receives a message if the start takes long.
+    meanwhile : called while the server starts, once Prefect is imported.
     """
 
-    def __init__(self, home: Path, say: Callable[[str], None]) -> None:
-        self.home, self.say = home, say
+    def __init__(
+        self,
+        home: Path,
+        say: Callable[[str], None],
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.home, self.say, self.meanwhile = home, say, meanwhile
         self.record = home / _RECORD.format(os.getpid())
         self.log = home / "server.log"
         self.password = f"cac:{secrets.token_urlsafe(32)}"
@@ -86,6 +92,7 @@ class OwnApi:
             if attempt:
                 self.start()
             load_prefect(self.home)
+            self.meanwhile()
             if self._answers():
                 return
         raise CacError(

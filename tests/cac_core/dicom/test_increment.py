@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cac_core.dicom.increment import SAME_POSITION_MM, increment_and_extent
+from cac_core.dicom.series import increments
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,21 @@ def test_median_of_the_gaps(gaps: list[float]) -> None:
     increment, extent = increment_and_extent(along.tolist())
     assert increment == pytest.approx(float(np.median(gaps)))
     assert extent == pytest.approx(sum(gaps))
+
+
+_POSITIONS = st.lists(st.sampled_from([0.0, 0.04, 2.5, 5.0, 5.02, 7.5, 40.0]), min_size=1)
+
+
+@given(st.dictionaries(st.integers(0, 50), _POSITIONS, min_size=1), st.randoms())
+def test_all_series_at_once_as_one_by_one(positions, mixed) -> None:  # type: ignore[no-untyped-def]
+    rows = [(series, value) for series, values in positions.items() for value in values]
+    mixed.shuffle(rows)
+    names, along = (np.array(column) for column in zip(*rows, strict=True))
+    found = increments(names.astype(np.int64), along)
+    assert sorted(found.index) == sorted(positions)
+    for series, values in positions.items():
+        increment, extent = increment_and_extent(values)
+        row = found.loc[series]
+        assert row["extent_mm"] == extent
+        expected = np.nan if increment is None else increment
+        np.testing.assert_equal(row["slice_increment_mm"], expected)

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,6 +249,45 @@ class Dies(CascadePlugin):
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_worker_lost_while_the_cluster_starts_costs_another_start() -> None:
+    killed: list[int] = []
+
+    def kill_the_first() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            for child in psutil.Process().children():
+                if any("spawn_main" in word for word in child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+                    return
+            time.sleep(0.005)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with cluster_client(ClusterSettings(workers=2)) as client:
+        pids = set(client.run(os.getpid).values())
+    killer.join()
+    assert len(pids) == 2
+    assert killed and not pids & set(killed)
+
+
+def test_a_cluster_whose_workers_never_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def lost(**options: object) -> None:
+        tried.append(options)
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(dask_cluster, "_ClosedLocalCluster", lost)
+    with (
+        pytest.raises(CacError, match=r"did not start, 3 times"),
+        cluster_client(ClusterSettings(workers=1)),
+    ):
+        pass
+    assert len(tried) == 3
 
 
 def test_a_worker_lost_while_loading_is_replaced(tmp_path: Path) -> None:

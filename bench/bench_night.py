@@ -1,0 +1,92 @@
+"""A night with nothing to do over a large index, and the time until the first study begins.
+
+    python -m bench.bench_night [--series 100000] [--studies 4]
+
+Writes an archive of one-file series, each a study of its own, and runs `cac score` twice: the
+first run opens every file and rejects every study (too few slices), the second finds nothing to do.
+Then scores a few synthetic studies with the real networks, and takes the time from the start of the
+process to the first study on a worker. Prints both with the time of their steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import time
+from typing import Any
+
+from bench import small_archive
+from cac_core.phantom.archive.write import write_archive
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--series", type=int, default=100_000)
+    parser.add_argument("--studies", type=int, default=4, help="for the start; 0: leave it out")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if options.series:
+            small_archive.write_studies(folder / "archive", options.series, slices=1)
+            print(f"{options.series} series of one file", flush=True)
+            for what in ("first run", "nothing to do"):
+                run(folder, what)
+        if options.studies:
+            write_archive(folder / "phantoms", studies=options.studies, seed=5, workers=2)
+            start(folder)
+
+
+def run(folder: Path, what: str) -> None:
+    """One `cac score` over the large archive; prints its time and that of its steps."""
+    settings = small_archive.write_settings(folder, logging={"file": str(folder / f"{what}.log")})
+    began = time()
+    summary = score(folder / "archive", folder / "warehouse", settings, folder)
+    print(
+        f"{what:<24}{time() - began:6.1f} s, of these {summary['seconds']:.1f} s in the flow; "
+        f"{summary['rejected']} rejected, {summary['skipped']} skipped"
+    )
+    lines = (folder / f"{what}.log").read_text(encoding="utf-8").splitlines()
+    steps = [event for event in map(json.loads, lines) if event.get("event") == "step"]
+    listed = ", ".join(f"{event['step']} {event['seconds']:.1f}" for event in steps)
+    print(f"{'':<24}steps in seconds: {listed}", flush=True)
+
+
+def start(folder: Path) -> None:
+    """Time from the start of `cac score` to its first study, with the real networks."""
+    place = folder / "start"
+    place.mkdir()
+    preload = Path(__file__).with_name("stamped_worker.py").resolve()
+    settings = place / "cac.toml"
+    settings.write_text(f'[cluster]\noptions = {{ preload = ["{preload}"] }}\n', encoding="utf-8")
+    begun, began = place / "begun", time()
+    score(folder / "phantoms", place / "warehouse", settings, place, CAC_BENCH_BEGUN=str(begun))
+    print(f"start to first study    {float(begun.read_text('ascii')) - began:6.1f} s")
+
+
+def score(
+    archive: Path, warehouse: Path, settings: Path, home: Path, **variables: str
+) -> dict[str, Any]:
+    """Run `cac score` and return its summary."""
+    command = [str(Path(sys.executable).with_name("cac")), "score", str(archive), "--json"]
+    done = subprocess.run(
+        [*command, "-c", str(settings), "-w", str(warehouse)],
+        env=os.environ
+        | {"CAC_LINKAGE_KEY": small_archive.SECRET, "PREFECT_HOME": str(home / "prefect")}
+        | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+if __name__ == "__main__":
+    main()
