@@ -1,9 +1,9 @@
 """Photographs pages: a study of a demo, an archive of rows made up at random, a cohort report.
 
-cac demo --out demo && python -m docs.pictures.pages demo/warehouse REPORT
+cac demo --out demo && cac demo --full --out full
+python -m docs.pictures.pages demo/warehouse full/warehouse/reports/cohort
 
-REPORT is the folder of a cohort report (`cac report`), for the pictures a registry of 2271 patients
-as `docs/reproduction/make.py FOLDER` leaves it.
+The second folder is that of a cohort report, here of a registry of 2271 patients.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def main(warehouse: Path, report: Path) -> None:
 
 def _photograph(page: Path, picture: Path, section: str = "", height: int = 0) -> None:
     """A page, or as much of it from a section on."""
-    with opened(page, {"width": 1200, "height": 900}) as visit:
+    with opened(page, {"width": 1280, "height": 900}) as visit:
         clip = None
         if section:
             place = visit.page.locator(f"#{section}").bounding_box()
             assert place is not None, section
-            clip = {"x": 0, "y": place["y"], "width": 1200, "height": height}
+            clip = {"x": 0, "y": place["y"], "width": 1280, "height": height}
         visit.page.screenshot(path=str(picture), full_page=True, clip=clip)
     with Image.open(picture) as image:
         image.convert("RGB").quantize(192).save(picture, optimize=True)
