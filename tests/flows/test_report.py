@@ -151,5 +151,5 @@ def test_the_deployment_runs_the_flow_every_month() -> None:
     text = (Path(__file__).parents[2] / "prefect.yaml").read_text("utf-8")
     deployments = {one["name"]: one for one in yaml.safe_load(text)["deployments"]}
     mine = deployments["cohort-report"]
-    assert mine["entrypoint"] == "flows/report.py:cohort_report"
+    assert mine["entrypoint"] == "flows.report.cohort_report"
     assert mine["schedules"][0]["cron"].split()[2] == "1"
