@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 import dask
 import pyarrow.parquet as pq
@@ -181,5 +182,9 @@ def test_workers_that_reach_their_lifetime_are_replaced(
     assert {row["study_key"]: row["reason"] for row in rows} == expected
     jobs = {path.stem for path in (tmp_path / "logs").iterdir()}
     assert len(jobs) > 1, "the first job was enough"
-    left = subprocess.run(["squeue", "-h"], env=site, capture_output=True, text=True, check=True)
-    assert left.stdout == ""
+    deadline = monotonic() + 60  # SLURM lists a job while it completes
+    while left := subprocess.run(
+        ["squeue", "-h"], env=site, capture_output=True, text=True, check=True
+    ).stdout:
+        assert monotonic() < deadline, left
+        sleep(1)
