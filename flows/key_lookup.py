@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from cac_core.dicom.index import index_archive
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
+from cac_core.storage import place_of
 from flows.request import (
     archive_roots,
     index_workers,
@@ -63,7 +64,7 @@ def lookup_key(
     for name in _COLUMNS[1:]:
         matches = pc.or_(matches, pc.is_in(table[name], pa.array([key])))
     keys = table.filter(matches)["path_key"].to_pylist()
-    return KeyLookup(key, sorted(str(found.paths[path_key]) for path_key in keys))
+    return KeyLookup(key, sorted(place_of(found.paths[path_key]) for path_key in keys))
 
 
 def whole_key(table: pa.Table, digits: str) -> str:

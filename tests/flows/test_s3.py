@@ -28,7 +28,8 @@ from tests.flows.conftest import SECRET, Cac, Scored
 pytestmark = pytest.mark.slow
 
 #: Columns of `scores` that belong to a run, not to a study.
-_OF_A_RUN = {"run_id", "scored_at", "instances_digest"}
+#: `files_digest` holds modification times, which are others in a store.
+_OF_A_RUN = {"run_id", "scored_at", "instances_digest", "files_digest"}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_an_archive_in_s3_is_scored_as_its_folder(
     assert found and all(name.startswith(f"{archive}/") for name in found)
     model = first.json["model"]
     compared = cac(
-        "evaluate", "archive", "-w", tables, "--source", f"model:{model}", "--reference", "truth",
+        "evaluate", "archive", "-w", tables, "--source", f"model:{model}", "--against", "truth",
         "--truth", scored.truth, "--out", tmp_path / "evaluation", **s3,
     )  # fmt: skip
     assert compared.code == 0, compared.err
