@@ -12,15 +12,14 @@ of the unchanged archive to the first. The page cache is warm.
 from __future__ import annotations
 
 import argparse
-import io
 import tempfile
 from pathlib import Path
 from time import perf_counter
 
 import pydicom
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
 
+from bench.small_archive import before_pixels
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.series import series_table
 from cac_core.keys import Keyring
@@ -143,7 +142,7 @@ def compare(folder: Path, files: list[Path], workers: int) -> None:
 
 def write_archive(folder: Path, n_files: int) -> list[Path]:
     """Write `n_files` slices, `_SLICES` per series and one series per folder."""
-    head = _template()
+    head = before_pixels(_header(), _PIXEL_BYTES)
     paths = []
     for number in range(n_files):
         series, index = divmod(number, _SLICES)
@@ -157,19 +156,6 @@ def write_archive(folder: Path, n_files: int) -> list[Path]:
             file.truncate(len(content) + _PIXEL_BYTES)
         paths.append(path)
     return paths
-
-
-def _template() -> bytes:
-    """Bytes of a slice before its pixels, with placeholders where slices differ."""
-    dataset = _header()
-    dataset.PixelData = bytes(_PIXEL_BYTES)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()[:-_PIXEL_BYTES]
 
 
 def _header() -> Dataset:

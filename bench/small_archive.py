@@ -47,7 +47,7 @@ def write_studies(
     slices : files per study.
     codes : what the stub cascade shall do (`bench/stub_cascade.py`), by number of the study.
     """
-    head = _template()
+    head = before_pixels(_header(), _PIXEL_BYTES)
     for study in range(studies):
         place = folder / f"{study // _STUDIES_PER_FOLDER:04d}"
         if study % _STUDIES_PER_FOLDER == 0:
@@ -125,12 +125,9 @@ def _volume(study: int, slices: int, code: int) -> NDArray[np.int16]:
     return hu
 
 
-def _template() -> bytes:
-    """Bytes of a slice before its pixels, with placeholders where slices differ."""
-    dataset = Dataset()
-    for keyword, value in _values().items():
-        setattr(dataset, keyword, value)
-    dataset.PixelData = bytes(_PIXEL_BYTES)
+def before_pixels(dataset: Dataset, pixel_bytes: int) -> bytes:
+    """Bytes of the file of a slice up to its pixels, which go to the end of it."""
+    dataset.PixelData = bytes(pixel_bytes)
     dataset["PixelData"].VR = "OW"
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -138,11 +135,12 @@ def _template() -> bytes:
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()[:-_PIXEL_BYTES]
+    return buffer.getvalue()[:-pixel_bytes]
 
 
-def _values() -> dict[str, object]:
-    return {
+def _header() -> Dataset:
+    dataset = Dataset()
+    values = {
         "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
         "SOPClassUID": CTImageStorage,
         "SOPInstanceUID": f"{_ROOT}.{_STUDY}.{_SLICE}",
@@ -180,3 +178,6 @@ def _values() -> dict[str, object]:
         "HighBit": 15,
         "PixelRepresentation": 0,
     }
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset

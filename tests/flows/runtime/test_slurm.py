@@ -115,27 +115,25 @@ def settings_of(folder: Path, **options: object) -> ClusterSettings:
 
 
 @pytest.mark.slow
-def test_a_job_that_slurm_refuses_ends_the_run(
-    site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"queue": "banana"}, r"does not take the job of a worker .*partition"),
+        ({"job_script_prologue": ["exit 1"]}, "ended before a worker arrived"),
+    ],
+)
+def test_a_cluster_whose_jobs_do_not_start_ends_the_run(
+    site: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, object],
+    fault: str,
 ) -> None:
     for name, value in site.items():
         monkeypatch.setenv(name, value)
     with (
-        pytest.raises(CacError, match=r"does not take the job of a worker .*partition"),
-        cluster_client(settings_of(tmp_path, queue="banana")),
-    ):
-        pass
-
-
-@pytest.mark.slow
-def test_jobs_that_end_at_once_end_the_run(
-    site: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in site.items():
-        monkeypatch.setenv(name, value)
-    with (
-        pytest.raises(CacError, match="ended before a worker arrived"),
-        cluster_client(settings_of(tmp_path, job_script_prologue=["exit 1"])),
+        pytest.raises(CacError, match=fault),
+        cluster_client(settings_of(tmp_path, **options)),
     ):
         pass
 
