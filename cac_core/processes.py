@@ -28,6 +28,21 @@ def without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def interrupt_handler_kept() -> Iterator[None]:
+    """Undo what a package does to the handler of SIGINT while it is imported inside.
+
+    `dask_jobqueue` installs one that ends the process with exit code 0: an interrupted run would
+    count as finished.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
 def end_processes(others: set[BaseProcess]) -> None:
     """Kill the processes of multiprocessing that are not among `others`."""
     for process in set(multiprocessing.active_children()) - others:

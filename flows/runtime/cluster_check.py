@@ -13,6 +13,7 @@ from distributed import LocalCluster, Nanny, Worker
 
 from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import CacError, UsageError
+from cac_core.processes import interrupt_handler_kept
 
 #: Arguments that a local cluster sets itself.
 LOCAL_FIXED = frozenset(
@@ -82,8 +83,9 @@ def _check_address(settings: ClusterSettings) -> None:
 
 def _check_slurm(settings: ClusterSettings) -> None:
     try:
-        from dask_jobqueue.core import Job, JobQueueCluster
-        from dask_jobqueue.slurm import SLURMJob
+        with interrupt_handler_kept():
+            from dask_jobqueue.core import Job, JobQueueCluster
+            from dask_jobqueue.slurm import SLURMJob
     except ImportError:
         raise _extra(settings.kind) from None
     from flows.runtime.slurm import FIXED, slurm_options

@@ -16,13 +16,16 @@ from typing import Any
 
 import dask
 from dask.utils import parse_bytes
-from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.core import Status
 from distributed.deploy.adaptive import Adaptive
 
 from cac_core.cluster_settings import ClusterSettings, as_words
 from cac_core.errors import CacError, UsageError
+from cac_core.processes import interrupt_handler_kept
 from tasks.dask_without_http import ClosedScheduler, ClosedWorker
+
+with interrupt_handler_kept():
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 
 #: Time between two looks at the load of the cluster, and at the queue of SLURM.
 _ADAPT_EVERY, _QUEUE_EVERY_S = "5s", 10.0

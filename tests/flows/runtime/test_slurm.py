@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,6 @@ from time import monotonic, sleep
 import dask
 import pyarrow.parquet as pq
 import pytest
-from dask_jobqueue.slurm import SLURMJob
 
 from cac_core.cluster_settings import ClusterSettings
 from cac_core.cohort.warehouse import Warehouse
@@ -20,7 +21,7 @@ from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring
 from cac_core.phantom.archive.write import write_archive
 from flows.runtime.dask_cluster import cluster_client
-from flows.runtime.slurm import lifetime_arguments, slurm_options, walltime_seconds
+from flows.runtime.slurm import SlurmJobs, lifetime_arguments, slurm_options, walltime_seconds
 from schemas.score import SCORES
 from tests.builders.slurm_site import slurm_site
 from tests.flows.conftest import SECRET, Cac
@@ -70,13 +71,26 @@ def test_jobs_without_a_time_limit_live_on() -> None:
     assert lifetime_arguments("UNLIMITED") == []
 
 
+def test_an_interrupted_run_is_not_a_finished_one() -> None:
+    """dask-jobqueue installs a handler of SIGINT that ends the process with exit code 0."""
+    code = (
+        "import os, signal, time; import flows.runtime.slurm;"
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(20)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
 def test_the_job_script_holds_what_a_worker_needs() -> None:
     options = {"cores": 4, "memory": "8GiB", "walltime": "02:00:00", "worker_extra_args": ["-v"]}
     settings = ClusterSettings(kind="slurm", options=options, worker_resources={"GPU": 1})
     made = slurm_options(settings, {"distributed.worker.memory.pause": False})
     own = ("scheduler_cls", "scheduler_options", "security", "shared_temp_directory")
     kept = {name: value for name, value in made.items() if name not in own}
-    lines = SLURMJob("tls://h:1", "one", **kept).job_script().splitlines()
+    lines = SlurmJobs.job_cls("tls://h:1", "one", **kept).job_script().splitlines()
     (start,) = (line for line in lines if "distributed.cli.dask_worker" in line)
     for part in ("--nthreads 1 ", "--nworkers 4 ", "-v ", "--resources GPU=1", "--lifetime 6600s"):
         assert part in start
