@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -28,9 +29,11 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from cac_core.dicom import tags
 from cac_core.dicom.archive_io import answered, unreadable
 from cac_core.dicom.header_values import plain_decimals
 from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.plain_file import plain_dataset
 from cac_core.errors import StudyError
 from cac_core.storage import ArchiveFile, file_size, read_all
 from schemas.codes import StudyReason
@@ -104,6 +107,7 @@ _READ_TAGS: list[BaseTag | int] = [
     *map(Tag, READ_KEYWORDS),
     *map(Tag, OVERLAY_BIT_POSITIONS),
 ]
+_PLAIN_TAGS = frozenset(map(int, _READ_TAGS)) - {tags.PixelData}
 _META_GROUP = 0x0002
 #: Largest plausible values, to interpret a comma; see `plain_decimals`.
 _LARGEST = {
@@ -209,6 +213,9 @@ def parse_dataset(content: bytes, budget: InflationBudget) -> Dataset:
         # Search the whole file: a long private meta element must not hide the UID.
         if DeflatedExplicitVRLittleEndian.encode() in content:
             return _parse_possibly_deflated(content, budget)
+        plain = plain_dataset(content, _PLAIN_TAGS)
+        if plain is not None:
+            return plain
         dataset = dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
         if "Rows" not in dataset:
             # pydicom returns no elements at all where encapsulated pixel data are truncated.
@@ -236,10 +243,16 @@ def transfer_syntax(dataset: Dataset) -> UID:
 def value(dataset: Dataset, keyword: str) -> object:
     """Return the value of an element; None where absent, empty or not convertible."""
     try:
-        found = dataset.get(keyword)
+        element = dataset.get(_tag(keyword))  # by a keyword takes twice the time
+        found = None if element is None else element.value
     except PARSE_ERRORS:
         return None
     return None if found is None or found == "" else found
+
+
+@lru_cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def text(dataset: Dataset, keyword: str) -> str | None:

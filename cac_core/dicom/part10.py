@@ -55,6 +55,8 @@ class RawHeader:
     """
 
     values: dict[int, bytes] = field(default_factory=dict)
+    #: Value representations of these, and of wanted elements whose values are too long to keep.
+    representations: dict[int, bytes] = field(default_factory=dict)
     nested: dict[int, bytes] = field(default_factory=dict)
     positions: list[bytes] = field(default_factory=list)
     transfer_syntax: str = ""
@@ -196,10 +198,12 @@ def _walk_data_set(
             position = _walk_sequence(window, value, raw, frame, enter)
             buffer, base = window.buffer, window.base
             continue
-        if tag in wanted and length <= _MAX_VALUE_BYTES:
-            index = window.hold(value, length)
-            buffer, base = window.buffer, window.base
-            values[tag] = buffer[index : index + length]
+        if tag in wanted:
+            raw.representations[tag] = vr
+            if length <= _MAX_VALUE_BYTES:
+                index = window.hold(value, length)
+                buffer, base = window.buffer, window.base
+                values[tag] = buffer[index : index + length]
         position = value + length
     _check_end(window, position)
 
