@@ -207,8 +207,8 @@ class Cascade:
     def heart_probability(self, stack: Tensor) -> Tensor:
         """Probability of the heart by each network, (networks, slices, 112, 112).
 
-        It is 0 outside of a region around the heart; see `_heart_region`. Where the heart reaches
-        the border of that region, everything is computed.
+        It is 0 outside of a region around the heart; see `_heart_region`. Where the heart reaches a
+        border of that region, the region is extended.
 
         Parameters
         ----------
@@ -218,23 +218,25 @@ class Cascade:
         n, rows, columns = len(stack) - 2, *stack.shape[1:]
         whole = (0, n, 0, rows, 0, columns)
         region = self._heart_region(stack) or whole
-        found = self._hearts_in(stack, region)
-        likely = (found.mean(dim=0) >= _HEART_LIKELY).nonzero()
-        if len(likely) and _touches(_box(likely), region, whole):
-            found = self._hearts_in(stack, whole)
+        found = torch.zeros(len(self.hearts), n, rows, columns)
+        missing = [region]
+        while missing:
+            for part in missing:
+                self._find_hearts(stack, part, found)
+            region = _hull([region, *missing])
+            likely = (found.mean(dim=0) >= _HEART_LIKELY).nonzero()
+            missing = _beyond(_box(likely), region, whole) if len(likely) else []
         return found
 
-    def _hearts_in(self, stack: Tensor, region: Box) -> Tensor:
-        """Probability of the heart by each network in a region, 0 outside."""
+    def _find_hearts(self, stack: Tensor, region: Box, found: Tensor) -> None:
+        """Set the probability of the heart by each network in a region."""
         begin, end, *core = region
         window = (core[0], core[1], core[2], core[3])
-        found = torch.zeros(len(self.hearts), len(stack) - 2, *stack.shape[1:])
         for k in range(begin, end, _BATCH):
             part = stack[k : min(k + _BATCH, end) + 2]
             for number, net in enumerate(self.hearts):
                 scores = net.window(part, window).softmax(dim=1)[:, 1]
                 found[number, k : k + len(part) - 2, core[0] : core[1], core[2] : core[3]] = scores
-        return found
 
     def _heart_region(self, stack: Tensor) -> Box | None:
         """Region of the stack that can hold the heart; None where no slice shows it.
@@ -349,10 +351,24 @@ def _box(places: Tensor) -> Box:
     return low[0], high[0] + 1, low[1], high[1] + 1, low[2], high[2] + 1
 
 
-def _touches(box: Box, region: Box, whole: Box) -> bool:
-    """Whether a box reaches a border of the region where the whole goes on."""
-    pairs = zip(box, region, whole, strict=True)
-    return any(edge == border != limit for edge, border, limit in pairs)
+def _hull(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of them."""
+    a, b, c, d, e, f = zip(*boxes, strict=True)
+    return min(a), max(b), min(c), max(d), min(e), max(f)
+
+
+def _beyond(box: Box, region: Box, whole: Box) -> list[Box]:
+    """Where to look on if a box reaches a border of the region: the next slices, or everything."""
+    pairs = zip(box[2:], region[2:], whole[2:], strict=True)
+    if any(edge == border != limit for edge, border, limit in pairs):
+        return [whole]
+    begin, end = region[0], region[1]
+    parts: list[Box] = []
+    if box[0] == begin != whole[0]:
+        parts.append((max(whole[0], begin - _LOOK_STEP), begin, *region[2:]))
+    if box[1] == end != whole[1]:
+        parts.append((end, min(whole[1], end + _LOOK_STEP), *region[2:]))
+    return parts
 
 
 def smallest_overlap(probability: Tensor) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cac_core.components import bounding_box
+from cac_core.scoring.blocks import block_sums
 
 #: Blood at or above this is enhanced: halfway between dense unenhanced blood on a miscalibrated
 #: scanner (60 + 10 HU) and the late phase (110 HU).
@@ -138,17 +139,11 @@ def _block_means(
     volume: NDArray[np.int16] | NDArray[np.bool_], factors: tuple[int, int, int]
 ) -> NDArray[np.float32]:
     """Average blocks of voxels; incomplete blocks at the far ends are dropped."""
-    means: NDArray[np.float32] = np.empty(
-        [size // factor for size, factor in zip(volume.shape, factors, strict=True)], np.float32
-    )
-    n_slices, n_rows, n_columns = means.shape
-    by_slice, by_row, by_column = factors
-    for index in range(n_slices):
-        slab = volume[index * by_slice : (index + 1) * by_slice]
-        total = slab[:, : n_rows * by_row, : n_columns * by_column].sum(axis=0, dtype=np.int32)
-        rows = total.reshape(n_rows, by_row, -1).sum(axis=1)
-        means[index] = rows.reshape(n_rows, n_columns, by_column).sum(axis=2)
-    return means / np.float32(by_slice * by_row * by_column)
+    by_slice, rows, columns = factors
+    sums = block_sums(volume[: len(volume) // by_slice * by_slice], rows, columns)
+    sums = sums.reshape(-1, by_slice, *sums.shape[1:]).sum(axis=1)
+    means: NDArray[np.float32] = sums.astype(np.float32)
+    return means / np.float32(by_slice * rows * columns)
 
 
 def _block_ml(factors: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> float:

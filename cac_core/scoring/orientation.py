@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cac_core.scoring.blocks import block_sums
 from schemas.codes import QualityFlag
 
 #: Approximate distance of the slices used, and size of the blocks of pixels.
@@ -140,12 +141,7 @@ def _coarse(
     factors = [max(1, round(_BLOCK_MM / spacing)) for spacing in spacing_mm[1:]]
     thin = [2 if factor >= 4 else 1 for factor in factors]
     rows, columns = (factor // every for factor, every in zip(factors, thin, strict=True))
-    part = hu[::step, :: thin[0], :: thin[1]]
-    n_rows, n_columns = part.shape[1] // rows, part.shape[2] // columns
-    part = part[:, : n_rows * rows, : n_columns * columns]
-    sums = part.reshape(len(part), n_rows, rows, n_columns, columns).sum(
-        axis=(2, 4), dtype=np.int32
-    )
+    sums = block_sums(hu[::step, :: thin[0], :: thin[1]], rows, columns)
     means = (sums / np.float32(rows * columns)).astype(np.float32)
     in_plane = (rows * thin[0] * spacing_mm[1], columns * thin[1] * spacing_mm[2])
     return means, (step * spacing_mm[0], *in_plane)

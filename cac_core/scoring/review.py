@@ -263,8 +263,10 @@ def faint_mm2(
     labels, n_pixels = label_in_plane(heart_mask & (hu >= threshold_hu))
     if len(n_pixels) == 1:
         return 0.0
-    peak = ndimage.maximum(hu, labels, np.arange(1, len(n_pixels)))
-    faint = n_pixels[1:][np.asarray(peak) < limits.faint_hu]
+    inside = np.flatnonzero(labels)
+    peak = np.full(len(n_pixels), np.iinfo(np.int16).min, np.int16)
+    np.maximum.at(peak, labels.ravel()[inside], hu.ravel()[inside])
+    faint = n_pixels[1:][peak[1:] < limits.faint_hu]
     return float(faint.max(initial=0) * spacing_mm[1] * spacing_mm[2])
 
 
