@@ -8,7 +8,9 @@ all other values, counts every element against `HeaderLimits`, and does not recu
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from cac_core.dicom import tags
 from cac_core.dicom.byte_window import (
@@ -43,6 +45,10 @@ _GE_PRIVATE = "1.2.840.113619.5.2"
 _IMPLICIT_SYNTAXES = frozenset((IMPLICIT_LITTLE, _GE_PRIVATE))
 #: Transfer syntaxes whose pixel data are uncompressed and so have a known length.
 UNCOMPRESSED = frozenset((IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, _GE_PRIVATE))
+
+
+#: Reads values at a position of a buffer.
+_Reader = Callable[[bytes, int], tuple[Any, ...]]
 
 
 @dataclass(slots=True)
@@ -168,9 +174,7 @@ def _walk_data_set(
     window: Window, position: int, raw: RawHeader, wanted: frozenset[int], nested: frozenset[int]
 ) -> None:
     explicit = _is_explicit(window, position, raw)
-    order = "<" if raw.little_endian else ">"
-    read_head = struct.Struct(order + "HH2sH").unpack_from
-    read_long = struct.Struct(order + "I").unpack_from
+    read_head, read_long = _readers(raw)
     size, values = window.size, raw.values
     buffer, base = window.buffer, window.base
     while position + 8 <= size:
@@ -183,8 +187,7 @@ def _walk_data_set(
         if not explicit:
             (length,) = read_long(buffer, index + 4)
         elif vr in LONG_VRS:
-            window.hold(position, 12)
-            (length,) = read_long(buffer, index + 8)
+            (length,) = read_long(window.buffer, window.hold(position, 12) + 8)
             value = position + 12
         elif vr not in SHORT_VRS:
             raise MalformedHeaderError("value representation")
@@ -206,6 +209,12 @@ def _walk_data_set(
                 values[tag] = buffer[index : index + length]
         position = value + length
     _check_end(window, position)
+
+
+def _readers(raw: RawHeader) -> tuple[_Reader, _Reader]:
+    """Functions that read the head of an element, and a length of four bytes, in a buffer."""
+    order = "<" if raw.little_endian else ">"
+    return struct.Struct(order + "HH2sH").unpack_from, struct.Struct(order + "I").unpack_from
 
 
 def _check_end(window: Window, position: int) -> None:
@@ -258,9 +267,7 @@ def _walk_sequence(
 ) -> int:
     """Walk one sequence to its end; with `nested`, enter its items and keep those elements."""
     stack = [first]
-    order = "<" if raw.little_endian else ">"
-    read_head = struct.Struct(order + "HH2sH").unpack_from
-    read_long = struct.Struct(order + "I").unpack_from
+    read_head, read_long = _readers(raw)
     while stack:
         top = stack[-1]
         if 0 <= top.end <= position:

@@ -56,33 +56,39 @@ def plain_dataset(content: bytes, wanted: frozenset[int]) -> Dataset | None:
         walk_header(window, raw, wanted, frozenset())
     except (LimitExceededError, MalformedHeaderError, NotDicomError, TruncatedHeaderError):
         return None
-    begin, length = raw.pixel_offset, raw.pixel_length
-    if begin is None or length is None or not _is_plain(raw, content[begin - 8 : begin - 6]):
+    pixels = _pixels(raw, content) if _is_plain(raw) else None
+    if pixels is None:
         return None
-    if begin + length > len(content):
-        return None
-    elements: dict[BaseTag, DataElement | RawDataElement] = {}
+    elements: dict[BaseTag, DataElement | RawDataElement] = {pixels.tag: pixels}
     for tag, value in raw.values.items():
         element = _element(tag, raw.representations[tag], value)
         if element is None:
             return None
         elements[BaseTag(tag)] = element
-    vr, pixels = content[begin - 8 : begin - 6].decode(), content[begin : begin + length]
-    place = BaseTag(tags.PixelData)
-    elements[place] = RawDataElement(place, vr, length, pixels, begin, False, True)
     dataset = Dataset(elements)
     dataset.file_meta = _META
     dataset.set_original_encoding(False, True)
     return dataset
 
 
-def _is_plain(raw: RawHeader, pixels_vr: bytes) -> bool:
+def _is_plain(raw: RawHeader) -> bool:
     return (
         raw.has_preamble
         and raw.transfer_syntax == EXPLICIT_LITTLE
-        and pixels_vr in _PIXELS
         and raw.values.keys() == raw.representations.keys()
     )
+
+
+def _pixels(raw: RawHeader, content: bytes) -> RawDataElement | None:
+    """The element of the pixel data; None where it is encapsulated, truncated or absent."""
+    begin, length = raw.pixel_offset, raw.pixel_length
+    if begin is None or length is None or begin + length > len(content):
+        return None
+    vr = content[begin - 8 : begin - 6]  # then two reserved bytes, and four of the length
+    if vr not in _PIXELS:
+        return None
+    value = content[begin : begin + length]
+    return RawDataElement(BaseTag(tags.PixelData), vr.decode(), length, value, begin, False, True)
 
 
 @lru_cache(maxsize=4096)

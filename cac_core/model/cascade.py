@@ -16,7 +16,8 @@ from scipy.ndimage import find_objects, label
 from torch import Tensor
 
 from cac_core.model.classes import classify_lesions
-from cac_core.model.convlstm import Window, grow
+from cac_core.model.convlstm import ConvLSTMSegmenter, Window, grow
+from cac_core.model.inference import for_inference
 from cac_core.model.preprocess import (
     HeartFrame,
     Spacing,
@@ -135,9 +136,11 @@ class Cascade:
         """
         torch.set_num_threads(threads)
         manifest = verify_weights(folder)
-        hearts = [load_network(manifest, name).to(device) for name in manifest.hearts]
-        calcium = load_network(manifest, "calcium").to(device)
-        return cls(manifest, hearts, calcium, device)
+
+        def network(name: str) -> ConvLSTMSegmenter:
+            return for_inference(load_network(manifest, name)).to(device)
+
+        return cls(manifest, list(map(network, manifest.hearts)), network("calcium"), device)
 
     @property
     def model_id(self) -> str:
