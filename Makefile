@@ -36,7 +36,9 @@ format: $(VENV)/.installed-dev  ## format the code
 
 bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side by side
 	$(BIN)/python -m bench.bench_index
+	$(BIN)/python -m bench.bench_study
 	$(BIN)/python -m bench.bench_cascade
+	$(BIN)/python -m bench.bench_runtimes
 	$(BIN)/python -m bench.bench_networks
 	$(BIN)/python -m bench.bench_rescore
 	$(BIN)/python -m bench.bench_scale --studies 1000

@@ -28,6 +28,7 @@ from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from tasks.archive_wait import ArchiveWait
 from tasks.fanout import score_studies
+from tasks.read_ahead import reading_ahead
 from tasks.step import step
 
 #: Reasons whose rows are staged at once: a run that is killed must not lose what they cost.
@@ -145,7 +146,7 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
         )
         score_studies(
             client,
-            unread,
+            reading_ahead(unread) if shards.cluster.kind == "local" else unread,
             shards.protocol,
             timeout_s=shards.scoring.timeout_s,
             memory_bytes=None if memory == "auto" else parse_bytes(memory),
