@@ -13,6 +13,7 @@ from cac_core.errors import CacError, UsageError
 from cac_core.keys import load_keyring
 from cac_core.storage import place_of
 from flows.request import (
+    archive_listing,
     archive_roots,
     index_workers,
     open_warehouse,
@@ -57,7 +58,9 @@ def lookup_key(
         if warehouse or settings.warehouse
         else load_keyring(settings.key_file)
     )
-    found = index_archive(roots, keyring, workers=index_workers(settings))
+    found = index_archive(
+        roots, keyring, workers=index_workers(settings), scan=archive_listing(settings)
+    )
     table = found.instances
     key = whole_key(table, key)
     matches = pc.is_in(table[_COLUMNS[0]], pa.array([key]))

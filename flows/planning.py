@@ -21,7 +21,13 @@ from cac_core.dicom.selection import select_series
 from cac_core.dicom.selection_rules import SelectionRules
 from cac_core.dicom.series import series_table
 from cac_core.errors import UsageError
-from flows.request import PreparedIndexing, PreparedScoring, ScoringRequest, prepare_scoring
+from flows.request import (
+    PreparedIndexing,
+    PreparedScoring,
+    ScoringRequest,
+    archive_listing,
+    prepare_scoring,
+)
 from flows.runtime.progress import RunProgress
 from flows.summaries import ScoringDryRun
 from schemas.instance import INSTANCES
@@ -82,6 +88,7 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
             workers=prepared.index_workers,
             texts=prepared.texts,
             progress=report,
+            scan=archive_listing(prepared.settings, progress.say),
         )
     require_there(prepared.roots)
     _require_ct(index)

@@ -84,6 +84,7 @@ def index_archive(
     limits: HeaderLimits = HeaderLimits(),  # noqa: B008 - frozen
     texts: TextPolicy | None = None,
     progress: Callable[[int, int], None] | None = None,
+    scan: Callable[[Sequence[Path | str]], list[ScannedFile]] = scan_archive,
 ) -> ArchiveIndex:
     """Index every file below `roots`; an unreadable file becomes a row with its reason.
 
@@ -98,6 +99,7 @@ def index_archive(
     texts : which words of descriptions are kept; by default allowed terms and the words that the
         shipped selection rules need. After a change every file is opened again.
     progress : called with the number of headers read and the total.
+    scan : lists the files below `roots`.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def index_archive(
     """
     start = perf_counter()
     texts = texts or text_policy(load_rules())
-    files = scan_archive(roots)
+    files = scan(roots)
     keys = keyring.path_keys([item.path for item in files])
     by_key = dict(zip(keys, files, strict=True))
     known = _unchanged(previous, by_key, texts.digest)
