@@ -25,6 +25,9 @@ from cac_core.sources.listing import Listing
 from cac_core.sources.packed import UnpackLimits
 from tests.builders.dicom_files import write_slices
 
+# pydicom leaves the temporary folder of a file set to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+
 KEYS = Keyring(b"a secret of the tests of media")
 #: Columns that depend on where a file is.
 _OF_A_PLACE = ["path_key", "mtime_ns"]
@@ -162,7 +165,6 @@ def fileset(folder: Path, target: Path) -> Path:
             image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
             files.add(image)
     files.write(target)
-    files._tmpdir.cleanup()  # else it warns when it is collected
     return target / "DICOMDIR"
 
 
