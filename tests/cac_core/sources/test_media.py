@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -24,9 +26,6 @@ from cac_core.sources.dicomdir import listed_files
 from cac_core.sources.listing import Listing
 from cac_core.sources.packed import UnpackLimits
 from tests.builders.dicom_files import write_slices
-
-# pydicom leaves the temporary folder of a file set to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
 
 KEYS = Keyring(b"a secret of the tests of media")
 #: Columns that depend on where a file is.
@@ -165,6 +164,10 @@ def fileset(folder: Path, target: Path) -> Path:
             image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
             files.add(image)
     files.write(target)
+    with warnings.catch_warnings():  # pydicom leaves a temporary folder to the garbage collector
+        warnings.simplefilter("ignore", ResourceWarning)
+        del files
+        gc.collect()
     return target / "DICOMDIR"
 
 
