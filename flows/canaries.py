@@ -56,16 +56,25 @@ def check_canaries(
 ) -> None:
     """Score the canaries again and compare; rows of `scores` are not touched."""
     settings, results = prepared.settings, list[StudyResult]()
+    works = work_orders(canaries.studies, content.index.instances, content.index.paths)
+    arrivals = None if content.pacs is None else content.pacs.arrivals
+
+    def scored(result: StudyResult) -> None:
+        results.append(result)
+        if arrivals is not None:
+            arrivals.done(str(result.score["study_key"]))
+
     score_studies(
         client,
-        work_orders(canaries.studies, content.index.instances, content.index.paths),
+        # One that the PACS does not deliver cannot be compared.
+        works if arrivals is None else arrivals.works(works, lambda work, error: None),
         settings.protocol,
         timeout_s=settings.scoring.timeout_s,
         previews=False,
         no_workers_s=settings.cluster.patience_s,
         grows_to=settings.cluster.widest,
         resources=settings.cluster.study_resources,
-        on_result=results.append,
+        on_result=scored,
     )
     rows = [result.score | _stamp(prepared.identity, run_id) for result in results]
     model = prepared.weights.model_id

@@ -244,7 +244,7 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path | 
         )
     for root in roots:
         if isinstance(root, str):
-            require_answer(root, "archive")
+            _require_usable(root)
             continue
         hide_paths_below(root)
         if not root.exists():
@@ -254,6 +254,16 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path | 
     if not any(isinstance(root, str) or root.is_file() or _holds_something(root) for root in roots):
         raise UsageError("The archive is empty: no file was found.", "Check the path and mount.")
     return roots
+
+
+def _require_usable(url: str) -> None:
+    from cac_core.sources.open import require_usable
+    from cac_core.sources.place import is_pacs
+
+    if is_pacs(url):
+        require_usable(url)
+    else:
+        require_answer(url, "archive")
 
 
 def archive_listing(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Listing:

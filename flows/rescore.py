@@ -182,6 +182,8 @@ def _shards_of(
         on_study=progress.study_done,
         on_unchanged=progress.study_unchanged,
         wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
+        arrivals=content.pacs.arrivals if content.pacs else None,
+        unread=content.pacs.unread if content.pacs else frozenset(),
     )
 
 

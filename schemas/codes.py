@@ -51,6 +51,7 @@ class FileReason(DescribedCode):
         "outside_medium",
         "a DICOMDIR or archive names a place outside of itself, or a link; it is not read",
     )
+    NOT_RETRIEVED = "not_retrieved", "the PACS did not give the headers of the study"
     UNREADABLE_MEDIUM = "unreadable_medium", "a zip or tar archive is damaged or encrypted"
     MEDIUM_LIMITS = (
         "medium_limits",

@@ -19,7 +19,7 @@ from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.selection_rules import load_rules, text_policy
 from cac_core.keys import Keyring
-from cac_core.storage import ArchiveFile, RemoteFile, archive_file, is_url
+from cac_core.storage import ArchiveFile, RemoteFile, archive_file, is_url, place_of
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.table import InvalidTableError
@@ -135,6 +135,32 @@ def index_archive(
 
 def _to_read(item: ScannedFile) -> str | RemoteFile:
     return RemoteFile(item.path, item.size_bytes) if is_url(item.path) else item.path
+
+
+def joined(
+    index: ArchiveIndex, rows: pa.Table, places: Mapping[str, str], n_read: int
+) -> ArchiveIndex:
+    """The index with rows of a PACS, of studies that it does not hold already.
+
+    Parameters
+    ----------
+    rows : rows of `instances` that are no files.
+    places : place of each of them by its path key.
+    n_read : how many of them were asked for in this run.
+    """
+    here = index.instances["study_key"].unique()
+    rows = rows.filter(pc.invert(pc.is_in(rows["study_key"], here.drop_null())))
+    table = _ordered(pa.concat_tables([index.instances, rows]).combine_chunks())
+    held = {key: place_of(path) for key, path in index.paths.items()}
+    kept = {key: places[key] for key in rows["path_key"].to_pylist() if key in places}
+    return replace(
+        index,
+        instances=table,
+        paths=ArchivePaths(held | kept),
+        n_files=index.n_files + rows.num_rows,
+        n_opened=index.n_opened + n_read,
+        reasons=_reasons(table),
+    )
 
 
 def withheld(index: ArchiveIndex, is_withheld: Callable[[pa.Table], pa.Array]) -> ArchiveIndex:
