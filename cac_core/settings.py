@@ -16,7 +16,7 @@ from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
 from cac_core.settings_section import Section as _Section
 from cac_core.settings_section import key as _key
-from cac_core.source_settings import SourceSettings
+from cac_core.source_settings import PRIVATE, SourceSettings
 from cac_core.storage import is_url
 from cac_core.tomlfile import faults_of, read_toml
 
@@ -296,6 +296,7 @@ class Settings(_Section):
         keys of studies would outlast `cac forget`.
         """
         secret: Any = {"archive": True, "key_file": True, "notify": True, "canary": {"keys"}}
+        secret["source"] = PRIVATE
         return self.model_dump(mode="json", exclude=secret)
 
 

@@ -17,6 +17,8 @@ _PEER = re.compile(
     r"[\x21-\x3f\x41-\x5b\x5d-\x7e][\x20-\x3f\x41-\x5b\x5d-\x7e]{0,15}@[0-9A-Fa-f.:]+"
 )
 _PATHS = ("cache", "tls_ca_file", "tls_cert", "tls_key", "password_file", "token_file")
+#: What is not stored with a run: files, addresses, and patterns that could be names.
+PRIVATE = frozenset((*_PATHS, "user", "listen", "peers", "descriptions"))
 
 
 class SourceSettings(Section):

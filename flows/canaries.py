@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from distributed import Client
 from cac_core.cohort.canaries import choose_canaries, compare_canaries
 from cac_core.cohort.worklist import Identity, work_orders
 from cac_core.events import Level, event
-from cac_core.study import StudyResult
+from cac_core.study import StudyResult, StudyWork
 from flows.planning import ArchiveContent, ScoringPlan
 from flows.request import PreparedScoring
 from flows.runtime.progress import RunProgress
@@ -57,17 +58,15 @@ def check_canaries(
     """Score the canaries again and compare; rows of `scores` are not touched."""
     settings, results = prepared.settings, list[StudyResult]()
     works = work_orders(canaries.studies, content.index.instances, content.index.paths)
-    arrivals = None if content.pacs is None else content.pacs.arrivals
 
     def scored(result: StudyResult) -> None:
         results.append(result)
-        if arrivals is not None:
-            arrivals.done(str(result.score["study_key"]))
+        if content.pacs is not None:
+            content.pacs.arrivals.done(str(result.score["study_key"]))
 
     score_studies(
         client,
-        # One that the PACS does not deliver cannot be compared.
-        works if arrivals is None else arrivals.works(works, lambda work, error: None),
+        _arriving(content, works),
         settings.protocol,
         timeout_s=settings.scoring.timeout_s,
         previews=False,
@@ -88,6 +87,13 @@ def check_canaries(
             f"warning: {canaries.drifted} of {len(canaries.rows)} canaries drifted: the same "
             "files, model and protocol give other results than before (table `canaries`)"
         )
+
+
+def _arriving(content: ArchiveContent, works: list[StudyWork]) -> Iterable[StudyWork]:
+    """The canaries with their files; one that a PACS does not deliver cannot be compared."""
+    if content.pacs is None:
+        return works
+    return content.pacs.arrivals.works(works, lambda work, error: None)
 
 
 def _stamp(identity: Identity, run_id: str) -> dict[str, object]:
