@@ -13,7 +13,6 @@ from typing import Any
 
 import requests
 from dicomweb_client.api import DICOMwebClient
-from dicomweb_client.session_utils import add_certs_to_session
 
 from cac_core.dicom.header_values import calendar_date
 from cac_core.sources.dicom_json import Item, raw_header, text_of, values_of
@@ -23,7 +22,7 @@ from cac_core.sources.place import is_uid, web_url
 from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader, StudyQuery
 
 # Their messages can quote addresses, which hold UIDs.
-for _name in ("dicomweb_client", "urllib3"):
+for _name in ("dicomweb_client", "retrying", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 #: Requests that an overloaded server, or a proxy in front of it, may answer later.
@@ -77,8 +76,10 @@ class _Session(requests.Session):
             self.auth = (access.user, access.password or "")
         # Servers that compress take ten times as long as to send the images as they are.
         self.headers["Accept-Encoding"] = "identity"
-        if access.ca_file or access.cert:
-            add_certs_to_session(self, access.ca_file, _pair(access))
+        if access.ca_file:
+            self.verify = access.ca_file
+        if access.cert:
+            self.cert = (access.cert, access.key) if access.key else access.cert
 
     def get(  # type: ignore[override]
         self, url: str | bytes, **options: Any
@@ -99,10 +100,6 @@ class _Session(requests.Session):
             if size > _MAX_JSON_BYTES:
                 raise SourceError(Fault.STUDY, "an answer of more than 512 MiB")
             yield chunk
-
-
-def _pair(access: WebAccess) -> Any:
-    return (access.cert, access.key) if access.cert and access.key else access.cert
 
 
 class DicomWeb:
