@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import re
 import threading
@@ -15,11 +14,19 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 
 from cac_core.dicom.header_values import calendar_date
+from cac_core.sources.dates import date_ranges, date_text
 from cac_core.sources.dicom_json import Item, raw_header, text_of, values_of
 from cac_core.sources.multipart import boundary_of, parts
 from cac_core.sources.pace import Pace
 from cac_core.sources.place import is_uid, web_url
-from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader, StudyQuery
+from cac_core.sources.source import (
+    HEADER_MODALITIES,
+    Fault,
+    FoundStudy,
+    SourceError,
+    SourceHeader,
+    StudyQuery,
+)
 
 # Their messages can quote addresses, which hold UIDs.
 for _name in ("dicomweb_client", "retrying", "urllib3"):
@@ -31,11 +38,8 @@ _CHUNK = 2**20
 #: A header of an instance as JSON has some kilobytes, that of a thousand frames some megabytes.
 _MAX_JSON_BYTES = 512 * 2**20
 _PAGE = 200
-#: Series whose headers can bear on the choice of the CTAC.
-HEADER_MODALITIES = frozenset(("CT", "NM", "PT"))
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _COUNTS = ["00201206", "00201208", "00080061", "00081030"]
-_DAYS_PER_QUERY = 31
 #: A server that asks to be left alone for longer is asked again after this time.
 _LONGEST_WAIT_S = 120.0
 
@@ -126,10 +130,10 @@ class DicomWeb:
     def studies(self, query: StudyQuery) -> Iterator[FoundStudy]:
         """Studies month by month and page by page; ones that come again are left out."""
         seen: set[str] = set()
-        for first, last in _months(query):
+        for first, last in date_ranges(query):
             filters: dict[str, Any] = {}
             if first or last:
-                filters["StudyDate"] = f"{_da(first)}-{_da(last)}"
+                filters["StudyDate"] = f"{date_text(first)}-{date_text(last)}"
             if len(query.modalities) == 1:
                 filters["ModalitiesInStudy"] = query.modalities[0]
             yield from self._pages(filters, seen)
@@ -244,23 +248,6 @@ def _found(uid: str, item: Item) -> FoundStudy:
     date = calendar_date((text_of(item, "00080020") or "").encode("latin-1", "replace"))
     description = text_of(item, "00081030")
     return FoundStudy(uid, date, modalities or None, description, instances, series)
-
-
-def _months(query: StudyQuery) -> Iterator[tuple[dt.date | None, dt.date | None]]:
-    """The range of dates in parts: an answer of years may be more than a server gives at once."""
-    if query.first is None:
-        yield None, query.last
-        return
-    last = query.last or dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
-    begin = query.first
-    while begin <= last:
-        end = min(last, begin + dt.timedelta(days=_DAYS_PER_QUERY - 1))
-        yield begin, end
-        begin = end + dt.timedelta(days=1)
-
-
-def _da(day: dt.date | None) -> str:
-    return "" if day is None else day.strftime("%Y%m%d")
 
 
 @contextmanager

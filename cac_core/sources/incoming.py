@@ -26,7 +26,8 @@ from cac_core.dicom.part10 import RawHeader, walk_header
 from cac_core.sources.source import Fault, SourceError
 
 _UIDS = frozenset((tags.StudyInstanceUID, tags.SeriesInstanceUID, tags.SOPInstanceUID))
-_HEADER_FAULTS = (NotDicomError, MalformedHeaderError, TruncatedHeaderError, LimitExceededError)
+#: What a header that cannot be walked raises.
+HEADER_FAULTS = (NotDicomError, MalformedHeaderError, TruncatedHeaderError, LimitExceededError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,31 @@ class IncomingLimits:
 
 #: The limits unless the settings say otherwise.
 INCOMING_LIMITS = IncomingLimits()
+
+
+def identity_of(content: bytes) -> tuple[str, str, str]:
+    """StudyInstanceUID, SeriesInstanceUID and SOPInstanceUID of a Part 10 file.
+
+    Raises
+    ------
+    SourceError
+        If it is none.
+    """
+
+    def read(count: int, position: int) -> bytes:
+        return content[position : position + count]
+
+    raw = RawHeader()
+    try:
+        walk_header(Window(read, len(content), HeaderLimits()), raw, _UIDS, frozenset())
+    except HEADER_FAULTS:
+        if not all(raw.values.get(tag) for tag in _UIDS):
+            raise SourceError(Fault.STUDY, "an answer that is no DICOM instance") from None
+    study, series, instance = (
+        uid_text(raw.values, tag)
+        for tag in (tags.StudyInstanceUID, tags.SeriesInstanceUID, tags.SOPInstanceUID)
+    )
+    return study, series, instance
 
 
 class IncomingSeries:
@@ -105,20 +131,7 @@ class IncomingSeries:
 
     def _checked(self, content: bytes) -> str | None:
         """The pseudonym of an instance of this series; None for one that is not expected."""
-
-        def read(count: int, position: int) -> bytes:
-            return content[position : position + count]
-
-        raw = RawHeader()
-        try:
-            walk_header(Window(read, len(content), HeaderLimits()), raw, _UIDS, frozenset())
-        except _HEADER_FAULTS:
-            if not all(raw.values.get(tag) for tag in _UIDS):
-                raise SourceError(Fault.STUDY, "an answer that is no DICOM instance") from None
-        study, series, instance = (
-            uid_text(raw.values, tag)
-            for tag in (tags.StudyInstanceUID, tags.SeriesInstanceUID, tags.SOPInstanceUID)
-        )
+        study, series, instance = identity_of(content)
         if (study, series) != self._asked:
             raise SourceError(Fault.STUDY, "an instance of another study or series")
         name = self._pseudonym(instance)

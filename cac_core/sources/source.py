@@ -11,6 +11,9 @@ from typing import Protocol
 
 from cac_core.dicom.part10 import RawHeader
 
+#: Series whose headers can bear on the choice of the CTAC.
+HEADER_MODALITIES = frozenset(("CT", "NM", "PT"))
+
 
 class Fault(Enum):
     """Kind of a fault: it decides whether another attempt, or another study, can help."""

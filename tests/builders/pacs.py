@@ -9,12 +9,19 @@ import shutil
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
+from pydicom import dcmread
+from pynetdicom import AE, evt
+from pynetdicom.presentation import build_context
+
+from cac_core.sources.dimse_association import without_delay
+from tests.builders.dicom_files import CAPTURE_CLASS, CT_CLASS, NM_CLASS
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 #: Both servers bind to all interfaces, whatever their settings say.
@@ -83,6 +90,24 @@ class Pacs:
     def rest(self) -> str:
         """The address of Orthanc's own interface."""
         return f"http://127.0.0.1:{self.http_port}"
+
+    def store(self, files: Iterable[Path]) -> None:
+        """Store files by DIMSE."""
+        entity = AE("SENDER")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            contexts = [build_context(one) for one in (CT_CLASS, NM_CLASS, CAPTURE_CLASS)]
+            link = entity.associate(
+                "127.0.0.1",
+                self.dicom_port,
+                contexts,
+                self.title,
+                evt_handlers=[(evt.EVT_CONN_OPEN, without_delay)],
+            )
+            assert link.is_established
+            for path in files:
+                assert link.send_c_store(dcmread(path)).Status == 0
+            link.release()
 
     def upload(self, files: Iterable[Path]) -> None:
         """Store files of one folder or several."""
