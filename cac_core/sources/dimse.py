@@ -23,7 +23,7 @@ from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.part10 import RawHeader, walk_header
 from cac_core.source_settings import SourceSettings
 from cac_core.sources.dates import date_ranges, date_text
-from cac_core.sources.dimse_association import ECHO, FIND, GET, MOVE, Peer, require_success
+from cac_core.sources.dimse_association import ECHO, FIND, GET, MOVE, Peer, cut_off, require_success
 from cac_core.sources.incoming import HEADER_FAULTS, identity_of
 from cac_core.sources.pace import Pace, StoppedError
 from cac_core.sources.place import dimse_place, is_uid
@@ -171,7 +171,7 @@ class Dimse:
                 add(content)
             except (SourceError, StoppedError) as error:
                 refused.append(error)
-                event.assoc.abort()
+                cut_off(event.assoc)
                 return 0xA700
             return 0x0000
 
@@ -237,7 +237,7 @@ class _Budget:
         with self._lock:
             self._left -= len(event.data)
         if self.spent:
-            event.assoc.abort()
+            cut_off(event.assoc)
 
     def fault(self) -> SourceError:
         return SourceError(Fault.STUDY, "more bytes than a series may have")

@@ -76,6 +76,12 @@ def without_delay(event: evt.Event) -> None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def cut_off(association: Association) -> None:
+    """Abort an association in the middle of a transfer."""
+    association.dimse_timeout = 0.1  # nothing more comes, for which the caller would wait
+    association.abort()
+
+
 class Peer:
     """Makes associations with one application entity.
 
