@@ -95,7 +95,7 @@ class IncomingSeries:
     ) -> None:
         self._folder, self._asked, self._expected = folder, asked, expected
         self._pseudonym, self._limits = pseudonym, limits
-        self._digests: dict[str, list[bytes]] = {}
+        self._copies: dict[str, list[Path]] = {}
         self._count = self._bytes = self._strangers = 0
         self._lock = threading.Lock()
 
@@ -118,16 +118,16 @@ class IncomingSeries:
         name = self._checked(content)
         if name is None:
             return
-        digest = hashlib.sha256(content).digest()
-        with self._lock:
-            copies = self._digests.setdefault(name, [])
-            if digest in copies:
-                return
-            copies.append(digest)
-            number = len(copies)
         stem = hashlib.sha256(name.encode()).hexdigest()[:32]
-        path = self._folder / (f"{stem}.dcm" if number == 1 else f"{stem}-{number}.dcm")
-        path.write_bytes(content)
+        with self._lock:
+            copies = self._copies.setdefault(name, [])
+            # Compared with what is on disk: to digest every instance would take most of the time.
+            if any(path.read_bytes() == content for path in copies):
+                return
+            mark = f"-{len(copies) + 1}" if copies else ""
+            path = self._folder / f"{stem}{mark}.dcm"
+            path.write_bytes(content)
+            copies.append(path)
 
     def _checked(self, content: bytes) -> str | None:
         """The pseudonym of an instance of this series; None for one that is not expected."""
@@ -145,6 +145,6 @@ class IncomingSeries:
         SourceError
             If one is missing.
         """
-        have, want = len(self._digests), len(self._expected)
+        have, want = len(self._copies), len(self._expected)
         if have < want:
             raise SourceError(Fault.STUDY, f"{have} of {want} instances")
