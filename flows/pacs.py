@@ -14,7 +14,7 @@ from cac_core.dicom.index import ArchiveIndex, joined
 from cac_core.errors import CacError
 from cac_core.sources.cache import SeriesCache
 from cac_core.sources.collect import Collector, SourceContent
-from cac_core.sources.known import KnownStudies
+from cac_core.sources.known import KnownStudies, known_file
 from cac_core.sources.open import limits_of, open_source, pace_of, query_of
 from cac_core.sources.pace import Window
 from cac_core.sources.place import is_pacs
@@ -23,11 +23,6 @@ from cac_core.sources.source import Source, SourceError
 from flows.request import PreparedIndexing
 from flows.runtime.progress import RunProgress
 from tasks.arrivals import Arrivals
-
-
-def known_file(folder: Path) -> Path:
-    """The database of known studies in a cache folder."""
-    return folder / "known-studies.sqlite"
 
 
 @dataclass(eq=False)

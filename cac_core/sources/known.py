@@ -27,6 +27,11 @@ CREATE TABLE IF NOT EXISTS series (
 """
 
 
+def known_file(folder: Path) -> Path:
+    """The database in a cache folder."""
+    return folder / "known-studies.sqlite"
+
+
 @dataclass(frozen=True, slots=True)
 class KnownStudy:
     """A study whose headers were read: its date, version, series and number of instances."""
