@@ -49,6 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         place, folder = options.child
+        print("begins", flush=True)
         pull_all(place, Path(folder))
         return
     with tempfile.TemporaryDirectory() as name:
@@ -129,8 +130,9 @@ def interrupted(pacs: Pacs, folder: Path, options: argparse.Namespace) -> None:
     killed = 0
     command = [sys.executable, "-m", "bench.bench_pacs", "--child", pacs.web, str(cache)]
     while killed < options.kills:
-        with subprocess.Popen(command) as child:
-            time.sleep(rng.uniform(2.0, 2.0 + options.series / 8))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdout and child.stdout.readline()
+            time.sleep(rng.uniform(0.0, options.series / 5))
             ended = child.poll() is not None
             child.send_signal(rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
         killed += 1

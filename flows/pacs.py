@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
+from cac_core.cohort.forgotten import Forgotten
 from cac_core.dicom.index import ArchiveIndex, joined
 from cac_core.errors import CacError
 from cac_core.sources.cache import SeriesCache
@@ -105,6 +106,7 @@ def with_pacs(
             prepared.keyring,
             prepared.texts,
             prepared.settings.source.connections,
+            Forgotten.read(prepared.warehouse, prepared.keyring).holds,
         )
         content = _content(collector, place, pacs, prepared, previous, progress, only)
         pacs.unread |= content.unread

@@ -69,6 +69,8 @@ class Collector:
     known : what is known of it from earlier nights.
     keyring, texts : as for `cac_core.dicom.index.index_archive`.
     connections : studies that are asked for at the same time.
+    is_withheld : whether a study key is that of a withdrawn patient; such studies are not asked
+        for, and what is known of them is removed.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class Collector:
         keyring: Keyring,
         texts: TextPolicy,
         connections: int = 2,
+        is_withheld: Callable[[str], bool] = lambda key: False,
     ) -> None:
         self._source, self._known, self._keyring = source, known, keyring
         self._texts, self._connections = texts, connections
+        self._is_withheld = is_withheld
 
     def read(
         self,
@@ -100,12 +104,13 @@ class Collector:
         """
         state = self._known.read(self._source.place)
         found, malformed = self._found(query)
-        covered = {uid for uid, study in state.items() if _covers(query, study)}
+        withheld = {uid for uid in state if self._withholds(uid)}
+        covered = {uid for uid, study in state.items() if _covers(query, study)} - withheld
         if covered and not found:
             raise SourceError(Fault.AWAY, f"it names no studies, of which {len(covered)} are known")
         rows = _rows_of_pacs(previous, self._texts.digest)
         whole = self._whole(state, rows)
-        gone = covered - found.keys()
+        gone = (covered - found.keys()) | withheld
         kept = {
             uid
             for uid in whole - gone
@@ -134,9 +139,12 @@ class Collector:
         for study in self._source.studies(query):
             if not is_uid(study.uid):
                 malformed += 1
-            elif fits(study, query, _matches):
+            elif fits(study, query, _matches) and not self._withholds(study.uid):
                 found[study.uid] = study
         return found, malformed
+
+    def _withholds(self, uid: str) -> bool:
+        return self._is_withheld(self._keyring.study_key(uid))
 
     def _whole(self, state: dict[str, KnownStudy], rows: pa.Table) -> set[str]:
         """Known studies of which `rows` has every instance."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from cac_core.dicom import tags
 from cac_core.dicom.header import NESTED, WANTED
+from cac_core.dicom.header_values import calendar_date
 from cac_core.dicom.part10 import RawHeader
+from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader
 
 _UTF8 = b"ISO_IR 192"
 #: AvailableTransferSyntaxUID: how the instance is stored.
@@ -40,6 +42,30 @@ def raw_header(item: Item) -> RawHeader:
         for group in _items(item.get(name)):
             _walk(group, raw, 1)
     return raw
+
+
+def source_header(item: Item) -> SourceHeader:
+    """The header of an instance from its metadata.
+
+    Raises
+    ------
+    SourceError
+        If it names no study, series or instance.
+    """
+    study, series, instance = (text_of(item, tag) for tag in ("0020000D", "0020000E", "00080018"))
+    if not (study and series and instance):
+        raise SourceError(Fault.STUDY, "headers without UIDs")
+    return SourceHeader(study, series, instance, raw_header(item))
+
+
+def found_study(uid: str, item: Item, stamp: str | None = None) -> FoundStudy:
+    """A study as a query answers it; `stamp` changes with its content, where that is known."""
+    modalities = frozenset(values_of(item, "00080061"))
+    counts = [text_of(item, tag) for tag in ("00201208", "00201206")]
+    instances, series = (int(c) if c is not None and c.isdigit() else None for c in counts)
+    date = calendar_date((text_of(item, "00080020") or "").encode("latin-1", "replace"))
+    described = text_of(item, "00081030")
+    return FoundStudy(uid, date, modalities or None, described, instances, series, stamp)
 
 
 def text_of(item: Item, name: str) -> str | None:

@@ -13,9 +13,8 @@ from typing import Any
 import requests
 from dicomweb_client.api import DICOMwebClient
 
-from cac_core.dicom.header_values import calendar_date
 from cac_core.sources.dates import date_ranges, date_text
-from cac_core.sources.dicom_json import Item, raw_header, text_of, values_of
+from cac_core.sources.dicom_json import Item, found_study, source_header, text_of
 from cac_core.sources.multipart import boundary_of, parts
 from cac_core.sources.pace import Pace
 from cac_core.sources.place import is_uid, web_url
@@ -151,7 +150,7 @@ class DicomWeb:
                 uid = text_of(item, "0020000D")
                 if uid is not None:
                     seen.add(uid)
-                    yield _found(uid, item)
+                    yield found_study(uid, item)
             # A server that ignores the offset answers the same page again.
             if len(page) < _PAGE or not new:
                 return
@@ -173,7 +172,7 @@ class DicomWeb:
     def _series_headers(self, study: str, series: str, count: str | None) -> list[SourceHeader]:
         def ask() -> list[SourceHeader]:
             items = self._asked(lambda client: client.retrieve_series_metadata(study, series))
-            headers = {header.instance_uid: header for header in map(_header, items)}
+            headers = {header.instance_uid: header for header in map(source_header, items)}
             if any((h.study_uid, h.series_uid) != (study, series) for h in headers.values()):
                 raise SourceError(Fault.STUDY, "headers of another study or series")
             if count is not None and count.isdigit() and len(headers) < int(count):
@@ -232,22 +231,6 @@ class DicomWeb:
             if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
                 raise SourceError(Fault.AWAY, "the answer is not DICOM JSON")
             return found
-
-
-def _header(item: Item) -> SourceHeader:
-    study, series, instance = (text_of(item, tag) for tag in ("0020000D", "0020000E", "00080018"))
-    if not (study and series and instance):
-        raise SourceError(Fault.STUDY, "headers without UIDs")
-    return SourceHeader(study, series, instance, raw_header(item))
-
-
-def _found(uid: str, item: Item) -> FoundStudy:
-    modalities = frozenset(values_of(item, "00080061"))
-    counts = [text_of(item, tag) for tag in ("00201208", "00201206")]
-    instances, series = (int(c) if c is not None and c.isdigit() else None for c in counts)
-    date = calendar_date((text_of(item, "00080020") or "").encode("latin-1", "replace"))
-    description = text_of(item, "00081030")
-    return FoundStudy(uid, date, modalities or None, description, instances, series)
 
 
 @contextmanager

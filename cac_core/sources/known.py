@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS series (
     place TEXT NOT NULL, study TEXT NOT NULL, uid TEXT NOT NULL,
     PRIMARY KEY (place, study, uid)
 ) WITHOUT ROWID;
+PRAGMA secure_delete = ON;
 """
 
 
@@ -83,6 +84,26 @@ class KnownStudies:
                 "INSERT INTO series VALUES (?, ?, ?)",
                 [(place, s.uid, uid) for s in studies for uid in s.series],
             )
+
+    def forget(self, is_theirs: Callable[[str], bool]) -> int:
+        """Remove the studies of withdrawn patients from what is known of any PACS.
+
+        Parameters
+        ----------
+        is_theirs : whether a StudyInstanceUID is that of such a study.
+
+        Returns
+        -------
+        The number of removed studies.
+        """
+        if not self._file.exists():
+            return 0
+        with self._open() as database:
+            rows = database.execute("SELECT place, uid FROM study").fetchall()
+            theirs = [(place, uid) for place, uid in rows if is_theirs(uid)]
+            database.executemany("DELETE FROM study WHERE place = ? AND uid = ?", theirs)
+            database.executemany("DELETE FROM series WHERE place = ? AND study = ?", theirs)
+        return len(theirs)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -11,7 +11,7 @@ from cac_core.source_settings import SourceSettings
 from cac_core.sources.credentials import PASSWORD, TOKEN, USER, require_private, secret
 from cac_core.sources.incoming import IncomingLimits
 from cac_core.sources.pace import Pace
-from cac_core.sources.place import dimse_place, is_loopback, is_web, web_url
+from cac_core.sources.place import dimse_place, is_loopback, is_web, static_folder, web_url
 from cac_core.sources.source import Source, StudyQuery
 
 _PACKAGES = ("dicomweb_client", "pynetdicom")
@@ -25,6 +25,13 @@ def require_usable(place: str) -> None:
     UsageError
         If it is malformed, or a package is missing.
     """
+    folder = static_folder(place)
+    if folder is not None:
+        if not (folder / "studies").is_dir():
+            raise UsageError(
+                f"The archive {place} holds no folder `studies`.", "Check the path and the mount."
+            )
+        return
     if is_web(place):
         web_url(place)
     else:
@@ -51,6 +58,11 @@ def open_source(place: str, settings: SourceSettings, pace: Pace) -> Source:
             raise UsageError(f"The file {file} of [source] does not exist.", "Check its path.")
     if settings.tls_key is not None:
         require_private(settings.tls_key)
+    folder = static_folder(place)
+    if folder is not None:
+        from cac_core.sources.static_web import StaticWeb
+
+        return StaticWeb(place, folder, int(settings.series_gb * 10**9))
     if not is_web(place):
         from cac_core.sources.dimse import open_dimse
 

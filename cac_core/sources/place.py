@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from cac_core.errors import UsageError
 
 _WEB = ("dicomweb+https", "dicomweb+http")
+_STATIC = "dicomweb+file"
 _DIMSE = ("dicom", "dicoms")
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 _SERIES = re.compile(r"(.+)/studies/([0-9.]+)/series/([0-9.]+)")
@@ -30,12 +32,31 @@ class DimsePlace:
 def is_pacs(place: object) -> bool:
     """Whether a place of an archive is a PACS, and not a folder or store of files."""
     scheme, mark, _ = str(place).partition("://")
-    return bool(mark) and scheme.lower() in (*_WEB, *_DIMSE)
+    return bool(mark) and scheme.lower() in (*_WEB, *_DIMSE, _STATIC)
 
 
 def is_web(place: str) -> bool:
     """Whether a PACS is asked by DICOMweb."""
     return place.lower().startswith(_WEB)
+
+
+def static_folder(place: str) -> Path | None:
+    """The folder of `dicomweb+file:///PATH`, which holds `studies`; None for any other place.
+
+    Raises
+    ------
+    UsageError
+        If the path is not absolute.
+    """
+    scheme, _, path = place.partition("://")
+    if scheme.lower() != _STATIC:
+        return None
+    if not path.startswith("/"):
+        raise UsageError(
+            "The folder of a static DICOMweb archive is not absolute.",
+            "Give dicomweb+file:///PATH, where PATH holds the folder `studies`.",
+        )
+    return Path(path)
 
 
 def web_url(place: str) -> str:

@@ -72,13 +72,14 @@ class FoundStudy:
     description: str | None = None
     n_instances: int | None = None
     n_series: int | None = None
+    stamp: str | None = None
 
     @property
     def version(self) -> str | None:
         """Digest of what tells that a study has changed; None where nothing does."""
-        if self.n_instances is None:
+        if self.n_instances is None and self.stamp is None:
             return None
-        text = f"{self.date} {self.n_instances} {self.n_series}"
+        text = f"{self.date} {self.n_instances} {self.n_series} {self.stamp}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

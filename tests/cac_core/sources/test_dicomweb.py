@@ -15,10 +15,11 @@ from pydicom import dcmread
 from cac_core.dicom.index import index_archive
 from cac_core.errors import UsageError
 from cac_core.source_settings import SourceSettings
+from cac_core.sources.collect import Collector
 from cac_core.sources.open import open_source, pace_of
 from cac_core.sources.source import Fault, SourceError, StudyQuery
 from tests.builders.dicom_files import write_slices
-from tests.builders.pacs_night import KEYS, TEXTS, Night, rows, small_studies
+from tests.builders.pacs_night import KEYS, QUERY, TEXTS, Night, rows, small_studies
 from tests.builders.web_pacs import WebPacs, certificate, web_pacs
 
 
@@ -86,6 +87,20 @@ def test_studies_outside_the_query_stay_and_removed_ones_go(
     pacs.files = []
     with pytest.raises(SourceError, match="names no studies, of which 2 are known"):
         Night(pacs.place, tmp_path).read(previous=third.rows)
+
+
+def test_studies_of_withdrawn_patients_are_not_asked_for(pacs: WebPacs, tmp_path: Path) -> None:
+    night = Night(pacs.place, tmp_path)
+    first = night.read()
+    theirs = KEYS.study_key("1.2.1")
+    asked = pacs.asks("metadata")
+    collector = Collector(night.source, night.known, KEYS, TEXTS, is_withheld=theirs.__eq__)
+    again = collector.read(QUERY, first.rows)
+    night.source.close()
+    assert (again.rows.num_rows, pacs.asks("metadata")) == (50, asked)
+    assert night.known.read(pacs.place).keys() == {"1.2.0", "1.2.2"}
+    assert night.known.forget(lambda uid: uid == "1.2.0") == 1
+    assert night.known.read(pacs.place).keys() == {"1.2.2"}
 
 
 def test_queries_are_filtered_again(pacs: WebPacs, tmp_path: Path) -> None:
