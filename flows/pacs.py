@@ -46,6 +46,11 @@ class PacsOfRun:
         for source in self.sources.values():
             source.close()
 
+    def end(self) -> None:
+        """End a run that came to its end: close, and keep no more than the cache may."""
+        self.close()
+        self.arrivals.puller.trim()
+
 
 def open_pacs(prepared: PreparedIndexing, progress: RunProgress) -> PacsOfRun | None:
     """The PACS among the archives of a request; None if there is none.

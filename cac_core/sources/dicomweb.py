@@ -90,7 +90,11 @@ class _Session(requests.Session):
         """Request with throttle; an answer that is not streamed is read within its limit."""
         self._pace.request()
         whole = not options.get("stream")
-        response = super().get(url, **options | {"stream": True})
+        response = super().get(url, **options | {"stream": True, "allow_redirects": False})
+        if response.is_redirect:
+            response.close()
+            hint = "Give the address that it redirects to as `archive`."
+            raise SourceError(Fault.REFUSED, "it redirects elsewhere", hint)
         if whole:
             response._content = b"".join(self._limited(response))
         return response

@@ -140,6 +140,9 @@ class Peer:
             if not any(cx.abstract_syntax == model for cx in association.accepted_contexts):
                 raise SourceError(Fault.REFUSED, "the PACS does not offer this service")
             yield association
+        except (RuntimeError, ValueError, OSError):  # pynetdicom, on a connection that is gone
+            association.abort()
+            raise SourceError(Fault.AWAY, "the connection was lost") from None
         except BaseException:
             association.abort()
             raise

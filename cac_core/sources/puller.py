@@ -63,6 +63,10 @@ class Puller:
         """The study is scored, or will not be in this run."""
         self._cache.release(_name(work))
 
+    def trim(self) -> None:
+        """Remove what the cache may not keep; at the end of a run."""
+        self._cache.trim()
+
     def _pull(self, work: StudyWork, name: str) -> None:
         places = [stamp.path.rpartition("/instances/") for stamp in work.files]
         asked = parse_series_place(places[0][0])

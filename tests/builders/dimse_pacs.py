@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,11 +40,12 @@ class DimsePacs:
     #: Aborts the association after so many sent objects, so often.
     aborts: list[int] = field(default_factory=list)
     entity: Any = None
+    tls: bool = False
 
     @property
     def place(self) -> str:
         """Its place in the settings."""
-        return f"dicom://PACS@127.0.0.1:{self.port}"
+        return f"dicom{'s' if self.tls else ''}://PACS@127.0.0.1:{self.port}"
 
     def matching(self, keys: Dataset) -> list[Dataset]:
         """Headers of the files that fit the UIDs of a query."""
@@ -92,9 +94,9 @@ def _get(event: evt.Event, pacs: DimsePacs) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def dimse_pacs(files: list[Path]) -> Iterator[DimsePacs]:
+def dimse_pacs(files: list[Path], tls: ssl.SSLContext | None = None) -> Iterator[DimsePacs]:
     """An application entity `PACS` with these files."""
-    pacs = DimsePacs(files, free_port())
+    pacs = DimsePacs(files, free_port(), tls=tls is not None)
     entity = pacs.entity = AE("PACS")
     entity.require_called_aet = True
     find = StudyRootQueryRetrieveInformationModelFind
@@ -108,7 +110,9 @@ def dimse_pacs(files: list[Path]) -> Iterator[DimsePacs]:
         (evt.EVT_C_FIND, _find, [pacs]),
         (evt.EVT_C_GET, _get, [pacs]),
     ]
-    server = entity.start_server(("127.0.0.1", pacs.port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", pacs.port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     try:
         yield pacs
     finally:

@@ -47,6 +47,8 @@ class WebPacs:
     #: Cuts off the body of a pull after so many bytes.
     cut: int | None = None
     endless: bool = False
+    #: Redirects every request to this address.
+    elsewhere: str | None = None
     asked: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.pacs.asked.append(kind)
         self.pacs.headers.append(dict(self.headers.items()))
         time.sleep(self.pacs.slow_s)
+        if self.pacs.elsewhere:
+            return self._send(302, b"", "text/plain", {"Location": self.pacs.elsewhere})
         wanted = f"Bearer {self.pacs.token}" if self.pacs.token else self.pacs.basic
         if wanted and self.headers.get("Authorization") != wanted:
             return self._send(401, b"{}", "application/json")

@@ -254,6 +254,13 @@ def test_certificates_are_checked(folder: Path, tmp_path: Path) -> None:
         assert Night(pacs.place, tmp_path / "2", **own).read().rows.num_rows == 75
 
 
+def test_a_redirection_is_not_followed(pacs: WebPacs, tmp_path: Path) -> None:
+    pacs.elsewhere = f"http://127.0.0.1:{pacs.port}/dicom-web/studies"
+    with pytest.raises(SourceError, match="redirects elsewhere"):
+        Night(pacs.place, tmp_path).read()
+    assert len(pacs.asked) == 1
+
+
 def test_headers_that_cannot_be_had_are_a_row(pacs: WebPacs, tmp_path: Path) -> None:
     pacs.failures = {"metadata": [404]}
     night = Night(pacs.place, tmp_path, attempts=1)

@@ -20,7 +20,7 @@ from tests.builders.pacs import Pacs, dcmqrscp, free_port, orthanc
 from tests.builders.pacs_night import Night, small_studies
 
 # pynetdicom leaves sockets of failed connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 PORT = free_port()
 MOVE = {"retrieve": "move", "listen": f"127.0.0.1:{PORT}", "timeout_s": 5.0}

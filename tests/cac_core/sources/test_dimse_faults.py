@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
+from cac_core.source_settings import SourceSettings
 from cac_core.sources.dimse_association import FIND
 from cac_core.sources.source import Fault, SourceError, StudyQuery
+from cac_core.sources.storage_scp import StorageScp
+from tests.builders.dicom_files import CT_CLASS
 from tests.builders.dimse_pacs import DimsePacs, dimse_pacs
+from tests.builders.pacs import free_port
 from tests.builders.pacs_night import Night, small_studies
+from tests.builders.web_pacs import certificate
 
 # pynetdicom leaves sockets of failed connections to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +103,52 @@ def test_a_pacs_without_free_associations_is_asked_again(pacs: DimsePacs, tmp_pa
     threading.Timer(0.5, busy.release).start()
     patient = night(pacs, tmp_path, attempts=8, retry_delay_s=0.1, connections=1)
     assert patient.read().rows.num_rows == 25
+
+
+def test_tls_is_checked_on_both_sides(folder: Path, tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path / "server")
+    ours, secret = certificate(tmp_path / "client")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ours)
+    own = {"tls_cert": ours, "tls_key": secret}
+    with dimse_pacs(sorted(folder.iterdir()), context) as pacs:
+        with pytest.raises(SourceError, match="TLS: ") as caught:
+            night(pacs, tmp_path, **own).read()
+        assert caught.value.fault is Fault.REFUSED
+        assert night(pacs, tmp_path, tls_ca_file=cert, **own).read().rows.num_rows == 25
+        with pytest.raises(SourceError):
+            night(pacs, tmp_path / "2", tls_ca_file=cert, attempts=1).read()
+
+
+def test_the_storage_scp_wants_a_certificate_of_its_authority(folder: Path, tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path / "ours")
+    known, secret = certificate(tmp_path / "known")
+    port = free_port()
+    settings = SourceSettings(
+        peers=("PACS@127.0.0.1",), listen=f"127.0.0.1:{port}", timeout_s=5.0,
+        tls_ca_file=known, tls_cert=cert, tls_key=key,
+    )  # fmt: skip
+    scp, taken = StorageScp(settings, tls=True), list[bytes]()
+    scp.start()
+    try:
+        scp.wait_for(("1.2.0", "1.2.0.1"), taken.append)
+        image = dcmread(folder / "1.2.0.1-000")
+        for trusted in (False, True):
+            client = ssl.create_default_context(cafile=str(cert))
+            client.check_hostname = False
+            if trusted:
+                client.load_cert_chain(known, secret)
+            link = AE("PACS").associate(
+                "127.0.0.1", port, [build_context(CT_CLASS)], "CAC", tls_args=(client, "127.0.0.1")
+            )
+            assert link.is_established == trusted
+            if trusted:
+                assert link.send_c_store(image).Status == 0
+                link.release()
+        plain = AE("PACS").associate("127.0.0.1", port, [build_context(CT_CLASS)], "CAC")
+        assert not plain.is_established
+    finally:
+        scp.stop()
+    assert len(taken) == 1
