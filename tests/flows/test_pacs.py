@@ -119,5 +119,6 @@ def test_an_archive_that_moves_into_a_zip_is_not_scored_again(
     data = {"XDG_DATA_HOME": str(tmp_path / "data")}
     run = cac("score", tmp_path / "all.zip", "-w", tmp_path / "wh", "--json", **data)
     assert run.code == 0, run.err
-    assert (run.json["scored"], run.json["rejected"], run.json["skipped"]) == (0, 0, 8)
+    # Times in a zip are rounded to two seconds, so pixels are compared; a rejected study has none.
+    assert (run.json["scored"], run.json["rejected"], run.json["skipped"]) == (0, 1, 7)
     assert json.dumps(run.json["file_reasons"]) == "{}"
