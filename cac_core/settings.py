@@ -16,6 +16,7 @@ from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
 from cac_core.settings_section import Section as _Section
 from cac_core.settings_section import key as _key
+from cac_core.source_settings import PRIVATE, SourceSettings
 from cac_core.storage import is_url
 from cac_core.tomlfile import faults_of, read_toml
 
@@ -257,7 +258,7 @@ class Settings(_Section):
     """
 
     archive: tuple[Path | str, ...] = _key(
-        (), "folders or URLs (s3://) of DICOM studies, any layout"
+        (), "folders, zip or tar archives, DICOMDIR files or URLs of DICOM studies, any layout"
     )
     warehouse: str | None = _key(None, "folder or fsspec URL for the tables", '"/data/cac"')
     model: Path | None = _key(
@@ -272,6 +273,7 @@ class Settings(_Section):
     index_workers: int | None = _key(
         None, "processes that read headers; without a value, one per usable core", "4", ge=1
     )
+    source: SourceSettings = _key(SourceSettings(), "archives that are no plain folders")
     protocol: ScoringProtocol = _key(ScoringProtocol(), "rules of the Agatston score")
     cluster: ClusterSettings = _key(ClusterSettings(), "where the studies are scored")
     scoring: ScoringSettings = _key(ScoringSettings(), "how a run is divided, and when it fails")
@@ -294,6 +296,7 @@ class Settings(_Section):
         keys of studies would outlast `cac forget`.
         """
         secret: Any = {"archive": True, "key_file": True, "notify": True, "canary": {"keys"}}
+        secret["source"] = PRIVATE
         return self.model_dump(mode="json", exclude=secret)
 
 
@@ -346,6 +349,7 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     update["cluster"] = settings.cluster.model_copy(
         update={name: None if path is None else folder / path for name, path in tls.items()}
     )
+    update["source"] = settings.source.anchored(folder)
     report = {name: getattr(settings.report, name) for name in ("out", "reviews")}
     update["report"] = settings.report.model_copy(
         update={name: None if path is None else folder / path for name, path in report.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from distributed import Client
 from cac_core.cohort.canaries import choose_canaries, compare_canaries
 from cac_core.cohort.worklist import Identity, work_orders
 from cac_core.events import Level, event
-from cac_core.study import StudyResult
+from cac_core.study import StudyResult, StudyWork
 from flows.planning import ArchiveContent, ScoringPlan
 from flows.request import PreparedScoring
 from flows.runtime.progress import RunProgress
@@ -56,16 +57,23 @@ def check_canaries(
 ) -> None:
     """Score the canaries again and compare; rows of `scores` are not touched."""
     settings, results = prepared.settings, list[StudyResult]()
+    works = work_orders(canaries.studies, content.index.instances, content.index.paths)
+
+    def scored(result: StudyResult) -> None:
+        results.append(result)
+        if content.pacs is not None:
+            content.pacs.arrivals.done(str(result.score["study_key"]))
+
     score_studies(
         client,
-        work_orders(canaries.studies, content.index.instances, content.index.paths),
+        _arriving(content, works),
         settings.protocol,
         timeout_s=settings.scoring.timeout_s,
         previews=False,
         no_workers_s=settings.cluster.patience_s,
         grows_to=settings.cluster.widest,
         resources=settings.cluster.study_resources,
-        on_result=results.append,
+        on_result=scored,
     )
     rows = [result.score | _stamp(prepared.identity, run_id) for result in results]
     model = prepared.weights.model_id
@@ -79,6 +87,13 @@ def check_canaries(
             f"warning: {canaries.drifted} of {len(canaries.rows)} canaries drifted: the same "
             "files, model and protocol give other results than before (table `canaries`)"
         )
+
+
+def _arriving(content: ArchiveContent, works: list[StudyWork]) -> Iterable[StudyWork]:
+    """The canaries with their files; one that a PACS does not deliver cannot be compared."""
+    if content.pacs is None:
+        return works
+    return content.pacs.arrivals.works(works, lambda work, error: None)
 
 
 def _stamp(identity: Identity, run_id: str) -> dict[str, object]:

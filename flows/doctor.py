@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cac_core.errors import CacError
 from cac_core.keys import ignored_secret, load_keyring
 from cac_core.model.weights import verify_weights
 from cac_core.settings import load_settings
+from cac_core.sources.place import is_pacs
 from flows.request import open_warehouse
 from flows.runtime.environment import (
     POOL,
@@ -66,6 +68,7 @@ def check_installation(config: Path | None, warehouse: str | None = None) -> Doc
         ("Prefect API", _prefect_api),
         ("cluster", lambda: _cluster(config)),
     ]
+    table += [(f"PACS {place}", partial(_pacs, config, place)) for place in _pacs_of(config)]
     checks = []
     for name, check in table:
         try:
@@ -76,6 +79,30 @@ def check_installation(config: Path | None, warehouse: str | None = None) -> Doc
             ok, found = False, describe_fault(error)
         checks.append(Check(name, ok, found))
     return DoctorSummary(checks, all(check.ok for check in checks))
+
+
+def _pacs_of(config: Path | None) -> list[str]:
+    """The PACS among the archives of the settings; none where these cannot be read."""
+    try:
+        return [str(place) for place in load_settings(config).archive if is_pacs(place)]
+    except CacError:  # what is wrong with them, another check tells
+        return []
+
+
+def _pacs(config: Path | None, place: str) -> tuple[bool, str]:
+    """Ask a PACS for as little as shows that it answers."""
+    from cac_core.sources.open import open_source, pace_of
+    from cac_core.sources.source import SourceError
+
+    settings = load_settings(config).source
+    once = pace_of(settings.model_copy(update={"attempts": 1}))
+    source = open_source(place, settings, once)
+    try:
+        return True, source.check()
+    except SourceError as error:
+        return False, f"{error.detail}. {error.hint}".strip()
+    finally:
+        source.close()
 
 
 def resolved_settings(config: Path | None) -> str:

@@ -18,6 +18,7 @@ from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import Keyring, load_keyring
 from cac_core.settings import Settings
+from cac_core.sources.known import KnownStudies, known_file
 from flows.forgotten_files import ForgottenFiles, Searched
 from flows.request import open_warehouse, read_settings
 from flows.runtime.progress import RunProgress
@@ -161,6 +162,7 @@ def _remove(
     rows = remove_rows(store, forgotten, found)
     for model in store.staged_models():
         store.suspects(model).clear(studies)
+    _remove_pulled(prepared, studies)
     parts = store.parts(prepared.settings.linkage.registry)
     # Extracts are read again: those of a linkage that stopped, and all where their rows lie outside
     # of the warehouse.
@@ -168,6 +170,17 @@ def _remove(
         shutil.rmtree(folder, ignore_errors=True)
     files.publish_archive_page()
     return _Removed(rows, n_files, again)
+
+
+def _remove_pulled(prepared: _Prepared, studies: set[str]) -> None:
+    """Remove what is here of the studies from a PACS: pulled series, and their UIDs."""
+    folder = prepared.settings.source.folder
+    if not folder.is_dir():
+        return
+    KnownStudies(known_file(folder)).forget(lambda uid: prepared.keyring.study_key(uid) in studies)
+    for home in (folder / "series").glob("*-*"):
+        if home.name.partition("-")[0] in studies:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def _with(forgotten: Forgotten, keys: Iterable[str]) -> Forgotten:

@@ -10,9 +10,12 @@ import pyarrow.compute as pc
 
 from cac_core.dicom.index import index_archive
 from cac_core.errors import CacError, UsageError
-from cac_core.keys import load_keyring
+from cac_core.keys import Keyring, load_keyring
+from cac_core.settings import Settings
+from cac_core.sources.place import is_pacs
 from cac_core.storage import place_of
 from flows.request import (
+    archive_listing,
     archive_roots,
     index_workers,
     open_warehouse,
@@ -57,7 +60,13 @@ def lookup_key(
         if warehouse or settings.warehouse
         else load_keyring(settings.key_file)
     )
-    found = index_archive(roots, keyring, workers=index_workers(settings))
+    folders = [root for root in roots if not is_pacs(root)]
+    pacs = _known_places([str(root) for root in roots if is_pacs(root)], key, settings, keyring)
+    if pacs:
+        return KeyLookup(key, pacs)
+    found = index_archive(
+        folders, keyring, workers=index_workers(settings), scan=archive_listing(settings)
+    )
     table = found.instances
     key = whole_key(table, key)
     matches = pc.is_in(table[_COLUMNS[0]], pa.array([key]))
@@ -65,6 +74,23 @@ def lookup_key(
         matches = pc.or_(matches, pc.is_in(table[name], pa.array([key])))
     keys = table.filter(matches)["path_key"].to_pylist()
     return KeyLookup(key, sorted(place_of(found.paths[path_key]) for path_key in keys))
+
+
+def _known_places(
+    places: Sequence[str], digits: str, settings: Settings, keyring: Keyring
+) -> list[str]:
+    """Studies of PACS whose study key begins with these digits, as known from earlier runs."""
+    if not places:
+        return []
+    from cac_core.sources.known import KnownStudies, known_file
+
+    known = KnownStudies(known_file(settings.source.folder))
+    return sorted(
+        f"{place}/studies/{uid}"
+        for place in map(lambda place: place.rstrip("/"), places)
+        for uid in known.read(place)
+        if keyring.study_key(uid).startswith(digits)
+    )
 
 
 def whole_key(table: pa.Table, digits: str) -> str:

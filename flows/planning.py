@@ -21,7 +21,14 @@ from cac_core.dicom.selection import select_series
 from cac_core.dicom.selection_rules import SelectionRules
 from cac_core.dicom.series import series_table
 from cac_core.errors import UsageError
-from flows.request import PreparedIndexing, PreparedScoring, ScoringRequest, prepare_scoring
+from flows.pacs import PacsOfRun, folders_of, open_pacs, with_pacs
+from flows.request import (
+    PreparedIndexing,
+    PreparedScoring,
+    ScoringRequest,
+    archive_listing,
+    prepare_scoring,
+)
 from flows.runtime.progress import RunProgress
 from flows.summaries import ScoringDryRun
 from schemas.instance import INSTANCES
@@ -37,10 +44,14 @@ def _choose_series(instances: pa.Table, rules: SelectionRules) -> pa.Table:
 
 @dataclass(frozen=True)
 class ArchiveContent:
-    """Files of the archive, and table `series` with the CTAC series of each study selected."""
+    """Files of the archive, and table `series` with the CTAC series of each study selected.
+
+    `pacs` are the PACS among the archives, if any.
+    """
 
     index: ArchiveIndex
     series: pa.Table
+    pacs: PacsOfRun | None = None
 
 
 @dataclass(frozen=True)
@@ -73,21 +84,26 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
         If a folder of the archive is away, before or after its headers were read.
     """
     # A second look: a drive that went away meanwhile would make its studies disappear.
-    require_there(prepared.roots)
+    folders, pacs = folders_of(prepared.roots), open_pacs(prepared, progress)
+    require_there(folders)
+    previous = prepared.warehouse.read(INSTANCES)
     with progress.counting("headers read") as report:
         index = _index_archive(
-            prepared.roots,
+            folders,
             prepared.keyring,
-            previous=prepared.warehouse.read(INSTANCES),
+            previous=previous,
             workers=prepared.index_workers,
             texts=prepared.texts,
             progress=report,
+            scan=archive_listing(prepared.settings, progress.say),
         )
-    require_there(prepared.roots)
+    require_there(folders)
+    if pacs is not None:
+        index = with_pacs(index, pacs, prepared, previous, progress)
     _require_ct(index)
     require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
     index = withheld(index, Forgotten.read(prepared.warehouse, prepared.keyring).mask)
-    return ArchiveContent(index, _choose_series(index.instances, prepared.rules))
+    return ArchiveContent(index, _choose_series(index.instances, prepared.rules), pacs)
 
 
 def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringPlan:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # `cac status` needs none of these, and they take a second to
     from cac_core.dicom.descriptions import TextPolicy
     from cac_core.dicom.selection_rules import SelectionRules
     from cac_core.model.weights import WeightsManifest
+    from cac_core.sources.listing import Listing
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path | 
         )
     for root in roots:
         if isinstance(root, str):
-            require_answer(root, "archive")
+            _require_usable(root)
             continue
         hide_paths_below(root)
         if not root.exists():
@@ -253,6 +254,26 @@ def archive_roots(archive: tuple[str, ...], settings: Settings) -> tuple[Path | 
     if not any(isinstance(root, str) or root.is_file() or _holds_something(root) for root in roots):
         raise UsageError("The archive is empty: no file was found.", "Check the path and mount.")
     return roots
+
+
+def _require_usable(url: str) -> None:
+    from cac_core.sources.open import require_usable
+    from cac_core.sources.place import is_pacs
+
+    if is_pacs(url):
+        require_usable(url)
+    else:
+        require_answer(url, "archive")
+
+
+def archive_listing(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Listing:
+    """What lists the files of an archive, those in zip and tar archives and on media included."""
+    from cac_core.sources.listing import Listing
+    from cac_core.sources.packed import UnpackLimits
+
+    source = settings.source
+    limits = UnpackLimits(total_bytes=int(source.unpacked_gb * 10**9))
+    return Listing(source.folder / "unpacked", limits, say)
 
 
 def _holds_something(folder: Path) -> bool:

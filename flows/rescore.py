@@ -127,6 +127,8 @@ def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) 
         if plan.pending.num_rows or canaries.studies.num_rows:
             _score(prepared, plan.pending, content, canaries, stamp, progress)
         outcome = "completed"
+        if content.pacs is not None:
+            content.pacs.end()
     finally:
         _publish(store, model)
         summary = _summary(prepared, stamp, content, plan, progress, outcome)
@@ -182,6 +184,8 @@ def _shards_of(
         on_study=progress.study_done,
         on_unchanged=progress.study_unchanged,
         wait=ArchiveWait(settings.scoring.archive_wait_s, progress.say),
+        arrivals=content.pacs.arrivals if content.pacs else None,
+        unread=content.pacs.unread if content.pacs else frozenset(),
     )
 
 

@@ -47,6 +47,16 @@ class FileReason(DescribedCode):
     MISSING_SERIES_UID = "missing_series_uid", "SeriesInstanceUID is absent or empty"
     MISSING_SOP_UID = "missing_sop_uid", "SOPInstanceUID or SOPClassUID is absent or empty"
     FORGOTTEN = "forgotten", "a file of a patient who was withdrawn (`cac forget`)"
+    OUTSIDE_MEDIUM = (
+        "outside_medium",
+        "a DICOMDIR or archive names a place outside of itself, or a link; it is not read",
+    )
+    NOT_RETRIEVED = "not_retrieved", "the PACS did not give the headers of the study"
+    UNREADABLE_MEDIUM = "unreadable_medium", "a zip or tar archive is damaged or encrypted"
+    MEDIUM_LIMITS = (
+        "medium_limits",
+        "a zip or tar archive exceeds the limits on members, sizes or compression",
+    )
     DUPLICATE_INSTANCE = "duplicate_instance", "another file holds the same SOPInstanceUID"
 
 
@@ -116,6 +126,10 @@ class StudyReason(DescribedCode):
     ARCHIVE_UNAVAILABLE = (
         "archive_unavailable",
         "the archive was away (drive gone or not answering); the next run tries again by itself",
+    )
+    NOT_RETRIEVED = (
+        "not_retrieved",
+        "the PACS did not deliver the series whole; the next run tries again by itself",
     )
     FILES_CHANGED = "files_changed", "a selected file changed between index and scoring"
     CONTRAST_ENHANCED = "contrast_enhanced", "the blood pool has the HU of contrast medium"

@@ -27,6 +27,7 @@ from schemas.lesion import LESIONS
 from schemas.preview import PREVIEWS
 from schemas.score import SCORES
 from tasks.archive_wait import ArchiveWait
+from tasks.arrivals import Arrivals
 from tasks.fanout import score_studies
 from tasks.read_ahead import reading_ahead
 from tasks.step import step
@@ -50,6 +51,8 @@ class Shards:
     on_study: Callable[[dict[str, object]], None]
     on_unchanged: Callable[[], None]
     wait: ArchiveWait
+    arrivals: Arrivals | None = None
+    unread: frozenset[str] = frozenset()
     _published: float = field(default_factory=monotonic)
 
     def stamp(self, score: dict[str, object]) -> dict[str, object]:
@@ -91,6 +94,19 @@ class _Rows:
         if result.score.get("reason") in _COST_A_WORKER:
             self.stage()
 
+    def scored(self, result: StudyResult) -> None:
+        """Keep the result of a worker; files that were pulled for it may go."""
+        self.take(result)
+        if self._shards.arrivals is not None:
+            self._shards.arrivals.done(str(result.score["study_key"]))
+
+    def arriving(self, works: Iterable[StudyWork]) -> Iterable[StudyWork]:
+        """The studies, each when its files are here."""
+        arrivals = self._shards.arrivals
+        if arrivals is None:
+            return works
+        return arrivals.works(works, lambda work, error: self.take(unscored(work, error)))
+
     def suspect(self, work: StudyWork) -> None:
         """Note a study that is about to be scored alone."""
         self._notes.add(work.study_key, work.instances_digest)
@@ -103,7 +119,9 @@ class _Rows:
         for work in works:
             strikes = self._notes.strikes(work.study_key, work.instances_digest)
             rejected = rejected_unread(work)
-            if rejected is not None:
+            if work.study_key in self._shards.unread:
+                self.take(_not_retrieved(work))
+            elif rejected is not None:
                 self.take(rejected)
             elif strikes >= STRIKES:
                 detail = f"the run ended {strikes} times while it was scored alone"
@@ -135,6 +153,13 @@ class _Rows:
             self._noted.clear()
 
 
+def _not_retrieved(work: StudyWork) -> StudyResult:
+    """The row of a study of which the PACS did not even give the headers."""
+    bare = dataclasses.replace(work, header={}, files_digest=None)
+    error = StudyError(StudyReason.NOT_RETRIEVED, "no headers", rejected=False)
+    return unscored(bare, error)
+
+
 @step("score-shard")
 def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) -> None:
     """Score one shard and stage its rows, even if it is interrupted half-way."""
@@ -144,9 +169,10 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
         unread, alone = rows.sorted_out(
             work_orders(studies, archive.instances, archive.paths, archive.roots)
         )
+        works = rows.arriving(unread)
         score_studies(
             client,
-            reading_ahead(unread) if shards.cluster.kind == "local" else unread,
+            reading_ahead(works) if shards.cluster.kind == "local" else works,
             shards.protocol,
             timeout_s=shards.scoring.timeout_s,
             memory_bytes=None if memory == "auto" else parse_bytes(memory),
@@ -154,10 +180,10 @@ def score_shard(shards: Shards, client: Client, number: int, studies: pa.Table) 
             no_workers_s=shards.cluster.patience_s,
             grows_to=shards.cluster.widest,
             resources=shards.cluster.study_resources,
-            alone=alone,
+            alone=rows.arriving(alone),
             wait=shards.wait,
             on_suspect=rows.suspect,
-            on_result=rows.take,
+            on_result=rows.scored,
         )
     finally:
         rows.stage()

@@ -149,6 +149,23 @@ def read_header(
         return (FileReason.UNREADABLE_HEADER.value,)
 
 
+def header_row(raw: RawHeader, keyring: Keyring, texts: TextPolicy) -> HeaderRow:
+    """The row of an instance whose header was not read from a file, and whose pixels lie elsewhere.
+
+    Parameters
+    ----------
+    raw : wanted elements of the header.
+    keyring, texts : as for `read_header`.
+    """
+    try:
+        reason = _missing_uid(raw)
+        row = _row(raw, keyring, texts)
+    except Exception:  # noqa: BLE001 - any fault of a header becomes its row
+        return (FileReason.UNREADABLE_HEADER.value,)
+    row["reason"] = None if reason is None else reason.value
+    return tuple(map(row.get, HEADER_COLUMNS))
+
+
 def _read(path: str, keyring: Keyring, limits: HeaderLimits, texts: TextPolicy) -> HeaderRow:
     try:
         # O_NONBLOCK: a pipe that has replaced the file must not block the reader.

@@ -19,7 +19,7 @@ from cac_core.dicom.header_pool import read_headers
 from cac_core.dicom.limits import HeaderLimits
 from cac_core.dicom.selection_rules import load_rules, text_policy
 from cac_core.keys import Keyring
-from cac_core.storage import ArchiveFile, RemoteFile, archive_file, is_url
+from cac_core.storage import ArchiveFile, RemoteFile, archive_file, is_url, place_of
 from schemas.codes import FileReason
 from schemas.instance import INSTANCES
 from schemas.table import InvalidTableError
@@ -84,6 +84,7 @@ def index_archive(
     limits: HeaderLimits = HeaderLimits(),  # noqa: B008 - frozen
     texts: TextPolicy | None = None,
     progress: Callable[[int, int], None] | None = None,
+    scan: Callable[[Sequence[Path | str]], list[ScannedFile]] = scan_archive,
 ) -> ArchiveIndex:
     """Index every file below `roots`; an unreadable file becomes a row with its reason.
 
@@ -98,6 +99,7 @@ def index_archive(
     texts : which words of descriptions are kept; by default allowed terms and the words that the
         shipped selection rules need. After a change every file is opened again.
     progress : called with the number of headers read and the total.
+    scan : lists the files below `roots`.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def index_archive(
     """
     start = perf_counter()
     texts = texts or text_policy(load_rules())
-    files = scan_archive(roots)
+    files = scan(roots)
     keys = keyring.path_keys([item.path for item in files])
     by_key = dict(zip(keys, files, strict=True))
     known = _unchanged(previous, by_key, texts.digest)
@@ -133,6 +135,32 @@ def index_archive(
 
 def _to_read(item: ScannedFile) -> str | RemoteFile:
     return RemoteFile(item.path, item.size_bytes) if is_url(item.path) else item.path
+
+
+def joined(
+    index: ArchiveIndex, rows: pa.Table, places: Mapping[str, str], n_read: int
+) -> ArchiveIndex:
+    """The index with rows of a PACS, of studies that it does not hold already.
+
+    Parameters
+    ----------
+    rows : rows of `instances` that are no files.
+    places : place of each of them by its path key.
+    n_read : how many of them were asked for in this run.
+    """
+    here = index.instances["study_key"].unique()
+    rows = rows.filter(pc.invert(pc.is_in(rows["study_key"], here.drop_null())))
+    table = _ordered(pa.concat_tables([index.instances, rows]).combine_chunks())
+    held = {key: place_of(path) for key, path in index.paths.items()}
+    kept = {key: places[key] for key in rows["path_key"].to_pylist() if key in places}
+    return replace(
+        index,
+        instances=table,
+        paths=ArchivePaths(held | kept),
+        n_files=index.n_files + rows.num_rows,
+        n_opened=index.n_opened + n_read,
+        reasons=_reasons(table),
+    )
 
 
 def withheld(index: ArchiveIndex, is_withheld: Callable[[pa.Table], pa.Array]) -> ArchiveIndex:

@@ -12,6 +12,6 @@ JOIN scores
     USING (study_key, instances_digest, model_digest, protocol_digest, core_version)
 WHERE wanted.files_digest IS NOT NULL
     AND scores.files_digest IS DISTINCT FROM wanted.files_digest
-    AND scores.reason IS DISTINCT FROM 'archive_unavailable'
+    AND coalesce(scores.reason, '') NOT IN ('archive_unavailable', 'not_retrieved')
     AND NOT ($retry_failed AND scores.status = 'failed')
 ORDER BY wanted.study_key

@@ -1,0 +1,1 @@
+"""Sources of studies beside plain folders: zip and tar archives, DICOMDIR media, PACS."""
