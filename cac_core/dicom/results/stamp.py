@@ -134,6 +134,9 @@ class ResultStamp:
             item.DimensionOrganizationUID = organization
         for item in dataset.get("DimensionIndexSequence", ()):
             item.DimensionOrganizationUID = organization
+        for item in dataset.ContributingEquipmentSequence:
+            if "highdicom" in str(item.get("Manufacturer", "")).lower():
+                item.ContributionDateTime = f"{date}{time}"
         dataset.file_meta = _meta(dataset)
         return dataset
 
