@@ -71,6 +71,14 @@ class Keyring:
         """
         return f"2.25.{int(self._digest(f'uid:{uid}'), 16)}"
 
+    def result_uid(self, *parts: str) -> str:
+        """UID `2.25.<integer>` of an object made from a score: the same parts give the same UID.
+
+        The integer is the first 128 bits of the HMAC of `result:` and the parts, so that a later
+        run makes the same object and not a second one.
+        """
+        return f"2.25.{int(self._digest(chr(0).join(('result:', *parts))), 16)}"
+
     def suppression_key(self, key: str) -> str:
         """Key of a withdrawn patient or study: 32 hexadecimal digits from another key."""
         return self._digest(f"forgotten:{key}")

@@ -14,6 +14,7 @@ from pydantic import ValidationError, model_validator
 from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import UsageError
 from cac_core.protocol import ScoringProtocol
+from cac_core.results_settings import ResultsSettings
 from cac_core.settings_section import Section as _Section
 from cac_core.settings_section import key as _key
 from cac_core.source_settings import PRIVATE, SourceSettings
@@ -288,6 +289,7 @@ class Settings(_Section):
     retention: RetentionSettings = _key(RetentionSettings(), "what a run removes at its end")
     schedule: ScheduleSettings = _key(ScheduleSettings(), "runs of a schedule, and cac serve")
     backfill: BackfillSettings = _key(BackfillSettings(), "cac backfill")
+    results: ResultsSettings = _key(ResultsSettings(), "scores as DICOM objects, to a PACS")
 
     def public(self) -> dict[str, Any]:
         """Return the settings as JSON values, without archive, key file, canaries and addresses.
@@ -295,8 +297,13 @@ class Settings(_Section):
         Names of archive folders can identify patients; the address of a webhook can be a secret;
         keys of studies would outlast `cac forget`.
         """
-        secret: Any = {"archive": True, "key_file": True, "notify": True, "canary": {"keys"}}
-        secret["source"] = PRIVATE
+        receiver = {"stow_url", "stow_user", "dimse_host"}
+        secret: Any = {
+            **dict.fromkeys(("archive", "key_file", "notify"), True),
+            "canary": {"keys"},
+            "results": receiver,
+            "source": PRIVATE,
+        }
         return self.model_dump(mode="json", exclude=secret)
 
 
@@ -350,6 +357,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         update={name: None if path is None else folder / path for name, path in tls.items()}
     )
     update["source"] = settings.source.anchored(folder)
+    tls = {name: getattr(settings.results, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
+    update["results"] = settings.results.model_copy(
+        update={name: None if path is None else folder / path for name, path in tls.items()}
+    )
     report = {name: getattr(settings.report, name) for name in ("out", "reviews")}
     update["report"] = settings.report.model_copy(
         update={name: None if path is None else folder / path for name, path in report.items()}

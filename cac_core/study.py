@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # planning a run needs this module, and not torch
     from cac_core.model.cascade import Cascade, Segmentation
 
 Row = dict[str, object]
+#: Gets the volume of a scored study, and what the networks found in it.
+Keep = Callable[[CtVolume, "Segmentation"], None]
 
 #: How torch says that an allocation failed.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|bad_alloc")
@@ -103,7 +105,12 @@ class StudyResult:
 
 
 def score_study(
-    work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, *, previews: bool = True
+    work: StudyWork,
+    cascade: Cascade,
+    protocol: ScoringProtocol,
+    *,
+    previews: bool = True,
+    keep: Keep = lambda volume, segmentation: None,
 ) -> StudyResult:
     """Score one study; a fault of the study or of this program becomes its row.
 
@@ -113,13 +120,14 @@ def score_study(
     cascade : the networks.
     protocol : rules of the score.
     previews : also return images of the key slices.
+    keep : gets what the rows of a scored study were computed from.
 
     Returns
     -------
     The score row has status `scored`, or `rejected` or `failed` with a reason.
     """
     try:
-        return _score(work, cascade, protocol, previews)
+        return _score(work, cascade, protocol, previews, keep)
     except StudyError as error:
         return unscored(work, _blame(work, error))
     except MemoryError:
@@ -147,7 +155,7 @@ def unscored(work: StudyWork, error: StudyError) -> StudyResult:
 
 
 def _score(
-    work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, previews: bool
+    work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, previews: bool, keep: Keep
 ) -> StudyResult:
     start = perf_counter()
     volume = _read(work)
@@ -169,10 +177,10 @@ def _score(
         volume.hu, calcium_class, heart, volume.spacing_mm, protocol, threshold_hu=threshold
     )
     row = _identity(work) | _geometry(volume) | _results(lesions, protocol, threshold)
-    flags = {*work.flags, *volume.flags, *kvp_flags, *heart_flags}
-    row |= _quality(volume, heart, flags)
+    row |= _quality(volume, heart, {*work.flags, *volume.flags, *kvp_flags, *heart_flags})
     row |= _certainty(volume, segmentation, cascade, protocol, row)
     score_done = perf_counter()
+    keep(volume, segmentation)
     images = _previews(work, volume, segmentation, lesions, protocol) if previews else []
     row |= {
         "seconds_read": read_done - start,

@@ -276,6 +276,25 @@ class ExportSummary:
 
 
 @dataclass(frozen=True)
+class ResultsSummary:
+    """Scores as DICOM objects (`cac export --dicom`): `made`, `sent`, `not_made`, `not_sent`.
+
+    `receiver` is `stow` or `dimse` where they were sent; `studies` has a row per study.
+    """
+
+    model: str
+    folder: str | None
+    receiver: str | None
+    counts: dict[str, int]
+    studies: Rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether every study has its objects where they were to go."""
+        return not {"not_made", "not_sent"} & set(self.counts)
+
+
+@dataclass(frozen=True)
 class Check:
     """One check of the installation."""
 

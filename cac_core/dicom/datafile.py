@@ -256,9 +256,12 @@ def _tag(keyword: str) -> BaseTag:
 
 
 def text(dataset: Dataset, keyword: str) -> str | None:
-    """Return a value as stripped text, several joined by backslashes; None where empty."""
+    """Return a value as stripped text, several joined by backslashes; None where empty.
+
+    A sequence is no text: pydicom's description of deeply nested items can take minutes.
+    """
     found = value(dataset, keyword)
-    if found is None:
+    if found is None or items(dataset, keyword):
         return None
     parts = [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
     joined = "\\".join(str(part).strip() for part in parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cac_core.dicom import tags
 from cac_core.dicom.deidentify import (
     MASK,
@@ -29,6 +31,9 @@ _NAMES = tags.by_keyword(
     "PatientMotherBirthName",
     "ResponsiblePerson",
 )
+#: Never part of a text (PS3.5 6.1.3 admits ESC, TAB, LF, FF and CR), and in nearly every element
+#: header: a value with one of them inside has swallowed the next elements, which can be the name.
+_FOREIGN = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _NUMBERS = tags.by_keyword("PatientID", "AccessionNumber", "OtherPatientIDs")
 
 #: Elements that the columns are made from, those that identify the patient included.
@@ -54,7 +59,7 @@ def text_columns(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str
     row: dict[str, object] = {}
     terms = allowed_terms()
     for name, tag in _FREE_TEXTS.items():
-        content = values.get(tag, b"")
+        content = _whole(values.get(tag, b""))
         text = mask_anywhere(content, charset, identity)
         if text and MASK in text:
             written = described_text(content, charset) or ""
@@ -64,12 +69,18 @@ def text_columns(raw: RawHeader, charset: bytes, policy: TextPolicy) -> dict[str
                 text = mask_anywhere(content, charset, identity, terms)
         row[name] = text and reduce_description(text, policy)
     for name, tag in _DEVICE_TEXTS.items():
-        content = values.get(tag) or raw.nested.get(tag, b"")
+        content = _whole(values.get(tag) or raw.nested.get(tag, b""))
         text = mask_whole_words(content, charset, identity, terms)
         row[name] = text and reduce_device_text(text, policy)
-    image_type = mask_whole_words(values.get(tags.ImageType, b""), charset, identity, terms)
+    content = _whole(values.get(tags.ImageType, b""))
+    image_type = mask_whole_words(content, charset, identity, terms)
     row["ImageType"] = image_type and reduce_image_type(image_type, policy)
     return row
+
+
+def _whole(content: bytes) -> bytes:
+    """A text, or nothing where it holds bytes of other elements."""
+    return b"" if _FOREIGN.search(content.strip(b" \0")) else content
 
 
 def _identity(raw: RawHeader, charset: bytes) -> Identity:

@@ -74,12 +74,13 @@ class StudyRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def study_page(record: StudyRecord, neighbours: Sequence[Neighbour] = ()) -> str:
+def study_page(record: StudyRecord, neighbours: Sequence[Neighbour] = (), mark: str = "") -> str:
     """The page as HTML, one self-contained file; the same rows give the same bytes.
 
     Parameters
     ----------
     neighbours : links to pages beside this one.
+    mark : stands above the title, for instance that the result is for research.
     """
     score = record.score
     scored = score["status"] == Status.SCORED.value
@@ -89,7 +90,7 @@ def study_page(record: StudyRecord, neighbours: Sequence[Neighbour] = ()) -> str
     sections += [Section(name.lower(), name) for name in ("Quality", "Acquisition", "Provenance")]
     page = Page(
         f"Study {score['study_key'][:12]}",
-        "Coronary calcium, one study",
+        f"Coronary calcium, one study. {mark}" if mark else "Coronary calcium, one study",
         f"{score['study_date'] or 'date unknown'}, study key {score['study_key']}",
         tuple(sections),
         tuple(neighbours),

@@ -1,4 +1,4 @@
-"""`cac link`, `analyse`, `report`, `export`: from scores and registry extracts to the report."""
+"""`cac link`, `analyse`, `report`: from scores and registry extracts to the report."""
 
 from __future__ import annotations
 
@@ -376,48 +376,3 @@ def run_report(quiet: bool, parameters: dict[str, Any]) -> ReportSummary:
         ask_site()
         summary: ReportSummary = run_flow(cohort_report, **parameters)
         return summary
-
-
-@app.command(epilog="Example: `cac export -w /data/cac --shape adtte --format xport --out adtte`")
-def export(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    warehouse: WarehouseOption = None,
-    config: ConfigOption = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--shape", help="linked, events, adtte or omop; repeatable.", show_default="linked"
-        ),
-    ] = None,
-    file_format: Annotated[
-        str,
-        typer.Option("--format", help="parquet, csv, stata, xport or xport5 (SAS transport)."),
-    ] = "parquet",
-    dry_run: DryRunOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Export the linked tables to other programs: CDISC ADTTE and ADSL, OMOP, Stata, SAS, R.
-
-    Beside `linked` as Parquet or CSV lies `analysis.R`, which repeats the Cox models in R; beside
-    each SAS transport file a program that labels its values.
-    """
-    from flows.export import export_linked, preview_export
-
-    if dry_run:
-        shapes = shape or ["linked"]
-        planned = preview_export(warehouse, as_text(config), shapes, file_format, out)
-        return show_planned(planned, as_json)
-    result = export_linked(
-        warehouse,
-        as_text(config),
-        shape or ["linked"],
-        file_format,
-        out,
-    )
-    if as_json:
-        print_json(result)
-        return
-    for item in result.files:
-        show(f"{item.file}: {item.rows} rows")
-    for script in result.scripts:
-        show(script)

@@ -20,6 +20,7 @@ from flows.cli.cohort import app as cohort_app
 from flows.cli.deployment import app as deployment_app
 from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
+from flows.cli.export import app as export_app
 from flows.cli.operation import app as operation_app
 from flows.cli.options import FAULT, fail, show
 from flows.cli.serve import app as serve_app
@@ -44,6 +45,7 @@ app.add_typer(setup_app)
 app.add_typer(archive_app)
 app.add_typer(operation_app)
 app.add_typer(cohort_app)
+app.add_typer(export_app)
 app.add_typer(serve_app)
 app.add_typer(deployment_app, name="deployment")
 app.add_typer(synthetic_app)

@@ -48,11 +48,20 @@ def write_pages(
         If a table cannot be read or the folder cannot be written.
     """
     keys = sorted(set(studies))
-    records = _records(store, keys, chosen_model(store, model))
+    records = study_records(store, keys, chosen_model(store, model))
     return write_study_pages(records, folder, report)
 
 
-def _records(store: Warehouse, keys: Sequence[str], model: str) -> Iterator[StudyRecord]:
+def study_records(store: Warehouse, keys: Sequence[str], model: str) -> Iterator[StudyRecord]:
+    """What the warehouse holds about each study, for its page; in order of the keys.
+
+    Raises
+    ------
+    UsageError
+        If the warehouse has no score of a study.
+    CacError
+        If a table cannot be read.
+    """
     linked = {row["study_key"]: row for row in _linked(store, keys)}
     versions = {row["run_id"]: json.loads(row["versions"]) for row in store.read(RUNS).to_pylist()}
     for begin in range(0, len(keys), _AT_ONCE):

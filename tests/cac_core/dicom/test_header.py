@@ -422,3 +422,12 @@ def test_sex_and_year_of_birth_are_kept(
     patient = element(0x00100030, b"DA", born.encode()) + element(0x00100040, b"CS", sex.encode())
     row = read_bytes(tmp_path, part10(IDENTITY + patient + content[len(IDENTITY) :]))
     assert (row["PatientSex"], row["patient_birth_year"]) == expected
+
+
+def test_a_text_that_swallowed_the_next_element_is_not_kept(tmp_path: Path) -> None:
+    name = element(0x00100010, b"PN", b"Quixzotl^Wbmvra ")
+    content = IDENTITY + element(0x00080070, b"LO", b"GE MEDIC" + name)
+    content += element(0x0020000D, b"UI", b"1.2.3.4.5") + element(0x0020000E, b"UI", b"1.2.3.4.6")
+    row = read_bytes(tmp_path, part10(content))
+    assert row["study_key"] is not None
+    assert "Quixzotl" not in repr(row)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset
 
 from cac_core.dicom import datafile
 from cac_core.dicom.limits import ReadLimits
@@ -354,3 +357,22 @@ def test_multi_frame_files_have_the_same_reasons(
 def test_multi_frame_without_functional_groups(tmp_path: Path) -> None:
     header = {"NumberOfFrames": 2, "Rows": 32}
     assert error_of(write_ct_series(tmp_path, header=header)).reason == R.MISSING_POSITION
+
+
+def test_deeply_nested_items_in_place_of_a_number_end_at_once(tmp_path: Path) -> None:
+    # pydicom describes such items with a trace per level, which doubles at each.
+    paths = write_ct_series(tmp_path / "series", n_slices=4, rows=16, columns=16)
+    dataset = pydicom.dcmread(paths[1])
+    inner = Dataset()
+    inner.add_new(0x00081140, "SQ", [])
+    for _ in range(25):
+        outer = Dataset()
+        outer.add_new(0x00081140, "SQ", [inner])
+        inner = outer
+    del dataset.PixelSpacing
+    dataset.add_new(0x00280030, "SQ", [inner])
+    dataset.save_as(paths[1])
+    start = perf_counter()
+    with pytest.raises(StudyError):
+        read_volume(paths)
+    assert perf_counter() - start < 2.0

@@ -1,0 +1,1 @@
+"""Scores as DICOM objects for a PACS: segmentation, structured report, page of the study."""
