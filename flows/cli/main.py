@@ -22,6 +22,7 @@ from flows.cli.doctor import app as doctor_app
 from flows.cli.evaluate import app as evaluate_app
 from flows.cli.operation import app as operation_app
 from flows.cli.options import FAULT, fail, show
+from flows.cli.reading import app as reading_app
 from flows.cli.serve import app as serve_app
 from flows.cli.setup import app as setup_app
 from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(setup_app)
 app.add_typer(archive_app)
 app.add_typer(operation_app)
+app.add_typer(reading_app)
 app.add_typer(cohort_app)
 app.add_typer(serve_app)
 app.add_typer(deployment_app, name="deployment")
