@@ -72,9 +72,6 @@ def masks_as_seg(
         If highdicom is not installed.
     """
     require_seg_writer()
-    import highdicom
-    from highdicom.seg import Segmentation
-
     masks = {HEART_LABEL: heart} | {
         site.value: sites == number for site, number in SITE_NUMBERS.items()
     }
@@ -82,32 +79,8 @@ def masks_as_seg(
     if not drawn:
         raise CacError("The reading has neither a heart nor calcium.", "Draw the heart first.")
     frame = _uid(study_key, "frame")
-    volume = highdicom.Volume(
-        np.stack(list(drawn.values()), axis=-1).astype(np.uint8),
-        affine,
-        "PATIENT",
-        frame_of_reference_uid=frame,
-        channels={"SegmentNumber": list(range(1, len(drawn) + 1))},
-    )
     sources = _sources(affine, heart.shape, study_key, patient_key, frame)
-    out = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        Segmentation(
-            sources,
-            volume,
-            "BINARY",
-            _descriptions(list(drawn)),
-            _uid(reading_id, "series"),
-            100,
-            _uid(reading_id, "instance"),
-            1,
-            "cac-cohort",
-            "cac review",
-            __version__,
-            "0",
-        ).save_as(out)
-    return out.getvalue()
+    return _written(drawn, affine, sources, frame, reading_id)
 
 
 def masks_of_seg(
@@ -127,6 +100,43 @@ def masks_of_seg(
         else:
             sites[box][mask] = SITE_NUMBERS[CalciumSite(str(label))]
     return heart, sites
+
+
+def _written(
+    drawn: dict[str, NDArray[np.bool_]],
+    affine: NDArray[np.float64],
+    sources: list[Dataset],
+    frame: UID,
+    reading_id: str,
+) -> bytes:
+    import highdicom
+    from highdicom.seg import Segmentation
+
+    volume = highdicom.Volume(
+        np.stack(list(drawn.values()), axis=-1).astype(np.uint8),
+        affine,
+        "PATIENT",
+        frame_of_reference_uid=frame,
+        channels={"SegmentNumber": list(range(1, len(drawn) + 1))},
+    )
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # keys are longer than some values of the header may be
+        Segmentation(
+            sources,
+            volume,
+            "BINARY",
+            _descriptions(list(drawn)),
+            _uid(reading_id, "series"),
+            100,
+            _uid(reading_id, "instance"),
+            1,
+            "cac-cohort",
+            "cac review",
+            __version__,
+            "0",
+        ).save_as(out)
+    return out.getvalue()
 
 
 def _descriptions(labels: list[str]) -> list[SegmentDescription]:

@@ -41,12 +41,19 @@ async function following() {
   if (next) await open(next); else await back();
 }
 
+/** After a signature the next study is opened, or the list after the last. */
+async function signed(key) {
+  const next = await list.following(key);
+  await list.load();
+  if (next) await open(next); else { study.score = null; await back(); }
+}
+
 async function begin() {
   const session = await get("session");
   at("who").textContent = `Reader: ${session.reader}; model ${session.model}`;
   at("leave").hidden = false;
   const stage = new Stage(at("image"));
-  study = new Study(session, stage, async (key) => { await list.load(); await open(key); });
+  study = new Study(session, stage, signed);
   list = new List(session, open);
   window.review = { stage, study, list };
   show("list");
