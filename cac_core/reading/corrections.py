@@ -52,8 +52,12 @@ class Grow(_AtPixel):
     site: CalciumSite
 
 
+#: A row or column of a brush, which may reach beyond the slice.
+_Place = Annotated[float, Field(ge=-10_000, le=10_000, allow_inf_nan=False)]
+
+
 class _Brush(_Correction):
-    points: list[tuple[float, float]] = Field(min_length=1, max_length=MOST_POINTS)
+    points: list[tuple[_Place, _Place]] = Field(min_length=1, max_length=MOST_POINTS)
     radius_px: float = Field(gt=0, le=MOST_RADIUS)
 
 

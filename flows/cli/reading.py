@@ -10,10 +10,12 @@ import typer
 from flows.cli.options import (
     Archive,
     ConfigOption,
+    JsonOption,
     ModelOption,
     WarehouseOption,
     as_text,
     complain,
+    print_json,
     show,
 )
 
@@ -50,16 +52,25 @@ def review(
     model: ModelOption = None,
     port: PortOption = 0,
     export_training: ExportOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Open the scored studies to readers: a page on this machine to check, correct and sign.
 
     Prints a link with a token; open it in a browser of this machine. Signed readings are kept in
     the table `signed_readings`. Ctrl-C ends it; nothing that was signed is lost.
     """
-    from flows.reading.server import ReviewRequest, prepare_server
+    from flows.reading.server import ReviewRequest, prepare_server, run_export
 
     places = tuple([*(more or []), *(archive or [])])
     request = ReviewRequest(places, warehouse, as_text(config), as_text(model), port)
+    if export_training is not None:
+        result = run_export(request, export_training)
+        if as_json:
+            print_json(result)
+            return
+        for line in result.lines():
+            show(line)
+        return
     server = prepare_server(request)
     complain(f"{server.studies} scored studies; Ctrl-C ends the review.")
     show(server.link)

@@ -81,7 +81,7 @@ class Desk:
     ) -> None:
         self.store, self.log, self.work_list, self.scans = store, log, work_list, scans
         self.model = model
-        self._keyring, self._protocol = keyring, protocol
+        self.keyring, self._protocol = keyring, protocol
         self._drafts: dict[tuple[str, str], Draft] = {}
         self._lock = threading.Lock()
 
@@ -200,7 +200,7 @@ class Desk:
         known = self.log.row(values["reading_id"])
         if known is not None:
             return known
-        if Forgotten.read(self.store, self._keyring).holds(study_key):
+        if Forgotten.read(self.store, self.keyring).holds(study_key):
             raise UsageError("The patient was withdrawn; this study can no longer be read.")
         draft = self.draft(reader, study_key)
         with draft.lock:

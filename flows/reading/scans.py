@@ -131,7 +131,7 @@ class Scans:
     def __init__(
         self, archive: ArchiveFiles, cascade: Callable[[], Cascade], protocol: ScoringProtocol
     ) -> None:
-        self._archive, self._protocol = archive, protocol
+        self.archive, self._protocol = archive, protocol
         self._lock = threading.Lock()
         self._scans: OrderedDict[str, Scan] = OrderedDict()
         self._reader = ThreadPoolExecutor(1, "read")
@@ -157,7 +157,7 @@ class Scans:
         self._segmenter.shutdown(wait=False, cancel_futures=True)
 
     def _read(self, study_key: str) -> CtVolume:
-        return read_study(self._archive.work(study_key))
+        return read_study(self.archive.work(study_key))
 
     def _segmented(self, scan: Scan) -> ModelMasks:
         volume = scan.volume.result()

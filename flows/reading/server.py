@@ -21,6 +21,7 @@ from flows.reading.app import Api
 from flows.reading.desk import Desk
 from flows.reading.guard import Sessions
 from flows.reading.scans import ArchiveFiles, Scans
+from flows.reading.training_export import TrainingExport, export_training
 from flows.request import PreparedIndexing, prepare_indexing
 
 if TYPE_CHECKING:
@@ -116,11 +117,28 @@ def open_desk(indexing: PreparedIndexing, request: ReviewRequest) -> Desk:
     return Desk(store, indexing.keyring, log, work_list, scans, protocol, model)
 
 
+def run_export(request: ReviewRequest, out: Path) -> TrainingExport:
+    """Write what was read as a training set, see `flows.reading.training_export`.
+
+    Raises
+    ------
+    CacError
+        As `prepare_server` and `export_training`.
+    """
+    indexing = prepare_indexing(request.archive, request.warehouse, request.config)
+    desk = open_desk(indexing, request)
+    try:
+        return export_training(desk, desk.log.readings, out, desk.scans.archive.work)
+    finally:
+        desk.scans.close()
+
+
 def _bound(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # before the link is shown: who opens it at once waits
     except OSError as error:
         listener.close()
         raise UsageError(
