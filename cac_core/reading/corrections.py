@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -140,13 +141,16 @@ def connected_voxels(
 
 
 def brightest_near(
-    hu: NDArray[np.int16], seed: tuple[int, int, int], allowed: NDArray[np.bool_]
+    hu: NDArray[np.int16],
+    seed: tuple[int, int, int],
+    allowed: Callable[[tuple[int, int, int]], bool],
 ) -> tuple[int, int, int] | None:
     """The brightest allowed pixel in the slice within one pixel of the seed; None without one."""
     k, row, column = seed
-    best: tuple[int, int, int] | None = None
-    for r in range(max(0, row - 1), min(hu.shape[1], row + 2)):
-        for c in range(max(0, column - 1), min(hu.shape[2], column + 2)):
-            if allowed[k, r, c] and (best is None or hu[k, r, c] > hu[best]):
-                best = (k, r, c)
-    return best
+    near = [
+        (k, r, c)
+        for r in range(max(0, row - 1), min(hu.shape[1], row + 2))
+        for c in range(max(0, column - 1), min(hu.shape[2], column + 2))
+        if allowed((k, r, c))
+    ]
+    return max(near, key=lambda at: int(hu[at]), default=None)

@@ -58,8 +58,15 @@ class ReadingMasks:
     spacing_mm: tuple[float, float, float]
     protocol: ScoringProtocol
     threshold_hu: float
+    #: Box that holds the heart and all sites: nothing outside is looked at.
+    _box: tuple[slice, slice, slice] = field(init=False)
     _done: list[_Change] = field(default_factory=list)
     _undone: list[_Change] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Find the box once; corrections of the heart extend it."""
+        found = bounding_box(self.heart | (self.sites > 0))
+        self._box = found or (slice(0, 1), slice(0, 1), slice(0, 1))
 
     @property
     def corrections(self) -> list[Mapping[str, object]]:
@@ -74,7 +81,13 @@ class ReadingMasks:
     def score(self) -> SiteScore:
         """The score of the masks as they are, by the functions that score a study."""
         return score_sites(
-            self.hu, self.sites, self.heart, self.spacing_mm, self.protocol, self.threshold_hu
+            self.hu,
+            self.sites,
+            self.heart,
+            self.spacing_mm,
+            self.protocol,
+            self.threshold_hu,
+            self._box,
         )
 
     def correct(self, value: object) -> list[int]:
@@ -136,28 +149,23 @@ class ReadingMasks:
 
     def _assigned(self, correction: Assign) -> _Change:
         seed = (correction.slice, correction.row, correction.column)
-        near = brightest_near(self.hu, seed, self.sites > 0)
+        near = brightest_near(self.hu, seed, self._marked)
         if near is None:
             raise UsageError("No calcium is marked here.", "Click on a marked lesion.")
-        same = self.sites == self.sites[near]
-        box = bounding_box(same)
-        assert box is not None
-        voxels = self._connected(same, box, near, correction.extent)
+        same = self.sites[self._box] == self.sites[near]
+        voxels = self._connected(same, near, correction.extent)
         return self._change(correction, voxels, site=correction.site)
 
     def _grown(self, correction: Grow) -> _Change:
         seed = (correction.slice, correction.row, correction.column)
         if not self.heart[seed]:
             raise UsageError("This is outside of the heart.", "Extend the heart contour first.")
-        box = bounding_box(self.heart)
-        assert box is not None
-        possible = np.zeros(self.hu.shape, np.bool_)
-        inside = self.heart[box] & (self.sites[box] == 0)
-        possible[box] = inside & (self.hu[box] >= self.threshold_hu)
-        near = brightest_near(self.hu, seed, possible)
+        box = self._box
+        possible = self.heart[box] & (self.sites[box] == 0) & (self.hu[box] >= self.threshold_hu)
+        near = brightest_near(self.hu, seed, self._unmarked)
         if near is None:
             raise UsageError(f"Nothing unmarked reaches {self.threshold_hu:g} HU here.")
-        voxels = self._connected(possible, box, near, correction.extent)
+        voxels = self._connected(possible, near, correction.extent)
         if len(voxels) > MOST_GROWN:
             raise UsageError(
                 f"What is connected here has {len(voxels)} voxels, too many for a plaque.",
@@ -165,25 +173,28 @@ class ReadingMasks:
             )
         return self._change(correction, voxels, site=correction.site)
 
+    def _unmarked(self, at: tuple[int, int, int]) -> bool:
+        """Whether a voxel can be calcium of the heart and is not marked."""
+        bright = self.hu[at] >= self.threshold_hu
+        return bool(self.heart[at] and self.sites[at] == 0 and bright)
+
+    def _marked(self, at: tuple[int, int, int]) -> bool:
+        return bool(self.sites[at] > 0)
+
     def _connected(
-        self,
-        mask: NDArray[np.bool_],
-        box: tuple[slice, slice, slice],
-        seed: tuple[int, int, int],
-        extent: str,
+        self, mask: NDArray[np.bool_], seed: tuple[int, int, int], extent: str
     ) -> Voxels:
-        """Connected voxels of the volume; only the box is labelled."""
-        local = tuple(at - part.start for at, part in zip(seed, box, strict=True))
-        part = mask[box]
+        """Voxels of the volume that are connected with a seed in a mask of the box."""
+        local = [at - part.start for at, part in zip(seed, self._box, strict=True)]
         found = connected_voxels(
-            part,
+            mask,
             (local[0], local[1], local[2]),
             whole=extent == "calcification",
             connectivity=self.protocol.connectivity,
         )
-        index = np.unravel_index(found, part.shape)
-        moved = tuple(axis + side.start for axis, side in zip(index, box, strict=True))
-        return np.asarray(np.ravel_multi_index(moved, mask.shape), np.intp)
+        index = np.unravel_index(found, mask.shape)
+        moved = tuple(axis + side.start for axis, side in zip(index, self._box, strict=True))
+        return np.asarray(np.ravel_multi_index(moved, self.hu.shape), np.intp)
 
     def _painted(self, correction: Paint) -> _Change:
         k = correction.slice
@@ -200,7 +211,19 @@ class ReadingMasks:
         under = disc_pixels(correction.points, correction.radius_px, self.hu[k].shape)
         slices = range(max(0, k - reach), min(len(self.hu), k + reach + 1))
         voxels = np.concatenate([self._in_slice(n, under) for n in slices])
+        if correction.add and under.any():
+            self._extend(slices, under)
         return self._change(correction, voxels, heart=correction.add)
+
+    def _extend(self, slices: range, plane: NDArray[np.bool_]) -> None:
+        """Extend the box by what is added to the heart."""
+        rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+        ends = ((slices[0], slices[-1]), (rows[0], rows[-1]), (columns[0], columns[-1]))
+        wider = [
+            slice(min(part.start, int(low)), max(part.stop, int(high) + 1))
+            for part, (low, high) in zip(self._box, ends, strict=True)
+        ]
+        self._box = (wider[0], wider[1], wider[2])
 
     def _in_slice(self, k: int, plane: NDArray[np.bool_]) -> Voxels:
         return np.asarray(k * plane.size + np.flatnonzero(plane), np.intp)

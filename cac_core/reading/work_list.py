@@ -261,15 +261,11 @@ def _scores(store: Warehouse, model: str, protocol: str | None) -> pa.Table:
 
 def _prepared(scores: pa.Table, expert: Mapping[str, Mapping[str, Any]]) -> pa.Table:
     keys = scores["study_key"].to_pylist()
-    scanner = [
-        " ".join(part for part in pair if part) or None
-        for pair in zip(
-            scores["Manufacturer"].to_pylist(),
-            scores["ManufacturerModelName"].to_pylist(),
-            strict=True,
-        )
-    ]
-    table = scores.append_column("scanner", pa.array(scanner, pa.string()))
+    names = [scores[name] for name in ("Manufacturer", "ManufacturerModelName")]
+    joined = pc.binary_join_element_wise(*(pc.fill_null(name, "") for name in names), " ")
+    trimmed = pc.utf8_trim_whitespace(joined)
+    scanner = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+    table = scores.append_column("scanner", scanner)
     for name, kind in zip(_EXPERT[1:], (pa.float64(), pa.string(), pa.string()), strict=True):
         values = [expert[key][name] if key in expert else None for key in keys] if expert else None
         column = pa.nulls(len(keys), kind) if values is None else pa.array(values, kind)
@@ -297,7 +293,8 @@ def _ordered(table: pa.Table) -> pa.Table:
     doubt = np.round(expected_distance(chances, np.asarray(names, np.intp)), 6)
     table = table.append_column("doubt", pa.array(doubt))
     newest = -pc.cast(table["scored_at"], pa.int64()).to_numpy().astype(np.float64)
-    rank = np.argsort(np.argsort(table["study_key"].to_numpy())).astype(np.float64)
+    rank = np.empty(table.num_rows, np.float64)
+    rank[pc.sort_indices(table["study_key"]).to_numpy()] = np.arange(table.num_rows)
     scores = np.nan_to_num(table["agatston"].to_numpy(), nan=-math.inf)
     columns = {"doubt": -doubt, "score": -scores, "newest": newest, "study": rank}
     for name in ORDERS:

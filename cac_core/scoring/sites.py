@@ -68,6 +68,7 @@ def score_sites(
     spacing_mm: tuple[float, float, float],
     protocol: ScoringProtocol,
     threshold_hu: float,
+    within: tuple[slice, slice, slice] | None = None,
 ) -> SiteScore:
     """Score a volume of sites; arrays (slice, row, column).
 
@@ -79,8 +80,9 @@ def score_sites(
     heart_mask : calcium outside is ignored.
     spacing_mm : slice, row, column spacing.
     protocol, threshold_hu : as in `label_lesions`.
+    within : box that is known to hold all sites; without one the whole volume is searched.
     """
-    box = bounding_box(sites > 0) or (slice(0, 1), slice(0, 1), slice(0, 1))
+    box = _box_of(sites, within)
     part = sites[box]
     classes = CLASS_OF_SITE[part]
     inside = heart_mask[box]
@@ -90,6 +92,22 @@ def score_sites(
     )
     moved = _moved(found, box)
     return SiteScore(score_calcium(moved, protocol), moved, named)
+
+
+def _box_of(
+    sites: NDArray[np.uint8], within: tuple[slice, slice, slice] | None
+) -> tuple[slice, slice, slice]:
+    """The smallest box around all sites; one voxel where there are none."""
+    found = bounding_box((sites if within is None else sites[within]) > 0)
+    if found is None:
+        return slice(0, 1), slice(0, 1), slice(0, 1)
+    if within is None:
+        return found
+    moved = [
+        slice(part.start + whole.start, part.stop + whole.start)
+        for part, whole in zip(found, within, strict=True)
+    ]
+    return moved[0], moved[1], moved[2]
 
 
 def _most_frequent_sites(

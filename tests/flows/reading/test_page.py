@@ -19,6 +19,8 @@ from tests.flows.reading.test_server import doubtful
 
 pytest.importorskip("highdicom", reason="the extra `pacs` is not installed")
 pytestmark = pytest.mark.slow
+#: The first lesion of the list that the model calls coronary.
+CORONARY = "#lesions tr:has-text('coronary') button >> nth=0"
 TABLET = {"width": 820, "height": 1180}
 
 
@@ -87,7 +89,7 @@ def test_from_the_work_list_to_the_adjudication(
             page.wait_for_function(
                 "before => document.querySelector('#image').dataset.drawn !== before", arg=before
             )
-            page.keyboard.press("n")
+            page.click(CORONARY)
             corrected(page, 1, lambda: page.keyboard.press("2"))
             assert total(page) == round(score, 1)
             assert "LAD" in page.inner_text("#lesions")
@@ -103,7 +105,7 @@ def test_from_the_work_list_to_the_adjudication(
             number = 0
             while total(page) >= 1:
                 number += 2
-                page.keyboard.press("n")
+                page.click(CORONARY)
                 corrected(page, number - 1, lambda: page.keyboard.press("6"))
                 corrected(page, number, lambda: page.keyboard.press("x"))
             assert_fits(page, TABLET)
