@@ -158,18 +158,12 @@ def _score(
     work: StudyWork, cascade: Cascade, protocol: ScoringProtocol, previews: bool, keep: Keep
 ) -> StudyResult:
     start = perf_counter()
-    volume = _read(work)
+    volume = read_study(work)
     if work.scored is not None and work.scored == _content(work, volume):
         return StudyResult(_identity(work), unchanged=True)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
-    segmentation = cascade.segment(
-        volume.hu,
-        volume.spacing_mm,
-        threshold_hu=threshold,
-        min_area_mm2=protocol.min_area_mm2,
-        connectivity=protocol.connectivity,
-    )
+    segmentation = segment_study(volume, cascade, protocol, threshold)
     model_done = perf_counter()
     heart_flags = _check_heart(volume, segmentation)
     calcium_class, heart = segmentation.calcium_class, segmentation.heart_mask
@@ -193,10 +187,30 @@ def _score(
     return StudyResult(row, lesions.rows(work.study_key, protocol.digest), images)
 
 
-def _read(work: StudyWork) -> CtVolume:
+def read_study(work: StudyWork) -> CtVolume:
+    """Read the volume of a study.
+
+    Raises
+    ------
+    StudyError
+        If a file changed since the index, cannot be read, or the files give no volume.
+    """
     _check_unchanged(work)
     files = [(archive_file(stamp.path, stamp.size_bytes), stamp.copy_of) for stamp in work.files]
     return read_volume(resolve_duplicates(files))
+
+
+def segment_study(
+    volume: CtVolume, cascade: Cascade, protocol: ScoringProtocol, threshold_hu: float
+) -> Segmentation:
+    """Heart and calcium of a volume, with the threshold for its tube voltage."""
+    return cascade.segment(
+        volume.hu,
+        volume.spacing_mm,
+        threshold_hu=threshold_hu,
+        min_area_mm2=protocol.min_area_mm2,
+        connectivity=protocol.connectivity,
+    )
 
 
 def _content(work: StudyWork, volume: CtVolume) -> ScoredContent:

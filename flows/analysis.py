@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -23,10 +23,12 @@ from cac_core.analysis.concordance import discrepancies
 from cac_core.analysis.estimate import Estimate
 from cac_core.analysis.key_estimates import KeyEstimate, key_estimates, key_estimates_markdown
 from cac_core.analysis.plan import Plan, load_plan
+from cac_core.analysis.reviewed_scores import SCORES, Scores, plan_for, with_reviewed_scores
 from cac_core.analysis.run import ANALYSIS_VERSION, Step, estimates_table, steps
 from cac_core.cohort.linked import LinkedCohort, read_linked
 from cac_core.cohort.warehouse import Warehouse
-from cac_core.errors import CacError
+from cac_core.errors import CacError, UsageError
+from cac_core.reading.readings import read_readings
 from cac_core.settings import Settings, load_settings
 from cac_core.stats.bootstrap import Mapper
 from flows.request import open_warehouse
@@ -55,6 +57,7 @@ class AnalysisRequest:
     warehouse: str | None = None
     config: str | None = None
     plan: str | None = None
+    scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,25 @@ def prepare_analysis(request: AnalysisRequest) -> PreparedAnalysis:
     warehouse = open_warehouse(request.warehouse, settings)
     cohort = read_linked(warehouse)
     require_valid(cohort.spec, cohort.linked)
-    return PreparedAnalysis(warehouse, settings, plan, cohort)
+    scores = chosen_scores(request.scores)
+    if scores != "model":
+        final = read_readings(warehouse).final()
+        cohort = replace(cohort, linked=with_reviewed_scores(cohort.linked, final))
+    return PreparedAnalysis(warehouse, settings, plan_for(plan, scores), cohort)
+
+
+def chosen_scores(named: str | None) -> Scores:
+    """The scores that an analysis is made from; those of the model where none are named.
+
+    Raises
+    ------
+    UsageError
+        If there are none of this name.
+    """
+    for known in SCORES:
+        if named in (None, known):
+            return known
+    raise UsageError(f"There are no scores {named!r}.", f"Choose from {', '.join(SCORES)}.")
 
 
 def require_valid(spec: TableSpec, linked: pa.Table) -> None:
@@ -197,19 +218,22 @@ def analyse(request: AnalysisRequest) -> AnalysisSummary:
 
 @flow(name="analyse-cohort", persist_result=False, validate_parameters=False)
 def analyse_cohort(
-    warehouse: str | None = None, config: str | None = None, plan: str | None = None
+    warehouse: str | None = None,
+    config: str | None = None,
+    plan: str | None = None,
+    scores: str | None = None,
 ) -> AnalysisSummary | State[AnalysisSummary]:
     """Estimate everything a plan asks for from the linked table of a warehouse.
 
     Parameters
     ----------
-    warehouse, config, plan : as the options of `cac analyse`.
+    warehouse, config, plan, scores : as the options of `cac analyse`.
 
     Returns
     -------
     The summary that `cac analyse --json` prints; for an empty cohort, a state that holds it.
     """
-    request = AnalysisRequest(warehouse, config, plan)
+    request = AnalysisRequest(warehouse, config, plan, scores)
     return concluded("analyse-cohort", lambda: analyse(request))
 
 

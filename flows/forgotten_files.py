@@ -15,6 +15,7 @@ from cac_core.cohort.leftovers import Search, UnsearchableError
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from cac_core.events import log_files
+from cac_core.reading.readings import MASKS
 from cac_core.settings import Settings
 from flows.runtime.environment import records_folder
 from flows.runtime.known_folders import known_folders
@@ -77,7 +78,7 @@ class ForgottenFiles:
             note = {"index.html": page} if holds == "cohort report" else {}
             removed += withdraw_results(folder, holds, note)
             again.add(str(folder))
-        removed += self._remove_other_pages()
+        removed += self._remove_other_pages() + self._remove_masks()
         self._clean_logs()
         return sorted(again), removed
 
@@ -153,6 +154,15 @@ class ForgottenFiles:
         for path in sorted((self.store.folder / "reports").rglob("*")):
             if path.is_file() and path.suffix in (".html", ".png", ".pdf") and self._shows(path):
                 path.unlink()
+                removed += 1
+        return removed
+
+    def _remove_masks(self) -> int:
+        """Remove the masks of signed readings, which lie in a folder per study."""
+        files, removed = self.store.files, 0
+        for name in files.below(files.root / MASKS):
+            if self.search_for.forgotten.holds(PurePosixPath(name).parts[0]):
+                files.remove(files.root / MASKS / name)
                 removed += 1
         return removed
 

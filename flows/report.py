@@ -21,12 +21,15 @@ from cac_core.analysis.archive_estimates import (
     training,
 )
 from cac_core.analysis.key_estimates import KeyEstimate, key_estimates, key_estimates_markdown
+from cac_core.analysis.reading_estimates import reading_estimates
 from cac_core.analysis.run import estimates_table
 from cac_core.cohort.scores import scores_of
 from cac_core.errors import UsageError
 from cac_core.model.weights import verify_weights
+from cac_core.reading.readings import Readings, read_readings
 from cac_core.report.cohort.assemble import assemble
 from cac_core.report.cohort.example_cases import case_section, example_studies
+from cac_core.report.cohort.readings import has_readings, reading_section
 from cac_core.report.cohort.report import Report, ReportFacts
 from cac_core.report.cohort.shown_estimates import ShownEstimates
 from cac_core.report.cohort.small_cells import hide_small
@@ -76,6 +79,7 @@ class ReportRequest:
     suppress: bool | None = None
     journal: bool | None = None
     scheduled: bool = False
+    scores: str | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class PreparedReport:
     reviews: pa.Table | None
     suppress: bool
     journal: bool
+    readings: Readings
 
     @property
     def place(self) -> str:
@@ -160,7 +165,9 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
         If settings, plan or warehouse are invalid, nothing is linked yet, reviews cannot be read,
         or the folder holds something else.
     """
-    analysis = prepare_analysis(AnalysisRequest(request.warehouse, request.config, request.plan))
+    analysis = prepare_analysis(
+        AnalysisRequest(request.warehouse, request.config, request.plan, request.scores)
+    )
     settings, store = analysis.settings.report, analysis.warehouse
     out = Path(request.out) if request.out else settings.out
     if out is None and store.is_local:
@@ -172,8 +179,9 @@ def prepare_report(request: ReportRequest) -> PreparedReport:
     reviews = Path(request.reviews) if request.reviews else settings.reviews
     suppress = settings.suppress_small_cells if request.suppress is None else request.suppress
     journal = settings.journal if request.journal is None else request.journal
-    read = None if reviews is None else _reviews(reviews)
-    return PreparedReport(analysis, out, read, suppress, journal)
+    readings = read_readings(store)
+    read = _with_signed(None if reviews is None else _reviews(reviews), readings)
+    return PreparedReport(analysis, out, read, suppress, journal, readings)
 
 
 @flow(name="cohort-report", persist_result=False, validate_parameters=False)
@@ -186,12 +194,14 @@ def cohort_report(
     suppress: bool | None = None,
     journal: bool | None = None,
     scheduled: bool = False,
+    scores: str | None = None,
 ) -> ReportSummary | State[ReportSummary]:
     """Analyse the linked cohort if something has changed, and write its report.
 
     Parameters
     ----------
-    warehouse, config, plan, out, reviews, suppress, journal : as the options of `cac report`.
+    warehouse, config, plan, out, reviews, suppress, journal, scores : as the options of
+        `cac report`.
     scheduled : wait for the warehouse and try again, as the settings say.
 
     Returns
@@ -199,7 +209,9 @@ def cohort_report(
     The summary that `cac report --json` prints; for an incomplete report or an empty cohort, a
     state that holds it.
     """
-    request = ReportRequest(warehouse, config, plan, out, reviews, suppress, journal, scheduled)
+    request = ReportRequest(
+        warehouse, config, plan, out, reviews, suppress, journal, scheduled, scores
+    )
     return concluded("cohort-report", lambda: report_cohort(**vars(request)))
 
 
@@ -234,7 +246,8 @@ def write_report(prepared: PreparedReport, progress: RunProgress) -> ReportSumma
         if facts.pages:
             model = analysis.cohort.run["model_id"]
             write_pages(store, [*facts.pages], folder / _STUDIES, model, "../index.html")
-        done = _assemble(report, (case_section,))
+        more = (reading_section,) if has_readings(report) else ()
+        done = _assemble(report, (*more, case_section))
         write_files(done.files, folder)
     for warning in done.warnings:
         progress.say(warning)
@@ -283,6 +296,7 @@ def _with_archive_rows(prepared: PreparedReport) -> pa.Table:
         *training(manifest.training if manifest.model_id == model else {}),
         *discrepancy_causes(store.read(DISCREPANCIES), scores, prepared.reviews),
         *certainty_of_scores(scores, analysis.cohort.linked),
+        *reading_estimates(prepared.readings),
     ]
     published = store.read(ESTIMATES)
     others = pc.invert(pc.is_in(published["analysis"], pa.array(ARCHIVE_ANALYSES)))
@@ -320,6 +334,18 @@ def _facts(prepared: PreparedReport) -> ReportFacts:
         empty_because=analysis.cohort.empty_because,
         pages={key: f"{_STUDIES}/{key}.html" for key in studies},
     )
+
+
+def _with_signed(reviews: pa.Table | None, readings: Readings) -> pa.Table | None:
+    """Causes of a manual review with those of signed readings."""
+    final = readings.final()
+    signed = [(key, row["cause"]) for key, row in final.items() if row["cause"] is not None]
+    if not signed:
+        return reviews
+    names = ("study_key", "cause")
+    columns = zip(names, zip(*signed, strict=True), strict=True)
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns})
+    return table if reviews is None else pa.concat_tables([reviews, table])
 
 
 def _reviews(path: Path) -> pa.Table:

@@ -319,6 +319,46 @@ class CalciumClass(DescribedCode):
     NONCORONARY = "noncoronary", "calcification of valves, aorta, pericardium or other"
 
 
+class CalciumSite(DescribedCode):
+    """Where a calcification lies, as a reader names it; the sites are those of the paper."""
+
+    CORONARY = "coronary", "coronary artery, vessel not named"
+    LM = "lm", "left main"
+    LAD = "lad", "left anterior descending"
+    LCX = "lcx", "left circumflex"
+    RCA = "rca", "right coronary artery"
+    NONCORONARY = "noncoronary", "outside the coronary arteries, site not named"
+    MITRAL_VALVE = "mitral_valve", "mitral valve"
+    AORTIC_VALVE = "aortic_valve", "aortic valve"
+    TRICUSPID_VALVE = "tricuspid_valve", "tricuspid valve"
+    PULMONARY_VALVE = "pulmonary_valve", "pulmonary valve"
+    ASCENDING_AORTA = "ascending_aorta", "ascending aorta"
+    AORTIC_ARCH = "aortic_arch", "aortic arch"
+    DESCENDING_AORTA = "descending_aorta", "descending aorta"
+    PERICARDIUM = "pericardium", "pericardium"
+
+
+class DiscrepancyCause(DescribedCode):
+    """Why the model was wrong, as a reader says; those of the paper's supplement."""
+
+    NOISE = "noise", "image noise"
+    VALVE = "valve", "confusion with calcium of a valve"
+    AORTA = "aorta", "confusion with calcium of the aorta"
+    PACING_DEVICE = "pacing_device", "confusion with a pacing device"
+    PERICARDIUM = "pericardium", "calcified pericardium"
+    LYMPH_NODE = "lymph_node", "calcified lymph node"
+    OTHER = "other", "another cause"
+
+
+class ReadingKind(DescribedCode):
+    """How a signed reading came about."""
+
+    READING = "reading", "without sight of any other reading"
+    REPEAT = "repeat", "again by the same reader, without sight of the first"
+    CORRECTION = "correction", "the reader's own earlier reading, corrected"
+    ADJUDICATION = "adjudication", "by a third reader, with sight of the two that differ"
+
+
 class PreviewChoice(DescribedCode):
     """Why an image of a slice is kept."""
 

@@ -10,6 +10,7 @@ from schemas.lesion import LESIONS
 from schemas.linkage import EVENTS, FLOW, LINKAGES, MATCHES, QUARANTINE
 from schemas.linked import LINKED
 from schemas.preview import PREVIEWS
+from schemas.reading import ASSIGNMENTS, SIGNED_READINGS
 from schemas.registry import REGISTRY_TABLES
 from schemas.results import ANALYSES, DISCREPANCIES, ESTIMATES
 from schemas.run import RUNS
@@ -24,6 +25,8 @@ TABLES: tuple[TableSpec, ...] = (
     SCORES,
     LESIONS,
     PREVIEWS,
+    SIGNED_READINGS,
+    ASSIGNMENTS,
     *REGISTRY_TABLES,
     QUARANTINE,
     MATCHES,
@@ -49,6 +52,9 @@ _CODES: tuple[type[codes.DescribedCode], ...] = (
     codes.QualityFlag,
     codes.CalciumClass,
     codes.PreviewChoice,
+    codes.CalciumSite,
+    codes.DiscrepancyCause,
+    codes.ReadingKind,
 )
 
 

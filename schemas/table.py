@@ -7,6 +7,7 @@ import, is imported by what checks values.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY_PATTERN", "ColumnSpec", "InvalidTableError", "TableSpec"]
 
+#: pandera loads parts of itself at its first validation, and two threads must not do so at once.
+_VALIDATING = threading.Lock()
 #: Pattern of `patient_key`, `study_key` and every other keyed pseudonym.
 KEY_PATTERN = r"^[0-9a-f]{32}$"
 
@@ -156,7 +159,8 @@ class TableSpec:
         self._check_names(table.column_names)
         if table.num_rows:
             try:
-                self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
+                with _VALIDATING:
+                    self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
             except SchemaErrors as errors:
                 raise InvalidTableError(self.name, _summary(errors)) from None
         return table.select([c.name for c in self.columns]).cast(self.arrow_schema)

@@ -25,8 +25,8 @@ class Visit:
 
 
 @contextmanager
-def opened(path: Path, size: dict[str, int] = DESKTOP, scheme: str = "light") -> Iterator[Visit]:
-    """Open a file, light or dark; skips the test where there is no browser or no driver."""
+def started() -> Iterator[Any]:
+    """Chromium; skips the test where there is no browser or no driver."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
@@ -35,15 +35,22 @@ def opened(path: Path, size: dict[str, int] = DESKTOP, scheme: str = "light") ->
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = driver.chromium.launch(executable_path=found, args=arguments)
         try:
-            page = browser.new_page(viewport=size, color_scheme=scheme)
-            visit = Visit(page)
-            page.on("console", lambda message: visit.console.append(message.text))
-            page.on("pageerror", lambda error: visit.console.append(str(error)))
-            page.on("request", lambda request: visit.requests.append(request.url))
-            page.goto(path.as_uri())
-            yield visit
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def opened(path: Path, size: dict[str, int] = DESKTOP, scheme: str = "light") -> Iterator[Visit]:
+    """Open a file, light or dark; skips the test where there is no browser or no driver."""
+    with started() as browser:
+        page = browser.new_page(viewport=size, color_scheme=scheme)
+        visit = Visit(page)
+        page.on("console", lambda message: visit.console.append(message.text))
+        page.on("pageerror", lambda error: visit.console.append(str(error)))
+        page.on("request", lambda request: visit.requests.append(request.url))
+        page.goto(path.as_uri())
+        yield visit
 
 
 def serious_faults(page: Any) -> list[str]:

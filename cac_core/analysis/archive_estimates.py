@@ -20,7 +20,7 @@ from cac_core.evaluation.certainty import certainty, certainty_estimates
 from schemas.codes import Status
 
 #: Analyses of this module; no step of a plan makes rows of them.
-ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy", "certainty")
+ARCHIVE_ANALYSES = ("acquisition", "training", "discrepancy", "certainty", "reading")
 #: Pair of sources whose certainty is estimated.
 CERTAINTY_PAIR = "model:expert"
 _MEASURES = (
@@ -99,7 +99,8 @@ def discrepancy_causes(
     Returns
     -------
     Counts by pair of sources (`model`), kind (`term`) and candidate (`level`, null for all cases).
-    A candidate is a finding in the score row of the study, not of a review.
+    A candidate is a finding in the score row of the study, not of a review. A cause that a person
+    found also has its share of the reviewed cases of the kind, whose number is `n`.
     """
     candidates = _candidates(scores)
     reviewed: dict[str, set[str]] = {}
@@ -107,9 +108,11 @@ def discrepancy_causes(
         reviewed.setdefault(row["study_key"], set()).add(f"reviewed: {row['cause']}")
     counts: dict[tuple[str, str], Counter[str]] = {}
     sizes: Counter[tuple[str, str]] = Counter()
+    read: Counter[tuple[str, str]] = Counter()
     for row in discrepancies.to_pylist():
         kind = f"{row['compared']}:{row['reference']}", _kind(row)
         sizes[kind] += 1
+        read[kind] += row["study_key"] in reviewed
         known = candidates.get(row["study_key"], set()) | reviewed.get(row["study_key"], set())
         counts.setdefault(kind, Counter()).update(known)
     rows = []
@@ -122,6 +125,9 @@ def discrepancy_causes(
             reviewed_case = cause.startswith("reviewed")
             method = "found by a person" if reviewed_case else "candidate, not a review"
             rows.append(replace(base, level=cause, value=float(count), method=method))
+            if reviewed_case:
+                share = count / read[model, term]
+                rows.append(replace(rows[-1], statistic="share", value=share, n=read[model, term]))
     return rows
 
 

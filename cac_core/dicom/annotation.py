@@ -144,6 +144,25 @@ def read_annotation(
     return Annotation(heart, calcium)
 
 
+def read_segments(
+    path: Path, affine: NDArray[np.float64], shape: tuple[int, int, int]
+) -> Iterator[tuple[Label, tuple[slice, slice, slice], NDArray[np.bool_]]]:
+    """Each label of an annotation file that is drawn, with its box on the grid and its mask there.
+
+    Parameters
+    ----------
+    path, affine, shape : as in `read_annotation`.
+
+    Raises
+    ------
+    TrainingDataError
+        If the file cannot be read or lies on another grid.
+    """
+    for label, mask, grid in _parts(path):
+        if mask.any():
+            yield label, *_place(path, grid, mask, affine, shape)
+
+
 def read_label_map(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     """Read a NIfTI file: values in canonical orientation (slice, row, column), and affine to LPS.
 

@@ -90,6 +90,15 @@ CompareOption = Annotated[
 PlanOption = Annotated[
     Path | None, typer.Option("--plan", help="Analysis plan (TOML).", show_default="the paper's")
 ]
+ScoresOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scores",
+        metavar="model|reviewed|both",
+        help="Scores of the model, those after review (`cac review`), or both.",
+        show_default="model",
+    ),
+]
 
 
 @app.command("link", epilog="Example: `cac link -w /data/cac --mapping site.toml`")
@@ -205,6 +214,7 @@ def analyse(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     plan: PlanOption = None,
+    scores: ScoresOption = None,
     show_plan: Annotated[
         bool, typer.Option("--show-plan", help="Only print the shipped plan, as a starting point.")
     ] = False,
@@ -229,6 +239,7 @@ def analyse(
         "warehouse": warehouse,
         "config": as_text(config),
         "plan": as_text(plan),
+        "scores": scores,
     }
     result = _analyse(quiet, dry_run, parameters)
     from flows.analysis import AnalysisDryRun
@@ -278,6 +289,7 @@ def report_command(
     warehouse: WarehouseOption = None,
     config: ConfigOption = None,
     plan: PlanOption = None,
+    scores: ScoresOption = None,
     out: ReportOutOption = None,
     reviews: ReviewsOption = None,
     suppress: Annotated[
@@ -300,7 +312,7 @@ def report_command(
     written but lacks something the plan requires; the page lists what is missing and why.
     """
     if compare is not None:
-        if plan or reviews or suppress or journal:
+        if plan or reviews or suppress or journal or scores:
             raise typer.BadParameter("--compare allows only --warehouse, --config and --out")
         return _compare(compare, out, warehouse, config, dry_run, as_json)
     parameters: dict[str, Any] = {
@@ -312,6 +324,7 @@ def report_command(
         "suppress": suppress,
         "journal": journal,
         "scheduled": scheduled,
+        "scores": scores,
     }
     if dry_run:
         return show_planned(_preview_report(parameters), as_json)

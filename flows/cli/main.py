@@ -23,6 +23,7 @@ from flows.cli.evaluate import app as evaluate_app
 from flows.cli.export import app as export_app
 from flows.cli.operation import app as operation_app
 from flows.cli.options import FAULT, fail, show
+from flows.cli.reading import app as reading_app
 from flows.cli.serve import app as serve_app
 from flows.cli.setup import app as setup_app
 from flows.cli.start import INTERRUPTED, STOPPING, stop_at_once
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.add_typer(setup_app)
 app.add_typer(archive_app)
 app.add_typer(operation_app)
+app.add_typer(reading_app)
 app.add_typer(cohort_app)
 app.add_typer(export_app)
 app.add_typer(serve_app)

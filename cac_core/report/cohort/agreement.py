@@ -14,7 +14,7 @@ from cac_core.report.cohort.sections import Block, Points, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.concordance import Matrix, matrix_figure, scatter_figure
 from cac_core.report.page import Cell, Column, DataTable, FigureView, number
-from schemas.codes import QualityFlag, ReviewReason
+from schemas.codes import DiscrepancyCause, QualityFlag, ReviewReason
 
 #: Most points of a scatter plot; more are thinned evenly along the study keys.
 MOST_POINTS = 4000
@@ -55,12 +55,17 @@ _REVIEWS = {reason.value: reason.description for reason in ReviewReason}
 _KINDS_OF_CODES = {
     "flag": ("Quality flag", _FLAGS),
     "review": ("Reason for review", _REVIEWS),
+    "reviewed": (
+        "Found by a reader",
+        {cause.value: cause.description for cause in DiscrepancyCause},
+    ),
 }
 _CANDIDATES = (
     "Candidates come from the score row of a study: noise in the highest quarter of the scored "
     "studies, calcium outside the coronaries, quality flags. They are not a review. Causes from a "
     "manual review come from `cac report --reviews FILE`, a CSV with the columns `study_key` and "
-    "`cause`, one line per cause; they are marked as reviewed."
+    "`cause`, one line per cause, and from signed readings (`cac review`); they are marked as "
+    "reviewed, with their share of the reviewed cases, and take the place of the candidates."
 )
 
 
@@ -329,9 +334,12 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
     named = {"first": report.label(first), "second": report.label(second)}
     rows: list[list[Cell | str]] = []
     for kind, text in _KINDS.items():
-        for row in numbers.rows("discrepancy", "count", model=model, term=kind):
+        counted = _counted(numbers.rows("discrepancy", "count", model=model, term=kind))
+        for row in counted:
             what = "All" if row.level is None else _candidate(row.level)
-            rows.append([text.format(**named), what, numbers.cell(row, "count")])
+            wanted = {"model": model, "term": kind, "level": row.level}
+            share = numbers.one("discrepancy", "share", **wanted)
+            rows.append([text.format(**named), what, numbers.share_cell(row, share)])
     if not rows:
         block.missing(
             report.reasons(numbers.rows("discrepancy", "count", model=model))
@@ -353,6 +361,17 @@ def _discrepant(report: Report, block: Block, first: str, second: str) -> None:
         block.say("Single cases are not listed, since small counts are hidden.")
         return
     _cases(report, block, first, second)
+
+
+def _by_person(row: Row) -> bool:
+    """Whether a cause was found by a person."""
+    return (row.level or "").startswith("reviewed: ")
+
+
+def _counted(rows: Sequence[Row]) -> list[Row]:
+    """Rows of a kind of case: the causes that people found, or candidates where nobody looked."""
+    found = [row for row in rows if row.level is None or _by_person(row)]
+    return found if any(map(_by_person, found)) else list(rows)
 
 
 def _candidate(level: str) -> str:
