@@ -136,9 +136,9 @@ def main() -> None:
         figures: dict[str, object] = profile(scored, cascade, protocol, options.repeats)
         figures |= machine_limits(scored, cascade)
         ratios = [reading(scored, options.repeats)]
-        figures["seconds_by_size"] = by_size(cascade)
         figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"largest memory of this process: {figures['peak_mib']:.0f} MiB")
+        figures["seconds_by_size"] = by_size(cascade)
         record("study", ratios, figures)
 
 
