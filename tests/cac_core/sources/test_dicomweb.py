@@ -103,6 +103,17 @@ def test_studies_of_withdrawn_patients_are_not_asked_for(pacs: WebPacs, tmp_path
     assert night.known.read(pacs.place).keys() == {"1.2.2"}
 
 
+def test_after_the_hours_headers_are_left_to_the_next_night(pacs: WebPacs, tmp_path: Path) -> None:
+    night, allowed = Night(pacs.place, tmp_path), iter((True, True, False))
+    first = Collector(
+        night.source, night.known, KEYS, TEXTS, 1, may_ask=lambda: next(allowed, False)
+    ).read(QUERY, None)
+    night.source.close()
+    assert (first.rows.num_rows, first.left) == (50, 1)
+    second = Night(pacs.place, tmp_path).read(previous=first.rows)
+    assert (second.rows.num_rows, second.left, second.n_read) == (75, 0, 25)
+
+
 def test_queries_are_filtered_again(pacs: WebPacs, tmp_path: Path) -> None:
     pacs.ignores_queries = pacs.ignores_paging = True
     one = StudyQuery(dt.date(2024, 5, 11), dt.date(2024, 5, 11), ("CT",))
