@@ -35,8 +35,10 @@ for _name in ("dicomweb_client", "retrying", "urllib3"):
 _LATER = frozenset((408, 425, 429, 500, 502, 503, 504))
 _CHUNK = 2**20
 #: A header of an instance as JSON has some kilobytes, that of a thousand frames some megabytes.
-_MAX_JSON_BYTES = 512 * 2**20
+_MAX_JSON_BYTES = 128 * 2**20
 _PAGE = 200
+#: A server that names more goes on for ever.
+_MAX_STUDIES = 5_000_000
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _COUNTS = ["00201206", "00201208", "00080061", "00081030"]
 #: A server that asks to be left alone for longer is asked again after this time.
@@ -105,7 +107,7 @@ class _Session(requests.Session):
             size += len(chunk)
             self._pace.received(len(chunk))
             if size > _MAX_JSON_BYTES:
-                raise SourceError(Fault.STUDY, "an answer of more than 512 MiB")
+                raise SourceError(Fault.STUDY, "an answer of more than 128 MiB")
             yield chunk
 
 
@@ -158,6 +160,8 @@ class DicomWeb:
             # A server that ignores the offset answers the same page again.
             if len(page) < _PAGE or not new:
                 return
+            if len(seen) > _MAX_STUDIES:
+                raise SourceError(Fault.STUDY, f"more than {_MAX_STUDIES} studies")
             offset += len(page)
 
     def headers(self, study_uid: str) -> list[SourceHeader]:
