@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import requests
@@ -37,6 +38,8 @@ _CHUNK = 2**20
 #: A header of an instance as JSON has some kilobytes, that of a thousand frames some megabytes.
 _MAX_JSON_BYTES = 128 * 2**20
 _PAGE = 200
+#: Two gigabytes at 0.6 MB/s.
+_LONGEST_ANSWER_S = 3600
 #: A server that names more goes on for ever.
 _MAX_STUDIES = 5_000_000
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -103,7 +106,7 @@ class _Session(requests.Session):
 
     def _limited(self, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        for chunk in response.iter_content(_CHUNK):
+        for chunk in _in_time(response.iter_content(_CHUNK)):
             size += len(chunk)
             self._pace.received(len(chunk))
             if size > _MAX_JSON_BYTES:
@@ -207,7 +210,7 @@ class DicomWeb:
                     add(content)
 
     def _paced(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
+        for chunk in _in_time(chunks):
             self._pace.received(len(chunk))
             yield chunk
 
@@ -239,6 +242,15 @@ class DicomWeb:
             if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
                 raise SourceError(Fault.AWAY, "the answer is not DICOM JSON")
             return found
+
+
+def _in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Chunks of an answer; a server that sends a byte now and then is given up."""
+    end = monotonic() + _LONGEST_ANSWER_S
+    for chunk in chunks:
+        yield chunk
+        if monotonic() > end:
+            raise SourceError(Fault.AWAY, f"an answer that takes more than {_LONGEST_ANSWER_S} s")
 
 
 @contextmanager

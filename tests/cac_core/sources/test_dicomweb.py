@@ -15,6 +15,7 @@ from pydicom import dcmread
 from cac_core.dicom.index import index_archive
 from cac_core.errors import UsageError
 from cac_core.source_settings import SourceSettings
+from cac_core.sources import dicomweb
 from cac_core.sources.collect import Collector
 from cac_core.sources.open import open_source, pace_of
 from cac_core.sources.source import Fault, SourceError, StudyQuery
@@ -202,7 +203,9 @@ def test_other_uids_than_asked_are_refused(pacs: WebPacs, folder: Path, tmp_path
     assert [len(work.files) for work in works] == [24, 24, 24], "it was not announced"
 
 
-def test_what_a_peer_may_send_is_limited(pacs: WebPacs, tmp_path: Path) -> None:
+def test_what_a_peer_may_send_is_limited(
+    pacs: WebPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     night = Night(pacs.place, tmp_path, attempts=1, series_gb=0.000_02)
     assert night.pull() == []
     assert night.details() == {"more than 0 MiB in one series"}
@@ -211,6 +214,11 @@ def test_what_a_peer_may_send_is_limited(pacs: WebPacs, tmp_path: Path) -> None:
     pacs.endless = True
     night = Night(pacs.place, tmp_path / "3", attempts=1, series_gb=0.05)
     assert (night.pull(), night.details()) == ([], {"an instance of more than 47 MiB"})
+    monkeypatch.setattr(dicomweb, "_LONGEST_ANSWER_S", 0.0)
+    night = Night(pacs.place, tmp_path / "5", attempts=1)
+    with pytest.raises(SourceError, match="takes more than"):
+        night.read()
+    monkeypatch.undo()
     pacs.endless = False
     pacs.cut = 5000
     night = Night(pacs.place, tmp_path / "4", attempts=2)
