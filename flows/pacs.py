@@ -112,11 +112,14 @@ def with_pacs(
             prepared.texts,
             prepared.settings.source.connections,
             Forgotten.read(prepared.warehouse, prepared.keyring).holds,
+            pacs.arrivals.is_open,
         )
         content = _content(collector, place, pacs, prepared, previous, progress, only)
         pacs.unread |= content.unread
         if content.malformed:
             progress.say(f"warning: {content.malformed} studies of the PACS have malformed UIDs")
+        if content.left:
+            progress.say(f"{content.left} new studies of the PACS are left to its next hours")
         index = joined(index, content.rows, content.places, content.n_read)
     pacs.close()
     return index

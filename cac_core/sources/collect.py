@@ -37,6 +37,8 @@ from schemas.instance import INSTANCES
 
 #: After so many studies in a row without an answer, the PACS is away.
 GIVE_UP_AFTER = 5
+#: Rows that are collected before they become a table, which takes less memory.
+_BATCH = 20_000
 _Row = tuple[object, ...]
 
 
@@ -51,6 +53,7 @@ class SourceContent:
     n_read : headers that were asked for in this run.
     unread : keys of the studies whose headers could not be had.
     malformed : studies that were left out because their UIDs are none.
+    left : studies that are to be asked for in another run.
     """
 
     rows: pa.Table
@@ -58,6 +61,18 @@ class SourceContent:
     n_read: int = 0
     unread: frozenset[str] = frozenset()
     malformed: int = 0
+    left: int = 0
+
+
+@dataclass(eq=False)
+class _Read:
+    """What was asked for in this run: rows in batches, and the studies they belong to."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    known: list[KnownStudy] = field(default_factory=list)
+    unread: set[str] = field(default_factory=set)
+    n_headers: int = 0
+    left: int = 0
 
 
 class Collector:
@@ -71,6 +86,8 @@ class Collector:
     connections : studies that are asked for at the same time.
     is_withheld : whether a study key is that of a withdrawn patient; such studies are not asked
         for, and what is known of them is removed.
+    may_ask : whether the PACS may still be asked at this time of the day; what is read until then
+        is kept, and the next run goes on.
     """
 
     def __init__(
@@ -81,10 +98,11 @@ class Collector:
         texts: TextPolicy,
         connections: int = 2,
         is_withheld: Callable[[str], bool] = lambda key: False,
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source, self._known, self._keyring = source, known, keyring
         self._texts, self._connections = texts, connections
-        self._is_withheld = is_withheld
+        self._is_withheld, self._may_ask = is_withheld, may_ask
 
     def read(
         self,
@@ -116,14 +134,13 @@ class Collector:
             for uid in whole - gone
             if uid not in found or (found[uid].version and found[uid].version == state[uid].version)
         }
-        fresh, unread, read = self._headers(
-            [study for uid, study in sorted(found.items()) if uid not in kept], progress
-        )
+        wanted = [study for uid, study in sorted(found.items()) if uid not in kept]
+        read = self._headers(wanted, progress)
         # A study that was read before stays as it was until its headers can be had again.
-        stale = unread & whole
-        content = self._joined(rows, {uid: state[uid] for uid in kept | stale}, fresh, unread)
-        self._known.write(self._source.place, read, gone)
-        content.malformed = malformed
+        stale = {study.uid for study in wanted} & whole - {study.uid for study in read.known}
+        content = self._joined(rows, {uid: state[uid] for uid in kept | stale}, read)
+        self._known.write(self._source.place, read.known, gone)
+        content.malformed, content.left = malformed, read.left
         return content
 
     def known(self, previous: pa.Table | None) -> SourceContent:
@@ -131,7 +148,7 @@ class Collector:
         state = self._known.read(self._source.place)
         rows = _rows_of_pacs(previous, self._texts.digest)
         kept = {uid: state[uid] for uid in self._whole(state, rows)}
-        return self._joined(rows, kept, {}, set())
+        return self._joined(rows, kept, _Read())
 
     def _found(self, query: StudyQuery) -> tuple[dict[str, FoundStudy], int]:
         found: dict[str, FoundStudy] = {}
@@ -160,25 +177,31 @@ class Collector:
 
     def _headers(
         self, studies: list[FoundStudy], progress: Callable[[int, int], None] | None
-    ) -> tuple[dict[str, list[SourceHeader]], set[str], list[KnownStudy]]:
-        fresh: dict[str, list[SourceHeader]] = {}
-        unread: set[str] = set()
-        silent = 0
+    ) -> _Read:
+        read, silent, done = _Read(), 0, 0
+        batch: list[_Row] = []
         for study, headers in self._answers(studies):
+            done += 1
             if isinstance(headers, SourceError):
                 if headers.fault is Fault.REFUSED:
                     raise headers
                 silent = silent + 1 if headers.fault is Fault.AWAY else 0
                 if silent >= GIVE_UP_AFTER:
                     raise headers
-                unread.add(study.uid)
+                read.unread.add(study.uid)
             else:
                 silent = 0
-                fresh[study.uid] = headers
+                batch += self._rows(headers)
+                read.known.append(_known(study, headers))
+                read.n_headers += len(headers)
+            if len(batch) >= _BATCH:
+                read.tables.append(fitting_rows(batch))
+                batch = []
             if progress is not None:
-                progress(len(fresh) + len(unread), len(studies))
-        read = [_known(study, fresh[study.uid]) for study in studies if study.uid in fresh]
-        return fresh, unread, read
+                progress(done, len(studies))
+        read.tables.append(fitting_rows(batch))
+        read.left = len(studies) - done
+        return read
 
     def _answers(
         self, studies: Iterable[FoundStudy]
@@ -188,7 +211,11 @@ class Collector:
         pool = ThreadPoolExecutor(self._connections, thread_name_prefix="cac-pacs")
         try:
             while True:
-                while len(asked) < 2 * self._connections and (study := next(queue, None)):
+                while (
+                    len(asked) < 2 * self._connections
+                    and self._may_ask()
+                    and (study := next(queue, None))
+                ):
                     asked[pool.submit(self._source.headers, study.uid)] = study
                 if not asked:
                     return
@@ -201,41 +228,22 @@ class Collector:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _joined(
-        self,
-        rows: pa.Table,
-        kept: dict[str, KnownStudy],
-        fresh: dict[str, list[SourceHeader]],
-        unread: set[str],
-    ) -> SourceContent:
+    def _joined(self, rows: pa.Table, kept: dict[str, KnownStudy], read: _Read) -> SourceContent:
         keys = {self._keyring.study_key(uid) for uid in kept}
         old = rows.filter(pc.is_in(rows["study_key"], pa.array(sorted(keys), pa.string())))
-        new = list[_Row]()
-        for headers in fresh.values():
-            new += self._rows(headers)
-        missing = unread - kept.keys()
-        new += [self._unread_row(uid) for uid in sorted(missing)]
-        table = pa.concat_tables([old.cast(INSTANCES.arrow_schema), fitting_rows(new)])
+        missing = read.unread - kept.keys()
+        unread = fitting_rows([self._unread_row(uid) for uid in sorted(missing)])
+        table = pa.concat_tables([old.cast(INSTANCES.arrow_schema), *read.tables, unread])
         series = {
-            (self._keyring.study_key(uid), self._keyring.pseudonym_uid(name)): (uid, name)
-            for uid, names in self._series(kept, fresh)
-            for name in names
+            (self._keyring.study_key(study.uid), self._keyring.pseudonym_uid(name)): (
+                study.uid,
+                name,
+            )
+            for study in (*kept.values(), *read.known)
+            for name in study.series
         }
         unread_keys = frozenset(map(self._keyring.study_key, missing))
-        return SourceContent(
-            table,
-            self._places(table, series),
-            sum(map(len, fresh.values())),
-            unread_keys,
-        )
-
-    def _series(
-        self, kept: dict[str, KnownStudy], fresh: dict[str, list[SourceHeader]]
-    ) -> Iterator[tuple[str, Iterable[str]]]:
-        for uid, study in kept.items():
-            yield uid, study.series
-        for uid, headers in fresh.items():
-            yield uid, {header.series_uid for header in headers}
+        return SourceContent(table, self._places(table, series), read.n_headers, unread_keys)
 
     def _places(
         self, table: pa.Table, series: dict[tuple[str, str], tuple[str, str]]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import requests
@@ -35,8 +36,12 @@ for _name in ("dicomweb_client", "retrying", "urllib3"):
 _LATER = frozenset((408, 425, 429, 500, 502, 503, 504))
 _CHUNK = 2**20
 #: A header of an instance as JSON has some kilobytes, that of a thousand frames some megabytes.
-_MAX_JSON_BYTES = 512 * 2**20
+_MAX_JSON_BYTES = 128 * 2**20
 _PAGE = 200
+#: Two gigabytes at 0.6 MB/s.
+_LONGEST_ANSWER_S = 3600
+#: A server that names more goes on for ever.
+_MAX_STUDIES = 5_000_000
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _COUNTS = ["00201206", "00201208", "00080061", "00081030"]
 #: A server that asks to be left alone for longer is asked again after this time.
@@ -101,11 +106,11 @@ class _Session(requests.Session):
 
     def _limited(self, response: requests.Response) -> Iterator[bytes]:
         size = 0
-        for chunk in response.iter_content(_CHUNK):
+        for chunk in _in_time(response.iter_content(_CHUNK)):
             size += len(chunk)
             self._pace.received(len(chunk))
             if size > _MAX_JSON_BYTES:
-                raise SourceError(Fault.STUDY, "an answer of more than 512 MiB")
+                raise SourceError(Fault.STUDY, "an answer of more than 128 MiB")
             yield chunk
 
 
@@ -158,6 +163,8 @@ class DicomWeb:
             # A server that ignores the offset answers the same page again.
             if len(page) < _PAGE or not new:
                 return
+            if len(seen) > _MAX_STUDIES:
+                raise SourceError(Fault.STUDY, f"more than {_MAX_STUDIES} studies")
             offset += len(page)
 
     def headers(self, study_uid: str) -> list[SourceHeader]:
@@ -203,7 +210,7 @@ class DicomWeb:
                     add(content)
 
     def _paced(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
+        for chunk in _in_time(chunks):
             self._pace.received(len(chunk))
             yield chunk
 
@@ -235,6 +242,15 @@ class DicomWeb:
             if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
                 raise SourceError(Fault.AWAY, "the answer is not DICOM JSON")
             return found
+
+
+def _in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Chunks of an answer; a server that sends a byte now and then is given up."""
+    end = monotonic() + _LONGEST_ANSWER_S
+    for chunk in chunks:
+        yield chunk
+        if monotonic() > end:
+            raise SourceError(Fault.AWAY, f"an answer that takes more than {_LONGEST_ANSWER_S} s")
 
 
 @contextmanager

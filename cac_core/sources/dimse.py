@@ -37,8 +37,8 @@ from cac_core.sources.source import (
 )
 from cac_core.sources.storage_scp import StorageScp
 
-#: More answers to one query are no answer.
-_MAX_ANSWERS = 1_000_000
+#: More answers to one query, of a month or a series, are no answer.
+_MAX_ANSWERS = 100_000
 Add = Callable[[bytes], None]
 
 
@@ -219,7 +219,7 @@ class Dimse:
                 if isinstance(identifier, Dataset):
                     answers.append(identifier)
                 if len(answers) > _MAX_ANSWERS:
-                    raise SourceError(Fault.STUDY, "more than a million answers")
+                    raise SourceError(Fault.STUDY, f"more than {_MAX_ANSWERS} answers")
         return answers
 
 

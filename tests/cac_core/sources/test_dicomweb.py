@@ -15,6 +15,7 @@ from pydicom import dcmread
 from cac_core.dicom.index import index_archive
 from cac_core.errors import UsageError
 from cac_core.source_settings import SourceSettings
+from cac_core.sources import dicomweb
 from cac_core.sources.collect import Collector
 from cac_core.sources.open import open_source, pace_of
 from cac_core.sources.source import Fault, SourceError, StudyQuery
@@ -101,6 +102,17 @@ def test_studies_of_withdrawn_patients_are_not_asked_for(pacs: WebPacs, tmp_path
     assert night.known.read(pacs.place).keys() == {"1.2.0", "1.2.2"}
     assert night.known.forget(lambda uid: uid == "1.2.0") == 1
     assert night.known.read(pacs.place).keys() == {"1.2.2"}
+
+
+def test_after_the_hours_headers_are_left_to_the_next_night(pacs: WebPacs, tmp_path: Path) -> None:
+    night, allowed = Night(pacs.place, tmp_path), iter((True, True, False))
+    first = Collector(
+        night.source, night.known, KEYS, TEXTS, 1, may_ask=lambda: next(allowed, False)
+    ).read(QUERY, None)
+    night.source.close()
+    assert (first.rows.num_rows, first.left) == (50, 1)
+    second = Night(pacs.place, tmp_path).read(previous=first.rows)
+    assert (second.rows.num_rows, second.left, second.n_read) == (75, 0, 25)
 
 
 def test_queries_are_filtered_again(pacs: WebPacs, tmp_path: Path) -> None:
@@ -191,7 +203,9 @@ def test_other_uids_than_asked_are_refused(pacs: WebPacs, folder: Path, tmp_path
     assert [len(work.files) for work in works] == [24, 24, 24], "it was not announced"
 
 
-def test_what_a_peer_may_send_is_limited(pacs: WebPacs, tmp_path: Path) -> None:
+def test_what_a_peer_may_send_is_limited(
+    pacs: WebPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     night = Night(pacs.place, tmp_path, attempts=1, series_gb=0.000_02)
     assert night.pull() == []
     assert night.details() == {"more than 0 MiB in one series"}
@@ -200,6 +214,11 @@ def test_what_a_peer_may_send_is_limited(pacs: WebPacs, tmp_path: Path) -> None:
     pacs.endless = True
     night = Night(pacs.place, tmp_path / "3", attempts=1, series_gb=0.05)
     assert (night.pull(), night.details()) == ([], {"an instance of more than 47 MiB"})
+    monkeypatch.setattr(dicomweb, "_LONGEST_ANSWER_S", 0.0)
+    night = Night(pacs.place, tmp_path / "5", attempts=1)
+    with pytest.raises(SourceError, match="takes more than"):
+        night.read()
+    monkeypatch.undo()
     pacs.endless = False
     pacs.cut = 5000
     night = Night(pacs.place, tmp_path / "4", attempts=2)
