@@ -57,6 +57,9 @@ DicomOption = Annotated[
 SendOption = Annotated[
     bool, typer.Option("--send", help="With --dicom: send them to the PACS of [results].")
 ]
+DeidentifyOption = Annotated[
+    bool, typer.Option("--deidentify", help="De-identified copies of the images instead.")
+]
 MostOption = Annotated[
     int | None, typer.Option("--limit", help="Largest number of studies.", show_default="all")
 ]
@@ -71,6 +74,7 @@ def export(
     file_format: FormatOption = "parquet",
     dicom: DicomOption = False,
     send: SendOption = False,
+    deidentify: DeidentifyOption = False,
     archive: ArchiveOption = None,
     study: StudyOption = None,
     model: ModelOption = None,
@@ -86,6 +90,7 @@ def export(
 
     With `--dicom`, the scores of an archive as objects for a PACS: segmentation, structured report
     and page of each study. Exit code 3 means that a study has none, or that it was not sent.
+    With `--deidentify`, copies of its images without identifiers.
     """
     if dicom:
         if shape or dry_run:
@@ -95,10 +100,18 @@ def export(
         names = tuple(archive or ()), warehouse, as_text(config), as_text(model)
         request = ResultsRequest(*names, tuple(study or ()), limit, out, send)
         return _export_results(request, quiet, as_json)
-    if send or archive or study:
-        raise typer.BadParameter("--send, --archive and --study belong to --dicom")
     if out is None:
         raise typer.BadParameter("name a folder with --out")
+    if deidentify:
+        from flows.deidentify import CopyRequest
+
+        return _copy(
+            CopyRequest(tuple(archive or ()), warehouse, as_text(config), tuple(study or ()), out),
+            quiet,
+            as_json,
+        )
+    if send or archive or study:
+        raise typer.BadParameter("--send, --archive and --study belong to --dicom")
     _export_tables(out, warehouse, config, shape or ["linked"], file_format, dry_run, as_json)
 
 
@@ -145,6 +158,22 @@ def _export_results(request: object, quiet: bool, as_json: bool) -> None:
                 show(f"{row['study_key']}: {row['outcome']}: {row['reason']}")
     if not result.complete:
         _incomplete()
+
+
+def _copy(request: object, quiet: bool, as_json: bool) -> None:
+    from flows.deidentify import CopyRequest, copy_deidentified
+    from flows.runtime.environment import site_reporting
+    from flows.runtime.progress import RunProgress, showing
+
+    assert isinstance(request, CopyRequest)
+    progress = RunProgress(console, quiet=quiet)
+    with site_reporting(), showing(progress):
+        result = copy_deidentified(request, progress)
+    if as_json:
+        return print_json(result)
+    show(f"{result.copied} images of {result.studies} studies in {result.folder}")
+    for reason, count in sorted(result.reasons.items()):
+        show(f"{count} files not copied: {reason}")
 
 
 def _incomplete() -> NoReturn:
