@@ -7,7 +7,7 @@ DEMO ?= demo
 # A process needs up to 2 GiB; the tests of a file share what is slow to make.
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo install test test-slow lint format bench docs clean
+.PHONY: help demo install test test-slow lint format bench audit docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,12 @@ bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side
 	$(BIN)/python -m bench.bench_workers
 	$(BIN)/python -m bench.bench_link
 	$(BIN)/python -m bench.bench_analysis
+
+audit: $(VENV)/.installed-dev  ## bill of materials (build/sbom.json) and known vulnerabilities of the dependencies
+	mkdir -p build
+	$(BIN)/pipx run --spec cyclonedx-bom==7.5.0 cyclonedx-py environment --output-reproducible --output-format JSON --output-file build/sbom.json $(BIN)/python
+	$(BIN)/python -m pip freeze --exclude-editable > build/frozen.txt
+	$(BIN)/pipx run pip-audit==2.10.1 --requirement build/frozen.txt --no-deps --disable-pip --strict
 
 docs: $(VENV)/.installed-dev  ## build the site of the documents into build/site, to be read from disk
 	$(BIN)/python docs/site/make.py

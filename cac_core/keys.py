@@ -7,6 +7,7 @@ can be inverted by trial in under a minute. Without the secret the keys cannot b
 from __future__ import annotations
 
 import codecs
+import datetime as dt
 import hmac
 import os
 import secrets
@@ -24,6 +25,7 @@ SECRET_VARIABLE = "CAC_LINKAGE_KEY"
 #: Fewer bytes can be guessed: with a table and a guess anybody can compute the key of a person.
 MIN_SECRET_BYTES = 16
 _HEX_DIGITS = 32
+_SHIFT_DAYS = 182
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,6 +80,12 @@ class Keyring:
         run makes the same object and not a second one.
         """
         return f"2.25.{int(self._digest(chr(0).join(('result:', *parts))), 16)}"
+
+    def date_shift(self, patient_key: str) -> dt.timedelta:
+        """Shift of all dates of a patient, the same in linked tables and in copies of images."""
+        digest = hmac.digest(self.secret, f"shift:{patient_key}".encode(), "sha256")
+        number = int.from_bytes(digest[:8], "big")
+        return dt.timedelta(days=number % (2 * _SHIFT_DAYS + 1) - _SHIFT_DAYS)
 
     def suppression_key(self, key: str) -> str:
         """Key of a withdrawn patient or study: 32 hexadecimal digits from another key."""

@@ -5,6 +5,7 @@ The resolved settings are stored with every run. They hold no secret, only the n
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +21,8 @@ from cac_core.settings_section import key as _key
 from cac_core.source_settings import PRIVATE, SourceSettings
 from cac_core.storage import is_url
 from cac_core.tomlfile import faults_of, read_toml
+
+_TAG = re.compile(r"[0-9A-Fa-f]{4},[0-9A-Fa-f]{4}")
 
 
 class ScoringSettings(_Section):
@@ -62,6 +65,21 @@ class PrivacySettings(_Section):
     keep_descriptions: bool = _key(
         False, "keep descriptions of studies and series (docs/privacy.md), not only allowed terms"
     )
+    copy_elements: tuple[str, ...] = _key(
+        (), "further elements that `cac export --deidentify` keeps, such as 0043,1027"
+    )
+
+    @model_validator(mode="after")
+    def _tags_are_tags(self) -> PrivacySettings:
+        wrong = [tag for tag in self.copy_elements if not _TAG.fullmatch(tag)]
+        if wrong:
+            raise ValueError(f"copy_elements: {wrong[0]!r} is no tag; write it as 0043,1027")
+        return self
+
+    @property
+    def copy_tags(self) -> frozenset[int]:
+        """These elements as 32-bit numbers."""
+        return frozenset(int(tag.replace(",", ""), 16) for tag in self.copy_elements)
 
 
 class LinkageSettings(_Section):

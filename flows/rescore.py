@@ -105,7 +105,21 @@ def rescore(request: ScoringRequest) -> ScoringSummary:
     prepared = prepare_scoring(request)
     stamp, progress = RunStamp(), current_progress()
     with prepared.warehouse.lock(), watched(prepared, stamp, progress) as watch:
-        return watch.finished(_rescore(prepared, stamp, progress))
+        summary = _rescore(prepared, stamp, progress)
+        if prepared.settings.results.nightly and summary.scored:
+            _send_results(request, stamp.run_id, progress)
+        return watch.finished(summary)
+
+
+def _send_results(request: ScoringRequest, run_id: str, progress: RunProgress) -> None:
+    """Send what was scored; the scores are published, whatever becomes of it."""
+    from flows.results import send_new
+
+    try:
+        send_new(request, run_id, progress)
+    except CacError as error:
+        progress.say(f"The scores are published, but their objects are not sent: {error}")
+        event("warning", "warning", reason="results_not_sent")
 
 
 def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) -> ScoringSummary:

@@ -21,6 +21,7 @@ from cac_core.cohort.scores import scores_of
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import wanted_studies, work_orders
 from cac_core.errors import CacError, UsageError
+from cac_core.events import event
 from cac_core.report.pdf import to_pdf
 from cac_core.report.study_page import study_page
 from cac_core.scratch import scratch_folder
@@ -50,6 +51,7 @@ class ResultsRequest:
     """Arguments of `cac export --dicom`; None takes the value of the settings file.
 
     Without `out` nothing is kept; with `send` the objects go to the receiver of the settings.
+    With `run_id`, only studies that this run scored.
     """
 
     archive: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class ResultsRequest:
     limit: int | None = None
     out: Path | None = None
     send: bool = False
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def export_results(request: ResultsRequest, progress: RunProgress) -> ResultsSum
         raise UsageError("Nothing would be kept.", "Name a folder with --out, or add --send.")
     if request.out is not None:
         remember_folder(prepared.warehouse, request.out, _HOLDS)
-    chosen = _chosen(prepared, request.studies, progress)[: request.limit]
+    chosen = _chosen(prepared, request, progress)[: request.limit]
     rows = []
     with progress.counting("studies exported") as report:
         for number, row in enumerate(_exported(prepared, chosen, request.out, receiver), start=1):
@@ -106,6 +109,26 @@ def export_results(request: ResultsRequest, progress: RunProgress) -> ResultsSum
         counts=dict(counts),
         studies=rows,
     )
+
+
+def send_new(request: ScoringRequest, run_id: str, progress: RunProgress) -> ResultsSummary:
+    """Send the objects of the studies that a run scored; says which were not sent.
+
+    Raises
+    ------
+    CacError
+        As `export_results`.
+    """
+    wanted = ResultsRequest(
+        request.archive, request.warehouse, request.config, request.model, send=True, run_id=run_id
+    )
+    result = export_results(wanted, progress)
+    progress.say(", ".join(f"{count} {name}" for name, count in sorted(result.counts.items())))
+    for row in result.studies:
+        if row["reason"]:
+            progress.say(f"warning: {row['study_key']}: {row['outcome']}: {row['reason']}")
+            event("warning", "warning", reason=f"results_{row['outcome']}")
+    return result
 
 
 def require_packages() -> None:
@@ -133,13 +156,14 @@ def _receiver(prepared: PreparedScoring, send: bool) -> Receiver | None:
 
 
 def _chosen(
-    prepared: PreparedScoring, studies: Sequence[str], progress: RunProgress
+    prepared: PreparedScoring, request: ResultsRequest, progress: RunProgress
 ) -> list[_Chosen]:
     """The scored studies of the warehouse that the archive holds, or the named ones of them."""
     store, identity = prepared.warehouse, prepared.identity
     table = scores_of(store, prepared.weights.model_id, identity.protocol_digest)
     scored = table.filter(pc.equal(table["status"], Status.SCORED.value)).to_pylist()
-    rows = {row["study_key"]: row for row in scored}
+    studies, run = request.studies, request.run_id
+    rows = {row["study_key"]: row for row in scored if run in (None, row["run_id"])}
     unknown = [key for key in studies if key not in rows]
     if unknown:
         raise UsageError(

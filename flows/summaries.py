@@ -295,6 +295,16 @@ class ResultsSummary:
 
 
 @dataclass(frozen=True)
+class CopySummary:
+    """De-identified copies (`cac export --deidentify`): files copied, and others by reason."""
+
+    folder: str
+    studies: int
+    copied: int
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Check:
     """One check of the installation."""
 

@@ -6,7 +6,6 @@ parameters, and validates the results.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import hmac
 import json
@@ -44,7 +43,6 @@ _KEYS = {
     "readings": "patient_key, study_date, reader, method",
 }
 _NO_CTAC = (StudyReason.NO_CT_SERIES.value, StudyReason.NO_CTAC_SERIES.value)
-_SHIFT_DAYS = 182
 #: Ages in whole years, rounded or truncated, put one person's birth up to two years apart.
 _BIRTH_YEARS_APART = 2.5
 #: Largest plausible age in years.
@@ -328,21 +326,13 @@ def _finished(rows: pa.Table, outcomes: OutcomeDefinition) -> pa.Table:
 def _shifted(rows: pa.Table, column: str, keyring: Keyring) -> pa.Table:
     """Shift the dates of a column by the days of each patient."""
     keys, dates = rows["patient_key"].to_pylist(), rows[column].to_pylist()
-    moved = [date + _shift(keyring, key) for key, date in zip(keys, dates, strict=True)]
+    moved = [date + keyring.date_shift(key) for key, date in zip(keys, dates, strict=True)]
     at = rows.column_names.index(column)
     return rows.set_column(at, column, pa.array(moved, pa.date32()))
 
 
 def _plain(spec: TableSpec) -> pa.Schema:
     return pa.schema([(column.name, column.type) for column in spec.columns])
-
-
-def _shift(keyring: Keyring, patient_key: str) -> dt.timedelta:
-    """Shift of all dates of a patient, derived from the secret."""
-    digest = hmac.digest(keyring.secret, f"shift:{patient_key}".encode(), "sha256")
-    return dt.timedelta(
-        days=int.from_bytes(digest[:8], "big") % (2 * _SHIFT_DAYS + 1) - _SHIFT_DAYS
-    )
 
 
 def _quarantine(connection: duckdb.DuckDBPyConnection, parts: Sequence[Part]) -> pa.Table:

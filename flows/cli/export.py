@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -57,6 +57,12 @@ DicomOption = Annotated[
 SendOption = Annotated[
     bool, typer.Option("--send", help="With --dicom: send them to the PACS of [results].")
 ]
+DeidentifyOption = Annotated[
+    bool, typer.Option("--deidentify", help="De-identified copies of the images instead.")
+]
+FhirOption = Annotated[
+    bool, typer.Option("--fhir", help="Scores as FHIR R4 bundles instead, one file per study.")
+]
 MostOption = Annotated[
     int | None, typer.Option("--limit", help="Largest number of studies.", show_default="all")
 ]
@@ -71,6 +77,8 @@ def export(
     file_format: FormatOption = "parquet",
     dicom: DicomOption = False,
     send: SendOption = False,
+    deidentify: DeidentifyOption = False,
+    fhir: FhirOption = False,
     archive: ArchiveOption = None,
     study: StudyOption = None,
     model: ModelOption = None,
@@ -86,20 +94,25 @@ def export(
 
     With `--dicom`, the scores of an archive as objects for a PACS: segmentation, structured report
     and page of each study. Exit code 3 means that a study has none, or that it was not sent.
+    With `--deidentify`, copies of its images without identifiers; with `--fhir`, the scores as
+    FHIR R4 bundles.
     """
+    if sum((dicom, deidentify, fhir, bool(shape))) > 1:
+        raise typer.BadParameter("give one of --dicom, --deidentify, --fhir and --shape")
+    studies, archives = tuple(study or ()), tuple(archive or ())
     if dicom:
-        if shape or dry_run:
-            raise typer.BadParameter("--dicom takes neither --shape nor --dry-run")
-        from flows.results import ResultsRequest
-
-        names = tuple(archive or ()), warehouse, as_text(config), as_text(model)
-        request = ResultsRequest(*names, tuple(study or ()), limit, out, send)
-        return _export_results(request, quiet, as_json)
-    if send or archive or study:
-        raise typer.BadParameter("--send, --archive and --study belong to --dicom")
+        names = archives, warehouse, as_text(config), as_text(model), studies, limit, out, send
+        return _export_results(names, quiet, as_json)
     if out is None:
         raise typer.BadParameter("name a folder with --out")
-    _export_tables(out, warehouse, config, shape or ["linked"], file_format, dry_run, as_json)
+    if deidentify:
+        return _copy((archives, warehouse, as_text(config), studies, out), quiet, as_json)
+    if fhir:
+        return _export_fhir((warehouse, as_text(config), as_text(model), studies, out), as_json)
+    if send or archive or study:
+        raise typer.BadParameter("--send, --archive and --study belong to --dicom")
+    shapes = shape or ["linked"]
+    _export_tables(out, warehouse, config, shapes, file_format, dry_run, as_json)
 
 
 def _export_tables(
@@ -126,15 +139,14 @@ def _export_tables(
         show(script)
 
 
-def _export_results(request: object, quiet: bool, as_json: bool) -> None:
+def _export_results(names: tuple[Any, ...], quiet: bool, as_json: bool) -> None:
     from flows.results import ResultsRequest, export_results
     from flows.runtime.environment import site_reporting
     from flows.runtime.progress import RunProgress, showing
 
-    assert isinstance(request, ResultsRequest)
     progress = RunProgress(console, quiet=quiet)
     with site_reporting(), showing(progress):
-        result = export_results(request, progress)
+        result = export_results(ResultsRequest(*names), progress)
     if as_json:
         print_json(result)
     else:
@@ -145,6 +157,30 @@ def _export_results(request: object, quiet: bool, as_json: bool) -> None:
                 show(f"{row['study_key']}: {row['outcome']}: {row['reason']}")
     if not result.complete:
         _incomplete()
+
+
+def _export_fhir(names: tuple[Any, ...], as_json: bool) -> None:
+    from flows.fhir import export_fhir
+
+    result = export_fhir(*names)
+    if as_json:
+        return print_json(result)
+    show(f"{len(result.files)} bundles")
+
+
+def _copy(names: tuple[Any, ...], quiet: bool, as_json: bool) -> None:
+    from flows.deidentify import CopyRequest, copy_deidentified
+    from flows.runtime.environment import site_reporting
+    from flows.runtime.progress import RunProgress, showing
+
+    progress = RunProgress(console, quiet=quiet)
+    with site_reporting(), showing(progress):
+        result = copy_deidentified(CopyRequest(*names), progress)
+    if as_json:
+        return print_json(result)
+    show(f"{result.copied} images of {result.studies} studies in {result.folder}")
+    for reason, count in sorted(result.reasons.items()):
+        show(f"{count} files not copied: {reason}")
 
 
 def _incomplete() -> NoReturn:
