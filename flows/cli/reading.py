@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -73,5 +74,9 @@ def review(
         return
     server = prepare_server(request)
     complain(f"{server.studies} scored studies; Ctrl-C ends the review.")
-    show(server.link)
+    if as_json:
+        print_json({"link": server.link, "studies": server.studies})
+        sys.stdout.flush()
+    else:
+        show(server.link)
     server.serve()

@@ -57,6 +57,16 @@ class Scan:
     model: Future[ModelMasks] = field(default_factory=Future)
     _packed: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
+    def pack(self) -> None:
+        """Pack all slices as the page asks for them: the middle one first, then in chunks."""
+        try:
+            n = len(self.volume.result().hu)
+        except CacError:  # shown to whoever opens the study
+            return
+        self.packed(n // 2, n // 2 + 1)
+        for begin in range(0, n, CHUNK):
+            self.packed(begin, min(begin + CHUNK, n))
+
     def packed(self, begin: int, end: int) -> bytes:
         """Slices as int16, little-endian, in reading order, compressed with gzip."""
         hu = self.volume.result().hu
@@ -145,6 +155,7 @@ class Scans:
             if scan is None or _failed(scan.volume) or _failed(scan.model):
                 scan = self._scans[study_key] = Scan(study_key)
                 self._reader.submit(_into, scan.volume, lambda: self._read(study_key))
+                self._reader.submit(scan.pack)
                 self._segmenter.submit(_into, scan.model, lambda: self._segmented(scan))
             self._scans.move_to_end(study_key)
             while len(self._scans) > _KEEP:

@@ -116,7 +116,7 @@ def test_from_the_work_list_to_the_adjudication(
             shown = page.inner_text("#compare")
             assert "Reader Ann" in shown and "Reader Ben" in shown
             page.click("#compare button:has-text('Begin from it') >> nth=0")
-            page.wait_for_function("document.querySelector('#lesions').innerText.includes('LAD')")
+            page.wait_for_selector("#lesions td:has-text('LAD')")
             assert_fits(page, PHONE)
             sign(page, "noise")
     final = read_readings(Warehouse(warehouse)).final()[study]
