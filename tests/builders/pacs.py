@@ -18,7 +18,8 @@ import pytest
 import requests
 from pydicom import dcmread
 from pynetdicom import AE, evt
-from pynetdicom.presentation import build_context
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext, build_context
 
 from cac_core.sources.dimse_association import without_delay
 from tests.builders.dicom_files import CAPTURE_CLASS, CT_CLASS, NM_CLASS
@@ -97,6 +98,14 @@ class Pacs:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             contexts = [build_context(one) for one in (CT_CLASS, NM_CLASS, CAPTURE_CLASS)]
+            link = self._linked(entity, contexts)
+            for path in files:
+                assert link.send_c_store(dcmread(path)).Status == 0
+            link.release()
+
+    def _linked(self, entity: AE, contexts: list[PresentationContext]) -> Association:
+        """An association; a server on a busy machine may not take the first."""
+        for _ in range(10):
             link = entity.associate(
                 "127.0.0.1",
                 self.dicom_port,
@@ -104,10 +113,10 @@ class Pacs:
                 self.title,
                 evt_handlers=[(evt.EVT_CONN_OPEN, without_delay)],
             )
-            assert link.is_established
-            for path in files:
-                assert link.send_c_store(dcmread(path)).Status == 0
-            link.release()
+            if link.is_established:
+                return link
+            time.sleep(1)
+        raise AssertionError("the server accepts no association")
 
     def upload(self, files: Iterable[Path]) -> None:
         """Store files of one folder or several."""
@@ -201,7 +210,7 @@ def dcmqrscp(folder: Path, *, peer_port: int | None = None) -> Iterator[Pacs]:
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server ended"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
