@@ -15,7 +15,7 @@ Kind = Literal["seg", "sr", "page"]
 class ResultsSettings(Section):
     """`cac export --dicom`: scores as DICOM objects, in a folder or sent to a PACS.
 
-    One of `stow_url` and `dimse_host` names the receiver. Passwords are no settings: that of
+    `stow_url` or `dimse_host` names the receiver, not both. Passwords are no settings: that of
     `stow_user` comes from CAC_STOW_PASSWORD, a bearer token from CAC_STOW_TOKEN.
     """
 
@@ -49,8 +49,6 @@ class ResultsSettings(Section):
 
     @model_validator(mode="after")
     def _one_receiver(self) -> ResultsSettings:
-        if self.stow_url and self.dimse_host:
-            raise ValueError("set one of stow_url and dimse_host")
         if self.stow_url and not self.stow_url.startswith(("https://", "http://")):
             raise ValueError("stow_url begins with https:// or http://")
         if self.nightly and not self.has_receiver:

@@ -9,6 +9,7 @@ import typst
 
 from cac_core.report.figures.style import font_folder
 from cac_core.report.figures.texts import drawable, families
+from cac_core.report.svg import with_own_images
 from cac_core.report.typst_text import literal, typst_text
 
 #: Seconds since 1970; a fixed date of creation, so that the same page gives the same bytes.
@@ -25,7 +26,9 @@ def to_pdf(html: str, title: str) -> bytes:
     document = (
         f"#let text-fonts = ({fonts},)\n"
         f"#set text(font: text-fonts)\n"
-        f"#set document(title: {literal(drawable(title))})\n" + _style() + typst_text(html)
+        f"#set document(title: {literal(drawable(title))})\n"
+        + _style()
+        + typst_text(with_own_images(html))
     )
     return typst.compile(
         document.encode(),

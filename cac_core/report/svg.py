@@ -74,3 +74,13 @@ def inline_svg(drawing: bytes, identifier: str, description: str) -> Markup:
     )
     # Safe as markup: matplotlib escapes the labels of our figures.
     return Markup(head + body)
+
+
+_IMAGE = re.compile(r'<image id="([^"]+)" ([^>]*)/>')
+_USE = re.compile(r'<use href="#([^"]+)"/>')
+
+
+def with_own_images(html: str) -> str:
+    """A page whose drawings show no image of another drawing, for renderers of single drawings."""
+    images = {name: f"<image {rest}/>" for name, rest in _IMAGE.findall(html)}
+    return _USE.sub(lambda use: images.get(use[1], use[0]), html)

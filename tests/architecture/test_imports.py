@@ -36,6 +36,9 @@ def loaded_by(code: str) -> set[str]:
     [
         "flows.cli.main",
         "flows.cli.cohort",
+        "flows.results",
+        "flows.deidentify",
+        "flows.fhir",
         "flows.planning",
         "flows.index",
         "flows.status",

@@ -56,6 +56,10 @@ def receiver_of(settings: ResultsSettings) -> Receiver:
     UsageError
         If they name none, or the packages to reach it are missing.
     """
+    if settings.stow_url and settings.dimse_host:
+        raise UsageError(
+            "Two receivers are set.", "Keep `stow_url` or `dimse_host` under [results]."
+        )
     if settings.stow_url:
         return _StowReceiver(settings, settings.stow_url)
     if settings.dimse_host:

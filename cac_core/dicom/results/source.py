@@ -22,6 +22,8 @@ _REPEATED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("AccessionNumber", "StudyID", "ReferringPhysicianName"),
 )
+#: Optional references of study and patient to retired classes, which archives hold incomplete.
+_NOT_REPEATED = ("ReferencedStudySequence", "ReferencedPatientSequence")
 _SEXES = ("M", "F", "O", "")
 _OFF_GRID = 0.2
 
@@ -160,6 +162,9 @@ def _complete(image: Dataset, keyring: Keyring) -> None:
     for name in _REPEATED:
         if datafile.value(image, name) is None:
             setattr(image, name, "")
+    for name in _NOT_REPEATED:
+        if name in image:
+            del image[name]
     if str(image.PatientSex) not in _SEXES:
         image.PatientSex = ""
     if "FrameOfReferenceUID" not in image:

@@ -16,7 +16,7 @@ from shutil import which
 _SECONDS = 60.0
 _CHECKED = re.compile(r"^(?:Error|E:|F:)", re.MULTILINE)
 #: A value in a message can be an identifier: what it quotes is left out.
-_QUOTED = re.compile(r"<[^>]*>|'[^']*'|\"[^\"]*\"|=.*")
+_QUOTED = re.compile(r"(?<!Element=)(?<!Module=)(?<!attribute )<[^>]*>|'[^']*'|\"[^\"]*\"|= [^<]*$")
 
 
 def validators() -> dict[str, tuple[Path, ...]]:

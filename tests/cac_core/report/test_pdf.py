@@ -10,6 +10,7 @@ from pypdf import PdfReader
 from pypdf.generic import ArrayObject, DictionaryObject
 
 from cac_core.report.pdf import to_pdf
+from cac_core.report.svg import with_own_images
 
 _DRAWING = (
     '<svg viewBox="0 0 20 10"><title>A &lt;line&gt;</title><path d="M0 0h20" stroke="red"/></svg>'
@@ -106,3 +107,12 @@ def test_links_to_other_files_are_left_out() -> None:
     assert to_pdf(linked, "title") == to_pdf(plain, "title")
     (link,) = _read(linked).pages[0]["/Annots"]
     assert link.get_object()["/Subtype"] == "/Link"
+
+
+def test_a_drawing_that_shows_the_image_of_another_gets_its_own() -> None:
+    html = (
+        '<svg><image id="a-image" width="2" href="data:x"/></svg><svg><use href="#a-image"/></svg>'
+    )
+    shown = with_own_images(html)
+    assert shown.endswith('<svg><image width="2" href="data:x"/></svg>')
+    assert with_own_images('<use href="#glyph"/>') == '<use href="#glyph"/>'

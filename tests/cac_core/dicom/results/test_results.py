@@ -255,3 +255,13 @@ def test_odd_values_of_a_header_do_not_stop_an_export(tmp_path: Path) -> None:
     header = STUDY | {"PatientSex": "X", "FrameOfReferenceUID": None, "StudyID": None}
     made = make(tmp_path / "objects", write_ct_series(tmp_path / "series", header=header))
     assert made.read("seg").PatientSex == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "series", ["chest_plain_8mm", "chest_motion_artefact/kernel_l", "chest_plain_3mm"]
+)
+def test_objects_of_real_series_are_valid(series: str, shared_data: Path, tmp_path: Path) -> None:
+    # `write_objects` holds back what a validator finds an error in.
+    paths = sorted((shared_data / series).rglob("*.dcm"))
+    make(tmp_path / "objects", paths)

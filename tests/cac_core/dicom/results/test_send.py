@@ -108,3 +108,5 @@ def test_a_pacs_that_recovers_gets_the_objects(objects: list[Path]) -> None:
 def test_without_a_receiver_the_settings_are_named() -> None:
     with pytest.raises(UsageError, match="receiver"):
         receiver_of(ResultsSettings())
+    with pytest.raises(UsageError, match="Two receivers"):
+        receiver_of(ResultsSettings(stow_url="http://127.0.0.1:1", dimse_host="127.0.0.1"))
