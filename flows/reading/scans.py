@@ -56,6 +56,7 @@ class Scan:
     volume: Future[CtVolume] = field(default_factory=Future)
     model: Future[ModelMasks] = field(default_factory=Future)
     _packed: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    _packing: threading.Lock = field(default_factory=threading.Lock)
 
     def pack(self) -> None:
         """Pack all slices as the page asks for them: the middle one first, then in chunks."""
@@ -70,11 +71,12 @@ class Scan:
     def packed(self, begin: int, end: int) -> bytes:
         """Slices as int16, little-endian, in reading order, compressed with gzip."""
         hu = self.volume.result().hu
-        if (begin, end) not in self._packed:
-            packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-            data = np.ascontiguousarray(hu[begin:end], "<i2").data
-            self._packed[begin, end] = packer.compress(data) + packer.flush()
-        return self._packed[begin, end]
+        with self._packing:  # what is being packed ahead is not packed a second time
+            if (begin, end) not in self._packed:
+                packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+                data = np.ascontiguousarray(hu[begin:end], "<i2").data
+                self._packed[begin, end] = packer.compress(data) + packer.flush()
+            return self._packed[begin, end]
 
 
 class ArchiveFiles:

@@ -6,7 +6,7 @@ its slices in the archive (copies, for an archive in a store). Study and patient
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ class TrainingExport:
         ]
 
 
-def export_training(desk: Desk, readings: Readings, out: Path, work: Any) -> TrainingExport:
+def export_training(
+    desk: Desk, readings: Readings, out: Path, work: Callable[[str], StudyWork]
+) -> TrainingExport:
     """Write the settled readings of a warehouse as a training set into a new folder.
 
     Parameters
@@ -82,21 +84,8 @@ def export_training(desk: Desk, readings: Readings, out: Path, work: Any) -> Tra
     final = {key: row for key, row in readings.final().items() if not forgotten.holds(key)}
     if not final:
         raise UsageError("No reading stands for a study yet.", "Sign readings: `cac review`.")
-    rows, left_out = [], 0
     try:
-        (out / "annotations").mkdir(parents=True)
-        for key, row in sorted(final.items()):
-            try:
-                found: StudyWork = work(key)
-            except CacError:
-                left_out += 1
-                continue
-            _place_slices(found, out / "studies" / key)
-            name = f"annotations/{row['reading_id']}.dcm"
-            (out / name).write_bytes(read_masks(desk.store, row))
-            rows.append(_row(key, row, name))
-        if not rows:
-            raise CacError("The archive holds none of the studies that were read.")
+        rows = _written(desk, final, out, work)
         table, how = _split(TRAINING_SET.from_rows(rows))
         write_training_table(out / "table.csv", table)
         (out / "labels.toml").write_text(labels_toml(), encoding="utf-8")
@@ -112,10 +101,30 @@ def export_training(desk: Desk, readings: Readings, out: Path, work: Any) -> Tra
         str(out / "labels.toml"),
         len(rows),
         sum(one.final is None for one in readings.studies.values()),
-        left_out,
+        len(final) - len(rows),
         {part: parts.count(part) for part in sorted(set(parts))},
         how,
     )
+
+
+def _written(
+    desk: Desk, final: Mapping[str, dict[str, Any]], out: Path, work: Callable[[str], StudyWork]
+) -> list[dict[str, object]]:
+    """Masks and slices of each reading whose study the archive holds, and its row of the table."""
+    (out / "annotations").mkdir(parents=True)
+    rows = []
+    for key, row in sorted(final.items()):
+        try:
+            found = work(key)
+        except CacError:
+            continue
+        _place_slices(found, out / "studies" / key)
+        name = f"annotations/{row['reading_id']}.dcm"
+        (out / name).write_bytes(read_masks(desk.store, row))
+        rows.append(_row(key, row, name))
+    if not rows:
+        raise CacError("The archive holds none of the studies that were read.")
+    return rows
 
 
 def labels_toml() -> str:
