@@ -49,7 +49,7 @@ def reading_row(study: object = 1, reader: str = "A", number: int = 0, **changes
         "rescored_agatston": 12.5,
         "threshold_hu": 130.0,
         "protocol_digest": "p" * 16,
-        "pixel_digest": digest("pixels"),
+        "pixel_digest": digest(f"pixels {study}"),
         "masks_digest": digest("masks"),
         "core_version": "0.1.0",
     }

@@ -14,7 +14,7 @@ from cac_core.report.cohort.sections import Block, Points, ReportSection, slug
 from cac_core.report.cohort.shown_estimates import Row, plain
 from cac_core.report.figures.concordance import Matrix, matrix_figure, scatter_figure
 from cac_core.report.page import Cell, Column, DataTable, FigureView, number
-from schemas.codes import DiscrepancyCause, QualityFlag, ReviewReason
+from schemas.codes import QualityFlag, ReviewReason
 
 #: Most points of a scatter plot; more are thinned evenly along the study keys.
 MOST_POINTS = 4000
@@ -55,10 +55,6 @@ _REVIEWS = {reason.value: reason.description for reason in ReviewReason}
 _KINDS_OF_CODES = {
     "flag": ("Quality flag", _FLAGS),
     "review": ("Reason for review", _REVIEWS),
-    "reviewed": (
-        "Found by a reader",
-        {cause.value: cause.description for cause in DiscrepancyCause},
-    ),
 }
 _CANDIDATES = (
     "Candidates come from the score row of a study: noise in the highest quarter of the scored "

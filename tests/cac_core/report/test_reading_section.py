@@ -69,5 +69,5 @@ def test_causes_of_readers_take_the_place_of_candidates() -> None:
     discrepancy_section(report)
     found = {row[1]: row[2] for row in text_of(report, "discrepancy-causes")}
     assert found["All"] == "3"
-    assert found["Found by a reader: image noise"] == "1 (50.0 %)"
+    assert found["reviewed: noise"] == "1 (50.0 %)"
     assert not any("Quality flag" in name for name in found)
