@@ -53,7 +53,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "decode compressed frames": ("cac_core.dicom.pixels:decode_frame",),
     "HU": ("cac_core.dicom.volume:_read_pixels",),
     "digest of the pixels": ("cac_core.dicom.volume:_digest",),
-    "check files and headers": ("cac_core.study:_read",),
+    "check files and headers": ("cac_core.study:read_study",),
     "heart input": ("cac_core.model.cascade:heart_input",),
     "heart networks": ("cac_core.model.cascade:Cascade.heart_probability",),
     "heart mask": ("cac_core.model.cascade:heart_mask",),
