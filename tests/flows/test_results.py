@@ -47,6 +47,7 @@ def agatston(seg: Path, images: list[Path]) -> float:
     return float(total * volume.spacing_mm[0] / 3.0)
 
 
+@pytest.mark.slow
 def test_objects_of_a_study_hold_its_score(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     row, out = rows(scored)[0], tmp_path / "objects"
     key = row["study_key"]
@@ -79,6 +80,7 @@ def test_fhir_bundles_of_all_scores(scored: Scored, cac: Cac, tmp_path: Path) ->
         assert bundle["entry"][1]["resource"]["valueQuantity"]["value"] == score
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_archive_names_nobody(scored: Scored, cac: Cac, tmp_path: Path) -> None:
     key, out = rows(scored)[0]["study_key"], tmp_path / "copy"
     place = ("--archive", scored.archive, "-w", scored.warehouse)
