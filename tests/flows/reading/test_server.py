@@ -31,9 +31,9 @@ def warehouse(scored: Scored, tmp_path: Path) -> Path:
 
 
 def doubtful(warehouse: Path) -> tuple[str, float]:
-    """The study with the highest score, and its score."""
+    """The study with the highest score and no other calcium, which the brush would take along."""
     rows = Warehouse(warehouse).read(SCORES).to_pylist()
-    row = max(rows, key=lambda row: row["agatston"] or 0)
+    row = max(rows, key=lambda row: (row["agatston_noncoronary"] == 0, row["agatston"] or 0))
     return row["study_key"], row["agatston"]
 
 
