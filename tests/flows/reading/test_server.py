@@ -31,9 +31,10 @@ def warehouse(scored: Scored, tmp_path: Path) -> Path:
 
 
 def doubtful(warehouse: Path) -> tuple[str, float]:
-    """The study with the highest score and no other calcium, which the brush would take along."""
+    """A study with coronary calcium and the least other, which the brush would take along."""
     rows = Warehouse(warehouse).read(SCORES).to_pylist()
-    row = max(rows, key=lambda row: (row["agatston_noncoronary"] == 0, row["agatston"] or 0))
+    calcified = [row for row in rows if (row["agatston"] or 0) > 10]
+    row = min(calcified, key=lambda row: (row["agatston_noncoronary"], -row["agatston"]))
     return row["study_key"], row["agatston"]
 
 
