@@ -5,6 +5,7 @@ An object that the receiver holds already counts as stored. Messages hold no val
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Callable, Sequence
@@ -22,6 +23,9 @@ PASSWORD_VARIABLE, TOKEN_VARIABLE = "CAC_STOW_PASSWORD", "CAC_STOW_TOKEN"
 #: C-STORE status values of success with remarks (PS3.4 B.2.3): coercion, elements discarded.
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 _LONGEST_PAUSE_S = 60.0
+# Their messages can quote addresses and data sets, which hold UIDs and names.
+for _name in ("dicomweb_client", "retrying", "urllib3", "pynetdicom"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
 class NotSentError(CacError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -110,3 +111,9 @@ def test_without_a_receiver_the_settings_are_named() -> None:
         receiver_of(ResultsSettings())
     with pytest.raises(UsageError, match="Two receivers"):
         receiver_of(ResultsSettings(stow_url="http://127.0.0.1:1", dimse_host="127.0.0.1"))
+
+
+def test_libraries_log_nothing_of_what_is_sent(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("dicomweb_client.web", "retrying", "urllib3.connectionpool", "pynetdicom.acse"):
+        logging.getLogger(name).critical("Doe^Jane")
+    assert "Jane" not in caplog.text
