@@ -7,11 +7,11 @@ the file, and the reader process is killed if it takes too long.
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 
 from cac_core.dicom.byte_window import ReadAt
 from cac_core.dicom.part10 import DEFLATED, RawHeader
+from cac_core.quiet import silence
 
 #: Enough for any header that can be repaired; too small for a million empty items.
 _READ_BYTES = 256 * 1024
@@ -30,7 +30,7 @@ def read_with_pydicom(read: ReadAt, wanted: frozenset[int]) -> RawHeader | None:
     from pydicom.dataelem import RawDataElement
 
     # Warnings quote header values, which must not reach a terminal or a log.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    silence("pydicom")
     config.settings.reading_validation_mode = config.IGNORE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

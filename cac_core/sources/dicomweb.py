@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import requests
 from dicomweb_client.api import DICOMwebClient
 
+from cac_core.quiet import silence
 from cac_core.sources.dates import date_ranges, date_text
 from cac_core.sources.dicom_json import Item, found_study, source_header, text_of
 from cac_core.sources.multipart import boundary_of, parts
@@ -29,8 +29,7 @@ from cac_core.sources.source import (
 )
 
 # Their messages can quote addresses, which hold UIDs.
-for _name in ("dicomweb_client", "retrying", "urllib3"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
+silence("dicomweb_client", "retrying", "urllib3")
 
 #: Requests that an overloaded server, or a proxy in front of it, may answer later.
 _LATER = frozenset((408, 425, 429, 500, 502, 503, 504))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -25,13 +24,14 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
+from cac_core.quiet import silence
 from cac_core.source_settings import SourceSettings
 from cac_core.sources.pace import Pace
 from cac_core.sources.place import DimsePlace
 from cac_core.sources.source import Fault, SourceError
 
 # Its messages hold identifiers of patients.
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+silence("pynetdicom")
 _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 
 ECHO = Verification

@@ -25,6 +25,7 @@ from cac_core.cluster_settings import ClusterSettings, as_words
 from cac_core.errors import CacError, UsageError
 from cac_core.keys import SECRET_VARIABLE
 from cac_core.processes import end_processes, without_interrupts
+from cac_core.quiet import silence
 from cac_core.scratch import scratch_folder
 from flows.runtime.cluster_check import check_cluster
 from tasks.dask_without_http import ClosedScheduler, ClosedWorker
@@ -100,8 +101,7 @@ def cluster_client(
             stack.enter_context(dask.config.set(_dask_defaults()))
         stack.enter_context(dask.config.set(_CONFIG))
         # asyncio too: it logs broken connections while a cluster shuts down.
-        for name in ("distributed", "asyncio"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        silence("distributed", "asyncio")
         client = stack.enter_context(_connect(settings, stack))
         _require_workers(client, settings)
         if plugin is not None:

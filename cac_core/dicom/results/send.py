@@ -5,7 +5,6 @@ An object that the receiver holds already counts as stored. Messages hold no val
 
 from __future__ import annotations
 
-import logging
 import os
 import ssl
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from cac_core.errors import CacError, UsageError
+from cac_core.quiet import silence
 from cac_core.results_settings import ResultsSettings
 
 PASSWORD_VARIABLE, TOKEN_VARIABLE = "CAC_STOW_PASSWORD", "CAC_STOW_TOKEN"
@@ -24,8 +24,7 @@ PASSWORD_VARIABLE, TOKEN_VARIABLE = "CAC_STOW_PASSWORD", "CAC_STOW_TOKEN"
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007)
 _LONGEST_PAUSE_S = 60.0
 # Their messages can quote addresses and data sets, which hold UIDs and names.
-for _name in ("dicomweb_client", "retrying", "urllib3", "pynetdicom"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+silence("dicomweb_client", "retrying", "urllib3", "pynetdicom")
 
 
 class NotSentError(CacError):
