@@ -119,10 +119,34 @@ def label_lesions(
     ValueError
         If the shapes differ, a spacing is not positive or a class is unknown.
     """
-    _check(hu, calcium_class, heart_mask, spacing_mm)
     threshold = protocol.threshold_hu if threshold_hu is None else threshold_hu
-    pixels = _calcium_pixels(hu, calcium_class, heart_mask, threshold, protocol.connectivity)
-    return _measure(pixels, spacing_mm, protocol, threshold)
+    pixels = _calcium_pixels(hu, calcium_class, heart_mask, spacing_mm, protocol, threshold)
+    return _measure(pixels, _order(pixels, spacing_mm, protocol), spacing_mm, protocol, threshold)
+
+
+def label_lesions_of(
+    values: NDArray[np.uint8],
+    hu: NDArray[np.int16],
+    calcium_class: NDArray[np.uint8],
+    heart_mask: NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+    protocol: ScoringProtocol,
+    threshold_hu: float,
+) -> tuple[Lesions, NDArray[np.uint8]]:
+    """As `label_lesions`, with the value that most pixels of each lesion have, (n,).
+
+    Parameters
+    ----------
+    values : (slice, row, column); the smallest of values that are equally frequent counts.
+    """
+    pixels = _calcium_pixels(hu, calcium_class, heart_mask, spacing_mm, protocol, threshold_hu)
+    order = _order(pixels, spacing_mm, protocol)
+    found = values[pixels.index].astype(np.intp)
+    n_values = int(found.max(initial=0)) + 1
+    n_lesions = int(pixels.label.max(initial=-1)) + 1
+    counts = np.bincount(pixels.label * n_values + found, minlength=n_lesions * n_values)
+    frequent = counts.reshape(n_lesions, n_values).argmax(axis=1)[order].astype(np.uint8)
+    return _measure(pixels, order, spacing_mm, protocol, threshold_hu), frequent
 
 
 def density_weight(
@@ -166,10 +190,12 @@ def _calcium_pixels(
     hu: NDArray[np.int16],
     calcium_class: NDArray[np.uint8],
     heart_mask: NDArray[np.bool_],
+    spacing_mm: tuple[float, float, float],
+    protocol: ScoringProtocol,
     threshold_hu: float,
-    connectivity: int,
 ) -> _Pixels:
     """Return the calcium pixels and their components; only the first step reads all voxels."""
+    _check(hu, calcium_class, heart_mask, spacing_mm)
     found = np.flatnonzero(calcium_class != 0)
     found = found[np.asarray(heart_mask, bool).reshape(-1)[found]]
     values = hu.reshape(-1)[found]
@@ -182,7 +208,7 @@ def _calcium_pixels(
     offset = 0
     for kind in (CORONARY, NONCORONARY):
         of_kind = classes == kind
-        numbers = _components(tuple(axis[of_kind] for axis in index), connectivity)
+        numbers = _components(tuple(axis[of_kind] for axis in index), protocol.connectivity)
         labels[of_kind] = numbers + offset
         offset += int(numbers.max(initial=-1)) + 1
     return _Pixels(labels, (index[0], index[1], index[2]), values, classes)
@@ -200,35 +226,42 @@ def _components(index: tuple[NDArray[np.intp], ...], connectivity: int) -> NDArr
     return np.asarray(labels[local], np.intp) - 1
 
 
+def _order(
+    pixels: _Pixels, spacing_mm: tuple[float, float, float], protocol: ScoringProtocol
+) -> NDArray[np.intp]:
+    """Return the components that are large enough, sorted as the lesions are."""
+    _, first, n_pixels = np.unique(pixels.label, return_index=True, return_counts=True)
+    pixel_mm2 = spacing_mm[1] * spacing_mm[2]
+    keep = np.flatnonzero(reaches_area(n_pixels, pixel_mm2, protocol.min_area_mm2))
+    slices, classes = pixels.index[0][first], pixels.calcium_class[first]
+    return np.asarray(keep[np.lexsort((first[keep], classes[keep], slices[keep]))], np.intp)
+
+
 def _measure(
     pixels: _Pixels,
+    order: NDArray[np.intp],
     spacing_mm: tuple[float, float, float],
     protocol: ScoringProtocol,
     threshold_hu: float,
 ) -> Lesions:
-    """Reduce pixels to lesions, remove the small ones, and sort the rest."""
+    """Reduce pixels to the lesions of `order`."""
     increment, row_mm, column_mm = spacing_mm
-    pixel_mm2 = row_mm * column_mm
-    _, first, n_pixels = np.unique(pixels.label, return_index=True, return_counts=True)
-    peak = np.full(len(n_pixels), np.iinfo(np.int16).min, np.int16)
-    np.maximum.at(peak, pixels.label, pixels.hu)
-
-    area = np.asarray(n_pixels * pixel_mm2, np.float64)
-    keep = np.flatnonzero(reaches_area(n_pixels, pixel_mm2, protocol.min_area_mm2))
-    slices, classes = pixels.index[0][first], pixels.calcium_class[first]
-    order = keep[np.lexsort((first[keep], classes[keep], slices[keep]))]
-    area, n_pixels, peak = area[order], n_pixels[order], peak[order]
+    _, first, counts = np.unique(pixels.label, return_index=True, return_counts=True)
+    peaks = np.full(len(counts), np.iinfo(np.int16).min, np.int16)
+    np.maximum.at(peaks, pixels.label, pixels.hu)
+    n_pixels, peak, first = counts[order], peaks[order], first[order]
+    area = np.asarray(n_pixels * (row_mm * column_mm), np.float64)
 
     def mean(values: NDArray[np.intp] | NDArray[np.int16]) -> NDArray[np.float64]:
-        sums = np.bincount(pixels.label, values, len(first))
+        sums = np.bincount(pixels.label, values, len(counts))
         return np.asarray(sums[order] / n_pixels, np.float64)
 
     weight = density_weight(peak, protocol, threshold_hu)
     volume = area * increment
     mean_hu = mean(pixels.hu)
     return Lesions(
-        slice_index=slices[order],
-        calcium_class=classes[order],
+        slice_index=pixels.index[0][first],
+        calcium_class=pixels.calcium_class[first],
         n_pixels=n_pixels,
         area_mm2=area,
         peak_hu=peak,

@@ -1,7 +1,7 @@
 """Calcium by site: which vessel or other structure each lesion belongs to, and the score of each.
 
 A volume of sites has the number of a site in each voxel, 0 for none. Sites decide the class of a
-voxel; lesions and their scores come from `label_lesions` and `score_calcium`, as for the model.
+voxel; lesions and their scores come from `label_lesions_of` and `score_calcium`, as for the model.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cac_core.components import bounding_box, label_in_plane, reaches_area
+from cac_core.components import bounding_box
 from cac_core.protocol import ScoringProtocol
 from cac_core.scoring.agatston import CalciumScore, score_calcium
-from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions, label_lesions
+from cac_core.scoring.lesions import CORONARY, NONCORONARY, Lesions, label_lesions_of
 from schemas.codes import CalciumSite
 
 #: Number of each site in a volume of sites.
@@ -83,12 +83,9 @@ def score_sites(
     within : box that is known to hold all sites; without one the whole volume is searched.
     """
     box = _box_of(sites, within)
-    part = sites[box]
-    classes = CLASS_OF_SITE[part]
-    inside = heart_mask[box]
-    found = label_lesions(hu[box], classes, inside, spacing_mm, protocol, threshold_hu)
-    named = _most_frequent_sites(
-        part, classes * (inside & (hu[box] >= threshold_hu)), spacing_mm, protocol
+    part, classes = sites[box], CLASS_OF_SITE[sites[box]]
+    found, named = label_lesions_of(
+        part, hu[box], classes, heart_mask[box], spacing_mm, protocol, threshold_hu
     )
     moved = _moved(found, box)
     return SiteScore(score_calcium(moved, protocol), moved, named)
@@ -108,26 +105,6 @@ def _box_of(
         for part, whole in zip(found, within, strict=True)
     ]
     return moved[0], moved[1], moved[2]
-
-
-def _most_frequent_sites(
-    sites: NDArray[np.uint8],
-    classes: NDArray[np.uint8],
-    spacing_mm: tuple[float, float, float],
-    protocol: ScoringProtocol,
-) -> NDArray[np.uint8]:
-    """Site of each lesion, in the order of `label_lesions`: slice, class, first pixel."""
-    named: list[tuple[int, int, int, int]] = []
-    pixel_mm2 = spacing_mm[1] * spacing_mm[2]
-    for k in np.flatnonzero(classes.any(axis=(1, 2))):
-        for kind in (CORONARY, NONCORONARY):
-            labels, n_pixels = label_in_plane(classes[k] == kind, protocol.connectivity)
-            large = reaches_area(n_pixels, pixel_mm2, protocol.min_area_mm2)
-            for label in np.flatnonzero(large[1:]) + 1:
-                mine = np.flatnonzero(labels.ravel() == label)
-                counts = np.bincount(sites[k].ravel()[mine])
-                named.append((int(k), kind, int(mine[0]), int(counts.argmax())))
-    return np.array([row[3] for row in sorted(named)], np.uint8)
 
 
 def _moved(lesions: Lesions, box: tuple[slice, slice, slice]) -> Lesions:
