@@ -156,8 +156,22 @@ class Warehouse:
         CacError
             If a file cannot be read or breaks the schema.
         """
-        parts = self._files.table_files(spec, model)
-        found = [self._files.read_table(path, studies=studies) for path in parts]
+        return self.read_files(spec, self._files.table_files(spec, model), studies)
+
+    def read_files(
+        self,
+        spec: TableSpec,
+        paths: Sequence[PurePosixPath],
+        studies: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Some files of a published table as one table, as `read`.
+
+        Raises
+        ------
+        CacError
+            If a file cannot be read or breaks the schema.
+        """
+        found = [self._files.read_table(path, studies=studies) for path in paths]
         if not found:
             return spec.empty()
         try:

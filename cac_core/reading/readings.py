@@ -214,7 +214,7 @@ class ReadingLog:
         Raises
         ------
         CacError
-            If a file cannot be read.
+            If a file cannot be read or breaks the schema.
         """
         files = self._store.files
         folder = files.root / SIGNED_READINGS.name
@@ -223,14 +223,14 @@ class ReadingLog:
             for name in files.names(folder)
             if name.endswith(".parquet") and name not in self._names
         ]
-        for name in new:
-            table = SIGNED_READINGS.completed(files.read_table(folder / name))
-            for row in SIGNED_READINGS.validate(table).to_pylist():
-                self._rows[row["reading_id"]] = row
-            self._names.add(name)
-        if new:
-            self.readings = grouped(self._rows.values())
-        return bool(new)
+        if not new:
+            return False
+        # Checked together: to check a table costs a tenth of a second, whatever its length.
+        found = self._store.read_files(SIGNED_READINGS, [folder / name for name in new])
+        self._rows |= {row["reading_id"]: row for row in found.to_pylist()}
+        self._names.update(new)
+        self.readings = grouped(self._rows.values())
+        return True
 
     def row(self, reading_id: str) -> Row | None:
         """A reading by its id; None if there is none."""
