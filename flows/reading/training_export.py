@@ -86,7 +86,7 @@ def export_training(
         raise UsageError("No reading stands for a study yet.", "Sign readings: `cac review`.")
     try:
         rows = _written(desk, final, out, work)
-        table, how = _split(TRAINING_SET.from_rows(rows))
+        table, how = _split(TRAINING_SET.from_rows(rows), _calcified(final))
         write_training_table(out / "table.csv", table)
         (out / "labels.toml").write_text(labels_toml(), encoding="utf-8")
     except OSError as error:
@@ -166,13 +166,28 @@ def _place_slices(work: StudyWork, folder: Path) -> None:
             place.symlink_to(Path(stamp.path).absolute())
 
 
-def _split(table: pa.Table) -> tuple[pa.Table, str]:
-    """The split of `cac train split`; of few studies, every fifth patient for validation."""
+def _calcified(final: Mapping[str, dict[str, Any]]) -> dict[str, tuple[bool, float]]:
+    """Of each patient: whether calcium of both classes was read, and the score."""
+    found: dict[str, tuple[bool, float]] = {}
+    for key, row in final.items():
+        score, other = row["agatston"], row["agatston_noncoronary"]
+        patient = row["patient_key"] or key
+        found[patient] = max(found.get(patient, (False, 0.0)), (min(score, other) > 0, score))
+    return found
+
+
+def _split(table: pa.Table, calcified: Mapping[str, tuple[bool, float]]) -> tuple[pa.Table, str]:
+    """The split of `cac train split`; of few studies, every fifth patient for validation.
+
+    Each part needs calcium of both classes, so patients are taken in the order of it.
+    """
     try:
         return split_table(table, seed=0), "a tenth each for validation and internal test"
     except TrainingDataError:
         rows: Sequence[dict[str, Any]] = table.to_pylist()
-        patients = sorted({row["patient"] for row in rows})
+        patients = sorted(
+            {row["patient"] for row in rows}, key=lambda patient: (calcified[patient], patient)
+        )[::-1]
         held = set(patients[::_EVERY]) if len(patients) > 1 else set()
         parts = [row | {"split": "validation" if row["patient"] in held else "training"}
                  for row in rows]  # fmt: skip
