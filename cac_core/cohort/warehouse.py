@@ -142,6 +142,7 @@ class Warehouse:
         spec: TableSpec,
         model: str | None = None,
         studies: Sequence[str] | None = None,
+        paths: Sequence[PurePosixPath] | None = None,
     ) -> pa.Table:
         """A published table, checked against its schema; empty if it does not exist yet.
 
@@ -150,28 +151,15 @@ class Warehouse:
         Parameters
         ----------
         studies : keep only the rows of these study keys; other row groups are not decoded.
+        paths : files of the table, instead of all.
 
         Raises
         ------
         CacError
             If a file cannot be read or breaks the schema.
         """
-        return self.read_files(spec, self._files.table_files(spec, model), studies)
-
-    def read_files(
-        self,
-        spec: TableSpec,
-        paths: Sequence[PurePosixPath],
-        studies: Sequence[str] | None = None,
-    ) -> pa.Table:
-        """Some files of a published table as one table, as `read`.
-
-        Raises
-        ------
-        CacError
-            If a file cannot be read or breaks the schema.
-        """
-        found = [self._files.read_table(path, studies=studies) for path in paths]
+        parts = self._files.table_files(spec, model) if paths is None else paths
+        found = [self._files.read_table(path, studies=studies) for path in parts]
         if not found:
             return spec.empty()
         try:

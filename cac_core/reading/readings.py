@@ -226,7 +226,7 @@ class ReadingLog:
         if not new:
             return False
         # Checked together: to check a table costs a tenth of a second, whatever its length.
-        found = self._store.read_files(SIGNED_READINGS, [folder / name for name in new])
+        found = self._store.read(SIGNED_READINGS, paths=[folder / name for name in new])
         self._rows |= {row["reading_id"]: row for row in found.to_pylist()}
         self._names.update(new)
         self.readings = grouped(self._rows.values())
