@@ -25,14 +25,14 @@ class Visit:
 
 
 @contextmanager
-def started() -> Iterator[Any]:
+def started(*options: str) -> Iterator[Any]:
     """Chromium; skips the test where there is no browser or no driver."""
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         pytest.skip("no Chromium on this machine: the page was not opened in a browser")
     with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", *options]
         browser = driver.chromium.launch(executable_path=found, args=arguments)
         try:
             yield browser
