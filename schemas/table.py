@@ -71,10 +71,14 @@ class ColumnSpec:
             checks.append(pp.Check.ge(self.ge))
         if self.le is not None:
             checks.append(pp.Check.le(self.le))
-        # pandera 0.35 does not support zoned timestamps and bytes: `validate` casts them.
-        unknown = pa.types.is_timestamp(self.type) or pa.types.is_binary(self.type)
-        dtype = None if unknown else self.type
-        return pp.Column(dtype, checks, nullable=self.nullable, unique=self.unique)
+        # Types are those of Arrow, see `has_type`: pandera 0.35 knows no zoned timestamps and no
+        # bytes, and looks for an engine that is not installed at each column.
+        return pp.Column(None, checks, nullable=self.nullable, unique=self.unique)
+
+    def has_type(self, found: pa.DataType) -> bool:
+        """Whether a column is of this type; timestamps and bytes are cast to it."""
+        castable = pa.types.is_timestamp(self.type) or pa.types.is_binary(self.type)
+        return castable or found == self.type
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class TableSpec:
         """
         from pandera.errors import SchemaErrors
 
-        self._check_names(table.column_names)
+        self._check_columns(table.schema)
         if table.num_rows:
             try:
                 with _VALIDATING:
@@ -197,7 +201,7 @@ class TableSpec:
         """
         from pandera.errors import SchemaErrors
 
-        self._check_names(table.column_names)
+        self._check_columns(table.schema)
         try:
             self.pandera_schema.validate(table.cast(_relaxed(table.schema)), lazy=True)
         except SchemaErrors as errors:
@@ -219,6 +223,16 @@ class TableSpec:
         at = pc.indices_nonzero(pc.is_in(table[column], values.cast(table[column].type)))
         name = error.check if isinstance(error.check, str) else error.check.error
         return [(index, column, str(name)) for index in at.to_pylist()]
+
+    def _check_columns(self, schema: pa.Schema) -> None:
+        self._check_names(schema.names)
+        failures = [
+            f"{column.name}: has the type {found}, not {column.type}"
+            for column in self.columns
+            if not column.has_type(found := schema.field(column.name).type)
+        ]
+        if failures:
+            raise InvalidTableError(self.name, tuple(failures))
 
     def _check_names(self, found: Iterable[str]) -> None:
         names, known = set(found), {column.name for column in self.columns}

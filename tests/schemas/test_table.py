@@ -33,6 +33,15 @@ def test_metadata_of_every_field() -> None:
     assert table.schema.metadata[b"table"] == b"small"
 
 
+@pytest.mark.parametrize("wrong", [pa.array([1.5]), pa.array(["x"]).dictionary_encode()])
+def test_a_column_of_another_type_is_named(wrong: pa.Array) -> None:
+    table = SMALL.from_rows([GOOD]).set_column(0, "name", wrong)
+    with pytest.raises(InvalidTableError, match=r"name: has the type .*, not string"):
+        SMALL.validate(table)
+    with pytest.raises(InvalidTableError, match="name: has the type"):
+        SMALL.failures(table)
+
+
 def test_a_missing_key_is_null() -> None:
     assert SMALL.from_rows([{"name": "x", "kind": "b"}])["share"].to_pylist() == [None]
 

@@ -9,6 +9,8 @@ import pytest
 from tests.browser import DESKTOP, PHONE, assert_sound, opened
 from tests.builders.reports import nasty_report
 
+pytestmark = pytest.mark.slow  # a page of ten megabytes: minutes for the browser and for axe
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -21,8 +23,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("size", "scheme"),
     [
         pytest.param(DESKTOP, "light", id="desktop"),
-        pytest.param(PHONE, "light", id="phone", marks=pytest.mark.slow),
-        pytest.param(DESKTOP, "dark", id="dark", marks=pytest.mark.slow),
+        pytest.param(PHONE, "light", id="phone"),
+        pytest.param(DESKTOP, "dark", id="dark"),
     ],
 )
 def test_the_report_opens_from_disk_without_a_fault(
