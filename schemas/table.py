@@ -78,7 +78,7 @@ class ColumnSpec:
     def has_type(self, found: pa.DataType) -> bool:
         """Whether a column is of this type; timestamps and bytes are cast to it."""
         castable = pa.types.is_timestamp(self.type) or pa.types.is_binary(self.type)
-        return castable or found == self.type
+        return bool(castable or found == self.type)
 
 
 @dataclass(frozen=True)
