@@ -114,7 +114,9 @@ def _content(element: object) -> bytes:
     values = element.get("Value") if isinstance(element, Mapping) else None
     if not isinstance(element, Mapping) or not isinstance(values, list) or not values:
         return b""
-    vr = element.get("vr")
+    vr = element.get("vr", "")
+    if not isinstance(vr, str):
+        return b""
     if vr == "SQ":
         return b"sequence"
     if vr in _BINARY:
@@ -125,14 +127,11 @@ def _content(element: object) -> bytes:
 
 def _text(value: object) -> str:
     if isinstance(value, Mapping):  # a name of a person
-        return "=".join(
-            str(value[part])
-            for part in ("Alphabetic", "Ideographic", "Phonetic")
-            if value.get(part)
-        )
-    if value is None or isinstance(value, bool):
-        return ""
-    return repr(value) if isinstance(value, int | float) else str(value)
+        parts = (value.get(part) for part in ("Alphabetic", "Ideographic", "Phonetic"))
+        return "=".join(_text(part) for part in parts if part and isinstance(part, str))
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # JSON can hold halves of characters
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def _packed(form: str, value: object) -> bytes:

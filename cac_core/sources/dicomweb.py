@@ -12,7 +12,9 @@ from typing import Any
 
 import requests
 from dicomweb_client.api import DICOMwebClient
+from urllib3.exceptions import ReadTimeoutError
 
+from cac_core.least_rate import require_least_rate
 from cac_core.quiet import silence
 from cac_core.sources.dates import date_ranges, date_text
 from cac_core.sources.dicom_json import Item, found_study, source_header, text_of
@@ -53,7 +55,8 @@ class WebAccess:
 
     Parameters
     ----------
-    timeout_s : time to connect, and between two packets of an answer.
+    timeout_s : time to connect, between two packets of an answer, and of a whole answer beyond what
+        it takes at 16 KiB a second.
     user, password, token : credentials, of which a token goes first.
     ca_file, cert, key : PEM files: the authority of the server, and our certificate and key.
     max_instance_bytes : largest instance that is taken.
@@ -75,6 +78,7 @@ class _Session(requests.Session):
     def __init__(self, access: WebAccess, pace: Pace) -> None:
         super().__init__()
         self._pace = pace
+        require_least_rate(self)
         # Neither proxies nor passwords of other programs: a PACS is inside the hospital.
         self.trust_env = False
         if access.token:
@@ -271,8 +275,10 @@ def _faults() -> Iterator[None]:
     except (requests.exceptions.JSONDecodeError, requests.exceptions.ContentDecodingError):
         raise SourceError(Fault.AWAY, "an answer that cannot be decoded") from None
     except requests.exceptions.RequestException as error:
+        if any(isinstance(cause, ReadTimeoutError) for cause in error.args):
+            raise SourceError(Fault.AWAY, "no answer in time") from None
         raise SourceError(Fault.AWAY, f"no connection ({type(error).__name__})") from None
-    except (ValueError, TypeError, KeyError, AttributeError, UnicodeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SourceError(Fault.AWAY, "an answer that cannot be read") from None
 
 

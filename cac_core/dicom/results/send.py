@@ -92,8 +92,11 @@ class _StowReceiver:
         import requests
         from dicomweb_client.api import DICOMwebClient
 
+        from cac_core.least_rate import require_least_rate
+
         self._settings = settings
         session = requests.Session()
+        require_least_rate(session)
         session.headers["Accept-Encoding"] = "identity"
         if settings.stow_user:
             session.auth = (settings.stow_user, os.environ.get(PASSWORD_VARIABLE, ""))
