@@ -24,6 +24,7 @@ from cac_core.dicom.part10 import RawHeader, walk_header
 from cac_core.source_settings import SourceSettings
 from cac_core.sources.dates import date_ranges, date_text
 from cac_core.sources.dimse_association import ECHO, FIND, GET, MOVE, Peer, cut_off, require_success
+from cac_core.sources.dimse_watch import Watch
 from cac_core.sources.incoming import HEADER_FAULTS, identity_of
 from cac_core.sources.pace import Pace, StoppedError
 from cac_core.sources.place import dimse_place, is_uid
@@ -189,7 +190,10 @@ class Dimse:
             raise budget.fault() if budget.spent else fault
 
     def _move(self, scp: StorageScp, series: tuple[str, str], keys: Dataset, add: Add) -> None:
+        watch = Watch(self._settings)
+
         def paced(content: bytes) -> None:
+            watch.more(len(content))
             self._pace.received(len(content))
             add(content)
 
@@ -197,7 +201,7 @@ class Dimse:
         scp.wait_for(series, paced)
         fault: SourceError | None = None
         try:
-            with self._peer.association(MOVE) as association:
+            with self._peer.association(MOVE, watch=watch) as association:
                 for status, _ in association.send_c_move(keys, self._settings.ae_title, MOVE):
                     _require_delivered(status)
         except SourceError as error:
