@@ -14,7 +14,7 @@ from cac_core.dicom import tags
 from cac_core.dicom.header import NESTED, WANTED
 from cac_core.dicom.header_values import calendar_date
 from cac_core.dicom.part10 import RawHeader
-from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader
+from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader, count_of
 
 _UTF8 = b"ISO_IR 192"
 #: AvailableTransferSyntaxUID: how the instance is stored.
@@ -61,8 +61,7 @@ def source_header(item: Item) -> SourceHeader:
 def found_study(uid: str, item: Item, stamp: str | None = None) -> FoundStudy:
     """A study as a query answers it; `stamp` changes with its content, where that is known."""
     modalities = frozenset(values_of(item, "00080061"))
-    counts = [text_of(item, tag) for tag in ("00201208", "00201206")]
-    instances, series = (int(c) if c is not None and c.isdigit() else None for c in counts)
+    instances, series = (count_of(text_of(item, tag)) for tag in ("00201208", "00201206"))
     date = calendar_date((text_of(item, "00080020") or "").encode("latin-1", "replace"))
     described = text_of(item, "00081030")
     return FoundStudy(uid, date, modalities or None, described, instances, series, stamp)

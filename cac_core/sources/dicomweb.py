@@ -28,6 +28,7 @@ from cac_core.sources.source import (
     SourceError,
     SourceHeader,
     StudyQuery,
+    count_of,
 )
 
 # Their messages can quote addresses, which hold UIDs.
@@ -180,16 +181,16 @@ class DicomWeb:
                 continue
             if not is_uid(uid):
                 raise SourceError(Fault.STUDY, "a series with a malformed UID")
-            found += self._series_headers(study_uid, uid, text_of(item, "00201209"))
+            found += self._series_headers(study_uid, uid, count_of(text_of(item, "00201209")))
         return found
 
-    def _series_headers(self, study: str, series: str, count: str | None) -> list[SourceHeader]:
+    def _series_headers(self, study: str, series: str, count: int | None) -> list[SourceHeader]:
         def ask() -> list[SourceHeader]:
             items = self._asked(lambda client: client.retrieve_series_metadata(study, series))
             headers = {header.instance_uid: header for header in map(source_header, items)}
             if any((h.study_uid, h.series_uid) != (study, series) for h in headers.values()):
                 raise SourceError(Fault.STUDY, "headers of another study or series")
-            if count is not None and count.isdigit() and len(headers) < int(count):
+            if count is not None and len(headers) < count:
                 raise SourceError(Fault.STUDY, f"headers of {len(headers)} of {count} instances")
             return list(headers.values())
 
@@ -289,5 +290,5 @@ def _status_fault(response: requests.Response | None) -> SourceError:
         return SourceError(Fault.REFUSED, f"HTTP {status}", hint)
     fault = Fault.AWAY if status in _LATER else Fault.STUDY
     after = "" if response is None else response.headers.get("Retry-After", "")
-    wait = min(float(after), _LONGEST_WAIT_S) if after.isdigit() and len(after) < 9 else 0.0
+    wait = min(float(count_of(after) or 0), _LONGEST_WAIT_S)
     return SourceError(fault, f"HTTP {status}", wait_s=wait)

@@ -35,6 +35,7 @@ from cac_core.sources.source import (
     SourceError,
     SourceHeader,
     StudyQuery,
+    count_of,
 )
 from cac_core.sources.storage_scp import StorageScp
 
@@ -282,8 +283,7 @@ def _value(answer: Dataset, name: str) -> str | None:
 
 
 def _number(answer: Dataset, name: str) -> int | None:
-    text = _value(answer, name)
-    return int(text) if text is not None and text.isdigit() and len(text) < 10 else None
+    return count_of(_value(answer, name))
 
 
 def _found(uid: str, answer: Dataset) -> FoundStudy:

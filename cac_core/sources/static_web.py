@@ -32,6 +32,7 @@ from cac_core.sources.source import (
     SourceError,
     SourceHeader,
     StudyQuery,
+    count_of,
 )
 
 _PIXELS = "7FE00010"
@@ -97,10 +98,8 @@ class StaticWeb:
     def _part10(self, item: Item, home: Path) -> bytes:
         frames: list[bytes] = []
         syntax = text_of(item, "00083002")
-        count = text_of(item, "00280008")
-        for number in range(
-            1, min(int(count) if count and count.isdigit() else 1, _MAX_FRAMES) + 1
-        ):
+        count = count_of(text_of(item, "00280008"))
+        for number in range(1, min(1 if count is None else count, _MAX_FRAMES) + 1):
             pixels, own = self._frame(home / "frames" / str(number))
             frames.append(pixels)
             syntax = own or syntax

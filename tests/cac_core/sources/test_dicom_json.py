@@ -40,3 +40,9 @@ def test_texts_can_be_encoded() -> None:
     assert source_header(found).instance_uid == "1.2?"
     name = {"vr": "PN", "Value": [{"Alphabetic": "A\udfff", "Phonetic": {"x": 1}}]}
     assert text_of({"00100010": name}, "00100010") == "A?"
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "\u00b2", "\u0663", "-1", "1.5", "", "x"])
+def test_a_number_of_instances_that_is_none(text: str) -> None:
+    found = item(**{"00201208": {"vr": "IS", "Value": [text]}})
+    assert found_study("1.2", found).n_instances is None
