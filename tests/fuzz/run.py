@@ -3,10 +3,9 @@
     python -m tests.fuzz.run [--count 1000000] [--first 0] [--seed 1] [--shared FOLDER]
 
 A child process runs the inputs; the parent sees a crash of the child, or an input that takes more
-than 5 s of processor time or 60 s by the clock, which a busy machine needs, notes it and goes on
-with the next one. Prints a line every 10,000 inputs and one per
-finding, and ends with 1 if there was any. `--first N --count 1` runs one input again, in this
-process, with its traceback.
+than 5 s of processor time or 60 s of waiting, notes it and goes on with the next one. Prints a line
+every 10,000 inputs and one per finding, and ends with 1 if there was any. `--first N --count 1`
+runs one input again, in this process, with its traceback.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Fuzzer:
             now = struct.unpack("<qq", self.at[:16])
             if now[0] != number:
                 number, since, spent = now[0], monotonic(), used
-            late = used - spent > HANG_S or monotonic() - since > HANG_CLOCK_S
+            late = used - spent > HANG_S or (monotonic() - since > HANG_CLOCK_S and _waits(child))
             hung = late and not ended
             if hung:
                 os.kill(child, signal.SIGKILL)
@@ -109,6 +108,11 @@ class Fuzzer:
 def _processor_s(process: int) -> float:
     times = psutil.Process(process).cpu_times()
     return times.user + times.system
+
+
+def _waits(process: int) -> bool:
+    """Whether a process waits for something, and not only for a processor."""
+    return psutil.Process(process).status() != psutil.STATUS_RUNNING
 
 
 def main() -> None:
