@@ -32,10 +32,10 @@ Item = Mapping[str, Any]
 def raw_header(item: Item) -> RawHeader:
     """The wanted elements of one data set; malformed elements count as absent."""
     raw = RawHeader(has_preamble=True)
-    for name, tag in _WANTED.items():
-        content = _content(item.get(name))
+    for name in item.keys() & _WANTED.keys():
+        content = _content(item[name])
         if content:
-            raw.values[tag] = content
+            raw.values[_WANTED[name]] = content
     raw.values[tags.SpecificCharacterSet] = _UTF8
     raw.transfer_syntax = text_of(item, _SYNTAX) or ""
     for name in _GROUPS:
@@ -76,7 +76,7 @@ def text_of(item: Item, name: str) -> str | None:
 def values_of(item: Item, name: str) -> list[str]:
     """All values of an element as texts."""
     element = item.get(name)
-    values = element.get("Value") if isinstance(element, Mapping) else None
+    values = element.get("Value") if isinstance(element, dict) else None
     if not isinstance(values, Sequence) or isinstance(values, str):
         return []
     return [text for value in values if (text := _text(value))]
@@ -98,20 +98,16 @@ def _walk(item: Item, raw: RawHeader, depth: int) -> None:
 
 
 def _items(element: object) -> list[Item]:
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    if (
-        not isinstance(element, Mapping)
-        or element.get("vr") != "SQ"
-        or not isinstance(values, list)
-    ):
+    values = element.get("Value") if isinstance(element, dict) else None
+    if not isinstance(element, dict) or element.get("vr") != "SQ" or not isinstance(values, list):
         return []
-    return [value for value in values if isinstance(value, Mapping)]
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _content(element: object) -> bytes:
     """The value of an element as bytes; empty where it has none that can be used."""
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    if not isinstance(element, Mapping) or not isinstance(values, list) or not values:
+    values = element.get("Value") if isinstance(element, dict) else None
+    if not isinstance(element, dict) or not isinstance(values, list) or not values:
         return b""
     vr = element.get("vr", "")
     if not isinstance(vr, str):
@@ -120,16 +116,17 @@ def _content(element: object) -> bytes:
         return b"sequence"
     if vr in _BINARY:
         return _packed(_BINARY[vr], values[0])
-    content = "\\".join(_text(value) for value in values).encode("utf-8", "replace")
+    text = _text(values[0]) if len(values) == 1 else "\\".join(map(_text, values))
+    content = text.encode("utf-8")
     return content if len(content) <= _MAX_VALUE_BYTES else b""
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Mapping):  # a name of a person
+    if isinstance(value, str):  # JSON can hold halves of characters
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):  # a name of a person
         parts = (value.get(part) for part in ("Alphabetic", "Ideographic", "Phonetic"))
         return "=".join(_text(part) for part in parts if part and isinstance(part, str))
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # JSON can hold halves of characters
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
