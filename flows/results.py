@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from dask.utils import parse_bytes
 
 from cac_core.cohort.scores import scores_of
 from cac_core.cohort.warehouse import Warehouse
@@ -35,7 +34,6 @@ from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import results_folder
 from flows.summaries import ResultsSummary
 from schemas.codes import Status
-from tasks.worker import StudyLimits
 
 if TYPE_CHECKING:
     from cac_core.dicom.results.send import Receiver
@@ -193,7 +191,10 @@ def _exported(
 
 def _process(prepared: PreparedScoring) -> Contained:
     """The process that makes the objects: with the limits of scoring, and time for the objects."""
+    from dask.utils import parse_bytes
+
     from flows.result_objects import load_networks
+    from tasks.worker import StudyLimits
 
     scoring = prepared.settings.scoring
     memory = None if scoring.memory_limit == "auto" else parse_bytes(scoring.memory_limit)
