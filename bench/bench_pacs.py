@@ -10,6 +10,9 @@ series of 512 x 512, 16 bit, each a study of its own. Then, each time from an em
 - pulls in a process that is killed at random times, and checks every file: none missing, none
   twice, no series pulled again that was whole;
 - scores synthetic studies from the PACS and from their folder with the real networks.
+
+Seconds of processor time are those of this process and of Orthanc, for query, headers and pull. The
+record is `bench/results/pacs.json`.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from bench.measure import record
 from cac_core.phantom.archive.write import write_archive
 from tests.builders.dicom_files import ct_dataset, write_dicom
 from tests.builders.pacs import Pacs, free_port, orthanc
@@ -53,6 +57,8 @@ def main() -> None:
         print("begins", flush=True)
         pull_all(place, Path(folder))
         return
+    figures: dict[str, object] = {"series": options.series, "slices": options.slices}
+    figures["load_before"] = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         with orthanc(folder / "orthanc", peer_port=port) as pacs:
@@ -60,12 +66,13 @@ def main() -> None:
             write_series(folder / "series", options.series, options.slices)
             pacs.upload(sorted((folder / "series").iterdir()))
             if options.speeds:
-                speeds(pacs, folder, options.series, port)
+                figures["ways"] = speeds(pacs, folder, options.series, port)
             if options.kills:
-                interrupted(pacs, folder, options)
+                figures["interrupted"] = interrupted(pacs, folder, options)
             pacs.clear()
             if options.score:
-                scored(pacs, folder, options.score)
+                figures["scored"] = scored(pacs, folder, options.score)
+    record("pacs", [], figures)
 
 
 def write_series(folder: Path, series: int, slices: int) -> None:
@@ -101,14 +108,15 @@ def pull_all(place: str, folder: Path, **settings: object) -> tuple[int, float, 
     return len(works), headers, time.perf_counter() - began
 
 
-def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> None:
-    """Print the speed of each way."""
+def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> list[dict[str, object]]:
+    """Print and return the speed of each way."""
     move = {"retrieve": "move", "listen": f"127.0.0.1:{port}", "peers": ["ORTHANC@127.0.0.1"]}
     ways: list[tuple[str, str, dict[str, object]]] = [
         *((f"DICOMweb, {n} connections", pacs.web, {"connections": n}) for n in (1, 2, 4)),
         ("C-GET, 2 associations", pacs.dimse, {}),
         ("C-MOVE, 2 associations", pacs.dimse, move),
     ]
+    found_speeds: list[dict[str, object]] = []
     for name, place, settings in ways:
         before = time.process_time(), served(pacs)
         found, headers, seconds = pull_all(place, folder / "cache", **settings)
@@ -121,7 +129,17 @@ def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> None:
             f"processor {here:.1f} s here, {there:.1f} s in Orthanc",
             flush=True,
         )
+        found_speeds.append(
+            {
+                "way": name,
+                "series_per_s_pulled": round(pulled, 3),
+                "series_per_s_in_all": round(found / seconds, 3),
+                "processor_ms_per_series": round(here / found * 1e3, 1),
+                "processor_ms_per_series_of_orthanc": round(there / found * 1e3, 1),
+            }
+        )
         shutil.rmtree(folder / "cache")
+    return found_speeds
 
 
 def served(pacs: Pacs) -> float:
@@ -130,7 +148,7 @@ def served(pacs: Pacs) -> float:
     return times.user + times.system
 
 
-def interrupted(pacs: Pacs, folder: Path, options: argparse.Namespace) -> None:
+def interrupted(pacs: Pacs, folder: Path, options: argparse.Namespace) -> dict[str, int]:
     """Kill a process that pulls at random times; then let it end, and check every file."""
     rng, cache = random.Random(1), folder / "kills"
     originals = {digest(path) for path in (folder / "series").iterdir()}
@@ -156,6 +174,7 @@ def interrupted(pacs: Pacs, folder: Path, options: argparse.Namespace) -> None:
     missing, twice = len(originals - set(found)), len(found) - len(set(found))
     print(f"{killed} interruptions: {len(found)} files, {missing} missing, {twice} twice")
     assert not missing and not twice and len(whole) == options.series
+    return {"interruptions": killed, "files": len(found), "missing": missing, "twice": twice}
 
 
 def check_kept(cache: Path, whole: dict[str, int]) -> None:
@@ -171,11 +190,12 @@ def digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()[-2 * _SIDE * _SIDE :]).digest()
 
 
-def scored(pacs: Pacs, folder: Path, studies: int) -> None:
-    """Score the same studies from the PACS and from their folder."""
+def scored(pacs: Pacs, folder: Path, studies: int) -> dict[str, float]:
+    """Score the same studies from the PACS and from their folder; studies per second."""
     archive = folder / "phantoms"
     write_archive(archive, studies=studies, seed=5, workers=2)
     pacs.upload(sorted(path for path in archive.rglob("*") if path.is_file()))
+    per_second: dict[str, float] = {}
     environment = os.environ | {"CAC_LINKAGE_KEY": "a secret of the benchmark"}
     for name, place in (("folder", str(archive)), ("PACS", pacs.web)):
         command = [str(Path(sys.executable).with_name("cac")), "score", place]
@@ -187,11 +207,13 @@ def scored(pacs: Pacs, folder: Path, studies: int) -> None:
             check=True,
         )
         summary = json.loads(done.stdout)
+        per_second[name] = summary["studies_per_second"]
         print(
             f"scored from {name:<12}{summary['studies_per_second']:6.3f} studies/s, "
             f"{summary['scored']} scored, {summary['seconds']:.1f} s in all",
             flush=True,
         )
+    return per_second
 
 
 if __name__ == "__main__":

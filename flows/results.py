@@ -6,7 +6,6 @@ an object is made only where the new score equals the row.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +24,11 @@ from cac_core.events import event
 from cac_core.report.pdf import to_pdf
 from cac_core.report.study_page import study_page
 from cac_core.scratch import scratch_folder
-from cac_core.storage import archive_file
-from cac_core.study import StudyWork, score_study
+from cac_core.study import StudyWork
 from flows.pages.studies import study_records
 from flows.planning import read_archive
 from flows.request import PreparedScoring, ScoringRequest, prepare_scoring
+from flows.runtime.contained import Contained
 from flows.runtime.known_folders import remember_folder
 from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import results_folder
@@ -38,11 +37,8 @@ from schemas.codes import Status
 
 if TYPE_CHECKING:
     from cac_core.dicom.results.send import Receiver
-    from cac_core.model.cascade import Cascade
+    from flows.result_objects import ObjectsOrder
 
-#: Columns that must be the same when a study is scored again; numbers to the last digits.
-_SAME = ("pixel_digest", "cac_category", "n_lesions")
-_CLOSE = ("agatston", "agatston_noncoronary", "calcium_volume_mm3", "heart_volume_ml")
 _HOLDS = "DICOM results"
 
 
@@ -188,27 +184,50 @@ def _exported(
     """Make, keep and send the objects of each study; yields its row."""
     if not chosen:
         return
-    from cac_core.model.cascade import Cascade
+    with _process(prepared) as process:
+        for item in chosen:
+            yield _exported_one(prepared, process, item, out, receiver)
 
-    threads = len(os.sched_getaffinity(0))
-    cascade = Cascade.load(prepared.weights.folder, threads=threads)
-    for item in chosen:
-        row: dict[str, Any] = {"study_key": item.work.study_key, "reason": None, "objects": 0}
-        try:
-            with scratch_folder("cac-results-") as folder:
-                paths = _objects(prepared, cascade, item, folder)
-                row |= {"outcome": "made", "objects": len(paths)}
-                if out is not None:
-                    _keep(out, item.work.study_key, paths)
-                if receiver is not None:
-                    receiver.send(paths)
-                    row["outcome"] = "sent"
-        except UsageError:
-            raise
-        except CacError as error:
-            row |= {"outcome": "not_made" if row["objects"] == 0 else "not_sent"}
-            row["reason"] = str(error)
-        yield row
+
+def _process(prepared: PreparedScoring) -> Contained:
+    """The process that makes the objects: with the limits of scoring, and time for the objects."""
+    from dask.utils import parse_bytes
+
+    from flows.result_objects import load_networks
+    from tasks.worker import StudyLimits
+
+    scoring = prepared.settings.scoring
+    memory = None if scoring.memory_limit == "auto" else parse_bytes(scoring.memory_limit)
+    limits = StudyLimits(2 * scoring.timeout_s, memory)
+    arguments = (prepared.weights.folder, len(os.sched_getaffinity(0)))
+    return Contained(load_networks, arguments, limits.seconds, limits.memory(None))
+
+
+def _exported_one(
+    prepared: PreparedScoring,
+    process: Contained,
+    item: _Chosen,
+    out: Path | None,
+    receiver: Receiver | None,
+) -> dict[str, Any]:
+    from flows.result_objects import made_objects
+
+    row: dict[str, Any] = {"study_key": item.work.study_key, "reason": None, "objects": 0}
+    try:
+        with scratch_folder("cac-results-") as folder:
+            paths = process.run(made_objects, _order(prepared, item, folder))
+            row |= {"outcome": "made", "objects": len(paths)}
+            if out is not None:
+                _keep(out, item.work.study_key, paths)
+            if receiver is not None:
+                receiver.send(paths)
+                row["outcome"] = "sent"
+    except UsageError:
+        raise
+    except CacError as error:
+        row |= {"outcome": "not_made" if row["objects"] == 0 else "not_sent"}
+        row["reason"] = str(error)
+    return row
 
 
 def _keep(out: Path, key: str, paths: Sequence[Path]) -> None:
@@ -220,50 +239,19 @@ def _keep(out: Path, key: str, paths: Sequence[Path]) -> None:
     (out / key).chmod(0o700)  # the objects name the patient
 
 
-def _objects(
-    prepared: PreparedScoring, cascade: Cascade, item: _Chosen, folder: Path
-) -> list[Path]:
-    from cac_core.dicom.results.build import ScoredVolume, write_objects
-    from cac_core.dicom.results.stamp import RESEARCH_MARK, ResultStamp
+def _order(prepared: PreparedScoring, item: _Chosen, folder: Path) -> ObjectsOrder:
+    from cac_core.dicom.results.stamp import RESEARCH_MARK
+    from flows.result_objects import ObjectsOrder
 
-    kept: list[Any] = []
-    result = score_study(
-        item.work,
-        cascade,
-        prepared.settings.protocol,
-        previews=False,
-        keep=lambda volume, marks: kept.extend((volume, marks.heart_mask, marks.calcium_class)),
-    )
-    _require_same(result.score, item.row)
-    settings = prepared.settings.results
-    files = [archive_file(stamp.path, stamp.size_bytes) for stamp in item.work.files]
-
-    def stamp_of(series_uid: str) -> ResultStamp:
-        return ResultStamp(
-            prepared.indexing.keyring, series_uid, item.row, prepared.weights.model_id,
-            settings.manufacturer, settings.institution, settings.research,
-        )  # fmt: skip
-
+    settings, model = prepared.settings.results, prepared.weights.model_id
     pdf = None
     if "page" in settings.kinds:
         mark = RESEARCH_MARK if settings.research else ""
-        pdf = _page(prepared.warehouse, item.work.study_key, prepared.weights.model_id, mark)
-    return write_objects(ScoredVolume(files, *kept), stamp_of, pdf, settings.kinds, folder)
+        pdf = _page(prepared.warehouse, item.work.study_key, model, mark)
+    protocol, keyring = prepared.settings.protocol, prepared.indexing.keyring
+    return ObjectsOrder(item.work, item.row, protocol, keyring, model, settings, pdf, folder)
 
 
 def _page(store: Warehouse, key: str, model: str, mark: str) -> bytes:
     (record,) = study_records(store, [key], model)
     return to_pdf(study_page(record, mark=mark), f"Study {key[:12]}")
-
-
-def _require_same(again: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """Refuse objects of a study whose score is now another."""
-    if again["status"] != Status.SCORED.value:
-        raise CacError(f"The study is not scored any more: {again['reason']}.")
-    differs = [name for name in _SAME if again[name] != row[name]]
-    differs += [name for name in _CLOSE if not math.isclose(again[name], row[name], rel_tol=1e-9)]
-    if differs:
-        raise CacError(
-            f"Scored again, the study differs from its row in {', '.join(differs)}.",
-            "Run `cac score`; `cac doctor` checks the installation.",
-        )

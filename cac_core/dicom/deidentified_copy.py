@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -169,11 +169,17 @@ def _new_value(source: Dataset, keyword: str, shift: dt.timedelta, keyring: Keyr
     if keyword in STANDARD_UIDS:
         return text if text.startswith(_STANDARD_ROOT) else None
     if keyword in TAGS:
-        return source[keyword].value
+        return _standard_tags(source[keyword].value)
     if keyword in CODES:
         values = text.upper().split("\\")
         return values if set(values) <= CODES[keyword] else None
     return None
+
+
+def _standard_tags(value: Any) -> Any:
+    """Tags if the standard has all of them: others could be four letters of a name."""
+    values = value if isinstance(value, Sequence) else [value]
+    return value if all(_keyword(tag) for tag in values) else None
 
 
 def _number(source: Dataset, keyword: str) -> Any:

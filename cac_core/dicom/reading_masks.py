@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +79,7 @@ def masks_as_seg(
         raise CacError("The reading has neither a heart nor calcium.", "Draw the heart first.")
     frame = _uid(study_key, "frame")
     sources = _sources(affine, heart.shape, study_key, patient_key, frame)
-    return _written(drawn, affine, sources, frame, reading_id)
+    return _written(drawn, affine, sources, reading_id)
 
 
 def masks_of_seg(
@@ -106,36 +105,25 @@ def _written(
     drawn: dict[str, NDArray[np.bool_]],
     affine: NDArray[np.float64],
     sources: list[Dataset],
-    frame: UID,
     reading_id: str,
 ) -> bytes:
-    import highdicom
-    from highdicom.seg import Segmentation
+    from cac_core.dicom.binary_seg import binary_seg
 
-    volume = highdicom.Volume(
-        np.stack(list(drawn.values()), axis=-1).astype(np.uint8),
-        affine,
-        "PATIENT",
-        frame_of_reference_uid=frame,
-        channels={"SegmentNumber": list(range(1, len(drawn) + 1))},
-    )
     out = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # keys are longer than some values of the header may be
-        Segmentation(
-            sources,
-            volume,
-            "BINARY",
-            _descriptions(list(drawn)),
-            _uid(reading_id, "series"),
-            100,
-            _uid(reading_id, "instance"),
-            1,
-            "cac-cohort",
-            "cac review",
-            __version__,
-            "0",
-        ).save_as(out)
+    binary_seg(
+        sources,
+        list(drawn.values()),
+        _descriptions(list(drawn)),
+        affine,
+        series_instance_uid=_uid(reading_id, "series"),
+        series_number=100,
+        sop_instance_uid=_uid(reading_id, "instance"),
+        instance_number=1,
+        manufacturer="cac-cohort",
+        manufacturer_model_name="cac review",
+        software_versions=__version__,
+        device_serial_number="0",
+    ).save_as(out)
     return out.getvalue()
 
 

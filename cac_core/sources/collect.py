@@ -191,9 +191,10 @@ class Collector:
                 read.unread.add(study.uid)
             else:
                 silent = 0
-                batch += self._rows(headers)
-                read.known.append(_known(study, headers))
-                read.n_headers += len(headers)
+                distinct = _distinct(headers)
+                batch += self._rows(distinct)
+                read.known.append(_known(study, distinct))
+                read.n_headers += len(distinct)
             if len(batch) >= _BATCH:
                 read.tables.append(fitting_rows(batch))
                 batch = []
@@ -291,6 +292,11 @@ class Collector:
         for position in raw.positions:
             state.update(position + b"\n")
         return int(self._keyring.path_key(state.hexdigest())[:15], 16)
+
+
+def _distinct(headers: list[SourceHeader]) -> list[SourceHeader]:
+    """Each instance once: of one that is named twice, the last."""
+    return list({(header.series_uid, header.instance_uid): header for header in headers}.values())
 
 
 def _known(study: FoundStudy, headers: list[SourceHeader]) -> KnownStudy:

@@ -14,7 +14,7 @@ from cac_core.dicom import tags
 from cac_core.dicom.header import NESTED, WANTED
 from cac_core.dicom.header_values import calendar_date
 from cac_core.dicom.part10 import RawHeader
-from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader
+from cac_core.sources.source import Fault, FoundStudy, SourceError, SourceHeader, count_of
 
 _UTF8 = b"ISO_IR 192"
 #: AvailableTransferSyntaxUID: how the instance is stored.
@@ -32,10 +32,10 @@ Item = Mapping[str, Any]
 def raw_header(item: Item) -> RawHeader:
     """The wanted elements of one data set; malformed elements count as absent."""
     raw = RawHeader(has_preamble=True)
-    for name, tag in _WANTED.items():
-        content = _content(item.get(name))
+    for name in item.keys() & _WANTED.keys():
+        content = _content(item[name])
         if content:
-            raw.values[tag] = content
+            raw.values[_WANTED[name]] = content
     raw.values[tags.SpecificCharacterSet] = _UTF8
     raw.transfer_syntax = text_of(item, _SYNTAX) or ""
     for name in _GROUPS:
@@ -61,8 +61,7 @@ def source_header(item: Item) -> SourceHeader:
 def found_study(uid: str, item: Item, stamp: str | None = None) -> FoundStudy:
     """A study as a query answers it; `stamp` changes with its content, where that is known."""
     modalities = frozenset(values_of(item, "00080061"))
-    counts = [text_of(item, tag) for tag in ("00201208", "00201206")]
-    instances, series = (int(c) if c is not None and c.isdigit() else None for c in counts)
+    instances, series = (count_of(text_of(item, tag)) for tag in ("00201208", "00201206"))
     date = calendar_date((text_of(item, "00080020") or "").encode("latin-1", "replace"))
     described = text_of(item, "00081030")
     return FoundStudy(uid, date, modalities or None, described, instances, series, stamp)
@@ -77,7 +76,7 @@ def text_of(item: Item, name: str) -> str | None:
 def values_of(item: Item, name: str) -> list[str]:
     """All values of an element as texts."""
     element = item.get(name)
-    values = element.get("Value") if isinstance(element, Mapping) else None
+    values = element.get("Value") if isinstance(element, dict) else None
     if not isinstance(values, Sequence) or isinstance(values, str):
         return []
     return [text for value in values if (text := _text(value))]
@@ -99,40 +98,36 @@ def _walk(item: Item, raw: RawHeader, depth: int) -> None:
 
 
 def _items(element: object) -> list[Item]:
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    if (
-        not isinstance(element, Mapping)
-        or element.get("vr") != "SQ"
-        or not isinstance(values, list)
-    ):
+    values = element.get("Value") if isinstance(element, dict) else None
+    if not isinstance(element, dict) or element.get("vr") != "SQ" or not isinstance(values, list):
         return []
-    return [value for value in values if isinstance(value, Mapping)]
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _content(element: object) -> bytes:
     """The value of an element as bytes; empty where it has none that can be used."""
-    values = element.get("Value") if isinstance(element, Mapping) else None
-    if not isinstance(element, Mapping) or not isinstance(values, list) or not values:
+    values = element.get("Value") if isinstance(element, dict) else None
+    if not isinstance(element, dict) or not isinstance(values, list) or not values:
         return b""
-    vr = element.get("vr")
+    vr = element.get("vr", "")
+    if not isinstance(vr, str):
+        return b""
     if vr == "SQ":
         return b"sequence"
     if vr in _BINARY:
         return _packed(_BINARY[vr], values[0])
-    content = "\\".join(_text(value) for value in values).encode("utf-8", "replace")
+    text = _text(values[0]) if len(values) == 1 else "\\".join(map(_text, values))
+    content = text.encode("utf-8")
     return content if len(content) <= _MAX_VALUE_BYTES else b""
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Mapping):  # a name of a person
-        return "=".join(
-            str(value[part])
-            for part in ("Alphabetic", "Ideographic", "Phonetic")
-            if value.get(part)
-        )
-    if value is None or isinstance(value, bool):
-        return ""
-    return repr(value) if isinstance(value, int | float) else str(value)
+    if isinstance(value, str):  # JSON can hold halves of characters
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):  # a name of a person
+        parts = (value.get(part) for part in ("Alphabetic", "Ideographic", "Phonetic"))
+        return "=".join(_text(part) for part in parts if part and isinstance(part, str))
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def _packed(form: str, value: object) -> bytes:

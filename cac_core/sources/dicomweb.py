@@ -12,7 +12,9 @@ from typing import Any
 
 import requests
 from dicomweb_client.api import DICOMwebClient
+from urllib3.exceptions import ReadTimeoutError
 
+from cac_core.least_rate import require_least_rate
 from cac_core.quiet import silence
 from cac_core.sources.dates import date_ranges, date_text
 from cac_core.sources.dicom_json import Item, found_study, source_header, text_of
@@ -26,6 +28,7 @@ from cac_core.sources.source import (
     SourceError,
     SourceHeader,
     StudyQuery,
+    count_of,
 )
 
 # Their messages can quote addresses, which hold UIDs.
@@ -53,7 +56,8 @@ class WebAccess:
 
     Parameters
     ----------
-    timeout_s : time to connect, and between two packets of an answer.
+    timeout_s : time to connect, between two packets of an answer, and of a whole answer beyond what
+        it takes at 16 KiB a second.
     user, password, token : credentials, of which a token goes first.
     ca_file, cert, key : PEM files: the authority of the server, and our certificate and key.
     max_instance_bytes : largest instance that is taken.
@@ -75,6 +79,7 @@ class _Session(requests.Session):
     def __init__(self, access: WebAccess, pace: Pace) -> None:
         super().__init__()
         self._pace = pace
+        require_least_rate(self)
         # Neither proxies nor passwords of other programs: a PACS is inside the hospital.
         self.trust_env = False
         if access.token:
@@ -176,16 +181,16 @@ class DicomWeb:
                 continue
             if not is_uid(uid):
                 raise SourceError(Fault.STUDY, "a series with a malformed UID")
-            found += self._series_headers(study_uid, uid, text_of(item, "00201209"))
+            found += self._series_headers(study_uid, uid, count_of(text_of(item, "00201209")))
         return found
 
-    def _series_headers(self, study: str, series: str, count: str | None) -> list[SourceHeader]:
+    def _series_headers(self, study: str, series: str, count: int | None) -> list[SourceHeader]:
         def ask() -> list[SourceHeader]:
             items = self._asked(lambda client: client.retrieve_series_metadata(study, series))
             headers = {header.instance_uid: header for header in map(source_header, items)}
             if any((h.study_uid, h.series_uid) != (study, series) for h in headers.values()):
                 raise SourceError(Fault.STUDY, "headers of another study or series")
-            if count is not None and count.isdigit() and len(headers) < int(count):
+            if count is not None and len(headers) < count:
                 raise SourceError(Fault.STUDY, f"headers of {len(headers)} of {count} instances")
             return list(headers.values())
 
@@ -271,8 +276,10 @@ def _faults() -> Iterator[None]:
     except (requests.exceptions.JSONDecodeError, requests.exceptions.ContentDecodingError):
         raise SourceError(Fault.AWAY, "an answer that cannot be decoded") from None
     except requests.exceptions.RequestException as error:
+        if any(isinstance(cause, ReadTimeoutError) for cause in error.args):
+            raise SourceError(Fault.AWAY, "no answer in time") from None
         raise SourceError(Fault.AWAY, f"no connection ({type(error).__name__})") from None
-    except (ValueError, TypeError, KeyError, AttributeError, UnicodeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SourceError(Fault.AWAY, "an answer that cannot be read") from None
 
 
@@ -283,5 +290,5 @@ def _status_fault(response: requests.Response | None) -> SourceError:
         return SourceError(Fault.REFUSED, f"HTTP {status}", hint)
     fault = Fault.AWAY if status in _LATER else Fault.STUDY
     after = "" if response is None else response.headers.get("Retry-After", "")
-    wait = min(float(after), _LONGEST_WAIT_S) if after.isdigit() and len(after) < 9 else 0.0
+    wait = min(float(count_of(after) or 0), _LONGEST_WAIT_S)
     return SourceError(fault, f"HTTP {status}", wait_s=wait)

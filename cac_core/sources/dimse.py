@@ -24,6 +24,7 @@ from cac_core.dicom.part10 import RawHeader, walk_header
 from cac_core.source_settings import SourceSettings
 from cac_core.sources.dates import date_ranges, date_text
 from cac_core.sources.dimse_association import ECHO, FIND, GET, MOVE, Peer, cut_off, require_success
+from cac_core.sources.dimse_watch import Watch
 from cac_core.sources.incoming import HEADER_FAULTS, identity_of
 from cac_core.sources.pace import Pace, StoppedError
 from cac_core.sources.place import dimse_place, is_uid
@@ -34,6 +35,7 @@ from cac_core.sources.source import (
     SourceError,
     SourceHeader,
     StudyQuery,
+    count_of,
 )
 from cac_core.sources.storage_scp import StorageScp
 
@@ -189,7 +191,10 @@ class Dimse:
             raise budget.fault() if budget.spent else fault
 
     def _move(self, scp: StorageScp, series: tuple[str, str], keys: Dataset, add: Add) -> None:
+        watch = Watch(self._settings)
+
         def paced(content: bytes) -> None:
+            watch.more(len(content))
             self._pace.received(len(content))
             add(content)
 
@@ -197,7 +202,7 @@ class Dimse:
         scp.wait_for(series, paced)
         fault: SourceError | None = None
         try:
-            with self._peer.association(MOVE) as association:
+            with self._peer.association(MOVE, watch=watch) as association:
                 for status, _ in association.send_c_move(keys, self._settings.ae_title, MOVE):
                     _require_delivered(status)
         except SourceError as error:
@@ -278,8 +283,7 @@ def _value(answer: Dataset, name: str) -> str | None:
 
 
 def _number(answer: Dataset, name: str) -> int | None:
-    text = _value(answer, name)
-    return int(text) if text is not None and text.isdigit() and len(text) < 10 else None
+    return count_of(_value(answer, name))
 
 
 def _found(uid: str, answer: Dataset) -> FoundStudy:

@@ -26,6 +26,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from cac_core.quiet import silence
 from cac_core.source_settings import SourceSettings
+from cac_core.sources.dimse_watch import Watch
 from cac_core.sources.pace import Pace
 from cac_core.sources.place import DimsePlace
 from cac_core.sources.source import Fault, SourceError
@@ -98,7 +99,12 @@ class Peer:
 
     @contextlib.contextmanager
     def association(
-        self, model: str, *, receiving: bool = False, handlers: Any = ()
+        self,
+        model: str,
+        *,
+        receiving: bool = False,
+        handlers: Any = (),
+        watch: Watch | None = None,
     ) -> Iterator[Association]:
         """An association for one service, released at the end.
 
@@ -107,12 +113,22 @@ class Peer:
         model : SOP class of the service.
         receiving : also take objects on it (C-GET).
         handlers : event handlers.
+        watch : told of what comes elsewhere for this association.
 
         Raises
         ------
         SourceError
             If there is none.
         """
+        watch = watch or Watch(self._settings)
+        try:
+            with self._made(model, receiving, [*watch.handlers, *handlers]) as association:
+                yield association
+        finally:
+            watch.end()
+
+    @contextlib.contextmanager
+    def _made(self, model: str, receiving: bool, handlers: list[Any]) -> Iterator[Association]:
         self._pace.request()
         self._greet()
         entity = AE(self._settings.ae_title)

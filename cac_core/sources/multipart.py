@@ -48,7 +48,7 @@ def parts(chunks: Iterable[bytes], boundary: bytes, most: int) -> Iterator[bytes
             if len(buffer) < after + 2:
                 break
             if inside:
-                yield _body(buffer[:place])
+                yield _body(buffer, place)
             inside = True
             ended = buffer[after : after + 2] == b"--"
             del buffer[:after]
@@ -61,11 +61,13 @@ def parts(chunks: Iterable[bytes], boundary: bytes, most: int) -> Iterator[bytes
     raise SourceError(Fault.AWAY, "the answer ends in the middle")
 
 
-def _body(part: bytearray) -> bytes:
-    """What follows the header of a part."""
-    if part[:2] == b"\r\n" and part[2:4] == b"\r\n":
-        return bytes(part[4:])
-    end = part.find(b"\r\n\r\n")
-    if not 0 <= end <= _MAX_HEADER:
-        raise SourceError(Fault.STUDY, "a part of the answer has no header")
-    return bytes(part[end + 4 :])
+def _body(buffer: bytearray, end: int) -> bytes:
+    """What follows the header of the part that ends there."""
+    if buffer[:4] == b"\r\n\r\n" and end >= 4:
+        begin = 4
+    else:
+        begin = buffer.find(b"\r\n\r\n", 0, min(end, _MAX_HEADER + 4)) + 4
+        if begin < 4:
+            raise SourceError(Fault.STUDY, "a part of the answer has no header")
+    with memoryview(buffer) as view:  # an instance has half a megabyte: copied once
+        return bytes(view[begin:end])

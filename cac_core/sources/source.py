@@ -119,6 +119,12 @@ class Source(Protocol):
         ...
 
 
+def count_of(text: str | None) -> int | None:
+    """A number of instances or frames as a PACS tells it; None where it is none."""
+    found = text is not None and text.isascii() and text.isdigit() and len(text) < 10
+    return int(text) if found and text is not None else None
+
+
 def fits(study: FoundStudy, query: StudyQuery, matches: Callable[[str, str], bool]) -> bool:
     """Whether a study is wanted: servers ignore keys that they do not know.
 

@@ -21,7 +21,7 @@ from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from cac_core.dicom.datafile import quiet_pydicom
+from cac_core.dicom.datafile import PARSE_ERRORS, quiet_pydicom
 from cac_core.sources.dicom_json import Item, found_study, source_header, text_of
 from cac_core.sources.multipart import parts
 from cac_core.sources.place import is_uid
@@ -32,6 +32,7 @@ from cac_core.sources.source import (
     SourceError,
     SourceHeader,
     StudyQuery,
+    count_of,
 )
 
 _PIXELS = "7FE00010"
@@ -97,17 +98,15 @@ class StaticWeb:
     def _part10(self, item: Item, home: Path) -> bytes:
         frames: list[bytes] = []
         syntax = text_of(item, "00083002")
-        count = text_of(item, "00280008")
-        for number in range(
-            1, min(int(count) if count and count.isdigit() else 1, _MAX_FRAMES) + 1
-        ):
+        count = count_of(text_of(item, "00280008"))
+        for number in range(1, min(1 if count is None else count, _MAX_FRAMES) + 1):
             pixels, own = self._frame(home / "frames" / str(number))
             frames.append(pixels)
             syntax = own or syntax
         try:
             with quiet_pydicom():
                 return _encoded(item, frames, UID(syntax or ExplicitVRLittleEndian))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        except PARSE_ERRORS:
             raise SourceError(Fault.STUDY, "headers that make no instance") from None
 
     def _frame(self, path: Path) -> tuple[bytes, str | None]:
@@ -131,7 +130,7 @@ class StaticWeb:
             return None
         try:
             found: Any = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise SourceError(Fault.STUDY, "metadata that are not DICOM JSON") from None
         items = found if isinstance(found, list) else [found]
         return [item for item in items if isinstance(item, dict)]

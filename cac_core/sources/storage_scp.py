@@ -7,6 +7,7 @@ for is refused.
 
 from __future__ import annotations
 
+import math
 import ssl
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from cac_core.sources.dimse_association import (
     with_own_certificate,
     without_delay,
 )
+from cac_core.sources.dimse_watch import Watch
 from cac_core.sources.incoming import identity_of
 from cac_core.sources.source import SourceError
 
@@ -53,6 +55,7 @@ class StorageScp:
         self._waiting: dict[tuple[str, str], Add] = {}
         self._faults: dict[tuple[str, str], SourceError] = {}
         self._received: dict[int, int] = {}
+        self._watches: dict[int, Watch] = {}
         self._lock = threading.Lock()
         self._server: Any = None
 
@@ -79,6 +82,8 @@ class StorageScp:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = wait
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, without_delay),
+            (evt.EVT_CONN_OPEN, self._watch),
+            (evt.EVT_CONN_CLOSE, self._closed),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_C_STORE, self._store),
         ]
@@ -134,9 +139,25 @@ class StorageScp:
             self._waiting.pop(series, None)
             return self._faults.pop(series, None)
 
+    def _watch(self, event: evt.Event) -> None:
+        watch = Watch(self._settings, math.inf)
+        with self._lock:
+            self._watches[id(event.assoc)] = watch
+        watch.begin(event)
+
+    def _closed(self, event: evt.Event) -> None:
+        with self._lock:
+            watch = self._watches.pop(id(event.assoc), None)
+            self._received.pop(id(event.assoc), None)
+        if watch is not None:
+            watch.end()
+
     def _count(self, event: evt.Event) -> None:
         """End an association that sends more between two objects than a series may have."""
         key = id(event.assoc)
+        watch = self._watches.get(key)
+        if watch is not None:
+            watch.count(event)
         with self._lock:
             size = self._received[key] = self._received.get(key, 0) + len(event.data)
         if size > self._settings.series_gb * 10**9:

@@ -47,6 +47,10 @@ class WebPacs:
     #: Cuts off the body of a pull after so many bytes.
     cut: int | None = None
     endless: bool = False
+    #: Sends the beginning of each answer byte by byte, with this pause.
+    drips_s: float = 0.0
+    #: Answers in place of the right ones, by what is asked for.
+    instead: dict[str, bytes] = field(default_factory=dict)
     #: Redirects every request to this address.
     elsewhere: str | None = None
     asked: list[str] = field(default_factory=list)
@@ -96,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         waiting = self.pacs.failures.get(kind, [])
         if waiting:
             return self._send(waiting.pop(0), b"no", "text/plain", {"Retry-After": "0"})
+        if kind in self.pacs.instead:
+            return self._send(200, self.pacs.instead[kind], "application/dicom+json")
         if kind == "pull":
             return self._pull(steps)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -190,7 +196,10 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in (more or {}).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            for number in range(100 if self.pacs.drips_s else 0):
+                self.wfile.write(body[number : number + 1])
+                time.sleep(self.pacs.drips_s)
+            self.wfile.write(body[100 if self.pacs.drips_s else 0 :])
 
 
 class _Server(ThreadingHTTPServer):

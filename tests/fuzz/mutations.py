@@ -8,7 +8,10 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+import pydicom.data
 
 _LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UR", b"UT", b"UN"))
 _VRS = (
@@ -58,6 +61,12 @@ _VALUES = (
     *(b"00000000", b"20240230", b"M\xfcller^\xd6", b"A" * 300, b"1" * 70, b"%s%n", b"\r\n", b"{}"),
 )
 _ENDS = (b"\r", b"\n", b"\r\n", b"\n\n", b"\0", b"\xef\xbb\xbf", b'"', b'""', b",", b";", b"\t")
+
+
+def pydicom_files(pattern: str = "*") -> list[Path]:
+    """The test files that pydicom brings along; its own function would also download others."""
+    found = Path(pydicom.data.__file__).parent.glob(f"test_files/**/{pattern}")
+    return sorted(path for path in found if path.is_file())
 
 
 class Element(NamedTuple):

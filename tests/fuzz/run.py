@@ -3,9 +3,9 @@
     python -m tests.fuzz.run [--count 1000000] [--first 0] [--seed 1] [--shared FOLDER]
 
 A child process runs the inputs; the parent sees a crash of the child, or an input that takes more
-than 5 s, notes it and goes on with the next one. Prints a line every 10,000 inputs and one per
-finding, and ends with 1 if there was any. `--first N --count 1` runs one input again, in this
-process, with its traceback.
+than 5 s of processor time or 60 s of waiting, notes it and goes on with the next one. Prints a line
+every 10,000 inputs and one per finding, and ends with 1 if there was any. `--first N --count 1`
+runs one input again, in this process, with its traceback.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from collections import Counter
 from pathlib import Path
 from time import monotonic, sleep
 
+import psutil
+
 from tests.fuzz.targets import LeakError, Targets
 
-HANG_S = 5.0
+HANG_S, HANG_CLOCK_S = 5.0, 60.0
 _MEMORY = 4 * 2**30
 _SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -57,13 +59,15 @@ class Fuzzer:
         child = os.fork()
         if child == 0:
             self._inputs()
-        number, since = self.next, monotonic()
+        number, since, spent = self.next, monotonic(), 0.0
         while True:
+            used = _processor_s(child)
             ended, status = os.waitpid(child, os.WNOHANG)
             now = struct.unpack("<qq", self.at[:16])
             if now[0] != number:
-                number, since = now[0], monotonic()
-            hung = not ended and monotonic() - since > HANG_S
+                number, since, spent = now[0], monotonic(), used
+            late = used - spent > HANG_S or (monotonic() - since > HANG_CLOCK_S and _waits(child))
+            hung = late and not ended
             if hung:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
@@ -99,6 +103,16 @@ class Fuzzer:
                 print(f"{number + 1} inputs, {wrong} wrong, {dict(counts)}", flush=True)
         self.at[:16] = struct.pack("<qq", self.end, wrong)
         os._exit(0)
+
+
+def _processor_s(process: int) -> float:
+    times = psutil.Process(process).cpu_times()
+    return times.user + times.system
+
+
+def _waits(process: int) -> bool:
+    """Whether a process waits for something, and not only for a processor."""
+    return psutil.Process(process).status() != psutil.STATUS_RUNNING
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What is fuzzed: the header reader, the volume assembler with its decoders, the registry reader.
+"""What is fuzzed: reader of headers, assembler and decoders, registry reader, and `receivers`.
 
 Each target takes a mutated input and must come back with a row, a volume or an error of its own
 kind; anything else is a finding.
@@ -7,11 +7,12 @@ kind; anything else is a finding.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
-from pydicom.data import get_testdata_files
 from pydicom.uid import UID
 
 from cac_core.cohort.delimited import TextFile, check_lines, clean_lines, header_of
@@ -25,7 +26,8 @@ from cac_core.errors import CacError, StudyError
 from cac_core.keys import Keyring
 from tests.builders.ct_series import write_ct_series, write_enhanced_ct
 from tests.builders.dicom_files import ct_dataset, write_dicom
-from tests.fuzz.mutations import mutated
+from tests.fuzz.mutations import mutated, pydicom_files
+from tests.fuzz.receivers import Receivers
 
 #: Bytes of a seed that are mutated: the header and the beginning of the pixels.
 _HEAD = 65536
@@ -53,11 +55,27 @@ class Targets:
     shared : folder of real files; left out where it is absent.
     """
 
+    #: Share of each target among the inputs.
+    shares: ClassVar[dict[str, float]] = {
+        "header": 30,
+        "assembler": 10,
+        "lines": 12,
+        "rows": 0.5,
+        "multipart": 16,
+        "metadata": 10,
+        "identity": 12,
+        "dicomdir": 5,
+        "static": 3,
+        "archive": 1.5,
+    }
+
     def __init__(self, folder: Path, shared: Path | None) -> None:
         self.folder = folder
         self.one = folder / "input"
         self.files = _seed_files(folder, shared)
         self.series = _seed_series(folder)
+        planted = {"PatientName": NAME, "PatientID": NUMBER, "SeriesDescription": f"CTAC {NUMBER}"}
+        self.receivers = Receivers(folder, _KEYRING, planted)
         self.scratch = folder / "scratch"
         self.scratch.mkdir(exist_ok=True)
         values = {"name": "fuzz", "table": "clinical", "files": str(folder / "rows.csv")}
@@ -67,26 +85,20 @@ class Targets:
     def run(self, seed: int, number: int) -> str:
         """Run the input of this number; returns the name of its target."""
         rng = random.Random(f"{seed}:{number}")
-        chance = rng.random()
-        if chance < 0.55:
-            self._header(rng)
-            return "header"
-        if chance < 0.78:
-            self._assembler(rng)
-            return "assembler"
-        if chance < 0.99:
-            self._lines(rng)
-            return "lines"
-        self._rows(rng)
-        return "rows"
+        (name,) = rng.choices(list(self.shares), list(self.shares.values()))
+        run: Callable[[random.Random], object] = getattr(self, f"_{name}", None) or getattr(
+            self.receivers, name
+        )
+        run(rng)
+        return name
+
+    def _metadata(self, rng: random.Random) -> None:
+        _require_no_name(self.receivers.metadata(rng))
 
     def _header(self, rng: random.Random) -> None:
         self.one.write_bytes(mutated(rng.choice(self.files), rng, dicom=True))
         row = read_header(str(self.one), _KEYRING, HeaderLimits())
-        text = repr(row).lower()
-        for part in ("quixzotl", "wbmvra", "8675309"):
-            if part in text:
-                raise LeakError(part)
+        _require_no_name(row)
 
     def _assembler(self, rng: random.Random) -> None:
         paths = rng.choice(self.series)
@@ -129,9 +141,16 @@ class Targets:
                 raise
 
 
+def _require_no_name(row: object) -> None:
+    text = repr(row).lower()
+    for part in ("quixzotl", "wbmvra", "8675309"):
+        if part in text:
+            raise LeakError(part)
+
+
 def _seed_files(folder: Path, shared: Path | None) -> list[bytes]:
     """Beginnings of files of pydicom, of the real files where they are, and of planted headers."""
-    named = [path for path in map(Path, get_testdata_files()) if path.is_file()]
+    named = pydicom_files()
     if shared is not None:
         found = sorted(path for path in shared.rglob("*") if path.is_file())
         # Slices of one series are alike: every fourth, and all of the odd ones.

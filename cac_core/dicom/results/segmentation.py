@@ -5,21 +5,14 @@ Viewers know BINARY better than LABELMAP, and some hang on an empty segment: suc
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
-from highdicom import Volume
-from highdicom.seg import (
-    SegmentAlgorithmTypeValues,
-    Segmentation,
-    SegmentationTypeValues,
-    SegmentDescription,
-)
+from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
 
+from cac_core.dicom.binary_seg import binary_seg
 from cac_core.dicom.results.codes import (
     ABNORMAL_STRUCTURE,
     ANATOMICAL_STRUCTURE,
@@ -64,29 +57,19 @@ def segmentation(
     stamp : the score and its maker.
     """
     kinds = [kind for kind in SEGMENTS if masks[kind.name].any()]
-    drawn = np.stack([source.stored(masks[kind.name]) for kind in kinds], axis=-1)
     descriptions = [_description(n, kind, stamp) for n, kind in enumerate(kinds, start=1)]
-    frames: NDArray[np.uint8] | Volume = drawn.astype(np.uint8)
-    if len(source.images) == 1 and len(drawn) > 1:  # multi-frame: the frames may be in any order
-        frames = Volume(
-            drawn.astype(np.uint8),
-            source.affine,
-            "PATIENT",
-            frame_of_reference_uid=source.images[0].FrameOfReferenceUID,
-            channels={"SegmentNumber": [item.SegmentNumber for item in descriptions]},
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote values of the header
-        made = Segmentation(
-            source_images=list(source.images),
-            pixel_array=frames,
-            segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=descriptions,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            content_label="CORONARY_CALCIUM",
-            content_description=stamp.described("Heart and calcification,"),
-            **stamp.equipment("seg"),
-        )
+    drawn = [source.stored(masks[kind.name]) for kind in kinds]
+    # Of a multi-frame image the frames may be in any order.
+    framed = len(source.images) == 1 and len(drawn[0]) > 1
+    made = binary_seg(
+        source.images,
+        drawn,
+        descriptions,
+        source.affine if framed else None,
+        content_label="CORONARY_CALCIUM",
+        content_description=stamp.described("Heart and calcification,"),
+        **stamp.equipment("seg"),
+    )
     stamp.finish(made, "seg", "Coronary calcium, segments,")
     return made
 

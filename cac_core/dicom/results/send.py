@@ -92,8 +92,13 @@ class _StowReceiver:
         import requests
         from dicomweb_client.api import DICOMwebClient
 
+        from cac_core.least_rate import require_least_rate
+
         self._settings = settings
         session = requests.Session()
+        require_least_rate(session)
+        # Neither proxies nor passwords and authorities of other programs.
+        session.trust_env = False
         session.headers["Accept-Encoding"] = "identity"
         if settings.stow_user:
             session.auth = (settings.stow_user, os.environ.get(PASSWORD_VARIABLE, ""))
@@ -123,7 +128,10 @@ class _StowReceiver:
             raise NotSentError(
                 f"The PACS answered with HTTP status {status}.", _HINTS.get(status, ""), again
             ) from None
-        except (requests.RequestException, ValueError, OSError) as error:
+        except requests.exceptions.SSLError:
+            hint = "Name the authority of the PACS as `tls_ca_file` under [results]."
+            raise NotSentError("TLS: no agreement with the PACS.", hint, again=False) from None
+        except (requests.RequestException, ValueError, OSError, RecursionError) as error:
             raise NotSentError(f"The PACS did not answer ({type(error).__name__}).") from None
         failed = answer.get("FailedSOPSequence", ())
         if failed:

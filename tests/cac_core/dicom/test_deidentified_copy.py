@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,22 @@ from cac_core.dicom.index import index_archive
 from cac_core.dicom.volume import read_volume
 from cac_core.keys import Keyring
 from tests.builders.ct_series import write_ct_series
-from tests.builders.dicom_files import ct_dataset, write_dicom
+from tests.builders.dicom_files import NM_CLASS, ct_dataset, write_dicom
 
 WORD, NUMBER, UID_PART, DAY = "QUIXZOTL", "8675309", "867530", "18670530"
 PLANTED = [part.encode() for part in (WORD, NUMBER, UID_PART, DAY)]
+#: The same number as the binary VRs hold it.
+BINARY = {
+    **dict.fromkeys(("UL", "SL"), struct.pack("<I", int(NUMBER))),
+    **dict.fromkeys(("UV", "SV"), struct.pack("<Q", int(NUMBER))),
+    **{"FL": struct.pack("<f", int(NUMBER)), "FD": struct.pack("<d", int(NUMBER))},
+}
 KEYRING = Keyring(b"a secret of the tests")
 RULES = CopyRules(KEYRING)
 SHIFT = dt.timedelta(days=17)
+_ALL_VRS = {vr for entry in DicomDictionary.values() for vr in entry[0].split(" or ")} - {
+    *("NONE", "US", "SS")  # 16 bits hold no identifier
+}
 _TEXT_VRS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 #: Elements that make the file what it is; what is planted there would make another file of it.
 _NEEDED = {
@@ -43,9 +53,18 @@ def planted(vr: str, keyword: str) -> Any:
         return WORD
     values = {"UI": f"1.2.{UID_PART}9.{UID_PART}", "DA": DAY, "DT": DAY + "101500.0", "AS": "867Y"}
     values |= {"IS": NUMBER, "DS": NUMBER, "TM": "867530"}
-    if vr in ("OB", "OW", "UN", "OB or OW"):
+    if vr.split(" or ")[0] in ("OB", "OD", "OF", "OL", "OV", "OW", "UN"):
         return (WORD * 2).encode()
+    if vr == "AT":  # the letters of the word, two by two
+        return _as_tags(WORD.encode())
+    if vr in BINARY:
+        return int(NUMBER)
     return values.get(vr)
+
+
+def _as_tags(text: bytes) -> list[int]:
+    parts = struct.unpack(f"<{len(text) // 2}H", text)
+    return [(one << 16) + other for one, other in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def plant(dataset: Dataset) -> None:
@@ -58,7 +77,7 @@ def plant(dataset: Dataset) -> None:
         sequences = []
         for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
             group = tag >> 16
-            if group in (0x0000, 0x0002, 0x0004, 0x0028, 0x7FE0, 0xFFFC, 0xFFFE) or (
+            if group in (0x0000, 0x0002, 0x7FE0, 0xFFFC, 0xFFFE) or (
                 tag in dataset and keyword not in kept.TEXTS
             ):
                 continue
@@ -106,7 +125,14 @@ def everything(path: Path, *, sequences: bool = True) -> Path:
     read.file_meta.SourceApplicationEntityTitle = WORD
     read.file_meta.PrivateInformationCreatorUID = f"1.2.{UID_PART}9.5"
     read.file_meta.PrivateInformation = WORD.encode()
+    read.file_meta.ImplementationVersionName = WORD
+    read.file_meta.SendingApplicationEntityTitle = WORD
+    read.file_meta.ReceivingApplicationEntityTitle = WORD
+    read.file_meta.SourcePresentationAddress = WORD
     read.save_as(path)
+    with path.open("ab") as stream:  # trailing padding, and bytes that belong to nothing
+        stream.write(struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, 8) + WORD.encode())
+        stream.write(WORD.encode())
     return path
 
 
@@ -124,11 +150,16 @@ def copy_of(path: Path, tmp_path: Path, rules: CopyRules = RULES) -> tuple[Path,
 def test_nothing_that_is_planted_survives(sequences: bool, tmp_path: Path) -> None:
     path = everything(tmp_path / f"{WORD}.dcm", sequences=sequences)
     before = path.read_bytes()
-    assert all(before.count(part) > 5 for part in PLANTED[:1])
+    assert before.count(PLANTED[0]) > 5
+    if sequences:
+        assert all(before.count(part) > 5 for part in (*PLANTED, *BINARY.values()))
+        vrs = {element.VR for element in pydicom.dcmread(path).values()}
+        assert vrs >= _ALL_VRS, _ALL_VRS - vrs
     place, copy = copy_of(path, tmp_path)
     after = place.read_bytes().upper()
-    for part in PLANTED:
+    for part in (*PLANTED, *(BINARY.values() if sequences else ())):
         assert part not in after
+    for part in PLANTED:
         assert part.decode().encode("utf-16-le") not in after
     pixels = np.frombuffer(copy.PixelData, "<u2")
     assert np.array_equal(pixels, np.arange(64))
@@ -156,6 +187,63 @@ def test_a_comment_in_a_code_stream_does_not_survive(tmp_path: Path) -> None:
     place, copy = copy_of(path, tmp_path)
     assert WORD.encode() not in place.read_bytes()
     assert copy.file_meta.TransferSyntaxUID.is_implicit_VR is False
+
+
+def test_what_follows_the_frames_of_compressed_pixels_does_not_survive(tmp_path: Path) -> None:
+    (path, *_) = write_ct_series(tmp_path / "s", n_slices=1, syntax=JPEG2000Lossless)
+    dataset = pydicom.dcmread(path)
+    (frame,) = pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1)
+    pixels = dataset.pixel_array
+    dataset.PixelData = pydicom.encaps.encapsulate([frame + WORD.encode()])
+    dataset.save_as(path)
+    place, copy = copy_of(path, tmp_path)
+    assert WORD.encode() not in place.read_bytes()
+    assert np.array_equal(copy.pixel_array, pixels)
+
+
+SYNTAXES = ("UNC", "RLE", "JPLL", "JLSL", "JLSN", "J2KR", "J2KI")
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_nuclear_images_keep_frames_and_numbers_only(
+    syntax: str, shared_data: Path, tmp_path: Path
+) -> None:
+    source = shared_data / "transfer_syntaxes" / f"NM1_{syntax}"
+    original = pydicom.dcmread(source)
+    with pytest.raises(NotCopiedError, match="not an image"):
+        copy_of(source, tmp_path)  # whoever compressed it stored it as a secondary capture
+    original.SOPClassUID = original.file_meta.MediaStorageSOPClassUID = NM_CLASS
+    original.ImageType = ["ORIGINAL", "PRIMARY", "WHOLE BODY", "EMISSION"]
+    original.save_as(path := tmp_path / "nm")
+    names = ("PatientName", "PatientID", "InstitutionName", "StationName", "StudyInstanceUID")
+    place, copy = copy_of(path, tmp_path)
+    content = place.read_bytes()
+    for name in (*names, "ReferringPhysicianName", "OperatorsName", "DeviceSerialNumber"):
+        value = str(original.get(name, ""))
+        assert len(value) < 4 or value.encode() not in content, name
+    assert copy.Modality == "NM" and copy.SOPClassUID == original.SOPClassUID
+    assert copy.get("NumberOfFrames", 1) == original.get("NumberOfFrames", 1)
+    assert np.array_equal(copy.pixel_array, original.pixel_array)
+    for name in ("FrameIncrementPointer", "NumberOfDetectors", "DetectorVector", "PixelSpacing"):
+        assert copy[name].value == original[name].value
+
+
+def test_positron_images_keep_the_units_and_no_drug(tmp_path: Path) -> None:
+    drug = Dataset()
+    drug.RadiopharmaceuticalStartTime, drug.Radiopharmaceutical = "101500", WORD
+    drug.RadionuclideTotalDose = NUMBER
+    dataset = ct_dataset(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.128", Modality="PT", Units="BQML",
+        DecayCorrection="START", FrameReferenceTime="1500.5", DecayFactor="1.25",
+        SeriesType=["WHOLE BODY", "IMAGE"], CorrectedImage=["DECY", "ATTN"], PatientWeight="71.5",
+        RadiopharmaceuticalInformationSequence=[drug], SeriesDescription=f"PET {WORD}",
+    )  # fmt: skip
+    place, copy = copy_of(write_dicom(tmp_path / "pet", dataset), tmp_path)
+    assert WORD.encode() not in place.read_bytes() and NUMBER.encode() not in place.read_bytes()
+    assert (copy.Units, copy.DecayCorrection, copy.DecayFactor) == ("BQML", "START", 1.25)
+    assert (copy.SeriesType, copy.CorrectedImage) == (["WHOLE BODY", "IMAGE"], ["DECY", "ATTN"])
+    assert "RadiopharmaceuticalInformationSequence" not in copy and "PatientWeight" not in copy
+    assert np.array_equal(copy.pixel_array, pydicom.dcmread(tmp_path / "pet").pixel_array)
 
 
 def test_a_series_is_the_same_volume_and_agrees_between_nights(tmp_path: Path) -> None:
@@ -200,6 +288,7 @@ def test_listed_private_elements_are_kept_and_said_so(tmp_path: Path) -> None:
         ({"BurnedInAnnotation": "YES"}, "BurnedInAnnotation"),
         ({"RecognizableVisualFeatures": "YES"}, "RecognizableVisualFeatures"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "not an image"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1"}, "not an image"),  # a document
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "screen"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,39 @@ def test_a_server_that_stays_away_leaves_studies_to_the_next_night(
     with pytest.raises(SourceError, match="no answer in time") as caught:
         silent.read()
     assert caught.value.fault is Fault.AWAY
+
+
+def test_an_answer_byte_by_byte_is_given_up(pacs: WebPacs, tmp_path: Path) -> None:
+    content = Night(pacs.place, tmp_path).read()
+    pacs.drips_s = 0.1  # ten seconds, and never a silence as long as the timeout
+    night, began = Night(pacs.place, tmp_path, attempts=1, timeout_s=0.5), time.monotonic()
+    with pytest.raises(SourceError, match="no answer in time") as caught:
+        night.read()
+    assert caught.value.fault is Fault.AWAY
+    assert (night.pull(content), night.details()) == ([], {"no answer in time"})
+    assert time.monotonic() - began < 5.0
+    pacs.drips_s = 0.001  # slow, and faster than the patience
+    assert len(Night(pacs.place, tmp_path, attempts=1).pull(content)) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        (b"[" * 100_000, "cannot be read"),
+        (b"<html>", "cannot be"),
+        (b"7", "not DICOM JSON"),
+        (b"[1]", "not DICOM JSON"),
+    ],
+)
+def test_answers_that_are_no_dicom_json(
+    answer: bytes, detail: str, pacs: WebPacs, tmp_path: Path
+) -> None:
+    pacs.instead = {"metadata": answer}
+    content = Night(pacs.place, tmp_path / "1", attempts=1).read()
+    assert len(content.unread) == 3
+    pacs.instead = {"studies": answer}
+    with pytest.raises(SourceError, match=detail):
+        Night(pacs.place, tmp_path / "2", attempts=1).read()
 
 
 def test_a_partial_study_is_pulled_again_and_then_named(pacs: WebPacs, tmp_path: Path) -> None:

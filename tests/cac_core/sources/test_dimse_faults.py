@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +106,50 @@ def test_a_pacs_without_free_associations_is_asked_again(pacs: DimsePacs, tmp_pa
     threading.Timer(0.5, busy.release).start()
     patient = night(pacs, tmp_path, attempts=8, retry_delay_s=0.1, connections=1)
     assert patient.read().rows.num_rows == 25
+
+
+@pytest.mark.parametrize("said", [b"\2\0\0\1\0\0" + b"\0" * 200, b"\2\0\0"])
+def test_a_peer_that_sends_byte_by_byte_or_half_a_pdu_is_given_up(
+    said: bytes, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                for byte in said:
+                    connection.sendall(bytes((byte,)))
+                    time.sleep(0.2)
+                time.sleep(60)
+
+        threading.Thread(target=answer, daemon=True).start()
+        place = f"dicom://PACS@127.0.0.1:{server.getsockname()[1]}"
+        silent = Night(place, tmp_path, timeout_s=1.0, attempts=1)
+        with pytest.raises(SourceError) as caught:
+            silent.read()
+    assert caught.value.fault is Fault.AWAY
+    assert time.monotonic() - began < 15.0
+
+
+def test_the_storage_scp_gives_up_a_peer_that_sends_byte_by_byte() -> None:
+    port = free_port()
+    settings = SourceSettings(
+        peers=("PACS@127.0.0.1",), listen=f"127.0.0.1:{port}", timeout_s=1.0, connections=1
+    )
+    scp = StorageScp(settings)
+    scp.start()
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as peer:
+            began = time.monotonic()
+            with pytest.raises(OSError):
+                for byte in b"\1\0\0\1\0\0" + b"\0" * 200:
+                    peer.sendall(bytes((byte,)))
+                    time.sleep(0.2)
+            assert time.monotonic() - began < 15.0
+    finally:
+        scp.stop()
 
 
 def test_tls_is_checked_on_both_sides(folder: Path, tmp_path: Path) -> None:

@@ -76,6 +76,16 @@ def test_faults_of_static_dicomweb(tmp_path: Path) -> None:
     (series / "instances" / "1.2.0.1.3" / "frames" / "1.gz").unlink()
     night = Night(place, tmp_path, attempts=1)
     assert (night.pull(content), night.details()) == ([], {"a frame is missing"})
+    whole = json.loads(gzip.decompress((series / "metadata.gz").read_bytes()))
+    (series / "metadata.gz").write_bytes(gzip.compress(json.dumps(whole + whole).encode()))
+    assert Night(place, tmp_path / "twice").read().rows.num_rows == content.rows.num_rows
+    for item in whole:
+        item["00280010"]["Value"] = [-(10**18)]
+    (series / "metadata.gz").write_bytes(gzip.compress(json.dumps(whole).encode()))
+    night = Night(place, tmp_path, attempts=1)
+    assert (night.pull(content), night.details()) == ([], {"headers that make no instance"})
+    (series / "metadata.gz").write_bytes(gzip.compress(b"[" * 100_000))
+    assert len(Night(place, tmp_path / "deep", attempts=1).read(QUERY).unread) == 1
     (series / "metadata.gz").write_bytes(b"no gzip")
     assert len(Night(place, tmp_path, attempts=1).read(QUERY).unread) == 1
     with pytest.raises(UsageError, match="no folder `studies`"):

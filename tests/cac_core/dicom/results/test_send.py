@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
+from pynetdicom import AE, evt
 
 from cac_core.dicom.results.send import NotSentError, receiver_of
 from cac_core.errors import UsageError
 from cac_core.results_settings import ResultsSettings
 from tests.builders.ct_series import write_ct_series
 from tests.builders.orthanc_site import Orthanc, free_port, orthanc
+from tests.builders.web_pacs import certificate
 from tests.cac_core.dicom.results.test_results import KINDS, STUDY, make
 
 #: pynetdicom leaves a socket to the collector where a connection is refused.
@@ -78,12 +83,13 @@ def test_a_wrong_called_title_is_refused(pacs: Orthanc, objects: list[Path]) -> 
         receiver_of(settings).send(objects)
 
 
-def test_a_pacs_that_recovers_gets_the_objects(objects: list[Path]) -> None:
-    answers = [503, 503, 200]
+@contextlib.contextmanager
+def stow(answers: list[int], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server that answers with these statuses; its port."""
 
-    class Busy(BaseHTTPRequestHandler):
+    class Answers(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            """Answer as busy twice, then take what comes."""
+            """Take what comes and give the next answer."""
             self.rfile.read(int(self.headers["Content-Length"]))
             body = b"{}"
             self.send_response(answers.pop(0))
@@ -95,15 +101,79 @@ def test_a_pacs_that_recovers_gets_the_objects(objects: list[Path]) -> None:
         def log_message(self, *arguments: object) -> None:
             """Stay silent."""
 
-    server = HTTPServer(("127.0.0.1", 0), Busy)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        url = f"http://127.0.0.1:{server.server_port}"
-        receiver_of(ResultsSettings(stow_url=url, retry_delay_s=0.01)).send(objects[:1])
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_pacs_that_recovers_gets_the_objects(objects: list[Path]) -> None:
+    answers = [503, 503, 200]
+    with stow(answers) as port:
+        url = f"http://127.0.0.1:{port}"
+        receiver_of(ResultsSettings(stow_url=url, retry_delay_s=0.01)).send(objects[:1])
     assert answers == []
+
+
+def server_tls(folder: Path) -> tuple[ssl.SSLContext, Path, dict[str, object]]:
+    """TLS of a server that wants our certificate; its own, and settings with ours."""
+    cert, key = certificate(folder / "server")
+    ours, secret = certificate(folder / "client")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ours)
+    quick = {"retries": 0, "timeout_s": 5.0}
+    return context, cert, {"tls_cert": ours, "tls_key": secret, **quick}
+
+
+def test_stow_checks_certificates_and_shows_ours(objects: list[Path], tmp_path: Path) -> None:
+    context, cert, own = server_tls(tmp_path)
+    other, _ = certificate(tmp_path / "other")
+    answers = [200]
+    with stow(answers, context) as port:
+        url = f"https://127.0.0.1:{port}"
+        without = {"retries": 0, "timeout_s": 5.0, "tls_ca_file": cert}
+        for wrong in (own, own | {"tls_ca_file": other}, without):
+            with pytest.raises(NotSentError) as caught:
+                receiver_of(ResultsSettings(stow_url=url, **wrong)).send(objects[:1])
+            assert "TLS" in str(caught.value) or wrong is without
+        assert answers == [200], "nothing was sent"
+        receiver_of(ResultsSettings(stow_url=url, tls_ca_file=cert, **own)).send(objects[:1])
+    assert answers == []
+
+
+def test_c_store_checks_certificates_and_shows_ours(objects: list[Path], tmp_path: Path) -> None:
+    context, cert, own = server_tls(tmp_path)
+    other, _ = certificate(tmp_path / "other")
+    entity, taken = AE("PACS"), list[str]()
+    for path in objects:
+        entity.add_supported_context(pydicom.dcmread(path).SOPClassUID)
+
+    def store(event: evt.Event) -> int:
+        taken.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    handlers: list[Any] = [(evt.EVT_C_STORE, store)]
+    port = free_port()
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=context
+    )
+    place = {"dimse_host": "127.0.0.1", "dimse_port": port, "dimse_called_aet": "PACS"}
+    try:
+        for wrong in (own | {"tls_ca_file": other}, {"retries": 0, "timeout_s": 5.0}):
+            with pytest.raises(NotSentError):
+                receiver_of(ResultsSettings(**place, **wrong)).send(objects)
+        assert not taken
+        receiver_of(ResultsSettings(**place, tls_ca_file=cert, **own)).send(objects)
+    finally:
+        server.shutdown()
+    assert sorted(taken) == sorted(pydicom.dcmread(path).SOPInstanceUID for path in objects)
 
 
 def test_without_a_receiver_the_settings_are_named() -> None:
