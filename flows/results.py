@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from cac_core.cohort.scores import scores_of
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import wanted_studies, work_orders
+from cac_core.dicom.volume import CtVolume
 from cac_core.errors import CacError, UsageError
 from cac_core.events import event
 from cac_core.report.pdf import to_pdf
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from cac_core.model.cascade import Cascade
 
 #: Columns that must be the same when a study is scored again; numbers to the last digits.
-_SAME = ("pixel_digest", "cac_category", "n_lesions")
+_SAME = ("cac_category", "n_lesions")
 _CLOSE = ("agatston", "agatston_noncoronary", "calcium_volume_mm3", "heart_volume_ml")
 _HOLDS = "DICOM results"
 
@@ -234,7 +235,7 @@ def _objects(
         previews=False,
         keep=lambda volume, marks: kept.extend((volume, marks.heart_mask, marks.calcium_class)),
     )
-    _require_same(result.score, item.row)
+    _require_same(result.score, item.row, kept[0] if kept else None)
     settings = prepared.settings.results
     files = [archive_file(stamp.path, stamp.size_bytes) for stamp in item.work.files]
 
@@ -256,11 +257,14 @@ def _page(store: Warehouse, key: str, model: str, mark: str) -> bytes:
     return to_pdf(study_page(record, mark=mark), f"Study {key[:12]}")
 
 
-def _require_same(again: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """Refuse objects of a study whose score is now another."""
-    if again["status"] != Status.SCORED.value:
+def _require_same(
+    again: Mapping[str, Any], row: Mapping[str, Any], volume: CtVolume | None
+) -> None:
+    """Refuse objects of a study whose pixels or score are now others."""
+    if again["status"] != Status.SCORED.value or volume is None:
         raise CacError(f"The study is not scored any more: {again['reason']}.")
-    differs = [name for name in _SAME if again[name] != row[name]]
+    differs = [] if volume.has_pixels(row["pixel_digest"]) else ["pixel_digest"]
+    differs += [name for name in _SAME if again[name] != row[name]]
     differs += [name for name in _CLOSE if not math.isclose(again[name], row[name], rel_tol=1e-9)]
     if differs:
         raise CacError(
