@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from bench.measure import record
 from cac_core.phantom.archive.write import write_archive
 from tests.builders.dicom_files import ct_dataset, write_dicom
 from tests.builders.pacs import Pacs, free_port, orthanc
@@ -59,13 +60,15 @@ def main() -> None:
             print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores", flush=True)
             write_series(folder / "series", options.series, options.slices)
             pacs.upload(sorted((folder / "series").iterdir()))
+            figures: dict[str, object] = {}
             if options.speeds:
-                speeds(pacs, folder, options.series, port)
+                figures |= speeds(pacs, folder, options.series, port)
             if options.kills:
                 interrupted(pacs, folder, options)
             pacs.clear()
             if options.score:
-                scored(pacs, folder, options.score)
+                figures |= scored(pacs, folder, options.score)
+            record("pacs", [], figures)
 
 
 def write_series(folder: Path, series: int, slices: int) -> None:
@@ -101,8 +104,9 @@ def pull_all(place: str, folder: Path, **settings: object) -> tuple[int, float, 
     return len(works), headers, time.perf_counter() - began
 
 
-def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> None:
-    """Print the speed of each way."""
+def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> dict[str, float]:
+    """Print and return the speed of each way, series per second."""
+    speed = {}
     move = {"retrieve": "move", "listen": f"127.0.0.1:{port}", "peers": ["ORTHANC@127.0.0.1"]}
     ways: list[tuple[str, str, dict[str, object]]] = [
         *((f"DICOMweb, {n} connections", pacs.web, {"connections": n}) for n in (1, 2, 4)),
@@ -114,7 +118,7 @@ def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> None:
         found, headers, seconds = pull_all(place, folder / "cache", **settings)
         here, there = time.process_time() - before[0], served(pacs) - before[1]
         assert found == series
-        pulled = found / (seconds - headers)
+        pulled = speed[name] = found / (seconds - headers)
         print(
             f"{name:<24}{pulled:6.2f} series/s pulled, {found / seconds:.2f} with query and "
             f"headers ({seconds:.1f} s, of these {headers:.1f} s); "
@@ -122,6 +126,7 @@ def speeds(pacs: Pacs, folder: Path, series: int, port: int) -> None:
             flush=True,
         )
         shutil.rmtree(folder / "cache")
+    return speed
 
 
 def served(pacs: Pacs) -> float:
@@ -171,8 +176,9 @@ def digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()[-2 * _SIDE * _SIDE :]).digest()
 
 
-def scored(pacs: Pacs, folder: Path, studies: int) -> None:
-    """Score the same studies from the PACS and from their folder."""
+def scored(pacs: Pacs, folder: Path, studies: int) -> dict[str, float]:
+    """Score the same studies from the PACS and from their folder; studies per second."""
+    speed = {}
     archive = folder / "phantoms"
     write_archive(archive, studies=studies, seed=5, workers=2)
     pacs.upload(sorted(path for path in archive.rglob("*") if path.is_file()))
@@ -187,11 +193,13 @@ def scored(pacs: Pacs, folder: Path, studies: int) -> None:
             check=True,
         )
         summary = json.loads(done.stdout)
+        speed[f"scored from {name}"] = summary["studies_per_second"]
         print(
             f"scored from {name:<12}{summary['studies_per_second']:6.3f} studies/s, "
             f"{summary['scored']} scored, {summary['seconds']:.1f} s in all",
             flush=True,
         )
+    return speed
 
 
 if __name__ == "__main__":
