@@ -46,6 +46,7 @@ bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side
 	$(BIN)/python -m bench.bench_scale --studies 1000
 	$(BIN)/python -m bench.bench_night --series 20000
 	$(BIN)/python -m bench.bench_workers
+	$(BIN)/python -m bench.bench_overlap
 	$(BIN)/python -m bench.bench_link
 	$(BIN)/python -m bench.bench_analysis
 	$(BIN)/python -m bench.bench_review

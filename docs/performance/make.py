@@ -93,6 +93,7 @@ PROGRAMS = {
     "waits": "what a user waits for",
     "rescore": "a run over an archive",
     "workers": "workers of one machine",
+    "overlap": "the next study read during the networks of this one",
     "index": "the index",
     "scale": "the cost of orchestration",
     "night": "a night without much to do",
