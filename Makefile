@@ -40,12 +40,17 @@ bench: $(VENV)/.installed-dev  ## measure; each program prints ratios taken side
 	$(BIN)/python -m bench.bench_cascade
 	$(BIN)/python -m bench.bench_runtimes
 	$(BIN)/python -m bench.bench_networks
-	$(BIN)/python -m bench.bench_rescore
+	$(BIN)/python -m bench.bench_versions a475147 af5d0cb
+	$(BIN)/python -m bench.bench_waits
+	$(BIN)/python -m bench.bench_rescore --studies 500
 	$(BIN)/python -m bench.bench_scale --studies 1000
 	$(BIN)/python -m bench.bench_night --series 20000
 	$(BIN)/python -m bench.bench_workers
+	$(BIN)/python -m bench.bench_overlap
 	$(BIN)/python -m bench.bench_link
 	$(BIN)/python -m bench.bench_analysis
+	$(BIN)/python -m bench.bench_review
+	if command -v Orthanc; then $(BIN)/python -m bench.bench_pacs; fi
 
 audit: $(VENV)/.installed-dev  ## bill of materials (build/sbom.json) and known vulnerabilities of the dependencies
 	mkdir -p build

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
 
+from bench.measure import Ratio, from_pairs, record
 from cac_core.analysis.run import estimates_table, steps
 from cac_core.phantom.registry.patients import PAPER_N, draw_cohort
 from cac_core.stats.bootstrap import METRICS, MarkerData, bootstrap, measure, resampled
@@ -42,10 +43,13 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, nargs="*", default=[1000, 200])
     parser.add_argument("--refits", type=int, default=3, help="resamples refitted by lifelines")
     options = parser.parse_args()
-    if options.refits:
-        report_refits(marker_data(PAPER_N), options.refits)
-    for patients, resamples in zip(options.patients, options.resamples, strict=True):
-        report_plan(patients, resamples)
+    ratios = [report_refits(marker_data(PAPER_N), options.refits)] if options.refits else []
+    plans = zip(options.patients, options.resamples, strict=True)
+    figures = {
+        f"plan_s_{patients}_patients_{resamples}_resamples": report_plan(patients, resamples)
+        for patients, resamples in plans
+    }
+    record("analysis", ratios, figures)
 
 
 def marker_data(n: int) -> MarkerData:
@@ -65,7 +69,7 @@ def marker_data(n: int) -> MarkerData:
     return MarkerData(base[order], {"dl": full[order]}, days[order], event[order], _HORIZON, (0.1,))
 
 
-def report_refits(data: MarkerData, refits: int) -> None:
+def report_refits(data: MarkerData, refits: int) -> Ratio:
     """Seconds per resample of both, and the largest difference of their NRI."""
     fits, _ = measure(data)
     bootstrap(data, fits, 2, 1)  # compiles
@@ -84,6 +88,7 @@ def report_refits(data: MarkerData, refits: int) -> None:
           f"with the NRI alone: {theirs / seconds:.0f} x")  # fmt: skip
     print(f"  largest difference of the NRI: {np.abs(same - by_lifelines).max():.0e} "
           "(lifelines has Breslow's baseline)")  # fmt: skip
+    return from_pairs("a resample by lifelines / ours", "ours", "lifelines", [(seconds, theirs)])
 
 
 def nri_by_lifelines(data: MarkerData, rows: np.ndarray) -> float:
@@ -97,8 +102,8 @@ def nri_by_lifelines(data: MarkerData, rows: np.ndarray) -> float:
     return nri_kaplan_meier(data.days[rows], data.event[rows], *moves(*risks), _HORIZON).overall
 
 
-def report_plan(patients: int, resamples: int) -> None:
-    """The whole shipped plan in a fresh process."""
+def report_plan(patients: int, resamples: int) -> float:
+    """Seconds of the whole shipped plan in a fresh process."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run_plan, args=(patients, resamples, sender))
@@ -112,6 +117,7 @@ def report_plan(patients: int, resamples: int) -> None:
     print(f"  {total:7.1f} s, peak {result['mib']:.0f} MiB, {result['rows']} estimates; of these")
     for name, seconds in sorted(result["seconds"].items(), key=lambda item: -item[1])[:6]:
         print(f"  {seconds:7.1f} s  {name}")
+    return total
 
 
 def _run_plan(patients: int, resamples: int, sender) -> None:

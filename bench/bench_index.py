@@ -19,6 +19,7 @@ from time import perf_counter
 import pydicom
 from pydicom.dataset import Dataset
 
+from bench.measure import from_pairs, record
 from bench.small_archive import before_pixels
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.series import series_table
@@ -131,6 +132,17 @@ def compare(folder: Path, files: list[Path], workers: int) -> None:
     series = series_table(found.instances)
     gathering = perf_counter() - start
     rate = len(files) / min(first)
+    one = [seconds / len(files) for seconds in first]
+    record(
+        "index",
+        [
+            from_pairs("header by pydicom / index", "index", "pydicom",
+                       list(zip(one, plain, strict=True))),
+            from_pairs("first index / second", "second", "first",
+                       list(zip(second, first, strict=True))),
+        ],
+        {"headers_per_s": rate, "series_table_s": gathering, "workers": workers},
+    )  # fmt: skip
     print(f"files                       {len(files)} ({files[0].stat().st_size} bytes each)")
     print(f"first index                 {rate:,.0f} headers/s with {workers} reader processes")
     print(f"pydicom, one process        {1 / min(plain):,.0f} headers/s (decodes no value)")

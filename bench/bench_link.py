@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc_csv
 
+from bench.measure import from_pairs, record
 from cac_core.cohort.canonical import make_part
 from cac_core.cohort.database import Resources
 from cac_core.cohort.extract_parts import PartStore
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="folder for some 3 GiB of files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        memory = []
+        memory, ratios, figures = [], [], {}
         for part in (10, 1):
             site = Path(folder) / f"site-{part}"
             n_encounters, n_studies = options.encounters // part, options.studies // part
@@ -96,6 +97,12 @@ def main() -> None:
                   f"{theirs['mib'] / ours['mib']:.2f} x in pandas, "
                   f"same events: {ours['found'] == theirs['found']}")  # fmt: skip
             memory.append(ours["mib"])
+            ratios.append(
+                from_pairs(f"pandas / cac link, {n_encounters:,} encounters", "cac link", "pandas",
+                           [(ours["seconds"], theirs["seconds"])])
+            )  # fmt: skip
+            figures[f"mib_{n_encounters}"] = {"cac link": ours["mib"], "pandas": theirs["mib"]}
+        record("link", ratios, figures)
         print(f"memory with ten times the rows: {memory[1] / memory[0]:.2f} x")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.measure import record
 from cac_core.model.cascade import Cascade
 from cac_core.model.preprocess import candidates
 from cac_core.model.weights import verify_weights
@@ -54,6 +55,7 @@ def main() -> None:
             rows[name] = _in_own_process(_infer, name, folder) | _in_own_process(
                 _train, name, folder, options.steps
             )
+    record("networks", [], rows)
     print(
         "network     parameters   s per scan   ratio   MB inference   s per step   ratio   "
         "MB training"

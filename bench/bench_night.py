@@ -21,6 +21,7 @@ from time import time
 from typing import Any
 
 from bench import small_archive
+from bench.measure import record
 from cac_core.phantom.archive.write import write_archive
 
 
@@ -30,34 +31,38 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--studies", type=int, default=4, help="for the start; 0: leave it out")
     options = parser.parse_args()
+    figures: dict[str, object] = {"series": options.series}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.series:
             small_archive.write_studies(folder / "archive", options.series, slices=1)
             print(f"{options.series} series of one file", flush=True)
             for what in ("first run", "nothing to do"):
-                run(folder, what)
+                figures[f"{what}_s"] = run(folder, what)
         if options.studies:
             write_archive(folder / "phantoms", studies=options.studies, seed=5, workers=2)
-            start(folder)
+            figures["start_to_first_study_s"] = start(folder)
+        record("night", [], figures)
 
 
-def run(folder: Path, what: str) -> None:
-    """One `cac score` over the large archive; prints its time and that of its steps."""
+def run(folder: Path, what: str) -> float:
+    """One `cac score` over the large archive: seconds; prints them and those of its steps."""
     settings = small_archive.write_settings(folder, logging={"file": str(folder / f"{what}.log")})
     began = time()
     summary = score(folder / "archive", folder / "warehouse", settings, folder)
+    seconds = time() - began
     print(
-        f"{what:<24}{time() - began:6.1f} s, of these {summary['seconds']:.1f} s in the flow; "
+        f"{what:<24}{seconds:6.1f} s, of these {summary['seconds']:.1f} s in the flow; "
         f"{summary['rejected']} rejected, {summary['skipped']} skipped"
     )
     lines = (folder / f"{what}.log").read_text(encoding="utf-8").splitlines()
     steps = [event for event in map(json.loads, lines) if event.get("event") == "step"]
     listed = ", ".join(f"{event['step']} {event['seconds']:.1f}" for event in steps)
     print(f"{'':<24}steps in seconds: {listed}", flush=True)
+    return seconds
 
 
-def start(folder: Path) -> None:
+def start(folder: Path) -> float:
     """Time from the start of `cac score` to its first study, with the real networks."""
     place = folder / "start"
     place.mkdir()
@@ -66,7 +71,9 @@ def start(folder: Path) -> None:
     settings.write_text(f'[cluster]\noptions = {{ preload = ["{preload}"] }}\n', encoding="utf-8")
     begun, began = place / "begun", time()
     score(folder / "phantoms", place / "warehouse", settings, place, CAC_BENCH_BEGUN=str(begun))
-    print(f"start to first study    {float(begun.read_text('ascii')) - began:6.1f} s")
+    seconds = float(begun.read_text("ascii")) - began
+    print(f"start to first study    {seconds:6.1f} s")
+    return seconds
 
 
 def score(

@@ -21,6 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from bench.measure import record
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
@@ -90,6 +91,18 @@ def report(archive: Path, warehouse: Path) -> None:
     plain = plain_loop(archive, len(scores))
     ratio = len(scores) / scoring / (1 / plain)
     print(f"plain loop, one process                 {plain:.3f} s per study")
+    record(
+        "rescore",
+        [],
+        {
+            "studies": len(scores),
+            "workers": workers,
+            "core_seconds_per_study": statistics.median(totals),
+            "share_busy_with_studies": busy / (scoring * workers),
+            "start_index_end_s": wall - scoring,
+            "throughput_over_plain_loop": ratio,
+        },
+    )
     print(f"ratio of throughput, run / plain loop   {ratio:.2f} with {workers} workers")
 
 

@@ -20,6 +20,7 @@ from time import perf_counter
 import numpy as np
 import pyarrow as pa
 
+from bench.measure import record
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.protocol import ScoringProtocol
 from cac_core.reading.masks import ReadingMasks
@@ -45,6 +46,7 @@ def main() -> None:
         found |= in_browser(given.archive, given.warehouse)
     found["load"] = os.getloadavg()[0]
     print(json.dumps(found, indent=2))
+    record("review", [], found)
 
 
 def work_list(rows: int) -> dict[str, float]:

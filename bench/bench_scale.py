@@ -34,6 +34,7 @@ import psutil
 from distributed import Client, LocalCluster, as_completed
 
 from bench import small_archive
+from bench.measure import record
 from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
 from cac_core.dicom.selection import select_series
@@ -91,6 +92,21 @@ def report(folder: Path, workers: int) -> None:
     print(f"Prefect's database              {kept / _MIB:8.1f} MiB")
     again, _ = watched_run(folder, settings)
     assert again["skipped"] == len(works), again
+    record(
+        "scale",
+        [],
+        {
+            "studies": len(works),
+            "workers": workers,
+            "plain_dask_ms_per_study": plain,
+            "run_ms_per_study": flow,
+            "cpu_of_plain_ms_per_study": plain_cpu,
+            "cpu_of_run_ms_per_study": flow_cpu,
+            "index_plan_cluster_page_s": rest,
+            "database_mib": kept / _MIB,
+            "second_run_s": again["seconds"],
+        },
+    )
     print(f"second run, nothing to do       {again['seconds']:8.1f} s, without its start")
 
 

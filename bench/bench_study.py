@@ -12,6 +12,7 @@ of 256 to 1024.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import functools
 import importlib
 import os
@@ -28,6 +29,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from pydicom import dcmread
 from scipy.ndimage import zoom
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,7 +54,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "parse headers": ("cac_core.dicom.datafile:parse_dataset",),
     "decode compressed frames": ("cac_core.dicom.pixels:decode_frame",),
     "HU": ("cac_core.dicom.volume:_read_pixels",),
-    "digest of the pixels": ("cac_core.dicom.volume:_digest",),
+    "digest of the pixels": ("cac_core.dicom.volume:pixel_digest",),
     "check files and headers": ("cac_core.study:read_study",),
     "heart input": ("cac_core.model.cascade:heart_input",),
     "heart networks": ("cac_core.model.cascade:Cascade.heart_probability",),
@@ -69,6 +71,7 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 _SLICES, _MATRICES = (20, 45, 100, 200, 400), (256, 512, 768, 1024)
 _SCORED = "scored"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class Stopwatch:
@@ -126,6 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--archive", type=Path)
     options = parser.parse_args()
+    _allocate_as_a_worker()
     with tempfile.TemporaryDirectory() as name:
         archive = options.archive or Path(name) / "archive"
         if options.archive is None:
@@ -220,11 +224,7 @@ def files_of(work: StudyWork) -> list[ArchiveFile]:
 
 def reading(works: Sequence[StudyWork], repeats: int) -> Ratio:
     """Reading an uncompressed series against the bare reads of its bytes, 60 slices or nearest."""
-    uncompressed = [
-        work
-        for work in works
-        if str(work.header.get("TransferSyntaxUID", "1.2.840.10008.1.2.1")).endswith("1.2.1")
-    ]
+    uncompressed = [work for work in works if _syntax(work) == "1.2.840.10008.1.2.1"]
     files = files_of(min(uncompressed or works, key=lambda work: abs(len(work.files) - 60)))
     return ratio_of(
         f"reading {len(files)} files / bare reads",
@@ -232,6 +232,18 @@ def reading(works: Sequence[StudyWork], repeats: int) -> Ratio:
         ("volume in HU", lambda: read_volume(files)),
         repeats=max(repeats, 9),
     )
+
+
+def _syntax(work: StudyWork) -> str:
+    header = dcmread(work.files[0].path, stop_before_pixels=True)
+    return str(header.file_meta.TransferSyntaxUID)
+
+
+def _allocate_as_a_worker() -> None:
+    """Keep freed memory, as the environment of workers says; without it volumes are page faults."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**30)
+    libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def by_size(cascade: Cascade) -> list[dict[str, float]]:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench.bench_night import score
+from bench.measure import record
 from cac_core.phantom.archive.write import write_archive
 
 
@@ -29,16 +30,18 @@ def main() -> None:
         folder = Path(name)
         write_archive(folder / "archive", studies=options.studies, seed=11, workers=cores)
         print(f"{options.studies} studies, {cores} cores, load {os.getloadavg()[0]:.1f}")
-        first = 0.0
+        first, figures = 0.0, {"studies": options.studies}
         for workers in options.workers:
             settings = folder / "cac.toml"
             settings.write_text(f"[cluster]\nworkers = {workers}\n", encoding="utf-8")
             summary = score(folder / "archive", folder / f"tables-{workers}", settings, folder)
             speed = options.studies / summary["seconds_scoring"]
             first = first or speed
+            figures[f"studies_per_s_{workers}_workers"] = speed
             print(
                 f"{workers} workers {speed:8.3f} studies/s, ratio {speed / first:.2f}", flush=True
             )
+        record("workers", [], figures)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def _score(
 ) -> StudyResult:
     start = perf_counter()
     volume = read_study(work)
-    if work.scored is not None and work.scored == _content(work, volume):
+    if work.scored is not None and _is_content(work.scored, work, volume):
         return StudyResult(_identity(work), unchanged=True)
     read_done = perf_counter()
     threshold, kvp_flags = threshold_for_kvp(volume.acquisition.kvp, protocol)
@@ -213,13 +213,14 @@ def segment_study(
     )
 
 
-def _content(work: StudyWork, volume: CtVolume) -> ScoredContent:
-    return ScoredContent(
-        volume.pixel_digest,
+def _is_content(scored: ScoredContent, work: StudyWork, volume: CtVolume) -> bool:
+    now = ScoredContent(
+        scored.pixel_digest,
         volume.acquisition.kvp,
         volume.acquisition.slice_thickness_mm,
         work.header.get("ConvolutionKernel"),  # type: ignore[arg-type]
     )
+    return scored == now and volume.has_pixels(scored.pixel_digest)
 
 
 def _results(lesions: Lesions, protocol: ScoringProtocol, threshold_hu: float) -> Row:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cac_core.dicom.results.build import ScoredVolume, write_objects
 from cac_core.dicom.results.stamp import ResultStamp
+from cac_core.dicom.volume import CtVolume
 from cac_core.errors import CacError
 from cac_core.keys import Keyring
 from cac_core.protocol import ScoringProtocol
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cac_core.model.cascade import Cascade
 
 #: Columns that must be the same when a study is scored again; numbers to the last digits.
-_SAME = ("pixel_digest", "cac_category", "n_lesions")
+_SAME = ("cac_category", "n_lesions")
 _CLOSE = ("agatston", "agatston_noncoronary", "calcium_volume_mm3", "heart_volume_ml")
 #: The networks of this process.
 _loaded: dict[str, Cascade] = {}
@@ -72,7 +73,7 @@ def made_objects(order: ObjectsOrder) -> list[Path]:
         previews=False,
         keep=lambda volume, marks: kept.extend((volume, marks.heart_mask, marks.calcium_class)),
     )
-    _require_same(result.score, order.row)
+    _require_same(result.score, order.row, kept[0] if kept else None)
     settings = order.settings
     files = [archive_file(stamp.path, stamp.size_bytes) for stamp in order.work.files]
 
@@ -86,11 +87,14 @@ def made_objects(order: ObjectsOrder) -> list[Path]:
     return write_objects(scored, stamp_of, order.pdf, settings.kinds, order.folder)
 
 
-def _require_same(again: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-    """Refuse objects of a study whose score is now another."""
-    if again["status"] != Status.SCORED.value:
+def _require_same(
+    again: Mapping[str, Any], row: Mapping[str, Any], volume: CtVolume | None
+) -> None:
+    """Refuse objects of a study whose pixels or score are now others."""
+    if again["status"] != Status.SCORED.value or volume is None:
         raise CacError(f"The study is not scored any more: {again['reason']}.")
-    differs = [name for name in _SAME if again[name] != row[name]]
+    differs = [] if volume.has_pixels(row["pixel_digest"]) else ["pixel_digest"]
+    differs += [name for name in _SAME if again[name] != row[name]]
     differs += [name for name in _CLOSE if not math.isclose(again[name], row[name], rel_tol=1e-9)]
     if differs:
         raise CacError(

@@ -12,6 +12,8 @@ from schemas.table import KEY_PATTERN, ColumnSpec
 #: Replacement UIDs made by `cac_core.keys.Keyring.pseudonym_uid`.
 PSEUDONYM_PATTERN = r"^2\.25\.[0-9]{1,39}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+#: BLAKE3; in rows of earlier versions SHA-256, without a name.
+PIXEL_DIGEST_PATTERN = r"^(blake3:)?[0-9a-f]{64}$"
 
 STUDY_KEY = ColumnSpec(
     "study_key", pa.string(), "keyed pseudonym of the study", pattern=KEY_PATTERN
@@ -55,6 +57,18 @@ def code(
 def sha256(name: str, description: str, *, nullable: bool = False) -> ColumnSpec:
     """Return a column of SHA-256 digests, 64 hexadecimal digits."""
     return ColumnSpec(name, pa.string(), description, nullable=nullable, pattern=SHA256_PATTERN)
+
+
+def pixel_digest(description: str, *, nullable: bool = False) -> ColumnSpec:
+    """Return the column of a digest of pixels, which names its function."""
+    return ColumnSpec(
+        "pixel_digest",
+        pa.string(),
+        f"{description}: `blake3:` and 64 hexadecimal digits; in rows of earlier versions SHA-256, "
+        "64 digits alone",
+        nullable=nullable,
+        pattern=PIXEL_DIGEST_PATTERN,
+    )
 
 
 def pseudonym(name: str, description: str, pattern: str = PSEUDONYM_PATTERN) -> ColumnSpec:

@@ -9,7 +9,16 @@ from __future__ import annotations
 import pyarrow as pa
 
 from schemas.codes import CAC_CATEGORIES, DiscrepancyCause, ReadingKind
-from schemas.columns import PATIENT_KEY, PROTOCOL_DIGEST, STUDY_KEY, code, number, sha256, text
+from schemas.columns import (
+    PATIENT_KEY,
+    PROTOCOL_DIGEST,
+    STUDY_KEY,
+    code,
+    number,
+    pixel_digest,
+    sha256,
+    text,
+)
 from schemas.table import KEY_PATTERN, ColumnSpec, TableSpec
 
 #: Name of a reader: letters, digits and signs of names; no path and no markup.
@@ -78,7 +87,7 @@ SIGNED_READINGS = TableSpec(
         _agatston("rescored_agatston", "score of the model when the study was opened"),
         number("threshold_hu", "calcium threshold applied", "HU"),
         PROTOCOL_DIGEST,
-        sha256("pixel_digest", "SHA-256 over the HU values and geometry that were read"),
+        pixel_digest("digest over the HU values and geometry that were read"),
         sha256("masks_digest", "SHA-256 of the file of the masks"),
         ColumnSpec("core_version", pa.string(), "version of the core that scored the reading"),
     ),

@@ -14,6 +14,7 @@ from schemas.columns import (
     code,
     integer,
     number,
+    pixel_digest,
     sha256,
     text,
 )
@@ -106,11 +107,7 @@ SCORES = TableSpec(
             "instances_digest",
             "SHA-256 over the selected SOP instances (over all where no series is selected)",
         ),
-        sha256(
-            "pixel_digest",
-            "SHA-256 over the HU values and geometry that were scored",
-            nullable=True,
-        ),
+        pixel_digest("digest over the HU values and geometry that were scored", nullable=True),
         text(
             "files_digest",
             "digest over sizes and modification times of the files of the selected series when it "

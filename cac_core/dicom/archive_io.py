@@ -10,7 +10,10 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
@@ -33,6 +36,9 @@ _PATIENCE_S = 60.0
 #: The same after a call that hung, until one is answered.
 _SHORT_PATIENCE_S = 5.0
 
+#: Items of an iterator that are read by one call.
+_TOGETHER = 16
+
 _last_hung = threading.Event()
 
 
@@ -46,23 +52,57 @@ def answered(function: Callable[..., _Result], *arguments: Any) -> _Result:
     TimeoutError
         With the error number ETIMEDOUT, if there is no answer.
     """
+    return cast("_Result", _call(lambda: function(*arguments), lambda: None))
+
+
+def answered_each(items: Iterator[_Result]) -> Iterator[_Result]:
+    """The items of an iterator that reads from the archive, each awaited as by `answered`.
+
+    A few are read at a time: to change threads for each takes longer than to read it.
+
+    Raises
+    ------
+    TimeoutError
+        With the error number ETIMEDOUT, if an item does not come.
+    """
+    while True:
+        found: deque[_Result] = deque()
+        fault: BaseException | None = None
+        try:
+            _call(partial(found.extend, islice(items, _TOGETHER)), found.__len__)
+        except BaseException as error:  # noqa: BLE001 - raised after the items before it
+            fault = error
+        ready = len(found)
+        for _ in range(ready):
+            yield found.popleft()
+        if fault is not None:
+            raise fault
+        if not ready:
+            return
+
+
+def _call(function: Callable[[], object], progress: Callable[[], object]) -> object:
+    """Make a call in another thread; give it up if neither it nor its progress moves."""
     try:
         caller = _idle.pop()
     except IndexError:
         caller = _Caller()
-    caller.calls.put(lambda: function(*arguments))
-    try:
-        result, fault = caller.answers.get(
-            timeout=_SHORT_PATIENCE_S if _last_hung.is_set() else _PATIENCE_S
-        )
-    except Empty:
-        _last_hung.set()
-        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+    caller.calls.put(function)
+    while True:
+        before = progress()
+        try:
+            patience = _SHORT_PATIENCE_S if _last_hung.is_set() else _PATIENCE_S
+            result, fault = caller.answers.get(timeout=patience)
+            break
+        except Empty:
+            if progress() == before:
+                _last_hung.set()
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
     _idle.append(caller)  # not one that hangs, or whose call was interrupted
     _last_hung.clear()
     if fault is not None:
         raise fault
-    return cast("_Result", result)
+    return result
 
 
 class _Caller:

@@ -10,11 +10,11 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -30,13 +30,15 @@ from pydicom.uid import (
 )
 
 from cac_core.dicom import tags
-from cac_core.dicom.archive_io import answered, unreadable
+from cac_core.dicom.archive_io import answered, answered_each, unreadable
 from cac_core.dicom.header_values import plain_decimals
 from cac_core.dicom.limits import ReadLimits
-from cac_core.dicom.plain_file import plain_dataset
+from cac_core.dicom.plain_file import PlainDataset, plain_dataset
 from cac_core.errors import StudyError
 from cac_core.storage import ArchiveFile, file_size, read_all
 from schemas.codes import StudyReason
+
+_Made = TypeVar("_Made")
 
 #: Exceptions of pydicom on corrupt data sets and values, seen with real and mutated files.
 PARSE_ERRORS = (
@@ -102,10 +104,10 @@ READ_KEYWORDS = (
     "PerFrameFunctionalGroupsSequence",
 )
 #: OverlayBitPosition of the 16 overlay planes, a repeating group without keywords.
-OVERLAY_BIT_POSITIONS = tuple(0x60000102 + (plane << 16) for plane in range(0, 0x20, 2))
+_OVERLAY_BIT_POSITIONS = tuple(Tag(0x60000102 + (plane << 16)) for plane in range(0, 0x20, 2))
 _READ_TAGS: list[BaseTag | int] = [
     *map(Tag, READ_KEYWORDS),
-    *map(Tag, OVERLAY_BIT_POSITIONS),
+    *_OVERLAY_BIT_POSITIONS,
 ]
 _PLAIN_TAGS = frozenset(map(int, _READ_TAGS)) - {tags.PixelData}
 _META_GROUP = 0x0002
@@ -159,10 +161,10 @@ def read_files(paths: Sequence[ArchiveFile], limits: ReadLimits) -> Iterator[Dat
     if n_bytes > limits.max_bytes:
         raise StudyError(StudyReason.TOO_LARGE, f"{n_bytes} bytes, {limits.max_bytes} allowed")
     budget = InflationBudget(limits.max_inflated_bytes)
-    contents = read_all(paths)
+    contents = answered_each(read_all(paths))
     while True:
         try:
-            content = answered(next, contents, None)
+            content = next(contents, None)
         except OSError as error:
             raise unreadable(error) from None
         if content is None:
@@ -210,12 +212,12 @@ def parse_dataset(content: bytes, budget: InflationBudget) -> Dataset:
         `unreadable_file` where the bytes are not a DICOM data set, `too_large`.
     """
     try:
-        # Search the whole file: a long private meta element must not hide the UID.
-        if DeflatedExplicitVRLittleEndian.encode() in content:
-            return _parse_possibly_deflated(content, budget)
         plain = plain_dataset(content, _PLAIN_TAGS)
         if plain is not None:
             return plain
+        # Search the whole file: a long private meta element must not hide the UID.
+        if DeflatedExplicitVRLittleEndian.encode() in content:
+            return _parse_possibly_deflated(content, budget)
         dataset = dcmread(BytesIO(content), force=True, specific_tags=_READ_TAGS)
         if "Rows" not in dataset:
             # pydicom returns no elements at all where encapsulated pixel data are truncated.
@@ -230,6 +232,8 @@ def parse_dataset(content: bytes, budget: InflationBudget) -> Dataset:
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """Return the transfer syntax; without a meta header, that of the actual encoding."""
+    if isinstance(dataset, PlainDataset):
+        return ExplicitVRLittleEndian
     meta = getattr(dataset, "file_meta", None)
     uid = text(meta, "TransferSyntaxUID") if meta is not None else None
     if uid is not None:
@@ -250,6 +254,25 @@ def value(dataset: Dataset, keyword: str) -> object:
     return None if found is None or found == "" else found
 
 
+def holds(dataset: Dataset, keyword: str) -> bool:
+    """Whether an element is there, also an empty one."""
+    return _tag(keyword) in dataset
+
+
+def pixel_data(dataset: Dataset) -> tuple[object, bool]:
+    """The value of PixelData, and whether its length is undefined (encapsulated).
+
+    Raises
+    ------
+    KeyError
+        If there is none; other `PARSE_ERRORS` if it cannot be read.
+    """
+    if isinstance(dataset, PlainDataset):
+        return dataset.get_item("PixelData").value, False
+    element = dataset["PixelData"]
+    return element.value, element.is_undefined_length
+
+
 @lru_cache
 def _tag(keyword: str) -> BaseTag:
     return Tag(keyword)
@@ -260,12 +283,7 @@ def text(dataset: Dataset, keyword: str) -> str | None:
 
     A sequence is no text: pydicom's description of deeply nested items can take minutes.
     """
-    found = value(dataset, keyword)
-    if found is None or items(dataset, keyword):
-        return None
-    parts = [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
-    joined = "\\".join(str(part).strip() for part in parts)
-    return joined.strip("\\ \0") or None
+    return _made_of(dataset, keyword, _as_text)
 
 
 def numbers(dataset: Dataset, keyword: str) -> list[float] | None:
@@ -273,9 +291,35 @@ def numbers(dataset: Dataset, keyword: str) -> list[float] | None:
 
     Infinite and NaN values are returned; the caller decides what they mean.
     """
-    found = value(dataset, keyword)
-    if found is None:
+    found = _made_of(dataset, keyword, _as_numbers)
+    return None if found is None else list(found)
+
+
+def _made_of(
+    dataset: Dataset, keyword: str, make: Callable[[object, str], _Made | None]
+) -> _Made | None:
+    """What is made of a value; once for all data sets that share it, None where there is none."""
+    if not isinstance(dataset, PlainDataset):
+        found = value(dataset, keyword)
+        return None if found is None else make(found, keyword)
+    shared = dataset.shared.get(_tag(keyword))
+    if shared is None:
         return None
+    if make not in shared.made:
+        found = value(dataset, keyword)
+        shared.made[make] = None if found is None else make(found, keyword)
+    return cast("_Made | None", shared.made[make])
+
+
+def _as_text(found: object, keyword: str) -> str | None:
+    if _items(found):
+        return None
+    parts = [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
+    joined = "\\".join(str(part).strip() for part in parts)
+    return joined.strip("\\ \0") or None
+
+
+def _as_numbers(found: object, keyword: str) -> tuple[float, ...] | None:
     parts: Sequence[Any] = (
         [found] if isinstance(found, str) or not isinstance(found, Sequence) else found
     )
@@ -284,9 +328,16 @@ def numbers(dataset: Dataset, keyword: str) -> list[float] | None:
     if any(isinstance(part, str) for part in parts):
         parts = plain_decimals([str(part) for part in parts], _LARGEST.get(keyword, 9999.0))
     try:
-        return [float(part) for part in parts]
+        return tuple(float(part) for part in parts)
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def has_overlay_in_pixels(dataset: Dataset) -> bool:
+    """Whether the unused high bits of the pixels hold an overlay (retired)."""
+    known = dataset.shared if isinstance(dataset, PlainDataset) else dataset
+    elements = (dataset.get(tag) for tag in _OVERLAY_BIT_POSITIONS if tag in known)
+    return any(element is not None and element.value not in (None, 0, "") for element in elements)
 
 
 def has_decimal_comma(dataset: Dataset, *keywords: str) -> bool:
@@ -308,7 +359,10 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     """Return the items of a sequence; empty where it is absent or not a sequence."""
-    found = value(dataset, keyword)
+    return _items(value(dataset, keyword))
+
+
+def _items(found: object) -> list[Dataset]:
     if not isinstance(found, Sequence) or isinstance(found, str):
         return []
     return [item for item in found if isinstance(item, Dataset)]

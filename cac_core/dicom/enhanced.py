@@ -31,7 +31,7 @@ _DESCRIBING = (
 
 def is_enhanced(dataset: Dataset) -> bool:
     """Whether the file describes its frames by functional groups."""
-    return "PerFrameFunctionalGroupsSequence" in dataset
+    return datafile.holds(dataset, "PerFrameFunctionalGroupsSequence")
 
 
 def enhanced_frames(dataset: Dataset, layout: PixelLayout, file_index: int) -> list[Frame]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from cac_core.dicom.increment import SAME_POSITION_MM
 
 Vector = NDArray[np.float64]
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 
 #: Largest angle between the axes of the volume and of the body; below it nothing is resampled.
 MAX_OBLIQUE_DEG = 5.0
@@ -101,11 +103,11 @@ class Reorientation:
     reverse_rows: bool
     reverse_columns: bool
 
-    def plane(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return the canonical view of one stored slice; no copy."""
-        turned = pixels.T if self.transpose else pixels
-        turned = turned[::-1] if self.reverse_rows else turned
-        return turned[:, ::-1] if self.reverse_columns else turned
+    def stored(self, plane: NDArray[_Pixel]) -> NDArray[_Pixel]:
+        """Return the view as stored of one canonical slice; no copy."""
+        flipped = plane[::-1] if self.reverse_rows else plane
+        flipped = flipped[:, ::-1] if self.reverse_columns else flipped
+        return flipped.T if self.transpose else flipped
 
 
 def grid_tolerance_mm(

@@ -55,6 +55,7 @@ def to_hounsfield(
     slope: float,
     intercept: float,
     padding: Padding | None,
+    out: NDArray[np.int16] | None = None,
 ) -> tuple[NDArray[np.int16], bool]:
     """Return the HU of one slice, and whether padding was replaced by air.
 
@@ -64,18 +65,21 @@ def to_hounsfield(
     slope, intercept : rescale of this slice: HU = slope x stored + intercept, in double
         precision, rounded half to even, clipped to -1024 and 32767.
     padding : declared padding, if any.
+    out : where the HU are written, (rows, columns); by default a new array.
     """
+    hu = np.empty(stored.shape, np.int16) if out is None else out
     low, high = int(stored.min()), int(stored.max())
     ends = (slope * low + intercept, slope * high + intercept)
     if slope == 1.0 and intercept.is_integer() and _INT16.min <= ends[0] and ends[1] <= _INT16.max:
         # Sums and operands fit 16 bits (uint16 wraps to the same bits), so this equals the
         # double-precision path at a tenth of its time.
-        hu = stored.astype(np.int16) + np.int16(int(intercept) if _fits(intercept) else 0)
-        if not _fits(intercept):
-            hu = (stored.astype(np.int32) + int(intercept)).astype(np.int16)
+        if stored.itemsize == 2 and _fits(intercept):
+            np.add(stored.view(np.int16), np.int16(int(intercept)), out=hu)
+        else:
+            hu[:] = stored.astype(np.int32) + int(intercept)
     else:
         real = np.rint(stored.astype(np.float64) * slope + intercept)
-        hu = np.clip(real, _INT16.min, _INT16.max).astype(np.int16)
+        hu[:] = np.clip(real, _INT16.min, _INT16.max)
     replaced = False
     if padding is not None and padding.high >= low and padding.low <= high:
         replaced = _replace_declared(hu, stored, padding)
@@ -113,7 +117,7 @@ def is_plausible(hu: NDArray[np.int16]) -> bool:
     With a wrong intercept or unit, one of them has less than 0.1 % of the pixels. Uses every 32nd
     pixel.
     """
-    sample = hu[:, ::8, ::4]
+    sample = np.ascontiguousarray(hu[:, ::8, ::4])
     air = np.count_nonzero(sample < -800)
     tissue = np.count_nonzero((sample > -150) & (sample < 150))
     return bool(min(air, tissue) >= 0.001 * sample.size)

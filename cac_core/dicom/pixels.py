@@ -87,12 +87,12 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
         truncated ones), `too_large`, `not_hounsfield` (colour, inverted), `pixel_header_mismatch`,
         `unsupported_transfer_syntax`.
     """
-    if "Rows" not in dataset or "Columns" not in dataset:
+    if not (datafile.holds(dataset, "Rows") and datafile.holds(dataset, "Columns")):
         raise StudyError(StudyReason.UNREADABLE_FILE, "not an image")
     rows = datafile.integer(dataset, "Rows") or 0
     columns = datafile.integer(dataset, "Columns") or 0
     n_frames = 1
-    if "NumberOfFrames" in dataset:
+    if datafile.holds(dataset, "NumberOfFrames"):
         n_frames = datafile.integer(dataset, "NumberOfFrames") or 0
     _check_size(rows, columns, n_frames, limits)
     syntax = datafile.transfer_syntax(dataset)
@@ -100,7 +100,7 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
         raise StudyError(StudyReason.UNSUPPORTED_TRANSFER_SYNTAX)
     _check_grey_scale(dataset)
     allocated, stored = _bits(dataset)
-    if "PixelData" not in dataset:
+    if not datafile.holds(dataset, "PixelData"):
         raise StudyError(StudyReason.TRUNCATED_PIXEL_DATA, "no pixel data")
     representation = datafile.integer(dataset, "PixelRepresentation")
     if representation not in (None, 0, 1):
@@ -108,7 +108,14 @@ def pixel_layout(dataset: Dataset, limits: ReadLimits) -> PixelLayout:
         raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
     signed = representation == 1
     return PixelLayout(
-        rows, columns, n_frames, allocated, stored, signed, syntax, _has_embedded_overlay(dataset)
+        rows,
+        columns,
+        n_frames,
+        allocated,
+        stored,
+        signed,
+        syntax,
+        datafile.has_overlay_in_pixels(dataset),
     )
 
 
@@ -145,12 +152,6 @@ def _check_grey_scale(dataset: Dataset) -> None:
         raise StudyError(StudyReason.NOT_HOUNSFIELD, "PhotometricInterpretation not MONOCHROME2")
 
 
-def _has_embedded_overlay(dataset: Dataset) -> bool:
-    """Whether the unused high bits of the pixels hold an overlay (retired)."""
-    elements = (dataset.get(tag) for tag in datafile.OVERLAY_BIT_POSITIONS)
-    return any(element is not None and element.value not in (None, 0, "") for element in elements)
-
-
 class FrameReader:
     """Returns the stored values of any frame of one data set.
 
@@ -168,17 +169,16 @@ class FrameReader:
     def __init__(self, dataset: Dataset, layout: PixelLayout) -> None:
         self.layout = layout
         try:
-            element = dataset["PixelData"]
+            data, encapsulated = datafile.pixel_data(dataset)
         except datafile.PARSE_ERRORS as error:
             raise StudyError(StudyReason.DECODE_FAILED, type(error).__name__) from None
-        data = element.value
-        if not isinstance(data, bytes | bytearray):
+        if not isinstance(data, bytes | bytearray | memoryview):
             raise StudyError(StudyReason.DECODE_FAILED, "pixel data without bytes")
         if layout.syntax in _NATIVE:
-            if element.is_undefined_length:
+            if encapsulated:
                 detail = "encapsulated pixels in an uncompressed syntax"
                 raise StudyError(StudyReason.PIXEL_HEADER_MISMATCH, detail)
-            self._native = _native_frames(bytes(data), layout)
+            self._native = _native_frames(data, layout)
             self._frames: list[bytes] = []
         else:
             self._frames = _encapsulated_frames(bytes(data), layout)
@@ -207,7 +207,7 @@ class FrameReader:
         return array
 
 
-def _native_frames(data: bytes, layout: PixelLayout) -> NDArray[Any]:
+def _native_frames(data: bytes | bytearray | memoryview, layout: PixelLayout) -> NDArray[Any]:
     """Return a view of uncompressed pixels, shape (frames, rows, columns)."""
     expected = layout.frame_bytes * layout.n_frames
     if len(data) < expected:

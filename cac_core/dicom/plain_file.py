@@ -7,8 +7,9 @@ converted once. Any other file is left to pydicom.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 from pydicom.charset import default_encoding
 from pydicom.datadict import dictionary_VR
@@ -40,7 +41,43 @@ _ESCAPE = 0x1B
 _LIMITS = HeaderLimits()
 
 
-def plain_dataset(content: bytes, wanted: frozenset[int]) -> Dataset | None:
+class SharedElement:
+    """An element of several data sets, and what was made of its value.
+
+    Parameters
+    ----------
+    element : as pydicom gives it.
+    """
+
+    __slots__ = ("element", "made")
+
+    def __init__(self, element: DataElement | RawDataElement) -> None:
+        self.element = element
+        self.made: dict[Callable[..., Any], Any] = {}
+
+
+class PlainDataset(Dataset):
+    """The data set of a plain file, with its elements beside those of pydicom.
+
+    Parameters
+    ----------
+    pixels : the element of the pixel data.
+    shared : the other elements.
+    """
+
+    def __init__(self, pixels: RawDataElement, shared: dict[BaseTag, SharedElement]) -> None:
+        elements: dict[BaseTag, DataElement | RawDataElement]
+        elements = {tag: one.element for tag, one in shared.items()}
+        elements[pixels.tag] = pixels
+        super().__init__(elements)
+        self.shared: dict[BaseTag, SharedElement]
+        # pydicom looks at each attribute that is set, whether it is an element.
+        self.__dict__["shared"] = shared
+        self.__dict__["file_meta"] = _META
+        self.set_original_encoding(False, True)
+
+
+def plain_dataset(content: bytes, wanted: frozenset[int]) -> PlainDataset | None:
     """The wanted elements and the pixel data of a plain file; None for any other file.
 
     They equal those that `pydicom.dcmread` gives. Data sets share elements with equal values.
@@ -59,16 +96,13 @@ def plain_dataset(content: bytes, wanted: frozenset[int]) -> Dataset | None:
     pixels = _pixels(raw, content) if _is_plain(raw) else None
     if pixels is None:
         return None
-    elements: dict[BaseTag, DataElement | RawDataElement] = {pixels.tag: pixels}
+    shared: dict[BaseTag, SharedElement] = {}
     for tag, value in raw.values.items():
         element = _element(tag, raw.representations[tag], value)
         if element is None:
             return None
-        elements[BaseTag(tag)] = element
-    dataset = Dataset(elements)
-    dataset.file_meta = _META
-    dataset.set_original_encoding(False, True)
-    return dataset
+        shared[element.element.tag] = element
+    return PlainDataset(pixels, shared)
 
 
 def _is_plain(raw: RawHeader) -> bool:
@@ -87,12 +121,12 @@ def _pixels(raw: RawHeader, content: bytes) -> RawDataElement | None:
     vr = content[begin - 8 : begin - 6]  # then two reserved bytes, and four of the length
     if vr not in _PIXELS:
         return None
-    value = content[begin : begin + length]
+    value = cast("bytes", memoryview(content)[begin : begin + length])
     return RawDataElement(BaseTag(tags.PixelData), vr.decode(), length, value, begin, False, True)
 
 
 @lru_cache(maxsize=4096)
-def _element(tag: int, vr: bytes, value: bytes) -> DataElement | RawDataElement | None:
+def _element(tag: int, vr: bytes, value: bytes) -> SharedElement | None:
     """One element, converted where its value is valid; None if it is not plain.
 
     A value that cannot be converted stays raw: its error belongs to those who read it.
@@ -105,9 +139,9 @@ def _element(tag: int, vr: bytes, value: bytes) -> DataElement | RawDataElement 
     content = value or cast("bytes | None", empty_value_for_VR(text, raw=True))
     raw = RawDataElement(BaseTag(tag), text, len(value), content, 0, False, True)
     try:
-        return convert_raw_data_element(raw, encoding=[default_encoding])
+        return SharedElement(convert_raw_data_element(raw, encoding=[default_encoding]))
     except Exception:  # noqa: BLE001 - whatever pydicom raises, it raises again when it is read
-        return raw
+        return SharedElement(raw)
 
 
 _META = FileMetaDataset()

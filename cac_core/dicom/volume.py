@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ from cac_core.dicom.hounsfield import (
     to_hounsfield,
 )
 from cac_core.dicom.limits import ReadLimits
+from cac_core.dicom.pixel_digest import pixel_digest
 from cac_core.dicom.pixels import LOSSY_SYNTAXES, FrameReader, PixelLayout, pixel_layout
 from cac_core.dicom.slice_consistency import common_acquisition, series_flags
 from cac_core.dicom.slice_stack import stack_slices
@@ -50,7 +50,7 @@ class CtVolume:
     affine : 4 x 4, (slice, row, column, 1) to LPS millimetres.
     flags : sorted quality flags.
     acquisition : acquisition values of the header.
-    pixel_digest : SHA-256 of shape, spacing, affine and HU, 64 hexadecimal digits.
+    pixel_digest : digest of shape, spacing, affine and HU; see `cac_core.dicom.pixel_digest`.
     """
 
     hu: NDArray[np.int16]
@@ -59,6 +59,10 @@ class CtVolume:
     flags: tuple[QualityFlag, ...]
     acquisition: AcquisitionInfo
     pixel_digest: str
+
+    def has_pixels(self, recorded: str) -> bool:
+        """Whether a digest, also of an earlier version, is that of this volume."""
+        return recorded == pixel_digest(self.hu, self.spacing_mm, self.affine, like=recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def _read_volume(paths: Sequence[ArchiveFile], limits: ReadLimits) -> CtVolume:
         raise StudyError(StudyReason.NOT_HOUNSFIELD, detail)
     if acquisition.kernel is None:
         flags.add(QualityFlag.MISSING_KERNEL)
-    digest = _digest(hu, spacing_mm, affine)
+    digest = pixel_digest(hu, spacing_mm, affine)
     return CtVolume(hu, spacing_mm, affine, tuple(sorted(flags)), acquisition, digest)
 
 
@@ -193,25 +197,27 @@ def _read_pixels(
     flags: set[QualityFlag] = set()
     readers: dict[int, FrameReader] = {}
 
-    def slice_hu(frame: Frame) -> NDArray[np.generic]:
+    def read_slice(frame: Frame, plane: NDArray[np.int16]) -> None:
         file = files[frame.file_index]
         if frame.file_index not in readers:
             readers[frame.file_index] = FrameReader(file.dataset, file.layout)
         stored = readers[frame.file_index].stored(frame.frame_index)
-        hu, replaced = to_hounsfield(stored, frame.slope, frame.intercept, file.padding)
+        rescale, out = (frame.slope, frame.intercept), turn.stored(plane)
+        _, replaced = to_hounsfield(stored, *rescale, file.padding, out)
         if replaced:
             flags.add(QualityFlag.PADDING_REPLACED)
         if file.layout.n_frames == 1:  # release the bytes: halves the peak memory
             del readers[frame.file_index], file.dataset.PixelData
-        return turn.plane(hu)
 
     groups = grid.groups[::-1] if turn.reverse_slices else grid.groups
     shape = (frames[0].rows, frames[0].columns)
     volume = np.empty((len(groups), *(shape[::-1] if turn.transpose else shape)), np.int16)
     for index, group in enumerate(groups):
-        volume[index] = slice_hu(frames[group[0]])
+        read_slice(frames[group[0]], volume[index])
         for other in group[1:]:
-            if not np.array_equal(volume[index], slice_hu(frames[other])):
+            copy = np.empty_like(volume[index])
+            read_slice(frames[other], copy)
+            if not np.array_equal(volume[index], copy):
                 detail = f"{len(group)} images at one position, different pixels, one acquisition"
                 raise StudyError(StudyReason.DUPLICATE_POSITIONS, detail)
             flags.add(QualityFlag.DUPLICATE_SLICES_DROPPED)
@@ -229,14 +235,3 @@ def _file_flags(files: Sequence[_ImageFile]) -> set[QualityFlag]:
         if once_lossy or file.layout.syntax in LOSSY_SYNTAXES:
             flags.add(QualityFlag.LOSSY_COMPRESSION)
     return flags
-
-
-def _digest(
-    hu: NDArray[np.int16], spacing_mm: tuple[float, float, float], affine: NDArray[np.float64]
-) -> str:
-    """SHA-256 over shape, spacing, affine and HU, as little-endian bytes."""
-    digest = hashlib.sha256()
-    digest.update(repr((hu.shape, spacing_mm)).encode())
-    digest.update(affine.astype("<f8").tobytes())
-    digest.update(np.ascontiguousarray(hu, "<i2").data)
-    return digest.hexdigest()

@@ -69,8 +69,9 @@ from call to call.
 
 {reading}
 
-Beside the bare reads lie the digest of the pixels (SHA-256, which identifies what was scored),
-the conversion to HU and the check of every header.
+Beside the bare reads lie the digest of the pixels (BLAKE3, which identifies what was scored), the
+conversion to HU, and the walk over every header with its checks. Two of them bound it: the digest
+alone takes as long as the bare reads, the headers twice as long.
 
 ## Cost against size
 
@@ -79,7 +80,29 @@ the conversion to HU and the check of every header.
 The networks see slices about 5 mm apart in a field of 448 mm at 4 mm for the heart, and windows
 around candidates for calcium. Neither grows with the number of thin slices or with the matrix as
 the volume does.
+
+## Whole programs
+
+Wall time, on the machine and with the versions in the records of `bench/results`.
+
+{programs}
 """
+
+#: Records of programs that are shown as they are, and what they measure.
+PROGRAMS = {
+    "waits": "what a user waits for",
+    "rescore": "a run over an archive",
+    "workers": "workers of one machine",
+    "overlap": "the next study read during the networks of this one",
+    "index": "the index",
+    "scale": "the cost of orchestration",
+    "night": "a night without much to do",
+    "networks": "other networks, in processes of their own",
+    "link": "linkage",
+    "analysis": "the plan of the paper",
+    "pacs": "a PACS (Orthanc)",
+    "review": "the reading page",
+}
 
 
 def main() -> None:
@@ -123,8 +146,31 @@ def main() -> None:
         runtimes=_table([*calls, *(r for r in runtimes["ratios"] if r not in calls)]),
         differences=", ".join(f"{what} {value:.1g}" for what, value in differences.items()),
         reading=_table(study["ratios"]),
+        programs="\n\n".join(map(_program, PROGRAMS)),
     )
     (HERE.parent / "performance.md").write_text(page, encoding="utf-8")
+
+
+def _program(name: str) -> str:
+    """Ratios and figures of one record; says so where there is none."""
+    title = f"### `bench_{name}`: {PROGRAMS[name]}"
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return f"{title}\n\nNot measured for this version."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    parts = [f"{title}\n\n{found['measured']}, {found['machine']['processor']}."]
+    if found["ratios"]:
+        parts.append(_table(found["ratios"]))
+    if found["figures"]:
+        rows = [f"| {what} | {_figure(value)} |" for what, value in found["figures"].items()]
+        parts.append("\n".join(["| | |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_figure(each)}" for name, each in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
 
 def _table(ratios: list[dict[str, Any]]) -> str:

@@ -9,7 +9,6 @@ import typer
 from rich.text import Text
 
 from flows.cli.options import DryRunOption, JsonOption, console, print_json, show, show_planned
-from flows.summaries import PlannedWrites
 
 app = typer.Typer(
     no_args_is_help=True, help="Server, worker and deployments of a site with a Prefect server."
@@ -51,6 +50,8 @@ def units(
     request = UnitsRequest(folder, str(config.resolve()), user, port, runs_at_once)
     if dry_run:
         planned = [str(folder / name) for name in units(request)]
+        from flows.summaries import PlannedWrites
+
         show_planned(PlannedWrites(planned), as_json)
         return
     files = write_units(request)

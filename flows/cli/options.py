@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
@@ -17,7 +17,9 @@ from rich.text import Text
 
 from cac_core.errors import CacError
 from flows.cli.streams import discard_results, flush_results
-from flows.summaries import PlannedWrites
+
+if TYPE_CHECKING:
+    from flows.summaries import PlannedWrites
 
 #: Exit codes: a fault; a run with more failed studies than the failure budget allows; a report
 #: that lacks something its plan requires. Wrong usage is 2, as with other commands.

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cac_core.storage import is_url
 from flows.cli.options import DryRunOption, JsonOption, complain, print_json, show
 
 app = typer.Typer()
@@ -118,6 +117,8 @@ def init_command(
         show(
             f"{done.key_file} holds a new secret. Back it up: no key can be made again without it."
         )
+    from cac_core.storage import is_url
+
     for place in given.archive or ():
         if not (is_url(place) or Path(place).exists()):
             complain(f"The archive {place} does not exist yet.")
@@ -156,6 +157,8 @@ def _ask(question: str, default: str = "") -> str:
 
 
 def _absolute(place: str | None) -> str | None:
+    from cac_core.storage import is_url
+
     if place is None or is_url(place):
         return place
     return str(Path(place).absolute())

@@ -20,7 +20,6 @@ from flows.cli.options import (
     show,
     show_planned,
 )
-from flows.summaries import PlannedWrites
 
 app = typer.Typer()
 
@@ -47,6 +46,8 @@ def phantom(
 
     made = make_phantom(out, studies, seed, RunProgress(console, quiet=quiet), dry_run=dry_run)
     if dry_run:
+        from flows.summaries import PlannedWrites
+
         planned = PlannedWrites([made.archive, made.truth], {"studies": studies, "seed": seed})
         return show_planned(planned, as_json)
     if as_json:
@@ -79,6 +80,8 @@ def registry(
 
     made = make_extracts(out, patients, truth, dialect, seed, dry_run=dry_run)
     if dry_run:
+        from flows.summaries import PlannedWrites
+
         planned = PlannedWrites([made.extracts, made.truth], {"patients": made.patients})
         return show_planned(planned, as_json)
     if as_json:

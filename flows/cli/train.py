@@ -48,14 +48,12 @@ from flows.cli.train_options import (
     StepsOption,
     TableArgument,
 )
-from flows.runtime.progress import RunProgress
-from flows.runtime.results_folder import require_new
-from flows.summaries import PlannedWrites
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from cac_core.training.settings import TrainingSettings
+    from flows.runtime.progress import RunProgress
 
 app = typer.Typer(
     help="Train the networks on your own annotated scans, or on synthetic scans.",
@@ -89,15 +87,15 @@ def table_command(
         raise typer.BadParameter("--low-dose and --balanced cannot be used with --host")
     if mesh and not host:
         raise typer.BadParameter("--mesh needs a --host, the chest around the heart")
-    require_new(out)
+    _require_new(out)
     names = (
         implanted_names(synthetic, seed, host, mesh or ())
         if host
         else synthetic_names(synthetic, seed, low_dose=low_dose, balanced=balanced)
     )
     if dry_run:
-        return show_planned(PlannedWrites([str(out)], {"studies": len(names)}), as_json)
-    table = made_table(names, annotation, data, RunProgress(console, quiet=quiet))
+        return _show_writes(out, {"studies": len(names)}, as_json)
+    table = made_table(names, annotation, data, _progress(quiet))
     write_training_table(out, table)
     _report({"table": str(out), "studies": table.num_rows}, as_json)
 
@@ -127,14 +125,14 @@ def split_command(
     )
     from schemas.codes import CAC_CATEGORIES
 
-    require_new(out)
+    _require_new(out)
     done = split_table(read_training_table(table), seed=seed, external_sites=external_site or ())
     if not dry_run:
         write_training_table(out, done)
     counts = _counts(done)
     result = {"table": str(out), "digest": split_digest(done), "counts": counts}
     if dry_run:
-        return show_planned(PlannedWrites([str(out)], result), as_json)
+        return _show_writes(out, result, as_json)
     if as_json:
         return print_json(result)
     shown = Table("part", *CAC_CATEGORIES, "all")
@@ -219,7 +217,7 @@ def network_command(
         kind,
         inputs,
         out,
-        RunProgress(console, quiet=quiet),
+        _progress(quiet),
         readers=reader or (),
         network=network,
         settings=settings,
@@ -276,7 +274,7 @@ def export_command(
         calcium,
         inputs,
         out,
-        RunProgress(console, quiet=quiet),
+        _progress(quiet),
         coronary_bias=favour_coronary,
         mean_with=mean_with,
         version=version,
@@ -307,7 +305,7 @@ def confidence_command(
     inputs = TrainingData(table, mapping, samples, data)
     if dry_run:
         return show_planned(preview_confidence(model, inputs, out), as_json)
-    result = refit_confidence(model, inputs, out, RunProgress(console, quiet=quiet))
+    result = refit_confidence(model, inputs, out, _progress(quiet))
     _report(result, as_json)
 
 
@@ -318,3 +316,21 @@ def _report(result: Mapping[str, Any], as_json: bool) -> None:
     for name, value in result.items():
         if not isinstance(value, dict | list):
             show(f"{name}: {value}")
+
+
+def _require_new(out: Path) -> None:
+    from flows.runtime.results_folder import require_new
+
+    require_new(out)
+
+
+def _show_writes(out: Path, facts: Mapping[str, Any], as_json: bool) -> None:
+    from flows.summaries import PlannedWrites
+
+    show_planned(PlannedWrites([str(out)], dict(facts)), as_json)
+
+
+def _progress(quiet: bool) -> RunProgress:
+    from flows.runtime.progress import RunProgress
+
+    return RunProgress(console, quiet=quiet)

@@ -13,6 +13,8 @@ import pytest
 from pydicom import dcmread
 
 from cac_core import study
+from cac_core.dicom.pixel_digest import pixel_digest
+from cac_core.dicom.volume import read_volume
 from cac_core.errors import StudyError
 from cac_core.model.cascade import Segmentation
 from cac_core.protocol import ScoringProtocol
@@ -260,13 +262,17 @@ def test_torch_out_of_memory(tmp_path: Path) -> None:
         ({"PixelSpacing": ["3.9", "3.9"]}, False),
     ],
 )
+@pytest.mark.parametrize("earlier", [False, True])
 def test_only_changed_content_is_scored_again(
-    tmp_path: Path, change: dict[str, Any], unchanged: bool
+    tmp_path: Path, change: dict[str, Any], unchanged: bool, earlier: bool
 ) -> None:
+    """Also where the score has the digest of an earlier version."""
     paths = write_ct_series(tmp_path)
     first = run(work_on(paths), Oracle()).score
+    volume = read_volume(paths)
+    sha256 = pixel_digest(volume.hu, volume.spacing_mm, volume.affine, like="0" * 64)
     scored = ScoredContent(
-        str(first["pixel_digest"]),
+        sha256 if earlier else str(first["pixel_digest"]),
         first["KVP"],  # type: ignore[arg-type]
         first["slice_thickness_mm"],  # type: ignore[arg-type]
         None,

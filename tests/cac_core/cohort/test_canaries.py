@@ -96,6 +96,13 @@ def test_a_rescored_study_keeps_its_reference(store: Warehouse) -> None:
     assert drifted["drifted"]
 
 
+def test_digests_of_pixels_by_different_functions_are_not_compared(store: Warehouse) -> None:
+    same = "blake3:" + digest("pixels")
+    assert not _again(store, "n1", pixel_digest=same)[0]["drifted"]
+    (changed,) = _again(store, "n2", pixel_digest=digest("others"))
+    assert changed["differs"] == "pixel_digest"
+
+
 def test_a_failed_canary_is_not_compared(store: Warehouse) -> None:
     (row,) = _again(store, "run-1", status="failed", reason="timeout", agatston=None)
     assert (row["drifted"], row["reason"]) == (False, "timeout")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cac_core.dicom import archive_io
-from cac_core.dicom.archive_io import answered, is_there, require_there, unreadable
+from cac_core.dicom.archive_io import answered, answered_each, is_there, require_there, unreadable
 from cac_core.errors import CacError
 from schemas.codes import StudyReason
 
@@ -65,3 +67,39 @@ def test_a_call_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Monke
     assert answered(len, "abc") == 3
     with pytest.raises(ZeroDivisionError):
         answered(divmod, 1, 0)
+
+
+def test_items_before_one_that_hangs_are_given_and_slow_ones_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together the first items take longer than one may; then comes a pipe without a writer."""
+    monkeypatch.setattr(archive_io, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(archive_io, "_last_hung", threading.Event())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def slow() -> Iterator[int]:
+        for number in range(5):
+            time.sleep(0.3)
+            yield number
+        yield len(pipe.read_bytes())
+
+    found = []
+    with pytest.raises(TimeoutError):
+        for number in answered_each(slow()):
+            found.append(number)
+    assert found == [0, 1, 2, 3, 4]
+    os.close(os.open(pipe, os.O_RDWR))
+
+
+def test_more_items_than_are_read_together_and_an_error_after_them() -> None:
+    assert list(answered_each(iter(range(50)))) == list(range(50))
+
+    def broken() -> Iterator[int]:
+        yield from range(20)
+        raise OSError("gone")
+
+    found = answered_each(broken())
+    assert [next(found) for _ in range(20)] == list(range(20))
+    with pytest.raises(OSError, match="gone"):
+        next(found)

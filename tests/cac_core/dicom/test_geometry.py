@@ -188,8 +188,10 @@ def test_affine_agrees_with_the_standard_for_every_pixel(
     )
     order = [group[0] for group in grid.groups]
     order = order[::-1] if turn.reverse_slices else order
-    planes = [turn.plane(stored[k, :, :, axis]) for k in order for axis in range(3)]
-    canonical = np.array(planes).reshape(n_slices, 3, *planes[0].shape).transpose(0, 2, 3, 1)
+    canonical = np.empty((n_slices, *(shape[::-1] if turn.transpose else shape), 3))
+    for place, k in enumerate(order):
+        for axis in range(3):
+            turn.stored(canonical[place, :, :, axis])[:] = stored[k, :, :, axis]
     index = np.stack([*np.indices(canonical.shape[:3]), np.ones(canonical.shape[:3])], axis=-1)
     np.testing.assert_allclose((index @ affine.T)[..., :3], canonical, atol=1e-4)
     assert (np.diag(affine[:3, :3][::-1]) > 0).all()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+import re
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -246,7 +248,18 @@ def test_digest_depends_on_pixels_and_geometry(tmp_path: Path) -> None:
         read_volume(write_ct_series(tmp_path / "d", pixel_spacing_mm=(4.0, 4.01))).pixel_digest,
     }
     assert len(digests) == 4
-    assert all(len(digest) == 64 for digest in digests)
+    assert all(re.fullmatch("blake3:[0-9a-f]{64}", digest) for digest in digests)
+
+
+def test_digest_of_an_earlier_version_is_known(tmp_path: Path) -> None:
+    volume = read_volume(write_ct_series(tmp_path))
+    earlier = hashlib.sha256(repr((volume.hu.shape, volume.spacing_mm)).encode())
+    earlier.update(volume.affine.astype("<f8").tobytes())
+    earlier.update(volume.hu.astype("<i2").tobytes())
+    assert volume.has_pixels(earlier.hexdigest())
+    assert volume.has_pixels(volume.pixel_digest)
+    assert not volume.has_pixels("0" * 64)
+    assert not volume.has_pixels(volume.pixel_digest.removeprefix("blake3:"))
 
 
 def test_limits(tmp_path: Path) -> None:
