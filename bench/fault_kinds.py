@@ -104,7 +104,7 @@ def _kill_run(run: Run, luck: random.Random) -> None:
 
 
 def _kill_server(run: Run, luck: random.Random) -> None:
-    for process in run.children("prefect"):
+    for process in run.server():
         with contextlib.suppress(psutil.Error):
             process.kill()
 

@@ -111,9 +111,12 @@ def _prefect(request: ScoringRequest, quiet: bool, module: str) -> Iterator[None
     from flows.request import archive_of_run, prepare_scoring
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress, showing
+    from flows.runtime.worker_server import start_method
 
     if not request.scheduled:  # a scheduled run may find a fault that passes, and tries again
-        prepare_scoring(request)
+        prepared = prepare_scoring(request)
+        if prepared.settings.cluster.kind == "local":
+            start_method()  # workers import their libraries while this process imports its own
     progress = RunProgress(console, quiet=quiet)
     home = prepare_environment(progress.say)
     with (
