@@ -32,6 +32,7 @@ from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import UNCHANGED, RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.runtime.states import concluded, follow
+from flows.runtime.worker_server import start_early
 from flows.summaries import ScoringSummary
 from schemas.instance import INSTANCES
 from schemas.series import SERIES
@@ -103,6 +104,7 @@ def _scheduled(request: ScoringRequest) -> ScoringSummary:
 def rescore(request: ScoringRequest) -> ScoringSummary:
     """Score what the ledger lacks; called inside a flow, whose task runs are the shards."""
     prepared = prepare_scoring(request)
+    start_early(prepared.settings.cluster)
     stamp, progress = RunStamp(), current_progress()
     with prepared.warehouse.lock(), watched(prepared, stamp, progress) as watch:
         summary = _rescore(prepared, stamp, progress)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 
+from cac_core.cluster_settings import ClusterSettings
 from cac_core.keys import SECRET_VARIABLE
 from cac_core.processes import without_interrupts
 from cac_core.scratch import scratch_folder
@@ -50,6 +51,12 @@ def start_method() -> str:
     except OSError:
         return "spawn"
     return "forkserver"
+
+
+def start_early(cluster: ClusterSettings) -> None:
+    """Start the server while the run does other things, if it will need one."""
+    if cluster.kind == "local":
+        start_method()
 
 
 def _place_socket() -> None:
