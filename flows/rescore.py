@@ -34,8 +34,6 @@ from flows.runtime.stamp import RunStamp
 from flows.runtime.states import concluded, follow
 from flows.runtime.worker_server import start_early
 from flows.summaries import ScoringSummary
-from schemas.instance import INSTANCES
-from schemas.series import SERIES
 from tasks.archive_wait import ArchiveWait
 from tasks.scoring import Shards, score_shard
 from tasks.step import step
@@ -128,8 +126,7 @@ def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) 
     store, model = prepared.warehouse, prepared.weights.model_id
     content = read_archive(prepared.indexing, progress)
     keep_fingerprint(store, prepared.indexing.keyring)
-    store.replace(INSTANCES, content.index.instances)
-    store.replace(SERIES, content.series)
+    content.keep(store)
     _publish(store, model)  # rows that a killed run finished but did not publish
     plan = plan_scoring(prepared, content)
     store.restamp(model, plan.unstamped)
