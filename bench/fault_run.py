@@ -30,6 +30,8 @@ STUDIES = 24
 _STUDY_S = "0.3"
 #: A run that takes longer hangs.
 _HANGS_S = 400.0
+#: What a killed run leaves ends by itself after this time.
+_LINGERS_S = 3.0
 #: Columns that differ between two runs over the same archive.
 _OF_THE_RUN = ("run_id", "scored_at")
 _KEYS = {
@@ -179,6 +181,7 @@ class Bench:
         return place
 
     def _left_processes(self) -> list[str]:
+        sleep(_LINGERS_S)
         left = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import forkserver
@@ -77,14 +78,21 @@ def _place_socket() -> None:
         scratch = contextlib.ExitStack()
         with contextlib.suppress(OSError):
             config["tempdir"] = str(scratch.enter_context(scratch_folder(_PREFIX, Path(place))))
-            atexit.register(_remove, scratch, os.getpid())
+            atexit.register(_end, scratch, os.getpid())
             return
     raise FileNotFoundError
 
 
-def _remove(scratch: contextlib.ExitStack, owner: int) -> None:
-    if os.getpid() == owner:
-        scratch.close()
+def _end(scratch: contextlib.ExitStack, owner: int) -> None:
+    """End the server, which would first complete its imports, and remove its folder."""
+    if os.getpid() != owner:
+        return
+    server: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if server is not None:
+        with contextlib.suppress(OSError):
+            os.kill(server, signal.SIGKILL)
+            os.waitpid(server, 0)
+    scratch.close()
 
 
 @contextlib.contextmanager

@@ -122,6 +122,18 @@ def test_a_long_temporary_folder_is_no_place_for_a_socket(tmp_path: Path) -> Non
     assert list(place.iterdir()) == []
 
 
+def test_a_server_ends_with_its_process_also_while_it_imports() -> None:
+    script = "from flows.runtime.worker_server import start_method\nprint(start_method())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True,
+        env=os.environ | {"CAC_TEST_MARK": str(os.getpid())},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("forkserver\n", "")
+    for process in psutil.process_iter(["environ", "cmdline"]):
+        if (process.info["environ"] or {}).get("CAC_TEST_MARK") == str(os.getpid()):
+            assert not any("forkserver" in word for word in process.info["cmdline"])
+
+
 def test_without_a_server_each_worker_imports_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused() -> None:
         raise OSError
