@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 from distributed import Client, LocalCluster, as_completed
 
-from bench import small_archive
+from bench import processes, small_archive
 from bench.measure import record
 from cac_core.cohort.worklist import Identity, wanted_studies, work_orders
 from cac_core.dicom.index import index_archive
@@ -170,11 +170,8 @@ class Samples:
         used = process.cpu_times()
         self.clock.append((time(), used.user + used.system))
         self.memory["scheduler and flow"].append(process.memory_info().rss)
-        for child in process.children():
-            if "prefect" in child.cmdline():
-                self.memory["Prefect API"].append(child.memory_info().rss)
-            elif any("spawn_main" in word for word in child.cmdline()):
-                self.memory["a worker"].append(child.memory_info().rss)
+        for role, of in (("Prefect API", processes.prefect_api), ("a worker", processes.workers)):
+            self.memory[role] += [child.memory_info().rss for child in of(process)]
 
     def cpu(self, folder: Path) -> float:
         """CPU seconds of the main process per study, between the first and the last study."""

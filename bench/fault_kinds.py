@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _MIB = 2**20
 #: Seconds that loading the weights takes where a worker is killed meanwhile.
 _LOAD_S = 2.0
 _AWAY_S = 4.0
+_JUMPS_S = (-86400, -3600, -60, 60, 3600, 86400)
 
 
 class SkippedError(Exception):
@@ -103,8 +105,14 @@ def _kill_run(run: Run, luck: random.Random) -> None:
     run.process.kill()
 
 
+def _kill_worker_server(run: Run, luck: random.Random) -> None:
+    for process in run.worker_server():
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 def _kill_server(run: Run, luck: random.Random) -> None:
-    for process in run.children("prefect"):
+    for process in run.server():
         with contextlib.suppress(psutil.Error):
             process.kill()
 
@@ -146,6 +154,26 @@ def _take_archive_away(run: Run, luck: random.Random) -> None:
         aside.rename(run.archive)
 
 
+def _shiftable_clock(place: Path) -> dict[str, str]:
+    """Variables of a run whose clock the file `clock` of its folder shifts, by seconds."""
+    library, clock = place / "clock.so", place / "clock"
+    if not clock.exists():
+        source = Path(__file__).with_name("clock_shift.c")
+        command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+        try:
+            subprocess.run(command, capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            raise SkippedError("no C compiler here") from None
+        clock.write_bytes(struct.pack("q", 0))
+    return {"LD_PRELOAD": str(library), "CAC_BENCH_CLOCK": str(clock)}
+
+
+def _jump(run: Run, luck: random.Random) -> None:
+    # In place: the processes of the run have mapped the file.
+    with (run.place / "clock").open("r+b") as file:
+        file.write(struct.pack("q", luck.choice(_JUMPS_S)))
+
+
 FAULTS = (
     Fault("kill-worker", "kill -9 of a worker", _send(signal.SIGKILL)),
     Fault("kill-workers", "kill -9 of all workers", _send(signal.SIGKILL, all_of_them=True)),
@@ -156,6 +184,7 @@ FAULTS = (
         setting=lambda place: {"CAC_BENCH_LOAD_S": str(_LOAD_S)},
         window_s=_LOAD_S * 2,
     ),
+    Fault("kill-forker", "kill -9 of the process that forks the workers", _kill_worker_server),
     Fault("kill-run", "kill -9 of the run", _kill_run, since_workers=False),
     Fault(
         "kill-server",
@@ -192,6 +221,14 @@ FAULTS = (
         own_server=True,
     ),
     Fault("archive-away", "the archive is away for some seconds", _take_archive_away),
+    Fault(
+        "clock-jump",
+        "the clock jumps by minutes to a day",
+        _jump,
+        own_server=True,
+        setting=_shiftable_clock,
+        since_workers=False,
+    ),
     Fault("segfault", "1 % of the studies crash", poison=stub_cascade.SEGFAULT),
     Fault("endless", "1 % of the studies never end", poison=stub_cascade.ENDLESS),
     Fault("greedy", "1 % of the studies take all memory", poison=stub_cascade.GREEDY),

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from bench import small_archive
+from bench import processes, small_archive
 from bench.fault_kinds import Fault
 from cac_core.cohort.warehouse import Warehouse
 from flows.runtime.environment import prefect_api, prepare_environment
@@ -30,6 +30,8 @@ STUDIES = 24
 _STUDY_S = "0.3"
 #: A run that takes longer hangs.
 _HANGS_S = 400.0
+#: What a killed run leaves ends by itself after this time.
+_LINGERS_S = 3.0
 #: Columns that differ between two runs over the same archive.
 _OF_THE_RUN = ("run_id", "scored_at")
 _KEYS = {
@@ -73,19 +75,22 @@ class Run:
             stderr=(place / "run.log").open("wb"),
         )  # fmt: skip
 
-    def children(self, word: str) -> list[psutil.Process]:
-        """Processes of this run with a word in their arguments."""
-        found = []
-        with contextlib.suppress(psutil.Error):
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    if any(word in argument for argument in child.cmdline()):
-                        found.append(child)
-        return found
-
     def workers(self) -> list[psutil.Process]:
         """The worker processes that are there now."""
-        return self.children("spawn_main")
+        return self._those(processes.workers)
+
+    def server(self) -> list[psutil.Process]:
+        """The Prefect server of this run, if it has one of its own."""
+        return self._those(processes.prefect_api)
+
+    def worker_server(self) -> list[psutil.Process]:
+        """The process that forks the workers."""
+        return self._those(processes.worker_server)
+
+    def _those(self, of: Callable[[psutil.Process], list[psutil.Process]]) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.Error):
+            return of(psutil.Process(self.process.pid))
+        return []
 
     def until(self, there: Any) -> bool:
         """Wait until `there()` holds; False if the run has ended before."""
@@ -176,6 +181,7 @@ class Bench:
         return place
 
     def _left_processes(self) -> list[str]:
+        sleep(_LINGERS_S)
         left = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

@@ -84,7 +84,7 @@ class ForgottenFiles:
 
     def publish_archive_page(self) -> None:
         """Write the archive page again, whose counts include the patients, if there is one."""
-        from flows.pages.archive import PLACE, publish_archive_page  # imports matplotlib
+        from flows.pages.archive import PLACE, publish_archive_page
 
         pages = self.store.files.root / "reports" / PurePosixPath(PLACE).parent
         old = [path for path in self.store.files.all_files() if path.parent == pages]

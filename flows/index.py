@@ -12,8 +12,6 @@ from flows.planning import read_archive
 from flows.request import prepare_indexing
 from flows.runtime.progress import RunProgress
 from flows.summaries import IndexSummary
-from schemas.instance import INSTANCES
-from schemas.series import SERIES
 
 
 def index(
@@ -41,8 +39,7 @@ def index(
         found = content.index
         if not dry_run:
             keep_fingerprint(store, prepared.keyring)
-            store.replace(INSTANCES, found.instances)
-            store.replace(SERIES, content.series)
+            content.keep(store)
     series = content.series.select(["study_key", "selected", "reason"]).to_pylist()
     return IndexSummary(
         files=found.n_files,

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from cac_core.cohort.fingerprint import require_known_keys
 from cac_core.cohort.forgotten import Forgotten
+from cac_core.cohort.known_series import keep_series, known_series, series_origin
+from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import wanted_studies
 from cac_core.dicom.archive_io import require_there
 from cac_core.dicom.index import ArchiveIndex, index_archive, withheld
@@ -32,6 +34,7 @@ from flows.request import (
 from flows.runtime.progress import RunProgress
 from flows.summaries import ScoringDryRun
 from schemas.instance import INSTANCES
+from schemas.series import SERIES
 from tasks.step import step
 
 _index_archive = step("index-archive")(index_archive)
@@ -46,12 +49,28 @@ def _choose_series(instances: pa.Table, rules: SelectionRules) -> pa.Table:
 class ArchiveContent:
     """Files of the archive, and table `series` with the CTAC series of each study selected.
 
-    `pacs` are the PACS among the archives, if any.
+    `pacs` are the PACS among the archives, if any. `origin` is what `series` was made from;
+    `known` names the tables that the warehouse holds as they are here.
     """
 
     index: ArchiveIndex
     series: pa.Table
-    pacs: PacsOfRun | None = None
+    pacs: PacsOfRun | None
+    origin: str
+    known: frozenset[str]
+
+    def keep(self, store: Warehouse) -> None:
+        """Publish both tables, as far as the warehouse does not hold them already.
+
+        Raises
+        ------
+        CacError
+            If a file cannot be written.
+        """
+        if INSTANCES.name not in self.known:
+            store.replace(INSTANCES, self.index.instances)
+        if SERIES.name not in self.known:
+            keep_series(store, self.series, self.origin)
 
 
 @dataclass(frozen=True)
@@ -103,7 +122,20 @@ def read_archive(prepared: PreparedIndexing, progress: RunProgress) -> ArchiveCo
     _require_ct(index)
     require_known_keys(prepared.warehouse, prepared.keyring, index.instances)
     index = withheld(index, Forgotten.read(prepared.warehouse, prepared.keyring).mask)
-    return ArchiveContent(index, _choose_series(index.instances, prepared.rules), pacs)
+    return _with_series(index, pacs, prepared, previous)
+
+
+def _with_series(
+    index: ArchiveIndex, pacs: PacsOfRun | None, prepared: PreparedIndexing, previous: pa.Table
+) -> ArchiveContent:
+    """Choose the series; those of an archive that did not change are known."""
+    origin = series_origin(index.instances, prepared.rules.digest)
+    series = known_series(prepared.warehouse, origin)
+    kept = {INSTANCES.name: index.instances.equals(previous), SERIES.name: series is not None}
+    if series is None:
+        series = _choose_series(index.instances, prepared.rules)
+    known = frozenset(name for name, is_kept in kept.items() if is_kept)
+    return ArchiveContent(index, series, pacs, origin, known)
 
 
 def plan_scoring(prepared: PreparedScoring, content: ArchiveContent) -> ScoringPlan:

@@ -32,9 +32,8 @@ from flows.runtime.dask_cluster import cluster_client
 from flows.runtime.progress import UNCHANGED, RunProgress, current_progress
 from flows.runtime.stamp import RunStamp
 from flows.runtime.states import concluded, follow
+from flows.runtime.worker_server import start_early
 from flows.summaries import ScoringSummary
-from schemas.instance import INSTANCES
-from schemas.series import SERIES
 from tasks.archive_wait import ArchiveWait
 from tasks.scoring import Shards, score_shard
 from tasks.step import step
@@ -103,6 +102,7 @@ def _scheduled(request: ScoringRequest) -> ScoringSummary:
 def rescore(request: ScoringRequest) -> ScoringSummary:
     """Score what the ledger lacks; called inside a flow, whose task runs are the shards."""
     prepared = prepare_scoring(request)
+    start_early(prepared.settings.cluster)
     stamp, progress = RunStamp(), current_progress()
     with prepared.warehouse.lock(), watched(prepared, stamp, progress) as watch:
         summary = _rescore(prepared, stamp, progress)
@@ -126,8 +126,7 @@ def _rescore(prepared: PreparedScoring, stamp: RunStamp, progress: RunProgress) 
     store, model = prepared.warehouse, prepared.weights.model_id
     content = read_archive(prepared.indexing, progress)
     keep_fingerprint(store, prepared.indexing.keyring)
-    store.replace(INSTANCES, content.index.instances)
-    store.replace(SERIES, content.series)
+    content.keep(store)
     _publish(store, model)  # rows that a killed run finished but did not publish
     plan = plan_scoring(prepared, content)
     store.restamp(model, plan.unstamped)

@@ -49,7 +49,7 @@ def warehouse_status(
             f"There is no warehouse at {store.url}.", "Make one with: cac score ARCHIVE -w DIR"
         )
     if page is not None:
-        from flows.pages.archive import write_archive_page  # imports matplotlib: one second
+        from flows.pages.archive import write_archive_page
 
         write_archive_page(store, page)
     # Only the columns that are counted, and without SQL: to validate whole tables and to import

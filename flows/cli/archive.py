@@ -35,6 +35,17 @@ if TYPE_CHECKING:
     from flows.request import ScoringRequest
     from flows.summaries import ScoringSummary
 
+#: What a run imports at its first use, and can as well import while it waits for the Prefect API.
+_NEEDED_SOON = (
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "fastapi.encoders",
+    "pandera.pyarrow",
+    "pandera.backends.narwhals.container",
+    "cac_core.sources.listing",
+    "duckdb",
+)
+
 ScoringDryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be scored; write nothing.")
 ]
@@ -111,13 +122,23 @@ def _prefect(request: ScoringRequest, quiet: bool, module: str) -> Iterator[None
     from flows.request import archive_of_run, prepare_scoring
     from flows.runtime.environment import prefect_api, prepare_environment
     from flows.runtime.progress import RunProgress, showing
+    from flows.runtime.worker_server import start_early
 
-    if not request.scheduled:  # a scheduled run may find a fault that passes, and tries again
-        prepare_scoring(request)
+    # A scheduled run may find a fault that passes, and tries again.
+    prepared = None if request.scheduled else prepare_scoring(request)
     progress = RunProgress(console, quiet=quiet)
     home = prepare_environment(progress.say)
+
+    def meanwhile() -> None:
+        import_module(module)
+        if prepared is not None:
+            start_early(prepared.settings.cluster)
+        for name in _NEEDED_SOON:
+            with contextlib.suppress(ImportError):
+                import_module(name)
+
     with (
-        prefect_api(home, progress.say, lambda: import_module(module)) as ready,
+        prefect_api(home, progress.say, meanwhile) as ready,
         showing(progress),
         archive_of_run(request.archive),
     ):

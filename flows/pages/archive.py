@@ -7,7 +7,6 @@ from pathlib import Path
 from cac_core.cohort.archive import archive_state
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError, UsageError
-from cac_core.report.archive_page import archive_page
 
 #: Path of the page below `reports/` of the warehouse.
 PLACE = "archive/index.html"
@@ -23,7 +22,7 @@ def publish_archive_page(store: Warehouse) -> str:
     CacError
         If a table cannot be read or the page cannot be written.
     """
-    return store.write_page(PLACE, archive_page(archive_state(store)))
+    return store.write_page(PLACE, _page(store))
 
 
 def write_archive_page(store: Warehouse, path: Path) -> None:
@@ -44,12 +43,19 @@ def write_archive_page(store: Warehouse, path: Path) -> None:
         raise UsageError(
             f"{path} exists and is not a page of this program.", "Name another with --page."
         )
-    text = archive_page(archive_state(store))
+    text = _page(store)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+def _page(store: Warehouse) -> str:
+    # Imports matplotlib, which takes a second: a run scores first.
+    from cac_core.report.archive_page import archive_page
+
+    return archive_page(archive_state(store))
 
 
 def _unwritable(path: Path, error: OSError) -> CacError:

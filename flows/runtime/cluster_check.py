@@ -9,8 +9,6 @@ from inspect import Parameter, signature
 from typing import Any
 from urllib.parse import urlsplit
 
-from distributed import LocalCluster, Nanny, Worker
-
 from cac_core.cluster_settings import ClusterSettings
 from cac_core.errors import CacError, UsageError
 from cac_core.processes import interrupt_handler_kept
@@ -50,6 +48,10 @@ def check_cluster(settings: ClusterSettings) -> None:
 
 def _check_local(settings: ClusterSettings) -> None:
     """A worker that gets an unknown argument does not start, and the cluster does not say why."""
+    if not settings.options:
+        return
+    from distributed import LocalCluster, Nanny, Worker  # takes half a second
+
     known = _parameters(LocalCluster, Nanny, Worker)
     _check_names(settings, known, LOCAL_FIXED, "distributed.LocalCluster, Nanny and Worker")
 

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import dask
+import distributed.utils
 import psutil
 from distributed import Client, LocalCluster, Nanny, SpecCluster
 from distributed.security import Security
@@ -28,6 +29,7 @@ from cac_core.processes import end_processes, without_interrupts
 from cac_core.quiet import silence
 from cac_core.scratch import scratch_folder
 from flows.runtime.cluster_check import check_cluster
+from flows.runtime.worker_server import WORKER_VARIABLES, start_method
 from tasks.dask_without_http import ClosedScheduler, ClosedWorker
 from tasks.slots import study_slots
 from tasks.worker import CascadePlugin
@@ -48,19 +50,10 @@ _CONFIG = {
     "distributed.scheduler.worker-ttl": "60s",
     "distributed.deploy.lost-worker-timeout": "60s",
     "distributed.comm.timeouts.connect": "60s",
-    "distributed.worker.multiprocessing-method": "spawn",
     # Some log messages contain task arguments, and with them paths of the archive. Faults of a
     # study are in its row.
     "logging": {"distributed": "critical"},
-    # One thread per process. Dask's default trim threshold (64 KiB) returns every freed volume to
-    # the kernel, which costs the next study page faults.
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_TRIM_THRESHOLD_": str(2**30),
-        "MALLOC_MMAP_THRESHOLD_": str(2**25),
-    },
+    "distributed.nanny.pre-spawn-environ": WORKER_VARIABLES,
 }
 _CONNECT_S = 20.0
 _LOOK_EVERY_S = 2.0
@@ -233,6 +226,7 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
     scratch = str(stack.enter_context(scratch_folder("cac-workers-")))
     # The scheduler reads it from the configuration, and else uses the system's temporary folder.
     stack.enter_context(dask.config.set({"temporary-directory": scratch}))
+    stack.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": _method()}))
     # End workers that an interrupted run did not wait for: they would create their folders again.
     stack.callback(end_processes, set(multiprocessing.active_children()))
     fixed = {
@@ -249,9 +243,22 @@ def _local_cluster(settings: ClusterSettings, stack: contextlib.ExitStack) -> Lo
         "local_directory": scratch,
         "silence_logs": logging.CRITICAL,
         "resources": dict(settings.worker_resources) or None,
+        "env": _worker_environment(),
     }
     with _options_named():
         return _started(fixed | settings.options)
+
+
+def _method() -> str:
+    """How this process starts workers."""
+    # Ours is set; the list that Dask would set has it import pandas first.
+    distributed.utils._forkserver_preload_set = True
+    return start_method()
+
+
+def _worker_environment() -> dict[str, str]:
+    """Variables of now: a server that forks workers has those of its start."""
+    return {name: value for name, value in os.environ.items() if name not in WORKER_VARIABLES}
 
 
 def _started(options: dict[str, Any]) -> LocalCluster:

@@ -28,6 +28,7 @@ from cac_core.errors import CacError, UsageError
 from cac_core.processes import end_processes
 from flows.runtime import dask_cluster
 from flows.runtime.dask_cluster import cluster_client
+from flows.runtime.worker_server import start_method
 from tasks.worker import CascadePlugin
 
 #: Tries every way in: plain, HTTP, TLS without a certificate, TLS with one that we made ourselves.
@@ -184,6 +185,7 @@ def test_dask_configuration_of_the_user_is_ignored(
 def test_a_cluster_leaves_no_temporary_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    start_method()  # its folder is that of the process
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / f"cac-workers-{'0' * 32}"  # of a run that was killed
     left.mkdir()
@@ -254,15 +256,16 @@ class Dies(CascadePlugin):
 @pytest.mark.slow
 def test_a_worker_lost_while_the_cluster_starts_costs_another_start() -> None:
     killed: list[int] = []
+    start_method()
+    others = set(psutil.Process().children(recursive=True))
 
     def kill_the_first() -> None:
         deadline = time.monotonic() + 60
         while not killed and time.monotonic() < deadline:
-            for child in psutil.Process().children():
-                if any("spawn_main" in word for word in child.cmdline()):
-                    child.kill()
-                    killed.append(child.pid)
-                    return
+            for child in set(psutil.Process().children(recursive=True)) - others:
+                child.kill()
+                killed.append(child.pid)
+                return
             time.sleep(0.005)
 
     killer = threading.Thread(target=kill_the_first)
