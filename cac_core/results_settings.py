@@ -58,6 +58,17 @@ class ResultsSettings(Section):
         return self
 
     @property
+    def address(self) -> str:
+        """Where the objects go; empty without a receiver."""
+        if self.stow_url:
+            return self.stow_url
+        return (
+            f"{self.dimse_called_aet}@{self.dimse_host}:{self.dimse_port}"
+            if self.dimse_host
+            else ""
+        )
+
+    @property
     def has_receiver(self) -> bool:
         """Whether the settings name a receiver."""
         return bool(self.stow_url or self.dimse_host)

@@ -106,13 +106,13 @@ def rescore(request: ScoringRequest) -> ScoringSummary:
     stamp, progress = RunStamp(), current_progress()
     with prepared.warehouse.lock(), watched(prepared, stamp, progress) as watch:
         summary = _rescore(prepared, stamp, progress)
-        if prepared.settings.results.nightly and summary.scored:
+        if prepared.settings.results.nightly:
             _send_results(request, stamp.run_id, progress)
         return watch.finished(summary)
 
 
 def _send_results(request: ScoringRequest, run_id: str, progress: RunProgress) -> None:
-    """Send what was scored; the scores are published, whatever becomes of it."""
+    """Send what was scored, and what waits; the scores are published, whatever becomes of it."""
     from flows.results import send_new
 
     try:

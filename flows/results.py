@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cac_core.cohort.deliveries import Deliveries
 from cac_core.cohort.scores import scores_of
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.cohort.worklist import wanted_studies, work_orders
@@ -33,7 +34,7 @@ from flows.runtime.known_folders import remember_folder
 from flows.runtime.progress import RunProgress
 from flows.runtime.results_folder import results_folder
 from flows.summaries import ResultsSummary
-from schemas.codes import Status
+from schemas.codes import DeliveryOutcome, Status
 
 if TYPE_CHECKING:
     from cac_core.dicom.results.send import Receiver
@@ -46,8 +47,9 @@ _HOLDS = "DICOM results"
 class ResultsRequest:
     """Arguments of `cac export --dicom`; None takes the value of the settings file.
 
-    Without `out` nothing is kept; with `send` the objects go to the receiver of the settings.
-    With `run_id`, only studies that this run scored.
+    Without `out` nothing is kept; with `send` the objects go to the receiver of the settings, which
+    gets none a second time but those of named studies. With `run_id`, only studies that this run
+    scored, and those that the receiver did not take before.
     """
 
     archive: tuple[str, ...] = ()
@@ -85,15 +87,15 @@ def export_results(request: ResultsRequest, progress: RunProgress) -> ResultsSum
         request.archive, request.warehouse, request.config, request.model, request.limit
     )
     prepared = prepare_scoring(scoring)
-    receiver = _receiver(prepared, request.send)
-    if request.out is None and receiver is None:
+    target = _target(prepared) if request.send else None
+    if request.out is None and target is None:
         raise UsageError("Nothing would be kept.", "Name a folder with --out, or add --send.")
     if request.out is not None:
         remember_folder(prepared.warehouse, request.out, _HOLDS)
-    chosen = _chosen(prepared, request, progress)[: request.limit]
+    chosen = _chosen(prepared, request, target, progress)[: request.limit]
     rows = []
     with progress.counting("studies exported") as report:
-        for number, row in enumerate(_exported(prepared, chosen, request.out, receiver), start=1):
+        for number, row in enumerate(_exported(prepared, chosen, request.out, target), start=1):
             rows.append(row)
             if report is not None:
                 report(number, len(chosen))
@@ -101,14 +103,14 @@ def export_results(request: ResultsRequest, progress: RunProgress) -> ResultsSum
     return ResultsSummary(
         model=prepared.weights.model_id,
         folder=None if request.out is None else str(request.out),
-        receiver=None if receiver is None else receiver.kind,
+        receiver=None if target is None else target.receiver.kind,
         counts=dict(counts),
         studies=rows,
     )
 
 
 def send_new(request: ScoringRequest, run_id: str, progress: RunProgress) -> ResultsSummary:
-    """Send the objects of the studies that a run scored; says which were not sent.
+    """Send the objects of the studies that a run scored, and those that wait since an earlier one.
 
     Raises
     ------
@@ -143,23 +145,37 @@ def require_packages() -> None:
         ) from None
 
 
-def _receiver(prepared: PreparedScoring, send: bool) -> Receiver | None:
-    if not send:
-        return None
+@dataclass(frozen=True)
+class _Target:
+    """A receiver, and what it was sent."""
+
+    receiver: Receiver
+    deliveries: Deliveries
+
+
+def _target(prepared: PreparedScoring) -> _Target:
     from cac_core.dicom.results.send import receiver_of
 
-    return receiver_of(prepared.settings.results)
+    settings = prepared.settings.results
+    receiver = receiver_of(settings)
+    model = prepared.weights.model_id
+    return _Target(
+        receiver, Deliveries(prepared.warehouse, model, settings.address, settings.kinds)
+    )
 
 
 def _chosen(
-    prepared: PreparedScoring, request: ResultsRequest, progress: RunProgress
+    prepared: PreparedScoring,
+    request: ResultsRequest,
+    target: _Target | None,
+    progress: RunProgress,
 ) -> list[_Chosen]:
     """The scored studies of the warehouse that the archive holds, or the named ones of them."""
     store, identity = prepared.warehouse, prepared.identity
     table = scores_of(store, prepared.weights.model_id, identity.protocol_digest)
     scored = table.filter(pc.equal(table["status"], Status.SCORED.value)).to_pylist()
-    studies, run = request.studies, request.run_id
-    rows = {row["study_key"]: row for row in scored if run in (None, row["run_id"])}
+    studies = request.studies
+    rows = {row["study_key"]: row for row in scored if _is_wanted(row, request, target)}
     unknown = [key for key in studies if key not in rows]
     if unknown:
         raise UsageError(
@@ -167,6 +183,8 @@ def _chosen(
             f"studies, the first is {unknown[0]!r}.",
             "Take study keys from the column `study_key` of the table `scores`.",
         )
+    if not rows:
+        return []
     content = read_archive(prepared.indexing, progress)
     wanted = wanted_studies(content.index.instances, content.series, identity)
     keys = pa.array(list(studies) or list(rows), pa.string())
@@ -175,18 +193,35 @@ def _chosen(
     return [_Chosen(work, rows[work.study_key]) for work in works]
 
 
+def _is_wanted(row: Mapping[str, Any], request: ResultsRequest, target: _Target | None) -> bool:
+    """Whether objects of a scored study are to be made, as far as its row tells."""
+    if request.studies or target is None:
+        return True
+    if request.run_id is not None:
+        return row["run_id"] == request.run_id or target.deliveries.waits(row)
+    return request.out is not None or not target.deliveries.is_sent(row)
+
+
 def _exported(
     prepared: PreparedScoring,
     chosen: Sequence[_Chosen],
     out: Path | None,
-    receiver: Receiver | None,
+    target: _Target | None,
 ) -> Iterator[dict[str, Any]]:
     """Make, keep and send the objects of each study; yields its row."""
     if not chosen:
         return
-    with _process(prepared) as process:
-        for item in chosen:
-            yield _exported_one(prepared, process, item, out, receiver)
+    try:
+        with _process(prepared) as process:
+            for item in chosen:
+                row = _exported_one(prepared, process, item, out, target)
+                if target is not None:
+                    outcome = DeliveryOutcome(row["outcome"])
+                    target.deliveries.add(item.row, outcome, row["objects"])
+                yield row
+    finally:
+        if target is not None:
+            target.deliveries.close()
 
 
 def _process(prepared: PreparedScoring) -> Contained:
@@ -208,7 +243,7 @@ def _exported_one(
     process: Contained,
     item: _Chosen,
     out: Path | None,
-    receiver: Receiver | None,
+    target: _Target | None,
 ) -> dict[str, Any]:
     from flows.result_objects import made_objects
 
@@ -219,8 +254,8 @@ def _exported_one(
             row |= {"outcome": "made", "objects": len(paths)}
             if out is not None:
                 _keep(out, item.work.study_key, paths)
-            if receiver is not None:
-                receiver.send(paths)
+            if target is not None:
+                target.receiver.send(paths)
                 row["outcome"] = "sent"
     except UsageError:
         raise

@@ -359,6 +359,14 @@ class ReadingKind(DescribedCode):
     ADJUDICATION = "adjudication", "by a third reader, with sight of the two that differ"
 
 
+class DeliveryOutcome(DescribedCode):
+    """What became of the DICOM objects of a study that were to be sent."""
+
+    SENT = "sent", "the receiver has stored them, or held them already"
+    NOT_SENT = "not_sent", "the receiver did not take them; the next night tries again"
+    NOT_MADE = "not_made", "they could not be made, or a validator found an error"
+
+
 class PreviewChoice(DescribedCode):
     """Why an image of a slice is kept."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas import codes
 from schemas.canary import CANARIES
+from schemas.delivery import DELIVERIES
 from schemas.forgotten import FORGOTTEN
 from schemas.instance import INSTANCES
 from schemas.lesion import LESIONS
@@ -27,6 +28,7 @@ TABLES: tuple[TableSpec, ...] = (
     PREVIEWS,
     SIGNED_READINGS,
     ASSIGNMENTS,
+    DELIVERIES,
     *REGISTRY_TABLES,
     QUARANTINE,
     MATCHES,
@@ -55,6 +57,7 @@ _CODES: tuple[type[codes.DescribedCode], ...] = (
     codes.CalciumSite,
     codes.DiscrepancyCause,
     codes.ReadingKind,
+    codes.DeliveryOutcome,
 )
 
 

@@ -262,6 +262,20 @@ class WarehouseFiles:
             lambda stream: pq.write_table(table, stream, compression="zstd", row_group_size=group),
         )
 
+    def add_table(self, spec: TableSpec, name: str, table: pa.Table) -> None:
+        """Add rows to a table that only grows, as a file of its own; this needs no lock.
+
+        Parameters
+        ----------
+        name : of the file, unlike that of all others.
+
+        Raises
+        ------
+        CacError
+            If the file cannot be written.
+        """
+        self.write_table(self.root / spec.name / f"{spec.name}-{name}.parquet", table)
+
     def write(self, path: PurePosixPath, write: Callable[[Any], object]) -> None:
         """Write a file aside, flush it, and rename it; to a store, as one object.
 

@@ -13,13 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.errors import CacError
 from schemas.codes import ReadingKind
 from schemas.reading import ASSIGNMENTS, SIGNED_READINGS
-from schemas.table import TableSpec
 
 Row = dict[str, Any]
 #: Folder of the masks.
@@ -152,7 +149,7 @@ def sign(store: Warehouse, row: Mapping[str, object], masks: bytes) -> None:
     table = SIGNED_READINGS.from_rows([whole])
     path = store.files.root / masks_path(str(row["study_key"]), str(row["reading_id"]))
     store.files.write(path, lambda stream: stream.write(masks))
-    _add(store, SIGNED_READINGS, str(row["reading_id"]), table)
+    store.files.add_table(SIGNED_READINGS, str(row["reading_id"]), table)
 
 
 def assign(store: Warehouse, rows: Sequence[Mapping[str, object]]) -> None:
@@ -166,7 +163,7 @@ def assign(store: Warehouse, rows: Sequence[Mapping[str, object]]) -> None:
         If a row breaks the schema.
     """
     if rows:
-        _add(store, ASSIGNMENTS, new_id(), ASSIGNMENTS.from_rows(rows))
+        store.files.add_table(ASSIGNMENTS, new_id(), ASSIGNMENTS.from_rows(rows))
 
 
 def read_masks(store: Warehouse, row: Row) -> bytes:
@@ -186,11 +183,6 @@ def read_masks(store: Warehouse, row: Row) -> bytes:
             f"Restore {MASKS} in the warehouse from a backup.",
         )
     return data
-
-
-def _add(store: Warehouse, spec: TableSpec, name: str, table: pa.Table) -> None:
-    path = store.files.root / spec.name / f"{spec.name}-{name}.parquet"
-    store.files.write_table(path, table)
 
 
 class ReadingLog:

@@ -51,8 +51,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Start Orthanc; skips the test where it is not installed.
+def orthanc(folder: Path, port: int | None = None) -> Iterator[Orthanc]:
+    """Start Orthanc, on a port; skips the test where it is not installed.
 
     It binds all interfaces whatever its settings say, so that only requests from this machine are
     accepted (`RemoteAccessAllowed`), and DICOM calls only with the AE title that is set here.
@@ -60,7 +60,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
     program = which("Orthanc") or "/usr/sbin/Orthanc"
     if not Path(program).exists() or not _PLUGIN.exists():
         pytest.skip("orthanc and orthanc-dicomweb are not installed")
-    http, dimse = free_port(), free_port()
+    http, dimse = port or free_port(), free_port()
     settings = {
         "Name": "test",
         "StorageDirectory": str(folder / "storage"),

@@ -14,8 +14,9 @@ from scipy.ndimage import label
 
 from cac_core.cohort.warehouse import Warehouse
 from cac_core.dicom.volume import read_volume
+from schemas.delivery import DELIVERIES
 from schemas.score import SCORES
-from tests.builders.orthanc_site import orthanc
+from tests.builders.orthanc_site import free_port, orthanc
 from tests.flows.conftest import Cac, Scored
 
 
@@ -117,15 +118,27 @@ def test_wrong_usage_is_said_in_a_line(
 
 
 @pytest.mark.slow
-def test_a_night_sends_what_it_scored(scored: Scored, cac: Cac, tmp_path: Path) -> None:
-    with orthanc(tmp_path / "orthanc") as pacs:
-        config = tmp_path / "cac.toml"
-        config.write_text(f'[results]\nnightly = true\nstow_url = "{pacs.dicomweb}"\n')
-        place = ("-w", tmp_path / "wh", "-c", config, "--limit", 2, "-q")
-        done = cac("score", scored.archive, *place, "--json", PREFECT_API_URL=None)
-        assert done.code == 0, done.err
-        assert pacs.instances() == 3 * done.json["scored"] > 0
-        assert "stow" not in pq.read_table(tmp_path / "wh" / "runs")["settings"][0].as_py()
-        again = cac("export", "--dicom", "--send", "--archive", scored.archive, *place)
-        assert again.code == 0, again.err
-        assert pacs.instances() == 3 * done.json["scored"]
+def test_nights_send_each_score_once(scored: Scored, cac: Cac, tmp_path: Path) -> None:
+    port, config = free_port(), tmp_path / "cac.toml"
+    address = f"http://127.0.0.1:{port}/dicom-web"
+    config.write_text(
+        f'[results]\nnightly = true\nretries = 0\nkinds = ["seg", "sr"]\nstow_url = "{address}"\n'
+    )
+    place = ("-w", tmp_path / "wh", "-c", config)
+    night = ("score", scored.archive, *place, "--limit", 1, "--json")
+    away = cac(*night, PREFECT_API_URL=None)
+    assert away.code == 0 and away.json["scored"] == 1, away.err
+    assert "not_sent" in away.err
+    with orthanc(tmp_path / "orthanc", port) as pacs:
+        second = cac(*night, PREFECT_API_URL=None)
+        assert second.code == 0, second.err
+        assert pacs.instances() == 2 * (1 + second.json["scored"]), "that of the first night too"
+        found = Warehouse(tmp_path / "wh").read(DELIVERIES).sort_by("tried_at")
+        assert found["outcome"].to_pylist()[0] == "not_sent"
+        assert set(found["outcome"].to_pylist()[1:]) == {"sent"}
+        assert address not in pq.read_table(tmp_path / "wh" / "runs")["settings"][0].as_py()
+        send = ("export", "--dicom", "--send", "--archive", scored.archive, *place, "--json", "-q")
+        assert cac(*send).json["counts"] == {}, "nothing is left to send"
+        named = cac(*send, "--study", found["study_key"][0].as_py())
+        assert named.json["counts"] == {"sent": 1}
+        assert pacs.instances() == 2 * (1 + second.json["scored"])
