@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -55,28 +55,36 @@ class Scan:
     study_key: str
     volume: Future[CtVolume] = field(default_factory=Future)
     model: Future[ModelMasks] = field(default_factory=Future)
-    _packed: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    _packing: threading.Lock = field(default_factory=threading.Lock)
+    _packed: dict[tuple[int, int], Future[bytes]] = field(default_factory=dict)
+    _choosing: threading.Lock = field(default_factory=threading.Lock)
 
-    def pack(self) -> None:
-        """Pack all slices as the page asks for them: the middle one first, then in chunks."""
+    def pack(self, step: Literal[1, -1] = 1) -> None:
+        """Pack all slices as the page asks for them, the middle one first, then in chunks.
+
+        Two threads that begin at either end share the work.
+        """
         try:
             n = len(self.volume.result().hu)
         except CacError:  # shown to whoever opens the study
             return
         self.packed(n // 2, n // 2 + 1)
-        for begin in range(0, n, CHUNK):
+        for begin in range(0, n, CHUNK)[::step]:
             self.packed(begin, min(begin + CHUNK, n))
 
     def packed(self, begin: int, end: int) -> bytes:
         """Slices as int16, little-endian, in reading order, compressed with gzip."""
         hu = self.volume.result().hu
-        with self._packing:  # what is being packed ahead is not packed a second time
-            if (begin, end) not in self._packed:
-                packer = zlib.compressobj(1, zlib.DEFLATED, 31)
-                data = np.ascontiguousarray(hu[begin:end], "<i2").data
-                self._packed[begin, end] = packer.compress(data) + packer.flush()
-            return self._packed[begin, end]
+        with self._choosing:  # what another thread packs is not packed a second time
+            found = self._packed.get((begin, end))
+            chosen = self._packed[begin, end] = found or Future()
+        if found is None:
+            _into(chosen, lambda: _gzip(hu[begin:end]))
+        return chosen.result()
+
+
+def _gzip(hu: NDArray[np.int16]) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    return packer.compress(np.ascontiguousarray(hu, "<i2").data) + packer.flush()
 
 
 class ArchiveFiles:
@@ -168,12 +176,16 @@ class Scans:
         """Give up what has not begun."""
         self._reader.shutdown(wait=False, cancel_futures=True)
         self._segmenter.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for scan in self._scans.values():  # nobody waits for what never begins
+                scan.volume.cancel()
 
     def _read(self, study_key: str) -> CtVolume:
         return read_study(self.archive.work(study_key))
 
     def _segmented(self, scan: Scan) -> ModelMasks:
         volume = scan.volume.result()
+        scan.pack(-1)  # readers look at the slices before the marks are there
         threshold, _ = threshold_for_kvp(volume.acquisition.kvp, self._protocol)
         found = segment_study(volume, self._cascade.result(), self._protocol, threshold)
         return ModelMasks(found.heart_mask, sites_of_classes(found.calcium_class), threshold)

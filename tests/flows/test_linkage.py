@@ -451,6 +451,7 @@ def _strict(path: Path) -> Path:
     return strict
 
 
+@pytest.mark.slow
 def test_a_scored_archive_and_its_registry(cac: Cac, scored: Scored, tmp_path: Path) -> None:
     """From DICOM to one row per patient: who is in the analysis is what the truth says."""
     warehouse = tmp_path / "wh"

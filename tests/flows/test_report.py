@@ -62,7 +62,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-def test_a_report_its_rerun_and_the_reviews(cac: Cac, linked: Path, plan: Path) -> None:
+def test_a_report_and_its_files(cac: Cac, linked: Path, plan: Path) -> None:
     first = cac("report", "-w", linked, "--plan", plan, "--json", "-q")
     assert first.json["analysis"] == "analysed"
     out = Path(first.json["out"])
@@ -84,6 +84,11 @@ def test_a_report_its_rerun_and_the_reviews(cac: Cac, linked: Path, plan: Path) 
     # The scores are of other weights than the installed ones, whose training data say nothing here.
     assert "training" not in kinds
 
+
+@pytest.mark.slow
+def test_a_rerun_and_the_reviews(cac: Cac, linked: Path, plan: Path) -> None:
+    out = Path(cac("report", "-w", linked, "--plan", plan, "--json", "-q").json["out"])
+    files = _files(out)
     (out / "notes.docx").write_bytes(b"minutes")
     again = cac("report", "-w", linked, "--plan", plan, "--json", "-q")
     assert again.json["analysis"] == "unchanged"
