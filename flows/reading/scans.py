@@ -172,6 +172,10 @@ class Scans:
                 self._scans.popitem(last=False)
             return scan
 
+    def wait_loaded(self) -> None:
+        """Wait for the networks: while they load, the first slices would come a second later."""
+        self._cascade.result()
+
     def close(self) -> None:
         """Give up what has not begun."""
         self._reader.shutdown(wait=False, cancel_futures=True)

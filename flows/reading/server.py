@@ -83,6 +83,7 @@ def prepare_server(request: ReviewRequest) -> ReadingServer:
             desk.scans.close()
             listener.close()
 
+    desk.scans.wait_loaded()
     link = f"http://{HOST}:{port}/#token={sessions.token}"
     return ReadingServer(link, desk.work_list.table.num_rows, desk, serve)
 
