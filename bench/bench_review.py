@@ -135,7 +135,7 @@ def in_browser(archive: Path, warehouse: Path) -> dict[str, float]:
         page.click("#studies tbody button >> nth=-1")
         page.wait_for_selector("#viewer[data-ready]", timeout=120_000)
         page.wait_for_timeout(2000)
-        unread = page.evaluate("({...review.study.timing})")
+        unread = page.evaluate("({...review.study.timing, shape: review.study.info.shape})")
     return {
         "after_start_first_slice_ms": first["first"],
         "after_start_all_slices_ms": first["all"],
@@ -143,7 +143,8 @@ def in_browser(archive: Path, warehouse: Path) -> dict[str, float]:
         "read_ahead_all_slices_ms": found["all"],
         "unread_first_slice_ms": unread["first"],
         "unread_all_slices_ms": unread["all"],
-        "slices": found["shape"][0],
+        "read_ahead_slices": found["shape"][0],
+        "unread_slices": unread["shape"][0],
         "draw_ms": statistics.median(draws),
     }
 
