@@ -18,7 +18,7 @@ _HEADINGS = {"h2": 1, "h3": 2, "h4": 3}
 #: Tables up to this number of rows are kept on one page.
 _SHORT_TABLE = 16
 #: A word without a space longer than this may break after every few signs.
-_LONG_WORD, _PIECE = 30, 10
+_LONG_WORD, _PIECE = 18, 10
 _ZERO_WIDTH = "\N{ZERO WIDTH SPACE}"
 
 

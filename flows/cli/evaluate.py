@@ -113,7 +113,11 @@ def archive(
     if warehouse is None:
         raise UsageError("No warehouse is named.", "Name its folder with --warehouse.")
     if against is None and truth is None:
-        raise typer.BadParameter("name the reference with --against, or --truth")
+        raise UsageError(
+            "There is nothing to compare the scores with.",
+            "Name a reader and the table of readings (--against reader:NAME --readings FILE), or "
+            "the truth.parquet of a synthetic archive (--truth FILE).",
+        )
     _require_out(out)
     reference = Source.parse(against or "truth")
     pairs = pair_sources(warehouse, Source.parse(source), reference, readings, truth)

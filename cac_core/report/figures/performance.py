@@ -18,6 +18,8 @@ _LOOKS = ((GREY, "o", "-"), (BLUE, "s", "--"), (GREEN, "D", "-."), (RED, "^", ":
 
 #: Characters in a line of a box of the flow.
 _IN_BOX = 48
+#: As many lines as stand between the boxes of two steps; the count of a step is its last word.
+_LINES_IN_BOX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def flow_figure(total: str, steps: Sequence[tuple[str, str]], end: str) -> Figur
     for number, (text, rest) in enumerate(steps):
         y = 2 * number + 1.1
         axis.add_patch(FancyArrowPatch((2.6, y), (4.0, y), **arrow))
-        shown = fitted(text, room(_IN_BOX), 3)
+        shown = fitted(text, room(_IN_BOX), _LINES_IN_BOX)
         axis.text(4.15, y, shown, ha="left", va="center", fontsize=9, bbox=box | {"ec": ORANGE})
         if rest:
             axis.add_patch(FancyArrowPatch((2.6, above), (2.6, y + 0.76), **arrow))

@@ -106,6 +106,18 @@ def test_panels_are_below_each_other_in_one_column() -> None:
     assert other.get_position().x0 > wide.get_position().x1
 
 
+def test_the_flow_keeps_every_word_and_its_boxes_apart_in_one_column() -> None:
+    long = "No follow-up after the scan (coverage, life or membership ended on or before its day): 11"
+    figure = flow_figure("All: 200", [(long, "189 remain"), (long, "178 remain")], "Analysed: 178")
+    drawn = on_paper(figure, ONE_COLUMN)
+    drawn.canvas.draw()
+    texts = [text for text in drawn.findobj(Text) if text.get_text() and text.get_visible()]
+    boxes = [text for text in texts if text.get_text().replace("\n", " ") == long]
+    assert len(boxes) == 2
+    first, second = (box.get_window_extent() for box in boxes)
+    assert first.y0 > second.y1
+
+
 def test_the_figure_of_the_screen_is_not_changed_by_paper() -> None:
     figure = FIGURES["forest"]()
     before = as_bytes(figure, "svg")
