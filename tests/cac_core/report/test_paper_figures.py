@@ -107,7 +107,9 @@ def test_panels_are_below_each_other_in_one_column() -> None:
 
 
 def test_the_flow_keeps_every_word_and_its_boxes_apart_in_one_column() -> None:
-    long = "No follow-up after the scan (coverage, life or membership ended on or before its day): 11"
+    long = (
+        "No follow-up after the scan (coverage, life or membership ended on or before its day): 9"
+    )
     figure = flow_figure("All: 200", [(long, "189 remain"), (long, "178 remain")], "Analysed: 178")
     drawn = on_paper(figure, ONE_COLUMN)
     drawn.canvas.draw()
