@@ -112,16 +112,20 @@ def archive(
 
     if warehouse is None:
         raise UsageError("No warehouse is named.", "Name its folder with --warehouse.")
+    _require_out(out)
+    reference = Source.parse(_reference(against, truth))
+    pairs = pair_sources(warehouse, Source.parse(source), reference, readings, truth)
+    _finish(compare_sources(pairs, _columns(by)), out, as_json)
+
+
+def _reference(against: str | None, truth: Path | None) -> str:
     if against is None and truth is None:
         raise UsageError(
             "There is nothing to compare the scores with.",
             "Name a reader and the table of readings (--against reader:NAME --readings FILE), or "
             "the truth.parquet of a synthetic archive (--truth FILE).",
         )
-    _require_out(out)
-    reference = Source.parse(against or "truth")
-    pairs = pair_sources(warehouse, Source.parse(source), reference, readings, truth)
-    _finish(compare_sources(pairs, _columns(by)), out, as_json)
+    return against or "truth"
 
 
 @app.command("set", epilog="Example: `cac evaluate set external --by noise_hu --out evaluation`")

@@ -65,14 +65,14 @@ def test_the_recipe_of_the_shipped_weights(tmp_path: Path) -> None:
     """Plan and table of docs/training.md are what the shipped manifest records."""
     docs = Path(__file__).parents[3] / "docs"
     text = (docs / "training.md").read_text(encoding="utf-8")
-    (block,) = (part for part in text.split("```toml\n")[1:] if 'name = "s10"' in part)
+    (block,) = (part for part in text.split("```toml\n")[1:] if 'name = "s11"' in part)
     found = plan(tmp_path, block.split("```")[0])
     recorded = verify_weights().training["calcium"]
     stated = recorded["settings"]
     assert {key: getattr(found.calcium.settings, key) for key in stated} == stated
-    assert found.calcium.initial == InitialWeights(tmp_path / "s9")
-    assert recorded["data"]["begun_from"].startswith("convlstm-s9-")
-    assert (found.kept_hearts, found.mean_with) == (tmp_path / "s9", None)
+    assert found.calcium.initial == InitialWeights(tmp_path / "s10")
+    assert recorded["data"]["begun_from"].startswith("convlstm-s10-")
+    assert (found.kept_hearts, found.mean_with) == (tmp_path / "s10", None)
     assert found.version == verify_weights().version
     table = read_training_table(docs / "weights" / found.data.table.name)
     assert split_digest(table) == recorded["data"]["split_digest"]
