@@ -26,6 +26,7 @@ _RECORD = "run-{}.json"
 _START_TIMEOUT_S = 600.0
 _SAY_AFTER_S = 20.0
 _ATTEMPTS = 2
+_HAND_OVER_S = 5.0
 
 
 class OwnApi:
@@ -102,8 +103,10 @@ class OwnApi:
         )
 
     def stop(self) -> None:
-        """End the server."""
+        """Hand over what Prefect still holds of the run, and end the server."""
         if self.server is not None:
+            if self.server.poll() is None:
+                _hand_over()
             self.server.terminate()
             try:
                 self.server.wait(timeout=10)
@@ -157,6 +160,19 @@ def end_left_behind(home: Path) -> None:
                 server.send_signal(signal.SIGTERM)
                 server.wait(timeout=5)
         record.unlink(missing_ok=True)
+
+
+def _hand_over() -> None:
+    """Send the last log lines and events of the run.
+
+    Prefect would send them when this process ends, to a server that is gone: seconds of attempts.
+    """
+    if "prefect.events.worker" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogHandler
+
+        APILogHandler().flush()
+        EventsWorker.drain_all(timeout=_HAND_OVER_S)
 
 
 def _healthy(port: int) -> bool:

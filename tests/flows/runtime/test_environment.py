@@ -290,7 +290,11 @@ def test_a_run_leaves_its_summary_in_prefect(
     monkeypatch.setenv("PREFECT_HOME", str(home))
     with prefect_api(prepare_environment()) as ready:
         ready()
-        found = ask(os.environ["PREFECT_API_URL"], "artifacts/latest/filter", {"artifacts": None})
+        url = os.environ["PREFECT_API_URL"]
+        found = ask(url, "artifacts/latest/filter", {"artifacts": None})
+        logs = ask(url, "logs/filter", {"logs": None, "limit": 200})
     latest = {item["key"]: item for item in found if item["latest_id"]}
     artifact = latest["nightly-rescore"]
     assert "| scored |" in artifact["data"]
+    # The last line too, which Prefect holds back for two seconds, while the server is ended.
+    assert any(line["message"].startswith("Finished in state Completed") for line in logs)
