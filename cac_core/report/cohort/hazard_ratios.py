@@ -16,7 +16,7 @@ from cac_core.report.page import Cell, Column, DataTable
 
 _REFERENCE = "reference"
 _FEW_EVENTS, _CHANGING = "\N{DOUBLE DAGGER}", "\N{DAGGER}"
-_FREEDOM, _FREEDOM_TITLE = ", df ", "df"
+_FREEDOM = ", df "
 
 
 def hazard_section(report: Report) -> ReportSection:
@@ -289,7 +289,7 @@ def _test_table(report: Report, block: Block, analysis: str, statistic: str, cap
             slug(analysis, report.population_suffix(str(block.population))),
             caption,
             (Column("Outcome"), Column("Model"), Column("Term"), Column("Chi-square", True),
-             Column("p", True), *([Column(title, title == _FREEDOM_TITLE)] if title else [])),
+             Column("p", True), *([Column(title)] if title else [])),
             rows,
             note=note,
             outcomes=_chosen(report, good),
@@ -306,7 +306,7 @@ def _methods(methods: Sequence[str]) -> tuple[str, str, list[str]]:
         return methods[0], "", [""] * len(methods)
     parts = [method.partition(_FREEDOM) for method in methods]
     if len({head for head, _, _ in parts}) == 1 and all(freedom for _, _, freedom in parts):
-        return parts[0][0], _FREEDOM_TITLE, [freedom for _, _, freedom in parts]
+        return parts[0][0], "df", [freedom for _, _, freedom in parts]
     return "", "Method", list(methods)
 
 
