@@ -170,7 +170,11 @@ def _program(name: str) -> str:
 def _figure(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_figure(each)}" for name, each in value.items())
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, list):
+        return "; ".join(map(_figure, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _table(ratios: list[dict[str, Any]]) -> str:
