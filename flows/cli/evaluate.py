@@ -160,7 +160,7 @@ def frozen_set(
             "-m",
             metavar="ID|FOLDER",
             help="Model: the id of the shipped weights, or a folder of weights; several for "
-            "semi-synthetic, one per chest left out.",
+            "semi-synthetic and mesh-hearts, each judging what it has not seen.",
             show_default="the shipped weights",
         ),
     ] = None,
@@ -171,11 +171,12 @@ def frozen_set(
 ) -> None:
     """Compare the model with the truth of a frozen test set and check the digest of the set."""
     from cac_core.evaluation.evaluate import evaluate_set
+    from cac_core.phantom.heldout.frozen_sets import anatomy_of_case
     from flows.runtime.progress import RunProgress
 
     models: list[Path | None] = [*model] if model else [None]
-    if len(models) > 1 and name != "semi-synthetic":
-        raise typer.BadParameter("only the set semi-synthetic takes several --model")
+    if len(models) > 1 and not anatomy_of_case(name, 0):
+        raise typer.BadParameter("only semi-synthetic and mesh-hearts take several --model")
     _require_out(out)
     progress = RunProgress(console, quiet=quiet)
     result = evaluate_set(

@@ -89,6 +89,17 @@ def test_tables_break_between_variables_and_repeat_their_header() -> None:
             assert (f"Variable {name}\n" in text + "\n") <= all(shown)
 
 
+def test_words_as_wide_as_a_column_are_broken() -> None:
+    run = "20261130T232546-5caa76"
+    words = (run, "2026-11-30 23:25:54+00:00", "synthetic", 64 * "a", 64 * "b", run, "0.1.0")
+    cells = "".join(f"<td>{word}</td>" for word in words)
+    head = "".join(f"<th>column_{number}</th>" for number in range(len(words)))
+    page = f"<table><thead><tr>{head}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
+    lines = _read(page).pages[0].extract_text().splitlines()
+    # Whole, it lay over the next column.
+    assert not any(run in line for line in lines)
+
+
 @pytest.mark.parametrize("label", ['#panic("x")', '$a_b$ \\ "q" // `c`', "*bold* @ref <tag> ]"])
 def test_labels_are_no_markup(label: str) -> None:
     escaped = label.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
